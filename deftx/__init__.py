@@ -1,0 +1,65 @@
+"""DeFT-X: denoised sparse fine-tuning for zero-shot cross-lingual transfer.
+
+The library is small and pure: tensors in, tensors out. Names are loaded when first used, so that
+reading a config costs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deftx.artefact import ArtefactError
+    from deftx.backbone import Base, backbone_parameters, head_parameters
+    from deftx.config import Config, ConfigError, read_config
+    from deftx.delta import Delta
+    from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
+    from deftx.evaluation import evaluate, predict
+    from deftx.lowrank import LowRank, denoise
+    from deftx.mask import Mask
+    from deftx.objective import classification, masked_language_modelling
+    from deftx.selection import top_k, top_k_in_groups, uniform
+    from deftx.settings.denoise import RankRule
+    from deftx.settings.training import LanguageTraining, TaskTraining
+    from deftx.sparse_delta import SparseDelta
+    from deftx.training import fit
+
+_HOME = {
+    "ArtefactError": "artefact",
+    "Base": "backbone",
+    "Config": "config",
+    "ConfigError": "config",
+    "Delta": "delta",
+    "LanguageTraining": "settings.training",
+    "LowRank": "lowrank",
+    "Mask": "mask",
+    "RankRule": "settings.denoise",
+    "SparseDelta": "sparse_delta",
+    "TaskTraining": "settings.training",
+    "backbone_parameters": "backbone",
+    "classification": "objective",
+    "denoise": "lowrank",
+    "evaluate": "evaluation",
+    "fit": "training",
+    "head_parameters": "backbone",
+    "load_classifier": "encoder",
+    "load_masked_lm": "encoder",
+    "load_tokenizer": "encoder",
+    "masked_language_modelling": "objective",
+    "predict": "evaluation",
+    "read_config": "config",
+    "top_k": "selection",
+    "top_k_in_groups": "selection",
+    "uniform": "selection",
+}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'deftx' has no attribute {name!r}")
+    return getattr(import_module(f"deftx.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,180 @@
+"""`deftx <verb>`: paths and parameters in, one library call, one artefact out. No mathematics."""
+
+import argparse
+import importlib
+import inspect
+import json
+import logging
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deftx.fingerprint import fingerprint
+
+STAGES = {
+    "data": "read one split of one language into parquet",
+    "world": "make one split of one language of the embedded world",
+    "base": "fetch or pretrain the base model",
+    "check": "tell whether every method can work on the base",
+    "full": "fine-tune everything",
+    "denoise": "keep the leading singular components of the difference",
+    "mask": "choose exactly K entries",
+    "sparse": "re-train only the chosen entries",
+    "compose": "add task and language vector",
+    "evaluate": "predict and score the test set of a language",
+    "tables": "make the tables of a run",
+    "figures": "draw the figures of a run",
+}
+TOOLS = {
+    "show": "print the table of a run, and where its figures lie",
+    "verify": "check every artefact of a folder against its manifest",
+    "prune": "remove what no config asks for any more",
+}
+
+
+class StaleCodeError(Exception):
+    """The code of a stage is not the code that the workflow recorded."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; the exit status. Errors of the user's input are one message, no traceback
+    (unless DEFTX_DEBUG is set)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    verb = arguments[0] if arguments else "--help"
+    if verb in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if verb not in STAGES and verb not in TOOLS:
+        print(f"deftx: no verb {verb!r}\n\n{_overview()}", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    try:
+        _run_stage(verb, arguments[1:]) if verb in STAGES else _run_tool(verb, arguments[1:])
+    except Exception as error:
+        if os.environ.get("DEFTX_DEBUG") or not _is_about_input(error):
+            raise
+        print(f"deftx {verb}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _overview() -> str:
+    lines = ["usage: deftx VERB [options]; deftx VERB --help tells more", "", "stages:"]
+    lines += [f"  {name:10}{text}" for name, text in STAGES.items()]
+    lines += ["", "tools:", *(f"  {name:10}{text}" for name, text in TOOLS.items())]
+    return "\n".join(lines)
+
+
+def _is_about_input(error: Exception) -> bool:
+    """Whether an exception says what is wrong with the input, so that a traceback adds nothing."""
+    from deftx.artefact import ArtefactError
+    from deftx.config import ConfigError
+    from deftx.data import DataError
+
+    ours = (ArtefactError, ConfigError, DataError, StaleCodeError, FloatingPointError, ValueError)
+    return isinstance(error, ours)
+
+
+def _run_stage(stage: str, arguments: list[str]) -> None:
+    """Call the function of a stage with its parameters and paths."""
+    module = importlib.import_module(f"deftx.stages.{stage}")
+    function: Callable[..., None] = getattr(module, stage)
+    paths = _path_options(function)
+    options = vars(_stage_parser(stage, function, module.Params, paths).parse_args(arguments))
+    given = _given_params(options, module.Params)
+    recorded, threads = given.pop("code", None), given.pop("threads", None)
+    if recorded is not None and recorded != (found := fingerprint(stage)):
+        raise StaleCodeError(
+            f"the workflow recorded the code of `{stage}` as {recorded}, but this is {found}: it "
+            "was edited after the workflow started; start the workflow again"
+        )
+    if threads is not None:
+        _set_threads(int(threads))
+    function(module.Params.model_validate(given), **_given_paths(options, paths))
+
+
+def _path_options(function: Callable[..., None]) -> dict[str, tuple[bool, bool]]:
+    """Keyword of a stage's function → (whether it is required, whether it takes several paths)."""
+    hints = typing.get_type_hints(function)
+    options = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            kinds = typing.get_args(hints[name]) if _is_union(hints[name]) else (hints[name],)
+            several = any(typing.get_origin(kind) is list for kind in kinds)
+            options[name] = parameter.default is inspect.Parameter.empty, several
+    return options
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+
+
+def _stage_parser(
+    stage: str, function: Callable[..., None], model: Any, paths: dict[str, tuple[bool, bool]]
+) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"deftx {stage}",
+        description=inspect.getdoc(function),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for name, (required, several) in paths.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            # An empty list is what the workflow passes for an input that this job does not have.
+            nargs="+" if required and several else "*" if several or not required else None,
+            required=required,
+            type=Path,
+            dest=f"path_{name}",
+            metavar="PATH",
+        )
+    parser.add_argument("--params", metavar="JSON", help="parameters as JSON, or a file of it")
+    group = parser.add_argument_group("parameters (values as in YAML; they override --params)")
+    for name, field in model.model_fields.items():
+        default = "required" if field.is_required() else f"default: {field.default}"
+        text = f"{field.description}; {default}" if field.description else default
+        group.add_argument(
+            f"--{name.replace('_', '-')}", dest=f"param_{name}", metavar="VALUE",
+            help=text.replace("%", "%%"),
+        )
+    return parser
+
+
+def _given_params(options: dict[str, Any], model: Any) -> dict[str, Any]:
+    text = options["params"] or "{}"
+    if not text.lstrip().startswith("{"):
+        text = Path(text).read_text(encoding="utf-8")
+    params: dict[str, Any] = json.loads(text)
+    for name in model.model_fields:
+        if (value := options[f"param_{name}"]) is not None:
+            params[name] = yaml.safe_load(value)
+    return params
+
+
+def _given_paths(
+    options: dict[str, Any], paths: dict[str, tuple[bool, bool]]
+) -> dict[str, Path | list[Path] | None]:
+    given: dict[str, Path | list[Path] | None] = {}
+    for name, (_, several) in paths.items():
+        value = options[f"path_{name}"]
+        if isinstance(value, list) and not several:
+            value = value[0] if value else None
+        given[name] = value
+    return given
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _run_tool(tool: str, arguments: list[str]) -> None:
+    from deftx import tools
+
+    getattr(tools, tool)(arguments)

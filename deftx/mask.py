@@ -1,0 +1,119 @@
+"""A set of entries of a model's tensors: which positions are chosen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from deftx.artefact import ArtefactError
+from deftx.tensor_file import TensorFile
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Chosen entries.
+
+    Attributes:
+        index: tensor name → row-major flat positions (k_i,), int64, ascending, without repeats;
+            tensors without a chosen entry are absent.
+        shapes: the same names → shape of the dense tensor.
+    """
+
+    index: dict[str, torch.Tensor]
+    shapes: dict[str, tuple[int, ...]]
+
+    def __len__(self) -> int:
+        """K, the number of chosen entries."""
+        return sum(len(index) for index in self.index.values())
+
+    def __or__(self, other: "Mask") -> "Mask":
+        """The union of two masks over different tensors. Raises ValueError if they share one."""
+        shared = sorted(self.index.keys() & other.index.keys())
+        if shared:
+            raise ValueError(f"both masks choose entries of {shared[0]}")
+        return Mask({**self.index, **other.index}, {**self.shapes, **other.shapes})
+
+    def dense(self, name: str) -> torch.Tensor:
+        """The mask of one tensor as booleans in the tensor's shape, which must be known."""
+        mask = torch.zeros(self.shapes[name], dtype=torch.bool)
+        mask.view(-1)[self.index[name]] = True
+        return mask
+
+    def check_fits(self, shapes: Mapping[str, tuple[int, ...]], what: str = "mask") -> None:
+        """Raise ArtefactError, naming the tensor, unless each tensor is in `shapes` as it is here."""
+        for name, shape in self.shapes.items():
+            if name not in shapes:
+                raise ArtefactError(f"{what}: the model has no tensor {name}")
+            if tuple(shapes[name]) != tuple(shape):
+                raise ArtefactError(
+                    f"{what}: {name} has shape {tuple(shape)}, in the model {tuple(shapes[name])}"
+                )
+
+
+def encode_gaps(index: torch.Tensor) -> torch.Tensor:
+    """Ascending flat positions as a code of gaps, uint8 or uint16, whichever is smaller.
+
+    A gap is the number of positions skipped since the last one. The largest value of the type
+    is the escape: it adds itself to the gap that the next code continues. So a position is the
+    running sum of the codes plus the number of entries before it.
+    """
+    if not len(index):
+        return torch.empty(0, dtype=torch.uint8)
+    gaps = torch.diff(index, prepend=index.new_tensor([-1])) - 1
+    codes = (_escaped(gaps, 255, torch.uint8), _escaped(gaps, 65_535, torch.uint16))
+    return min(codes, key=lambda code: code.numel() * code.element_size())
+
+
+def _escaped(gaps: torch.Tensor, escape: int, dtype: torch.dtype) -> torch.Tensor:
+    escapes = gaps // escape
+    code = torch.full((len(gaps) + int(escapes.sum()),), escape, dtype=torch.int32)
+    ends = torch.arange(len(gaps)) + escapes.cumsum(0)
+    code[ends] = (gaps % escape).to(torch.int32)
+    return code.to(dtype)
+
+
+def decode_gaps(code: torch.Tensor) -> torch.Tensor:
+    """Inverse of `encode_gaps`: ascending flat positions, int64."""
+    escape = torch.iinfo(code.dtype).max
+    wide = code.to(torch.int64)
+    position = wide.cumsum(0)[wide != escape]
+    return position + torch.arange(len(position))
+
+
+def mask_tensors(mask: Mask) -> dict[str, torch.Tensor]:
+    """The mask as tensors to store: `{name}.gaps`."""
+    return {f"{name}.gaps": encode_gaps(index) for name, index in mask.index.items()}
+
+
+def mask_layout(mask: Mask) -> dict[str, dict[str, object]]:
+    """What the metadata says of each tensor of a mask: its dense shape and its chosen entries."""
+    return {
+        name: {"shape": list(mask.shapes[name]), "entries": len(index)}
+        for name, index in mask.index.items()
+    }
+
+
+def load_mask(file: TensorFile) -> Mask:
+    """The mask of an artefact of the stages `mask` or `sparse`, or of a composed vector.
+
+    Raises ArtefactError if it has none, or if a tensor's code does not hold the number of entries
+    that the metadata says, or leads outside of the tensor.
+    """
+    if "layout" not in file.provenance:
+        raise ArtefactError(f"{file.path}: no mask in it (no `layout` in its metadata)")
+    layout = file.provenance["layout"]
+    index: dict[str, torch.Tensor] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in sorted(layout):
+        positions = decode_gaps(file[f"{name}.gaps"])
+        shape = tuple(layout[name]["shape"])
+        size = int(torch.tensor(shape).prod())
+        if len(positions) != layout[name]["entries"]:
+            raise ArtefactError(
+                f"{file.path}: {name}.gaps decodes to {len(positions)} entries, the metadata says "
+                f"{layout[name]['entries']}"
+            )
+        if len(positions) and int(positions[-1]) >= size:
+            raise ArtefactError(f"{file.path}: {name}.gaps leads to position {int(positions[-1])} of {size}")
+        index[name], shapes[name] = positions, shape
+    return Mask(index, shapes)

@@ -1,0 +1,122 @@
+"""Making a small multilingual encoder from nothing: a Unigram tokenizer and an XLM-R, by MLM."""
+
+import tempfile
+from collections.abc import Sequence
+
+import torch
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import (
+    DataCollatorForLanguageModeling,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    TrainingArguments,
+    XLMRobertaConfig,
+    XLMRobertaForMaskedLM,
+)
+
+from deftx.objective import blocks
+from deftx.seeds import stream
+from deftx.settings.base import Pretrain
+from deftx.training import MaskedTrainer
+
+SPECIAL = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
+
+
+def train_tokenizer(lines: Sequence[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """A Unigram tokenizer with XLM-R's special tokens and pair format, of at most `vocabulary`
+    pieces. Raises ValueError if the text has too few different pieces to reach half of that."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(SPECIAL.values()),
+        unk_token=SPECIAL["unk"],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(lines, trainer)
+    if tokenizer.get_vocab_size() < vocabulary // 2:
+        raise ValueError(
+            f"vocabulary is {vocabulary}, but the text yields only {tokenizer.get_vocab_size()} "
+            "pieces: lower it, or give more text"
+        )
+    bos, eos = ((SPECIAL[name], tokenizer.token_to_id(SPECIAL[name])) for name in ("bos", "eos"))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos[0]} $A {eos[0]}",
+        pair=f"{bos[0]} $A {eos[0]} {eos[0]} $B {eos[0]}",
+        special_tokens=[bos, eos],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=SPECIAL["bos"],
+        cls_token=SPECIAL["bos"],
+        eos_token=SPECIAL["eos"],
+        sep_token=SPECIAL["eos"],
+        pad_token=SPECIAL["pad"],
+        unk_token=SPECIAL["unk"],
+        mask_token=SPECIAL["mask"],
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def pretrain(
+    lines: Sequence[str], tokenizer: PreTrainedTokenizerBase, settings: Pretrain
+) -> PreTrainedModel:
+    """An XLM-R of the given shape, trained on the lines by masked-language modelling (15 %),
+    embeddings tied; AdamW with warm-up and linear decay."""
+    tokenizer.model_max_length = settings.max_length
+    torch.manual_seed(stream(settings.seed, "pretrain", "weights"))
+    config = XLMRobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.hidden,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        intermediate_size=settings.intermediate,
+        hidden_dropout_prob=settings.dropout,
+        attention_probs_dropout_prob=settings.dropout,
+        # XLM-R numbers positions from padding_idx + 1 on.
+        max_position_embeddings=settings.max_length + tokenizer.pad_token_id + 1,
+        type_vocab_size=1,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    model = XLMRobertaForMaskedLM(config)
+    collate = DataCollatorForLanguageModeling(
+        tokenizer, seed=stream(settings.seed, "pretrain", "masks")
+    )
+    with tempfile.TemporaryDirectory() as unused:
+        trainer = MaskedTrainer(
+            model=model,
+            args=TrainingArguments(
+                output_dir=unused,
+                max_steps=settings.steps,
+                per_device_train_batch_size=settings.batch_size,
+                learning_rate=settings.learning_rate,
+                warmup_steps=settings.warmup_steps,
+                lr_scheduler_type="linear",
+                weight_decay=0.01,
+                seed=stream(settings.seed, "pretrain", "dropout"),
+                data_seed=stream(settings.seed, "pretrain", "order"),
+                save_strategy="no",
+                logging_steps=max(1, settings.steps // 20),
+                remove_unused_columns=False,
+                report_to="none",
+                disable_tqdm=True,
+                dataloader_pin_memory=torch.cuda.is_available(),
+            ),
+            train_dataset=blocks(lines, tokenizer, settings.max_length),
+            data_collator=lambda examples: dict(collate(examples)),
+        )
+        trainer.train()
+    return model

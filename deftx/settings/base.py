@@ -1,0 +1,50 @@
+"""Where the base model comes from."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from deftx.settings.strict import Strict
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Pretrain(Strict):
+    """A small XLM-R made by the workflow itself."""
+
+    text: str = Field(description="dataset that holds the text")
+    languages: Annotated[list[str], Field(min_length=1)]
+    vocabulary: Annotated[int, Field(ge=32)] = 2_000
+    layers: Count = 3
+    hidden: Count = 96
+    heads: Count = 4
+    intermediate: Count = 384
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    max_length: Count = 64
+    steps: Count = 1_000
+    batch_size: Count = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
+        return self
+
+
+class BaseModelSource(Strict):
+    """A pretrained encoder by hub id or local folder, or one pretrained here."""
+
+    model: str | None = Field(
+        default=None, description="hub id, or a folder (absolute, or below data_dir)"
+    )
+    revision: str | None = Field(default=None, description="of a hub model: a commit")
+    pretrain: Pretrain | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.model is None) == (self.pretrain is None):
+            raise ValueError("give exactly one of model and pretrain")
+        return self

@@ -1,0 +1,56 @@
+"""Datasets: which files they are, and how their rows are read."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from deftx.settings.strict import Strict
+
+WorldKind = Literal["text", "sentiment", "inference"]
+Split = Literal["train", "valid", "test"]
+
+
+class Columns(Strict):
+    """Names of the columns of a table."""
+
+    text: str = "text"
+    text_pair: str | None = None
+    label: str | None = None
+    id: str | None = Field(default=None, description="without it, items are numbered from 0")
+
+
+class Dataset(Strict):
+    """Text or labelled items in one or several languages, from files or from the embedded world."""
+
+    files: str | None = Field(
+        default=None,
+        description="path with {language} and {split}, absolute or below data_dir; txt (a line an "
+        "item), csv, tsv, jsonl or parquet, also .gz or .xz",
+    )
+    aliases: dict[str, str] = Field(
+        default_factory=dict, description="language key → what stands for {language} in files"
+    )
+    splits: dict[Split, str] = Field(
+        default_factory=dict, description="split → what stands for {split} in files"
+    )
+    columns: Columns = Columns()
+    labels: dict[str, str] | None = Field(
+        default=None, description="label in the file → class; several may map to one"
+    )
+    quoting: bool = Field(
+        default=True, description="whether csv and tsv cells may be quoted; if not, quotes are text"
+    )
+    world: WorldKind | None = Field(default=None, description="what the embedded world makes")
+    items: dict[Split, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, description="how many the world makes of each split"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.files is None) == (self.world is None):
+            raise ValueError("give exactly one of files and world")
+        if self.world and (self.aliases or self.splits or self.labels):
+            raise ValueError("aliases, splits and labels belong to files, not to the world")
+        if self.files and self.items:
+            raise ValueError("items belongs to the world, not to files")
+        return self

@@ -1,0 +1,55 @@
+"""Settings of the embedded world: a family of artificial languages, drawn from a seed."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from deftx.settings.strict import Strict
+
+Key = Annotated[str, Field(pattern="^[a-z]{3}$")]
+Distance = Annotated[float, Field(ge=0, le=1)]
+
+
+class World(Strict):
+    """What the artificial languages are like. All text and all task items follow from this alone.
+
+    Change the distances to study when a method helps: a near language is understood without a
+    language vector, a far one is not.
+    """
+
+    seed: int = Field(0, ge=0, description="Another seed draws another family of languages.")
+    languages: dict[Key, Distance] = Field(
+        default={
+            "qaa": 0.0,
+            "qba": 0.1,
+            "qbb": 0.2,
+            "qbc": 0.3,
+            "qbd": 0.4,
+            "qbe": 0.5,
+            "qbf": 0.6,
+            "qbg": 0.7,
+            "qbh": 0.8,
+            "qta": 0.2,
+            "qtb": 0.5,
+            "qtc": 0.8,
+        },
+        description="Each language's distance from the source: the share of native roots, endings "
+        "and function words that it has replaced, and how far its sounds have shifted. The source "
+        "is at 0.",
+    )
+    international: float = Field(
+        0.35,
+        ge=0,
+        le=1,
+        description="Share of the words that are the same in every language. They are the bridge "
+        "over which meaning reaches a language that was never seen.",
+    )
+    topics: int = Field(4, ge=2, le=16, description="Subjects that a text can be about.")
+    words: int = Field(
+        12,
+        ge=4,
+        le=64,
+        description="Words of each kind: nouns and verbs of one topic, qualities and manners of "
+        "one polarity. A larger vocabulary needs more text and more training.",
+    )
+

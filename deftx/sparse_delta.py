@@ -1,0 +1,152 @@
+"""Sparse vectors of languages and tasks: their algebra, and the SFT file (docs/format.md)."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from deftx.artefact import ArtefactError
+from deftx.backbone import backbone_parameters, head_parameters
+from deftx.mask import Mask, load_mask, mask_layout, mask_tensors
+from deftx.tensor_file import TensorFile, save_tensors
+
+
+@dataclass(frozen=True)
+class SparseDelta:
+    """φ: differences at the entries of a mask and, for a task, its head in full.
+
+    Attributes:
+        mask: where the differences are.
+        values: tensor name → (k_i,) float32, in the order of `mask.index[name]`.
+        head: parameter name → dense tensor; empty for a language.
+        provenance: what the file's metadata says; empty for a vector made in memory.
+    """
+
+    mask: Mask
+    values: dict[str, torch.Tensor]
+    head: dict[str, torch.Tensor] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dense(
+        cls,
+        delta: Mapping[str, torch.Tensor],
+        mask: Mask,
+        head: Mapping[str, torch.Tensor] | None = None,
+    ) -> Self:
+        """The entries of `delta` that the mask chooses. Raises ArtefactError if they do not fit."""
+        mask.check_fits({name: tuple(delta[name].shape) for name in mask.index if name in delta})
+        values = {name: delta[name].reshape(-1)[index] for name, index in mask.index.items()}
+        return cls(mask, values, dict(head or {}))
+
+    def __len__(self) -> int:
+        """K, the number of entries (head excluded)."""
+        return len(self.mask)
+
+    def __add__(self, other: Self) -> Self:
+        """The sum: entries of either, values added where both have one.
+
+        Raises ValueError if both carry a head, ArtefactError if they were made for different
+        bases or disagree on a tensor's shape.
+        """
+        if self.head and other.head:
+            raise ValueError("both vectors carry a head; a sum has room for one")
+        mine, theirs = (v.provenance.get("base", {}).get("hash") for v in (self, other))
+        if mine and theirs and mine != theirs:
+            raise ArtefactError(f"vectors of different bases: {mine[:12]} and {theirs[:12]}")
+        self.mask.check_fits(
+            {**self.mask.shapes, **other.mask.shapes}, "the vectors disagree"
+        )
+        index: dict[str, torch.Tensor] = {}
+        values: dict[str, torch.Tensor] = {}
+        for name in sorted(self.mask.index.keys() | other.mask.index.keys()):
+            parts = [v for v in (self, other) if name in v.mask.index]
+            merged = torch.cat([part.mask.index[name] for part in parts])
+            index[name], place = torch.unique(merged, return_inverse=True)
+            # At most two values meet at a place, so that the order of addition cannot matter.
+            values[name] = torch.zeros(len(index[name])).index_add_(
+                0, place, torch.cat([part.values[name] for part in parts])
+            )
+        shapes = {**self.mask.shapes, **other.mask.shapes}
+        return type(self)(Mask(index, shapes), values, {**self.head, **other.head})
+
+    def __mul__(self, scale: float) -> Self:
+        """The vector with its values scaled; the head stays as it is."""
+        values = {name: value * scale for name, value in self.values.items()}
+        return type(self)(self.mask, values, self.head, self.provenance)
+
+    __rmul__ = __mul__
+
+    def add_to(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Add the differences to `weights` in place (the head is left alone).
+
+        Raises ArtefactError, before anything is changed, if a tensor is absent or has another
+        shape.
+        """
+        self.mask.check_fits({name: tuple(tensor.shape) for name, tensor in weights.items()}, "vector")
+        with torch.no_grad():
+            for name, index in self.mask.index.items():
+                flat = weights[name].view(-1)
+                device = flat.device
+                flat.index_add_(0, index.to(device), self.values[name].to(device, flat.dtype))
+
+    @contextmanager
+    def applied(self, model: torch.nn.Module) -> Iterator[torch.nn.Module]:
+        """The model with the differences added and the head in place; on leaving the block every
+        weight has its former bits again (they are remembered, not subtracted back).
+
+        `model` is a transformers model; raises ArtefactError if the vector does not fit it.
+        """
+        weights, heads = backbone_parameters(model), head_parameters(model)
+        Mask({}, {n: tuple(t.shape) for n, t in self.head.items()}).check_fits(
+            {n: tuple(p.shape) for n, p in heads.items()}, "head of the vector"
+        )
+        self.mask.check_fits({n: tuple(p.shape) for n, p in weights.items()}, "vector")
+        former = {
+            name: weights[name].detach().view(-1)[index.to(weights[name].device)].clone()
+            for name, index in self.mask.index.items()
+        }
+        former_head = {name: heads[name].detach().clone() for name in self.head}
+        try:
+            self.add_to(weights)
+            with torch.no_grad():
+                for name, tensor in self.head.items():
+                    heads[name].copy_(tensor)
+            yield model
+        finally:
+            with torch.no_grad():
+                for name, old in former.items():
+                    weights[name].view(-1)[self.mask.index[name].to(old.device)] = old
+                for name, old in former_head.items():
+                    heads[name].copy_(old)
+
+    def save(self, path: Path, **provenance: Any) -> None:
+        """Write the vector to a safetensors file at `path`, losslessly, with its manifest."""
+        tensors = mask_tensors(self.mask)
+        tensors |= {f"{name}.values": value.float() for name, value in self.values.items()}
+        tensors |= {f"head.{name}": tensor for name, tensor in self.head.items()}
+        save_tensors(path, tensors, layout=mask_layout(self.mask), k=len(self), **provenance)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a vector from a file, or from the folder that holds `sft_model.safetensors`.
+
+        Raises ArtefactError if the file is missing, corrupt or not a vector.
+        """
+        path = Path(path)
+        file = TensorFile(path / "sft_model.safetensors" if path.is_dir() else path)
+        mask = load_mask(file)
+        values = {}
+        for name, index in mask.index.items():
+            if f"{name}.values" not in file:
+                raise ArtefactError(f"{path}: {name} has positions but no values: not a vector")
+            values[name] = file[f"{name}.values"]
+            if len(values[name]) != len(index):
+                raise ArtefactError(
+                    f"{path}: {name} has {len(index)} positions and {len(values[name])} values"
+                )
+        head = {n.removeprefix("head."): file[n] for n in file if n.startswith("head.")}
+        return cls(mask, values, head, file.provenance)

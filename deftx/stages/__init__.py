@@ -1,0 +1,1 @@
+"""One module per stage of the workflow: read artefacts, call the library, write one artefact."""

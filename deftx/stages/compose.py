@@ -1,0 +1,67 @@
+"""Stage `compose`: φ_T + φ_L, or for dense vectors the recipe of their sum."""
+
+from pathlib import Path
+from typing import Any
+
+from deftx.backbone import Base
+from deftx.settings.strict import Strict
+from deftx.sparse_delta import SparseDelta
+from deftx.tensor_file import TensorFile, save_tensors
+from deftx.vectors import head_of
+
+
+class Params(Strict):
+    """Which vectors are added, and how they are weighted."""
+
+    system: str
+    task: str
+    language: str
+    seed: int = 0
+    task_scale: float = 1.0
+    language_scale: float = 1.0
+
+
+def compose(
+    params: Params,
+    *,
+    base: Path,
+    task_vector: Path,
+    language_vector: Path | None = None,
+    out: Path,
+) -> None:
+    """Write task_scale · φ_T + language_scale · φ_L with the head of φ_T.
+
+    Where a vector is dense (a full or a denoise artefact), only the head and a recipe that names
+    the inputs by their content are written, and `evaluate` adds them in memory. Without a
+    language vector the task vector stands alone.
+
+    Raises ArtefactError if a vector was made for another base, or the two have different seeds.
+    """
+    encoder = Base.load(base)
+    given = [(task_vector, params.task_scale), (language_vector, params.language_scale)]
+    files = [(TensorFile(path), scale) for path, scale in given if path is not None]
+    for file, _ in files:
+        encoder.check(file.provenance, file.path)
+    provenance: dict[str, Any] = {
+        "stage": "compose",
+        "system": params.system,
+        "task": params.task,
+        "language": params.language,
+        "seed": params.seed,
+        "base": encoder.identity,
+        "params": params.model_dump(),
+        "inputs": {
+            role: file.content for role, (file, _) in zip(("task", "language"), files, strict=False)
+        },
+    }
+    if all(file.provenance["stage"] == "sparse" for file, _ in files):
+        vectors = [SparseDelta.load(file.path) * scale for file, scale in files]
+        total = vectors[0] if len(vectors) == 1 else vectors[0] + vectors[1]
+        total.save(out, **provenance)
+    else:
+        head = {f"head.{name}": tensor for name, tensor in head_of(files[0][0]).items()}
+        recipe = [
+            {"stage": file.provenance["stage"], "content": file.content, "scale": scale}
+            for file, scale in files
+        ]
+        save_tensors(out, head, recipe=recipe, **provenance)

@@ -1,0 +1,61 @@
+"""Stage `denoise`: the leading singular components of θ1 − θs, matrix by matrix."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from deftx.backbone import Base
+from deftx.lowrank import LowRank
+from deftx.lowrank import denoise as denoise_delta
+from deftx.settings.denoise import RankRule
+from deftx.settings.strict import Strict
+from deftx.tensor_file import save_tensors
+from deftx.vectors import full_delta
+
+
+class Params(Strict):
+    """Which difference is denoised, and how far."""
+
+    rule: RankRule
+    target: str
+    start: str = "base"
+    seed: int = Field(default=0, description="of the training that made θ1; nothing is drawn here")
+
+
+def denoise(
+    params: Params, *, base: Path, full: Path, start_vector: Path | None = None, out: Path
+) -> None:
+    """Write factors, all singular values, the residual if any, raw one-dimensional differences,
+    and the head of θ1. Source: Simon & Jyothi 2025, Figure 1.
+
+    Raises ArtefactError if an input was made for another base; ValueError if the rule truncates
+    no matrix or a difference is not finite.
+    """
+    encoder = Base.load(base)
+    delta, file = full_delta(full, encoder, start_vector)
+    tensors = {name: file[name] for name in file if name.startswith("head.")}
+    ranks = {}
+    for name, kept in denoise_delta(delta.only(encoder.maskable), params.rule):
+        if not isinstance(kept, LowRank):
+            tensors[f"{name}.delta"] = kept
+            continue
+        ranks[name] = kept.rank
+        tensors[f"{name}.singular_values"] = kept.singular_values
+        if kept.dense is not None:
+            tensors[f"{name}.delta"] = kept.dense
+        else:
+            tensors[f"{name}.left"], tensors[f"{name}.right"] = kept.left, kept.right
+        if kept.residual is not None:
+            tensors[f"{name}.residual_index"], tensors[f"{name}.residual_value"] = kept.residual
+    save_tensors(
+        out,
+        tensors,
+        stage="denoise",
+        target=params.target,
+        start=params.start,
+        seed=params.seed,
+        base=encoder.identity,
+        params=params.model_dump(),
+        ranks=ranks,
+        inputs={"full": file.content},
+    )

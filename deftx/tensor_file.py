@@ -1,0 +1,87 @@
+"""Safetensors artefacts: tensors with their provenance, read one at a time."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from deftx.artefact import (
+    FORMAT,
+    METADATA_KEY,
+    ArtefactError,
+    atomic,
+    canonical,
+    verify,
+    write_manifest,
+)
+
+
+def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over names (sorted), dtypes, shapes and bytes: equal for equal content, whatever
+    the metadata and the order in the file."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        digest.update(canonical([name, dtype, list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], **provenance: Any) -> None:
+    """Write a safetensors file with its provenance in the metadata, then its manifest.
+
+    One metadata key holds everything: safetensors writes several keys in random order, and the
+    bytes would differ from run to run.
+    """
+    metadata = canonical({"format": FORMAT, "version": version("deftx"), **provenance})
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic(path) as temporary:
+        save_file(plain, temporary, metadata={METADATA_KEY: metadata})
+    write_manifest(path, tensors=tensors_sha256(plain))
+
+
+class TensorFile(Mapping[str, torch.Tensor]):
+    """A safetensors artefact as a mapping from names to tensors, each read when asked for.
+
+    `provenance` is the decoded metadata, `content` the hash of the tensors. The checksum is
+    verified once, on opening.
+
+    Raises ArtefactError if the file is missing, corrupt, not safetensors, without our metadata,
+    or written in a newer format.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.content: str = verify(self.path)["tensors"]
+        try:
+            self._file = safe_open(self.path, framework="pt")
+        except SafetensorError as error:
+            raise ArtefactError(f"{self.path}: not a safetensors file: {error}") from None
+        metadata = (self._file.metadata() or {}).get(METADATA_KEY)
+        if metadata is None:
+            raise ArtefactError(f"{self.path}: no `{METADATA_KEY}` metadata: not an artefact of deftx")
+        self.provenance: dict[str, Any] = json.loads(metadata)
+        if self.provenance["format"] > FORMAT:
+            raise ArtefactError(
+                f"{self.path}: format {self.provenance['format']}, this version of deftx reads "
+                f"up to {FORMAT}: update deftx"
+            )
+        self._names = sorted(self._file.keys())
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        if name not in self._names:
+            raise KeyError(f"{self.path}: no tensor {name!r}")
+        return self._file.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

@@ -1,0 +1,97 @@
+"""Tools around the stages: look at a run, verify its artefacts, remove what is no longer asked for."""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from deftx.artefact import ArtefactError, manifest_path
+from deftx.artefact import verify as verify_artefact
+from deftx.config import read_config
+from deftx.plan import Plan
+
+KEPT = {"logs", "benchmarks"}
+"""Folders of a run that hold no artefacts, and that `prune` leaves alone."""
+
+
+def show(arguments: list[str]) -> None:
+    """Print the transfer table of a run, and where its figures and report lie."""
+    parser = argparse.ArgumentParser(prog="deftx show", description=show.__doc__)
+    parser.add_argument("run", type=Path, help="folder of the run, such as results/demo")
+    folder: Path = parser.parse_args(arguments).run
+    table = folder / "tables" / "transfer.md"
+    if not table.is_file():
+        raise ArtefactError(f"{table}: no such file; has the run finished?")
+    print(table.read_text(encoding="utf-8"))
+    for path in (folder / "tables", folder / "figures", folder / "report.html"):
+        if path.exists():
+            print(f"{path.name.partition('.')[0]:8} {path}")
+
+
+def verify(arguments: list[str]) -> None:
+    """Compare every artefact below a folder with its manifest. A corrupt one is set aside as
+    `*.corrupt`, and the exit status tells that there was one."""
+    parser = argparse.ArgumentParser(prog="deftx verify", description=verify.__doc__)
+    parser.add_argument("folder", type=Path, help="such as results or results/demo")
+    folder: Path = parser.parse_args(arguments).folder
+    paths = sorted(
+        path for suffix in ("safetensors", "parquet") for path in folder.rglob(f"*.{suffix}")
+    )
+    if not paths:
+        raise ArtefactError(f"{folder}: no artefacts below it")
+    problems = []
+    for path in paths:
+        try:
+            verify_artefact(path)
+        except ArtefactError as error:
+            problems.append(str(error))
+    if problems:
+        raise ArtefactError("\n".join([f"{len(problems)} of {len(paths)} artefacts:", *problems]))
+    print(f"{len(paths)} artefacts are as their manifests say")
+
+
+def prune(arguments: list[str]) -> None:
+    """List the files of a run that its config does not ask for any more, with their sizes; remove
+    them with --yes. Logs and benchmarks are left alone."""
+    parser = argparse.ArgumentParser(prog="deftx prune", description=prune.__doc__)
+    parser.add_argument("config", type=Path, help="the config of the run")
+    parser.add_argument("--yes", action="store_true", help="remove them")
+    options = parser.parse_args(arguments)
+    plan = Plan(read_config(options.config))
+    root = Path(plan.root)
+    wanted = {root / artefact.path for artefact in plan.artefacts()}
+    # What a stage writes beside its artefact belongs to it: a manifest, a card, other formats.
+    whole = {path.parent for path in wanted if path.name in WITH_COMPANIONS} | {root / "check"}
+    wanted |= {manifest_path(path) for path in wanted} | {p.with_suffix(".json") for p in wanted}
+    idle = sorted(
+        path
+        for path in root.rglob("*")
+        if path.is_file()
+        and path not in wanted
+        and not whole & set(path.parents)
+        and path.relative_to(root).parts[0] not in KEPT
+        and path.parent != root
+    )
+    table = Table("file", "MB", box=None)
+    for path in idle:
+        table.add_row(str(path), f"{path.stat().st_size / 1e6:.2f}")
+    Console().print(table)
+    total = sum(path.stat().st_size for path in idle) / 1e6
+    if not options.yes:
+        print(f"{len(idle)} files, {total:.1f} MB; --yes removes them")
+        return
+    for path in idle:
+        path.unlink()
+    _remove_empty(root)
+    print(f"removed {len(idle)} files, {total:.1f} MB")
+
+
+WITH_COMPANIONS = {"model.safetensors", "sft_model.safetensors", "transfer.csv", "transfer.svg"}
+
+
+def _remove_empty(root: Path) -> None:
+    for folder in sorted((p for p in root.rglob("*") if p.is_dir()), reverse=True):
+        if not any(folder.iterdir()):
+            shutil.rmtree(folder)

@@ -1,0 +1,265 @@
+"""Training a model, all of it or only its chosen entries, with transformers' Trainer."""
+
+import logging
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from deftx.backbone import backbone_parameters, head_parameters, layer_norm_names
+from deftx.mask import Mask
+from deftx.objective import Objective
+from deftx.packed import PackedEntries
+from deftx.settings.training import Training
+
+log = logging.getLogger(__name__)
+
+
+def fit(
+    model: PreTrainedModel,
+    objective: Objective,
+    settings: Training,
+    *,
+    mask: Mask | None = None,
+    order_seed: int,
+    dropout_seed: int,
+) -> dict[str, Any]:
+    """Train `model` in place and leave it at its best checkpoint.
+
+    With a mask, only the chosen entries of the backbone (and the head, in full) train, and every
+    other weight keeps its bits whatever the settings; without one, the whole backbone but its
+    normalisation layers, and the head. A frozen decoder stays frozen in both.
+
+    Returns what happened: `steps`, the chosen step and its validation value, `trained` (number of
+    backbone entries) and `trained_head`, and the `history` of validation values.
+
+    Raises FloatingPointError, with the step, if the loss is not finite.
+    """
+    backbone, head = backbone_parameters(model), head_parameters(model)
+    everything = sum(parameter.numel() for parameter in model.parameters())
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for parameter in head.values():
+        parameter.requires_grad_(True)
+    packed = None
+    if mask is None:
+        frozen = layer_norm_names(model)
+        dense = [p.requires_grad_(True) for n, p in backbone.items() if n not in frozen]
+    else:
+        packed = PackedEntries(backbone, mask)
+        # Registered on the model, so that the Trainer's clipping and zeroing see it.
+        model.register_parameter("packed_entries", packed.values)
+        dense = [packed.values]
+    trained = [*dense, *head.values()]
+    optimizer = torch.optim.AdamW(
+        trained, lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    if packed is not None:
+        optimizer.register_step_post_hook(lambda *_: packed.write_back())
+    steps = settings.steps(len(objective.train))
+    keeper = KeepBest(trained, objective, settings, steps)
+    with tempfile.TemporaryDirectory() as unused:  # the Trainer wants a folder; it saves nothing
+        trainer = MaskedTrainer(
+            model=model,
+            args=_arguments(unused, settings, objective, steps, order_seed, dropout_seed),
+            train_dataset=list(objective.train),
+            eval_dataset=list(objective.valid),
+            data_collator=objective.collate,
+            compute_metrics=_compute_metrics(objective),
+            optimizers=(optimizer, None),
+            callbacks=[keeper],
+        )
+        trainer.l1 = L1(trained, settings.l1, everything) if settings.l1 else None
+        trainer.masked_positions_only = objective.score is None
+        trainer.train()
+    keeper.restore()
+    if packed is not None:
+        packed.write_back()
+        packed.close()
+        del model.packed_entries
+    return {
+        "steps": steps,
+        "best_step": keeper.best_step,
+        "best": {objective.best: keeper.best},
+        "trained": sum(parameter.numel() for parameter in dense),
+        "trained_head": sum(parameter.numel() for parameter in head.values()),
+        "history": keeper.history,
+    }
+
+
+class L1:
+    """The gradient of λ·Σ|p − p_start| / N in closed form, N counting every parameter of the
+    model, trained or not (as the LT-SFT code does)."""
+
+    def __init__(self, parameters: list[torch.nn.Parameter], weight: float, total: int) -> None:
+        self._scale = weight / total
+        self._pairs = [(parameter, parameter.detach().clone()) for parameter in parameters]
+
+    @torch.no_grad()
+    def add_gradient(self) -> None:
+        """Add the gradient to that of each parameter that has one."""
+        for parameter, start in self._pairs:
+            if parameter.grad is not None:
+                parameter.grad.add_(torch.sign(parameter - start), alpha=self._scale)
+
+
+class KeepBest(TrainerCallback):
+    """Evaluates on schedule and at the last step; remembers the best values of what trains.
+
+    In memory, since the Trainer would write whole models (and pickles) for it. Ties keep the
+    earlier checkpoint.
+    """
+
+    def __init__(
+        self,
+        trained: list[torch.nn.Parameter],
+        objective: Objective,
+        settings: Training,
+        steps: int,
+    ) -> None:
+        self._trained, self._name, self._steps = trained, objective.best, steps
+        self._sign = -1.0 if objective.best == "loss" else 1.0
+        every = settings.evaluate_every
+        if every == "epoch":
+            every = settings.steps_per_epoch(len(objective.train))
+        self._every = every
+        self._kept: list[torch.Tensor] = []
+        self.best: float | None = None
+        self.best_step: int | None = None
+        self.history: list[dict[str, float]] = []
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        control.should_evaluate = (
+            state.global_step % self._every == 0 or state.global_step == self._steps
+        )
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: Mapping[str, float],
+        **_: Any,
+    ) -> None:
+        value = metrics[f"eval_{self._name}"]
+        self.history.append({"step": state.global_step, self._name: value})
+        log.info("step %d of %d: %s %.4f", state.global_step, self._steps, self._name, value)
+        if not math.isfinite(value):
+            raise FloatingPointError(f"step {state.global_step}: validation {self._name} is {value}")
+        if self.best is None or self._sign * value > self._sign * self.best:
+            self.best, self.best_step = value, state.global_step
+            self._kept = [parameter.detach().clone() for parameter in self._trained]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put the best values back."""
+        for parameter, kept in zip(self._trained, self._kept, strict=True):
+            parameter.copy_(kept)
+
+
+class MaskedTrainer(Trainer):
+    """The Trainer with the loss at masked positions only, and the L1 term before clipping."""
+
+    l1: L1 | None = None
+    masked_positions_only = True
+    loss_is_scaled_for_ga = False
+
+    def training_step(self, model, inputs, num_items_in_batch=None):  # noqa: ANN001, ANN201
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"step {self.state.global_step + 1}: the loss is {loss.item()}")
+        if self.l1 is not None and self.accelerator.sync_gradients:
+            self.l1.add_gradient()
+        return loss
+
+    def compute_loss(  # noqa: ANN201
+        self,
+        model,  # noqa: ANN001
+        inputs,  # noqa: ANN001
+        return_outputs=False,  # noqa: ANN001
+        num_items_in_batch=None,  # noqa: ANN001
+    ):
+        inputs = dict(inputs)
+        labels = inputs.pop("labels")
+        if not self.masked_positions_only:
+            outputs = model(**inputs)
+        else:
+            chosen = labels != -100
+            labels = labels[chosen]
+            with only_positions(model, chosen):
+                outputs = model(**inputs)
+        loss = torch.nn.functional.cross_entropy(
+            outputs.logits.view(-1, outputs.logits.shape[-1]).float(), labels.view(-1)
+        )
+        if not len(labels):  # a short block may have no masked token: no loss, no gradient
+            loss = outputs.logits.sum() * 0.0
+        return (loss, {"loss": loss, "logits": outputs.logits}) if return_outputs else loss
+
+
+@contextmanager
+def only_positions(model: PreTrainedModel, chosen: torch.Tensor) -> Iterator[None]:
+    """Inside the block the head of `model` sees only the `chosen` positions (batch, length), as
+    one row. Heads work position by position, so their logits are the same; for 15 % masked
+    tokens and a large vocabulary this halves the arithmetic."""
+
+    def keep(module: torch.nn.Module, args: Any, output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state[chosen].unsqueeze(0)
+        return output
+
+    hook = model.base_model.register_forward_hook(keep)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _arguments(
+    folder: str,
+    settings: Training,
+    objective: Objective,
+    steps: int,
+    order_seed: int,
+    dropout_seed: int,
+) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=folder,
+        max_steps=steps,
+        learning_rate=settings.learning_rate,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=max(64, settings.batch_size),
+        gradient_accumulation_steps=settings.accumulation,
+        weight_decay=settings.weight_decay,
+        warmup_steps=settings.warmup_steps,
+        max_grad_norm=settings.clip,
+        lr_scheduler_type="linear",
+        seed=dropout_seed,
+        data_seed=order_seed,
+        eval_strategy="no",  # KeepBest asks for evaluations
+        save_strategy="no",
+        logging_steps=max(1, steps // 20),
+        logging_nan_inf_filter=False,
+        prediction_loss_only=objective.score is None,
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _compute_metrics(objective: Objective):  # noqa: ANN202
+    if objective.score is None:
+        return None
+    return lambda prediction: objective.score(prediction.predictions, prediction.label_ids)

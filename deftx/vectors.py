@@ -1,0 +1,51 @@
+"""Reading what a vector can be made from: θ1, a denoised difference, or a sparse vector."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from deftx.artefact import ArtefactError
+from deftx.backbone import Base
+from deftx.delta import Delta
+from deftx.denoised import Denoised
+from deftx.sparse_delta import SparseDelta
+from deftx.tensor_file import TensorFile
+
+
+def start_weights(base: Base, start: Path | None) -> Mapping[str, torch.Tensor]:
+    """θs by backbone name: θ0, plus the start vector if there is one. Raises ArtefactError if the
+    vector was made for another base."""
+    weights = base.weights()
+    if start is None:
+        return weights
+    vector = SparseDelta.load(start)
+    base.check(vector.provenance, start)
+    moved = dict(weights)
+    vector.add_to(moved)
+    return moved
+
+
+def full_delta(path: Path, base: Base, start: Path | None) -> tuple[Delta, TensorFile]:
+    """δ = θ1 − θs of a `full` artefact over the backbone, and the file. Raises ArtefactError if it
+    was made for another base."""
+    file = TensorFile(path)
+    base.check(file.provenance, path)
+    return Delta.between(start_weights(base, start), file), file
+
+
+def dense_vector(path: Path, base: Base, start: Path | None) -> Mapping[str, torch.Tensor]:
+    """A whole difference by backbone name, from a `full` or a `denoise` artefact."""
+    stage = TensorFile(path).provenance["stage"]
+    if stage == "full":
+        return full_delta(path, base, start)[0]
+    if stage == "denoise":
+        denoised = Denoised(path)
+        base.check(denoised.provenance, path)
+        return denoised
+    raise ArtefactError(f"{path}: expected a full or a denoise artefact, this is of stage {stage}")
+
+
+def head_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors stored under `head.`, without that prefix."""
+    return {n.removeprefix("head."): tensors[n] for n in tensors if n.startswith("head.")}

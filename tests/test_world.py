@@ -1,0 +1,179 @@
+"""The laws of the embedded world, each test named after one."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from pydantic import ValidationError
+
+from deftx.settings.world import World
+from deftx.world import inference, sentiment, text
+
+WORLD = World()
+TASKS = {"sentiment": sentiment, "inference": inference}
+SPLITS = ("train", "valid", "test")
+
+
+@pytest.fixture(params=TASKS.values(), ids=TASKS)
+def task(request):
+    return request.param
+
+
+def with_languages(**distances: float) -> World:
+    return WORLD.model_copy(update={"languages": distances})
+
+
+def everything(world: World, key: str) -> list:
+    items = [make(world, key, split, 30) for make in TASKS.values() for split in SPLITS]
+    return [text(world, key, 30), *items]
+
+
+def said(rows: list[dict[str, str]]) -> list[str]:
+    return [row[column] for row in rows for column in ("text", "text_pair") if column in row]
+
+
+def sentences(lines: list[str]) -> set[str]:
+    return {part.strip() for line in lines for part in line.split(".") if part.strip()}
+
+
+def vocabulary(world: World, key: str) -> set[str]:
+    return set(" ".join(text(world, key, 2000)).replace(".", "").split())
+
+
+def test_rows_have_the_promised_keys_and_are_strings():
+    row, pair = sentiment(WORLD, "qta", "test", 1)[0], inference(WORLD, "qta", "test", 1)[0]
+    assert list(row) == ["id", "text", "label"]
+    assert list(pair) == ["id", "text", "text_pair", "label"]
+    assert all(isinstance(value, str) and value for value in (*row.values(), *pair.values()))
+
+
+def test_same_id_same_label_in_every_language(task):
+    keys = [
+        [(row["id"], row["label"]) for row in task(WORLD, language, "test", 90)]
+        for language in WORLD.languages
+    ]
+    assert all(other == keys[0] for other in keys)
+
+
+def test_same_id_same_content_in_every_language(task):
+    # Two items that are equal in one language are equal in all, and so are two that differ.
+    columns = [said(task(WORLD, language, "test", 90)) for language in WORLD.languages]
+    patterns = [[column.index(words) for words in column] for column in columns]
+    assert all(other == patterns[0] for other in patterns)
+
+
+def test_ids_are_unique_across_splits(task):
+    ids = [row["id"] for split in SPLITS for row in task(WORLD, "qaa", split, 90)]
+    assert len(set(ids)) == len(ids)
+
+
+def test_labels_are_balanced(task):
+    counts = Counter(row["label"] for row in task(WORLD, "qtb", "train", 300))
+    assert sorted(counts.values()) == [100, 100, 100]
+
+
+def test_asking_for_more_only_adds(task):
+    assert task(WORLD, "qtb", "test", 60)[:30] == task(WORLD, "qtb", "test", 30)
+    assert text(WORLD, "qtb", 60)[:30] == text(WORLD, "qtb", 30)
+
+
+def test_same_seed_same_world():
+    assert everything(WORLD, "qtb") == everything(World(), "qtb")
+
+
+def test_other_seed_other_world(task):
+    assert text(WORLD, "qaa", 5) != text(World(seed=1), "qaa", 5)
+    assert task(WORLD, "qaa", "test", 5) != task(World(seed=1), "qaa", "test", 5)
+
+
+def test_same_world_in_another_process():
+    code = (
+        "import json; from deftx.settings.world import World; from deftx.world import *;"
+        "print(json.dumps([text(World(), 'qtc', 20), inference(World(), 'qtc', 'test', 20)]))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(run.stdout) == [text(WORLD, "qtc", 20), inference(WORLD, "qtc", "test", 20)]
+
+
+def test_adding_a_language_changes_no_other():
+    more = with_languages(qzz=0.4, **WORLD.languages)
+    assert all(everything(more, key) == everything(WORLD, key) for key in ("qaa", "qbc", "qtc"))
+
+
+def test_moving_a_language_changes_no_other():
+    moved = with_languages(**{**WORLD.languages, "qta": 0.9})
+    assert everything(moved, "qta") != everything(WORLD, "qta")
+    assert all(everything(moved, key) == everything(WORLD, key) for key in ("qaa", "qbc", "qtc"))
+
+
+def test_distance_zero_is_the_source():
+    world = with_languages(qaa=0.0, qzz=0.0)
+    assert everything(world, "qaa") == everything(world, "qzz")
+
+
+def test_equal_distance_is_not_the_same_language():
+    world = with_languages(qaa=0.0, qxx=0.5, qyy=0.5)
+    assert everything(world, "qxx") != everything(world, "qyy")
+    assert vocabulary(world, "qxx") != vocabulary(world, "qyy")
+
+
+def test_shared_vocabulary_falls_with_distance():
+    steps = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    source = vocabulary(WORLD, "qaa")
+    shared = [
+        len(source & vocabulary(with_languages(qaa=0.0, qxx=step), "qxx")) / len(source)
+        for step in steps
+    ]
+    assert shared[0] == 1
+    assert all(near > far for near, far in pairwise(shared))
+
+
+def test_international_words_are_in_every_language():
+    far = with_languages(qaa=0.0, qxx=1.0)
+    common = vocabulary(far, "qaa") & vocabulary(far, "qxx")
+    assert common and all(word[-1] not in "aeiouy" for word in common)
+
+
+def test_without_international_words_the_farthest_language_shares_none():
+    far = with_languages(qaa=0.0, qxx=1.0).model_copy(update={"international": 0.0})
+    assert not vocabulary(far, "qaa") & vocabulary(far, "qxx")
+
+
+@pytest.mark.parametrize("language", ["qaa", "qta", "qtc"])
+def test_splits_are_disjoint(language):
+    parts = [sentences(text(WORLD, language, 3000))]
+    for split in SPLITS:
+        rows = [row for make in TASKS.values() for row in make(WORLD, language, split, 600)]
+        parts.append(sentences(said(rows)))
+    union = set().union(*parts)
+    assert sum(map(len, parts)) == len(union)
+
+
+def test_neither_premise_nor_hypothesis_alone_tells_the_label():
+    rows = inference(WORLD, "qaa", "train", 600)
+    for column in ("text", "text_pair"):
+        words = {label: Counter() for label in ("entailment", "neutral", "contradiction")}
+        for row in rows:
+            words[row["label"]].update(set(row[column].replace(".", "").split()))
+        for word in set().union(*words.values()):
+            counts = [words[label][word] for label in words]
+            assert max(counts) <= 3 * min(counts) + 30
+
+
+@pytest.mark.parametrize("distance", [-0.1, 1.1])
+def test_bad_distance_is_an_error(distance):
+    with pytest.raises(ValidationError, match=r"languages\.qxx"):
+        World(languages={"qaa": 0.0, "qxx": distance})
+
+
+def test_unknown_language_is_an_error_that_names_the_known():
+    with pytest.raises(KeyError, match=r"qzz.*qaa"):
+        text(WORLD, "qzz", 1)
+
+
+def test_unknown_split_is_an_error_that_names_the_known(task):
+    with pytest.raises(ValueError, match=r"dev.*valid"):
+        task(WORLD, "qaa", "dev", 1)

@@ -1,0 +1,154 @@
+"""What the rules share: the validated config, the plan, and how a rule refers to artefacts.
+
+A rule's inputs come twice: the artefact as `ancient`, so that a touched or copied file reruns
+nothing, and its manifest, a small file that Snakemake compares by content.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+from snakemake.settings.types import DeploymentMethod
+
+from deftx.config import OWN_TEXT, ConfigError, check_config, check_run_names
+from deftx.plan import PATTERNS, Artefact, Plan
+
+if len(workflow.overwrite_configfiles) > 1:
+    raise WorkflowError(
+        "give one --configfile: it replaces config.yaml wholly, several would be merged"
+    )
+CONFIG_FILE = Path(
+    workflow.overwrite_configfiles[0]
+    if workflow.overwrite_configfiles
+    else os.path.join(workflow.basedir, "config.yaml")
+)
+try:
+    CONFIG = check_config(config, str(CONFIG_FILE))
+    PLAN = Plan(CONFIG)
+    if workflow.is_main_process:
+        check_run_names(CONFIG_FILE, CONFIG, Path(workflow.basedir))
+        if PLAN.data_folder_is_known():
+            PLAN.check_files()
+        elif workflow.dryrun and PLAN.missing_files():
+            logger.warning(
+                "data_dir and $DEFTX_DATA are not set: the plan is made without looking at files"
+            )
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+ROOT = PLAN.root
+ENVIRONMENT = os.path.join(workflow.basedir, "environment.yml")
+
+# Jobs on a cluster read the config again. One that changed meanwhile would compute with new values
+# what is recorded with old ones.
+CONFIG_SHA256 = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+if workflow.is_main_process:
+    os.environ["DEFTX_CONFIG_SHA256"] = CONFIG_SHA256
+elif os.environ.get("DEFTX_CONFIG_SHA256", CONFIG_SHA256) != CONFIG_SHA256:
+    raise WorkflowError("the config was edited while this run was in progress; start it again")
+
+if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
+    shell.prefix(f"set -euo pipefail; export PYTHONPATH={workflow.basedir}; ")
+else:
+    shell.prefix(
+        f'set -euo pipefail; export PATH="{os.path.dirname(sys.executable)}:$PATH"; '
+        f"export PYTHONPATH={workflow.basedir}; "
+    )
+
+
+onstart:
+    try:
+        PLAN.check_files()
+    except ConfigError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def needs(stage):
+    """Named inputs of a rule: a list of artefacts per role, and the manifests of all of them."""
+
+    def inputs(wildcards):
+        found = PLAN.inputs(Artefact.of(stage, **dict(wildcards.items())))
+        named = {
+            role: [ancient(f"{ROOT}/{part.path}") for part in parts]
+            for role, parts in found.items()
+        }
+        # The check only has to come first; what it found changes no result.
+        parts = [p for role, group in found.items() if role != "check" for p in group]
+        return {**named, "manifests": [manifest(part) for part in dict.fromkeys(parts)]}
+
+    return inputs
+
+
+def manifest(artefact):
+    """The small file that stands for the content of an artefact."""
+    if artefact.stage == "base":
+        return f"{ROOT}/base/backbone.json"
+    return f"{ROOT}/{artefact.path}.json"
+
+
+def reads(stage):
+    """What the stage reads of the config, as canonical JSON: the one parameter of its rule."""
+
+    def params(wildcards):
+        values = PLAN.params(Artefact.of(stage, **dict(wildcards.items())))
+        return json.dumps(values, sort_keys=True)
+
+    return params
+
+
+def made(stage):
+    """Path pattern of a stage's artefact."""
+    return f"{ROOT}/{PATTERNS[stage]}"
+
+
+def log_of(stage):
+    """Path pattern of a stage's log."""
+    return f"{ROOT}/logs/{os.path.splitext(PATTERNS[stage])[0]}.log"
+
+
+def benchmark_of(stage):
+    """Path pattern of what Snakemake measures of a job: seconds, memory, load."""
+    return f"{ROOT}/benchmarks/{os.path.splitext(PATTERNS[stage])[0]}.tsv"
+
+
+def beside(stage, *names):
+    """Path patterns of files in the folder of a stage's artefact."""
+    return [f"{os.path.dirname(made(stage))}/{name}" for name in names]
+
+
+COMPANIONS = {
+    "base": ("backbone.json", "config.json", "tokenizer.json"),
+    "sparse": ("sft_config.json", "README.md"),
+    "tables": ("scores.csv", "transfer.md", "transfer.tex", "transfer.html"),
+    "figures": ("transfer.png", "mask.svg", "mask.png", "spectrum.svg", "spectrum.png"),
+}
+WITHOUT_MANIFEST = ("check", "tables", "figures")
+
+
+def files_of(artefact):
+    """All files of an artefact: itself, its manifest, and what lies beside it."""
+    path = f"{ROOT}/{artefact.path}"
+    names = COMPANIONS.get(artefact.stage, ())
+    files = [path, *(f"{os.path.dirname(path)}/{name}" for name in names)]
+    if artefact.stage == "evaluate":
+        files.append(path.replace(".safetensors", ".json"))
+    return files if artefact.stage in WITHOUT_MANIFEST else [*files, f"{path}.json"]
+
+
+EVERYTHING = [file for artefact in PLAN.artefacts() for file in files_of(artefact)]
+
+
+wildcard_constraints:
+    dataset=r"[a-z0-9][a-z0-9.-]*",
+    language=r"[a-z]{3}",
+    split=r"train|valid|test",
+    target=r"lang-[a-z]{3}|task-[a-z0-9][a-z0-9.-]*/[a-z0-9][a-z0-9.-]*",
+    rule=r"[a-z0-9.-]+",
+    method=r"[a-z0-9][a-z0-9.-]*",
+    system=r"[a-z0-9][a-z0-9.-]*",
+    task=r"[a-z0-9][a-z0-9.-]*",
+    seed=r"\d+",

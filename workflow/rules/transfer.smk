@@ -1,0 +1,53 @@
+"""Zero-shot transfer: compose → evaluate.
+
+Inputs: sparse/ (or full/ and denoise/ for dense systems), test sets in data/. Outputs: compose/,
+evaluate/.
+"""
+
+
+rule compose:
+    """Add task and language vector."""
+    input:
+        unpack(needs("compose")),
+    output:
+        data=made("compose"),
+        manifest=made("compose") + ".json",
+    params:
+        cfg=reads("compose"),
+    log:
+        log_of("compose"),
+    benchmark:
+        benchmark_of("compose")
+    threads: CONFIG.threads.compose
+    conda:
+        ENVIRONMENT
+    shell:
+        "python -m deftx compose --params {params.cfg:q} --base {input.base:q} "
+        "--task-vector {input.task_vector:q} --language-vector {input.language_vector:q} "
+        "--out {output.data:q} > {log:q} 2>&1"
+
+
+rule evaluate:
+    """Predict and score the test set of a language."""
+    input:
+        unpack(needs("evaluate")),
+    output:
+        data=made("evaluate"),
+        manifest=made("evaluate") + ".json",
+        metrics=made("evaluate").replace(".safetensors", ".json"),
+    params:
+        cfg=reads("evaluate"),
+    log:
+        log_of("evaluate"),
+    benchmark:
+        benchmark_of("evaluate")
+    threads: CONFIG.threads.evaluate
+    resources:
+        gpu=1,
+    conda:
+        ENVIRONMENT
+    shell:
+        "python -m deftx evaluate --params {params.cfg:q} --base {input.base:q} "
+        "--composed {input.composed:q} --test {input.test:q} --task-vector {input.task_vector:q} "
+        "--language-vector {input.language_vector:q} --start-vector {input.start_vector:q} "
+        "--out {output.data:q} > {log:q} 2>&1"

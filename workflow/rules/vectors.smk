@@ -1,0 +1,99 @@
+"""Vectors of languages and tasks: full → denoise → mask → sparse.
+
+Inputs: data/, base/. Outputs: full/ (one for all methods), denoise/ (one for each rank rule),
+mask/ and sparse/ (one for each method).
+"""
+
+
+rule full:
+    """Fine-tune everything, from the start weights of the target."""
+    input:
+        unpack(needs("full")),
+    output:
+        data=made("full"),
+        manifest=made("full") + ".json",
+    params:
+        cfg=reads("full"),
+    log:
+        log_of("full"),
+    benchmark:
+        benchmark_of("full")
+    threads: CONFIG.threads.full
+    resources:
+        gpu=1,
+    conda:
+        ENVIRONMENT
+    shell:
+        "python -m deftx full --params {params.cfg:q} --base {input.base:q} "
+        "--train {input.train:q} --valid {input.valid:q} --start-vector {input.start_vector:q} "
+        "--out {output.data:q} > {log:q} 2>&1"
+
+
+rule denoise:
+    """Keep the leading singular components of the difference, matrix by matrix."""
+    input:
+        unpack(needs("denoise")),
+    output:
+        data=made("denoise"),
+        manifest=made("denoise") + ".json",
+    params:
+        cfg=reads("denoise"),
+    log:
+        log_of("denoise"),
+    benchmark:
+        benchmark_of("denoise")
+    threads: CONFIG.threads.denoise
+    conda:
+        ENVIRONMENT
+    shell:
+        "python -m deftx denoise --params {params.cfg:q} --base {input.base:q} "
+        "--full {input.full:q} --start-vector {input.start_vector:q} --out {output.data:q} "
+        "> {log:q} 2>&1"
+
+
+rule mask:
+    """Choose exactly K entries."""
+    input:
+        unpack(needs("mask")),
+    output:
+        data=made("mask"),
+        manifest=made("mask") + ".json",
+    params:
+        cfg=reads("mask"),
+    log:
+        log_of("mask"),
+    benchmark:
+        benchmark_of("mask")
+    threads: CONFIG.threads.mask
+    conda:
+        ENVIRONMENT
+    shell:
+        "python -m deftx mask --params {params.cfg:q} --base {input.base:q} "
+        "--delta {input.delta:q} --start-vector {input.start_vector:q} "
+        "--observed {input.observed:q} --out {output.data:q} > {log:q} 2>&1"
+
+
+rule sparse:
+    """Re-train only the chosen entries, from the start weights again."""
+    input:
+        unpack(needs("sparse")),
+    output:
+        data=made("sparse"),
+        manifest=made("sparse") + ".json",
+        others=beside("sparse", *COMPANIONS["sparse"]),
+    params:
+        cfg=reads("sparse"),
+    log:
+        log_of("sparse"),
+    benchmark:
+        benchmark_of("sparse")
+    threads: CONFIG.threads.sparse
+    resources:
+        gpu=1,
+    conda:
+        ENVIRONMENT
+    shell:
+        "python -m deftx sparse --params {params.cfg:q} --base {input.base:q} "
+        "--mask {input.mask:q} --train {input.train:q} --valid {input.valid:q} "
+        "--start-vector {input.start_vector:q} --delta {input.delta:q} --out {output.data:q} "
+        "> {log:q} 2>&1"
