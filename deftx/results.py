@@ -4,19 +4,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 
 from deftx.artefact import ArtefactError
 from deftx.settings.strict import Strict
-from deftx.statistics import SCORES, Resamples, interval
+from deftx.statistics import SCORES, Resamples, accuracy, interval, macro_f1
 from deftx.tensor_file import TensorFile
 
 MEAN = "mean"
 """Stands for a language where the mean over languages is meant."""
+
+METRIC_NAMES = {"macro_f1": "macro-F1", "accuracy": "accuracy"}
 
 Draws = dict[tuple[str, str], np.ndarray]
 """(system, language or MEAN) → scores (seeds, 1 + resamples), see `deftx.statistics`."""
@@ -41,6 +42,13 @@ class Comparison(Strict):
     def name(self, language: str) -> str:
         """How a language is called."""
         return self.names.get(language) or language
+
+    def heading(self, task: str, column: str) -> str:
+        """A language, or MEAN, as the head of a column: source and lack of text are marked."""
+        name = self.name(column)
+        if column == self.tasks[task].source:
+            return f"{name} (source)"
+        return f"{name} †" if column in self.without_text else name
 
     def averaged(self, task: str) -> list[str]:
         """The languages that the mean of a task is over: those with text, but for the source."""
@@ -107,17 +115,61 @@ def load_evaluations(paths: Iterable[Path]) -> list[Evaluation]:
     return list(found.values())
 
 
-def scores(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
-    """One row per evaluation: task, system, language, seed, items, accuracy, macro_f1, the last
-    two in [0, 1]."""
-    rows = []
+class Score(NamedTuple):
+    """The scores of one evaluation, in [0, 1]."""
+
+    task: str
+    system: str
+    language: str
+    seed: int
+    items: int
+    accuracy: float
+    macro_f1: float
+
+
+class Transfer(NamedTuple):
+    """How well a system transfers to a language, or to all (MEAN): a score in [0, 1].
+
+    Attributes:
+        mean: over seeds; low and high are the ends of its 95 % interval over items.
+        sd: standard deviation over seeds; None for one seed.
+        has_text: where false, every system was evaluated without a language vector.
+    """
+
+    task: str
+    system: str
+    language: str
+    metric: str
+    mean: float
+    low: float
+    high: float
+    seeds: int
+    sd: float | None
+    has_text: bool
+
+
+class Difference(NamedTuple):
+    """The mean over seeds of `system` minus that of `versus`, in [-1, 1], with the ends of its
+    paired 95 % interval over items."""
+
+    task: str
+    language: str
+    system: str
+    versus: str
+    difference: float
+    low: float
+    high: float
+
+
+def scores(evaluations: Iterable[Evaluation]) -> list[Score]:
+    """The scores of each evaluation."""
+    found = []
     for e in evaluations:
         as_is = Resamples([e.ids], times=0)
         confusions = as_is.confusions(e.ids, e.labels, e.predictions, e.classes)
-        metrics = [score(confusions)[0] for score in SCORES.values()]
-        rows.append([*e.key, len(e.ids), *metrics])
-    columns = ["task", "system", "language", "seed", "items", *SCORES]
-    return pd.DataFrame(rows, columns=columns)
+        metrics = float(accuracy(confusions)[0]), float(macro_f1(confusions)[0])
+        found.append(Score(*e.key, len(e.ids), *metrics))
+    return found
 
 
 def draw(comparison: Comparison, evaluations: Sequence[Evaluation]) -> dict[str, Draws]:
@@ -153,35 +205,28 @@ def _draw(comparison: Comparison, task: str, evaluations: Sequence[Evaluation]) 
     return draws
 
 
-def transfer(comparison: Comparison, draws: Mapping[str, Draws]) -> pd.DataFrame:
-    """One row per task, system and language (or MEAN): metric, its mean over seeds with the ends
-    of its 95 % interval over items (low, high), the number of seeds, the standard deviation over
-    seeds (NaN for one), and whether the language has text. Scores in [0, 1].
-
-    Where `has_text` is false every system was evaluated without a language vector.
-    """
-    rows = []
+def transfer(comparison: Comparison, draws: Mapping[str, Draws]) -> list[Transfer]:
+    """Every task, system and language or MEAN, in the order of the comparison."""
+    found = []
     for task, table in comparison.tasks.items():
         for (system, language), each in draws[task].items():
-            mean = each.mean(0)
-            low, high = interval(mean)
-            spread = each[:, 0].std(ddof=1) if len(each) > 1 else np.nan
+            mean = each.mean(axis=0)
+            sd = float(each[:, 0].std(ddof=1)) if len(each) > 1 else None
             has_text = language not in comparison.without_text
-            numbers = (mean[0], low, high, len(each), spread)
-            rows.append([task, system, language, table.metric, *numbers, has_text])
-    columns = ["task", "system", "language", "metric"]
-    columns += ["mean", "low", "high", "seeds", "sd", "has_text"]
-    return pd.DataFrame(rows, columns=columns)
+            estimate = (float(mean[0]), *interval(mean))
+            found.append(
+                Transfer(task, system, language, table.metric, *estimate, len(each), sd, has_text)
+            )
+    return found
 
 
-def differences(comparison: Comparison, draws: Mapping[str, Draws]) -> pd.DataFrame:
-    """One row per task, language (or MEAN) and pair of systems: the mean over seeds of `system`
-    minus that of `versus`, in [-1, 1], with the ends of its paired 95 % interval over items."""
-    rows = []
+def differences(comparison: Comparison, draws: Mapping[str, Draws]) -> list[Difference]:
+    """Every task, language or MEAN, and pair of systems (the later one minus the earlier one)."""
+    found = []
     for task in comparison.tasks:
         for language in comparison.columns(task):
             for versus, system in combinations(comparison.systems, 2):
-                gap = (draws[task][system, language] - draws[task][versus, language]).mean(0)
-                rows.append([task, language, system, versus, gap[0], *interval(gap)])
-    columns = ["task", "language", "system", "versus", "difference", "low", "high"]
-    return pd.DataFrame(rows, columns=columns)
+                gap = (draws[task][system, language] - draws[task][versus, language]).mean(axis=0)
+                estimate = (float(gap[0]), *interval(gap))
+                found.append(Difference(task, language, system, versus, *estimate))
+    return found

@@ -51,7 +51,7 @@ def top_k_in_groups(
         if parts[pattern] == 0:
             continue
         shapes = {name: tuple(delta[name].shape) for name in names}
-        mask |= _pooled(shapes, delta.__getitem__, parts[pattern], f"group {pattern!r}: ")
+        mask |= _pooled(shapes, delta.__getitem__, parts[pattern], f"group '{pattern}': ")
     return mask
 
 
@@ -90,7 +90,7 @@ def group_names(names: Iterable[str], patterns: Iterable[str]) -> dict[str, list
         groups[pattern].append(name)
     for pattern, members in groups.items():
         if not members:
-            raise ValueError(f"group {pattern!r} matches no tensor that is not in an earlier group")
+            raise ValueError(f"group '{pattern}' matches no tensor that is not in an earlier group")
     return groups
 
 

@@ -77,4 +77,5 @@ def interval(scores: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
 def _ratio(part: np.ndarray, whole: np.ndarray, empty: float) -> np.ndarray:
     """part / whole in float64, `empty` where whole is 0."""
     out = np.full(whole.shape, empty)
-    return np.divide(part, whole, out=out, where=whole > 0, dtype=np.float64)
+    np.divide(part, whole, out=out, where=whole > 0, dtype=np.float64)
+    return out

@@ -10,6 +10,7 @@ A distance is only ever compared with what was drawn: moving a language away fro
 replaces more of its words and keeps those replaced before.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from random import Random
@@ -23,15 +24,16 @@ INFERENCE = ("entailment", "neutral", "contradiction")
 DOCUMENT = 5  # sentences; so long that a short block of tokens rarely mixes two documents
 STREAMS = ("text", "train", "valid", "test")
 
-CONSONANTS, VOWELS = "ptkbdgmnlrs", "aeiou"
+CONSONANTS, VOWELS = "ptkbdgmnlrsvzw", "aeiou"
 # Each shift leads to a letter that the source lacks: words that differ stay different.
-SHIFTS = (("p", "f"), ("t", "c"), ("k", "h"), ("b", "v"), ("d", "z"), ("g", "j"), ("e", "y"))
+SHIFTS = (("p", "f"), ("t", "c"), ("k", "h"), ("g", "j"), ("s", "x"), ("e", "y"))
 # International words use every letter, so a tokenizer of any of the languages knows all letters.
-LETTERS = CONSONANTS + "fchvzj", VOWELS + "y"
+LETTERS = CONSONANTS + "fchjx", VOWELS + "y"
 # Nouns fall into classes, each with an article of its own. With a single article, a model takes
 # another language's for a sign of something else.
 CLASSES = ("round", "long", "small")
 ENDINGS = ("subject", "object", "verb")
+ROLES = (*ENDINGS, "quality", "manner")
 ORDERS = ("subject verb object", "subject object verb", "verb subject object")
 
 Word = tuple[str, int, int]  # kind, topic or polarity, number
@@ -58,6 +60,13 @@ class Sentence(NamedTuple):
         """
         return STREAMS[sum(self) % len(STREAMS)]
 
+    def concept(self, role: str) -> Word:
+        """The kind, group and number of the word in the role."""
+        if role in ("quality", "manner"):
+            shown = (self.plain, role) not in ((1, "manner"), (2, "quality"))
+            return role, self.polarity if shown else NEUTRAL, getattr(self, role)
+        return "verb" if role == "verb" else "noun", self.topic, getattr(self, role)
+
 
 @dataclass(frozen=True)
 class Language:
@@ -69,46 +78,48 @@ class Language:
     order: str
     quality_first: bool
 
-    def say(self, sentence: Sentence) -> str:
-        """The sentence in this language, in lower case, with a full stop."""
-        noun = self._word("noun", sentence.topic, sentence.subject, "subject")
-        moods = [sentence.polarity if sentence.plain != cue else NEUTRAL for cue in (2, 1)]
-        quality = self._word("quality", moods[0], sentence.quality, "quality")
-        manner = self._word("manner", moods[1], sentence.manner, "manner")
-        verb = self._word("verb", sentence.topic, sentence.verb, "verb")
-        thing = self._word("noun", sentence.topic, sentence.object, "object")
-        nouns = [(noun,), (thing,)]
-        nouns[sentence.place] = self._pair(quality, *nouns[sentence.place])
+    def say(
+        self, sentence: Sentence, other: "Language | None" = None, borrowed: Iterable[str] = ()
+    ) -> str:
+        """The sentence in this language, except for the roles whose word another one lends."""
+        word = {role: (other if role in borrowed else self).word(sentence, role) for role in ROLES}
+        nouns = [(word["subject"],), (word["object"],)]
+        pair = (*nouns[sentence.place], word["quality"])
+        nouns[sentence.place] = pair[::-1] if self.quality_first else pair
         parts = {
             "subject": (self._article(sentence.subject), *nouns[0]),
-            "verb": (verb, manner),
+            "verb": (word["verb"], word["manner"]),
             "object": (self._article(sentence.object), *nouns[1]),
         }
         return " ".join(word for part in self.order.split() for word in parts[part]) + "."
 
+    def word(self, sentence: Sentence, role: str) -> str:
+        """The word of the role with its ending. International words are taken as they are."""
+        word = self.words[sentence.concept(role)]
+        return word + self.endings.get(role, "") if word[-1] in LETTERS[1] else word
+
     def _article(self, noun: int) -> str:
         return self.articles[CLASSES[noun % len(CLASSES)]]
-
-    def _pair(self, quality: str, noun: str) -> tuple[str, str]:
-        return (quality, noun) if self.quality_first else (noun, quality)
-
-    def _word(self, kind: str, group: int, number: int, role: str) -> str:
-        """The word with the ending of its role. International words are borrowed as they are."""
-        word = self.words[kind, group, number]
-        return word + self.endings.get(role, "") if word[-1] in LETTERS[1] else word
 
 
 def text(world: World, language: str, lines: int) -> list[str]:
     """Unlabelled documents, one a line: a few sentences that share topic and polarity.
 
     That coherence is all that tells which words belong together; there is no dictionary.
-    Languages have different documents, as real monolingual text has.
+    Languages have different documents, as real monolingual text has. As in real text of small
+    languages, a share of the words is borrowed from the source: a task's items never borrow.
     """
     speaker, rng = _language(world, language), _rng(world, "text", _name(world, language))
+    source, mixing = _build(world, "source", 0.0), _rng(world, "borrowed", _name(world, language))
     documents = (
         _document(world, rng, "text", DOCUMENT, _below(rng, len(SENTIMENT))) for _ in range(lines)
     )
-    return [" ".join(map(speaker.say, document)) for document in documents]
+
+    def say(sentence: Sentence) -> str:
+        borrowed = {role for role in ROLES if mixing.random() < world.borrowed}
+        return speaker.say(sentence, source, borrowed)
+
+    return [" ".join(map(say, document)) for document in documents]
 
 
 def sentiment(world: World, language: str, split: str, items: int) -> list[dict[str, str]]:
@@ -195,8 +206,11 @@ def _sentence(world: World, rng: Random, stream: str, **fixed: int) -> Sentence:
 
 
 def _language(world: World, key: str) -> Language:
-    """The language of the key, at its distance. At distance 0 it is the source."""
-    distance, name = _distance(world, key), _name(world, key)
+    return _build(world, _name(world, key), _distance(world, key))
+
+
+def _build(world: World, name: str, distance: float) -> Language:
+    """The language of a name, at a distance. At distance 0 it is the source, whatever its name."""
     shift = str.maketrans(dict(_first(_rng(world, "shifts", name), SHIFTS, distance / 2)))
 
     def native(kind: str, keys: list, syllables: tuple[int, ...]) -> dict:
@@ -207,7 +221,7 @@ def _language(world: World, key: str) -> Language:
     # Order changes later than words do: never in a close relative, always in the farthest.
     moved = [0.25 + rng.random() / 2 < distance for _ in range(2)]
     return Language(
-        words=native("words", _native(world), (2, 2, 3)) | _international(world),
+        words=native("words", _native(world), (2, 2, 2, 3)) | _international(world),
         articles=native("articles", list(CLASSES), (1,)),
         endings=native("endings", list(ENDINGS), (1,)),
         order=_pick(rng, ORDERS[1:]) if moved[0] else ORDERS[0],

@@ -44,6 +44,13 @@ class World(Strict):
         description="Share of the words that are the same in every language. They are the bridge "
         "over which meaning reaches a language that was never seen.",
     )
+    borrowed: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="Share of the words of unlabelled text that are taken from the source, as "
+        "writers of small languages do. Task items borrow nothing.",
+    )
     topics: int = Field(4, ge=2, le=16, description="Subjects that a text can be about.")
     words: int = Field(
         12,

@@ -57,7 +57,7 @@ def _check_row(base: Base, row: Row) -> int:
             size = sum(sizes[name] for name in names)
             if parts[group] > size:
                 raise ValueError(
-                    f"shares: group {group!r} is to have {parts[group]} of K = {k} entries, but it "
+                    f"shares: group '{group}' is to have {parts[group]} of K = {k} entries, but it "
                     f"has only {size}"
                 )
     return k

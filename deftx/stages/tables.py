@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from deftx.artefact import write_text
 from deftx.results import (
     MEAN,
+    METRIC_NAMES,
     Comparison,
+    Difference,
+    Score,
+    Transfer,
     differences,
     draw,
     load_evaluations,
@@ -19,8 +22,6 @@ from deftx.results import (
     transfer,
 )
 from deftx.statistics import RESAMPLES
-
-METRIC_NAMES = {"macro_f1": "macro-F1", "accuracy": "accuracy"}
 
 MINUS = "−"
 
@@ -75,7 +76,7 @@ class Table:
     title: str
     caption: str
     header: list[str]
-    rows: list[tuple[str, list[Cell | None]]]
+    rows: list[tuple[str, tuple[Cell | None, ...]]]
 
 
 def tables(params: Params, *, evaluated: list[Path], out: Path) -> None:
@@ -94,48 +95,49 @@ def tables(params: Params, *, evaluated: list[Path], out: Path) -> None:
         for table in (score_table(params, task, means), difference_table(params, task, gaps))
         if table is not None
     ]
-    for name, frame in (("scores", scores(evaluations)), ("differences", gaps)):
-        write_text(out.with_name(f"{name}.csv"), _csv(frame))
+    write_text(out.with_name("scores.csv"), _csv(scores(evaluations), Score._fields))
+    write_text(out.with_name("differences.csv"), _csv(gaps, Difference._fields))
     write_text(out.with_suffix(".md"), "\n".join(map(markdown, shown)))
     write_text(out.with_suffix(".tex"), "\n".join(map(latex, shown)))
     write_text(out.with_suffix(".html"), page(shown))
-    write_text(out, _csv(means))
+    write_text(out, _csv(means, Transfer._fields))
 
 
-def score_table(comparison: Comparison, task: str, means: pd.DataFrame) -> Table:
-    """Systems × languages of one task, from `deftx.results.transfer`; with several seeds also the
-    standard deviation of the mean over them."""
-    mine = means[means["task"] == task]
-    seeds = int(mine["seeds"].iloc[0])
-    columns = comparison.columns(task)
-    header = [_heading(comparison, task, column) for column in columns]
-    grid = [_column(comparison, mine, column) for column in columns]
-    if seeds > 1 and MEAN in columns:
+def score_table(comparison: Comparison, task: str, means: Sequence[Transfer]) -> Table:
+    """Systems × languages of one task; with several seeds also the standard deviation over them."""
+    mine = [mean for mean in means if mean.task == task]
+    languages = comparison.columns(task)
+    header = [comparison.heading(task, language) for language in languages]
+    columns = [_column([m for m in mine if m.language == language]) for language in languages]
+    spreads = [Cell(100 * m.sd) for m in mine if m.language == MEAN and m.sd is not None]
+    if spreads:
         header.append("sd over seeds")
-        grid.append([Cell(100 * sd) for sd in mine[mine["language"] == MEAN]["sd"]])
+        columns.append(spreads)
     return Table(
         name=f"transfer-{task}",
         title=task,
-        caption=_score_caption(comparison, task, seeds),
+        caption=_score_caption(comparison, task, mine[0].seeds),
         header=["", *header],
-        rows=list(zip(comparison.systems, map(list, zip(*grid, strict=True)), strict=True)),
+        rows=list(zip(comparison.systems, zip(*columns, strict=True), strict=True)),
     )
 
 
-def difference_table(comparison: Comparison, task: str, gaps: pd.DataFrame) -> Table | None:
-    """Systems × systems: differences of a task's mean over languages, from
-    `deftx.results.differences`; None if there is no mean or a single system."""
-    mine = gaps[(gaps["task"] == task) & (gaps["language"] == MEAN)]
-    if mine.empty:
-        return None
+def difference_table(comparison: Comparison, task: str, gaps: Sequence[Difference]) -> Table | None:
+    """Systems × systems: differences of a task's mean over languages; None if there is no mean or
+    a single system."""
     cells = {
-        (row.system, row.versus): Cell(
-            *(100 * value for value in (row.difference, row.low, row.high)),
+        (gap.system, gap.versus): Cell(
+            100 * gap.difference,
+            100 * gap.low,
+            100 * gap.high,
             signed=True,
-            doubtful=row.low <= 0 <= row.high,
+            doubtful=gap.low <= 0 <= gap.high,
         )
-        for row in mine.itertuples()
+        for gap in gaps
+        if gap.task == task and gap.language == MEAN
     }
+    if not cells:
+        return None
     systems = comparison.systems
     return Table(
         name=f"differences-{task}",
@@ -144,7 +146,9 @@ def difference_table(comparison: Comparison, task: str, gaps: pd.DataFrame) -> T
         "paired 95 % bootstrap interval over items. In parentheses: the interval includes 0, so "
         "the difference is inside the noise. Not corrected for the number of pairs.",
         header=["", *systems[:-1]],
-        rows=[(row, [cells.get((row, column)) for column in systems[:-1]]) for row in systems[1:]],
+        rows=[
+            (row, tuple(cells.get((row, column)) for column in systems[:-1])) for row in systems[1:]
+        ],
     )
 
 
@@ -223,25 +227,17 @@ def _section(table: Table) -> str:
     )
 
 
-def _column(comparison: Comparison, means: pd.DataFrame, column: str) -> list[Cell]:
-    """A column of one task's table, a cell per system, the best one bold if its interval is
-    disjoint from all others.
+def _column(means: Sequence[Transfer]) -> list[Cell]:
+    """A cell per system, the best one bold if its interval is disjoint from all others.
 
     Design choice: a larger number inside the noise is not dressed up as a winner.
     """
-    mine = means[means["language"] == column].set_index("system").loc[comparison.systems]
-    numbers = 100 * mine[["mean", "low", "high"]].to_numpy()
-    best = int(numbers[:, 0].argmax())
-    others = np.delete(numbers[:, 2], best)
-    stands_out = len(others) > 0 and numbers[best, 1] > others.max()
-    return [Cell(*map(float, n), bold=stands_out and i == best) for i, n in enumerate(numbers)]
-
-
-def _heading(comparison: Comparison, task: str, column: str) -> str:
-    name = comparison.name(column)
-    if column == comparison.tasks[task].source:
-        return f"{name} (source)"
-    return f"{name} †" if column in comparison.without_text else name
+    best = max(means, key=lambda mean: mean.mean)
+    others = [mean.high for mean in means if mean is not best]
+    stands_out = bool(others) and best.low > max(others)
+    return [
+        Cell(100 * m.mean, 100 * m.low, 100 * m.high, bold=stands_out and m is best) for m in means
+    ]
 
 
 def _score_caption(comparison: Comparison, task: str, seeds: int) -> str:
@@ -265,7 +261,8 @@ def _score_caption(comparison: Comparison, task: str, seeds: int) -> str:
     return ". ".join(sentences) + "."
 
 
-def _csv(frame: pd.DataFrame) -> str:
+def _csv(rows: Sequence[tuple[object, ...]], header: Sequence[str]) -> str:
+    frame = pd.DataFrame(rows, columns=list(header))
     return frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")
 
 

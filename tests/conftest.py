@@ -1,0 +1,65 @@
+"""A tiny multilingual model on disk, and what tests share."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+
+PROJECT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data, models and oracles beside the project, where there is one."""
+    folder = Path(os.environ.get("DEFTX_SHARED", PROJECT.parent / "shared"))
+    if not (folder / "oracles").is_dir():
+        pytest.skip("no folder of oracles beside the project (DEFTX_SHARED)")
+    return folder
+
+
+WORDS = "ba be bi bo bu da de di do du ga ge gi go gu ka ke ki ko ku la le li lo lu".split()
+
+
+def sentences(count: int, seed: int = 0) -> list[str]:
+    """Sentences of random syllables, enough for a tokenizer."""
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.randint(len(WORDS), (count, 12), generator=generator).tolist()
+    return [
+        " ".join("".join(WORDS[i] for i in row[j : j + 2]) for j in range(0, 12, 2))
+        for row in draws
+    ]
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory) -> Path:
+    """A base of 2 layers, hidden 32, pretrained for 3 steps, as `deftx base` writes it."""
+    from deftx.data import write_items
+    from deftx.settings.base import Pretrain
+    from deftx.stages.base import Params, base
+
+    folder = tmp_path_factory.mktemp("base")
+    text = folder / "text.parquet"
+    write_items(text, [{"id": str(i), "text": s} for i, s in enumerate(sentences(200))])
+    settings = Pretrain(
+        text="text", languages=["qaa"], vocabulary=150, layers=2, hidden=32, heads=2,
+        intermediate=48, max_length=32, steps=3, batch_size=8, warmup_steps=1,
+    )
+    base(Params(id="tiny", pretrain=settings), text=[text], out=folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def base(base_folder):
+    """What is known of the tiny base."""
+    from deftx.backbone import Base
+
+    return Base.load(base_folder)

@@ -1,0 +1,143 @@
+"""Laws of denoising, against a plain float64 SVD."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deftx.lowrank import LowRank, denoise, low_rank, spectrum
+from deftx.settings.denoise import RankRule
+
+SHAPES = [(40, 12), (12, 40), (20, 20), (30_000, 8), (1, 5)]
+
+
+def product(kept: LowRank) -> torch.Tensor:
+    dense = kept.dense if kept.dense is not None else kept.left @ kept.right
+    if kept.residual is not None:
+        index, value = kept.residual
+        dense = dense.clone()
+        dense.view(-1)[index] += value
+    return dense
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_full_rank_denoise_is_identity(shape):
+    matrix = torch.randn(shape)
+    kept = low_rank(matrix, RankRule(rank=min(shape), allow_full_rank=True))
+    torch.testing.assert_close(product(kept), matrix, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("rank", [1, 3, 7])
+def test_error_equals_discarded_singular_values(shape, rank):
+    matrix = torch.randn(shape)
+    values = np.linalg.svd(matrix.double().numpy(), compute_uv=False)
+    error = torch.linalg.norm(matrix.double() - product(low_rank(matrix, RankRule(rank=rank))))
+    assert error.item() == pytest.approx(np.sqrt((values[rank:] ** 2).sum()), rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_truncation_equals_plain_svd(shape):
+    matrix = torch.randn(shape)
+    u, s, vt = np.linalg.svd(matrix.double().numpy(), full_matrices=False)
+    plain = torch.from_numpy((u[:, :2] * s[:2]) @ vt[:2]).float()
+    torch.testing.assert_close(product(low_rank(matrix, RankRule(rank=2))), plain,
+                               rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_spectrum_equals_plain_singular_values(shape):
+    matrix = torch.randn(shape)
+    plain = np.linalg.svd(matrix.double().numpy(), compute_uv=False)
+    np.testing.assert_allclose(spectrum(matrix)[0].numpy(), plain, rtol=1e-6, atol=1e-7)
+
+
+def test_small_singular_values_are_not_noise():
+    u, _ = torch.linalg.qr(torch.randn(50, 4, dtype=torch.float64))
+    v, _ = torch.linalg.qr(torch.randn(10, 4, dtype=torch.float64))
+    planted = torch.tensor([1.0, 1e-2, 1e-4, 1e-5], dtype=torch.float64)
+    found = spectrum((u * planted) @ v.T)[0][:4]
+    torch.testing.assert_close(found, planted, rtol=1e-4, atol=0)
+
+
+@given(energy=st.floats(0.05, 1.0), seed=st.integers(0, 10))
+@settings(deadline=None, max_examples=30)
+def test_energy_rule_is_the_smallest_rank_that_reaches_it(energy, seed):
+    matrix = torch.randn((15, 9), generator=torch.Generator().manual_seed(seed))
+    rank = low_rank(matrix, RankRule(energy=energy, allow_full_rank=True)).rank
+    power = np.linalg.svd(matrix.double().numpy(), compute_uv=False) ** 2
+    assert power[:rank].sum() >= energy * power.sum() * (1 - 1e-9)
+    assert rank == 1 or power[: rank - 1].sum() < energy * power.sum()
+
+
+def test_energy_of_a_zero_matrix_keeps_nothing():
+    kept = low_rank(torch.zeros(6, 4), RankRule(energy=0.9))
+    assert kept.rank == 0
+    assert product(kept).abs().sum() == 0
+
+
+def test_rank_share_follows_the_smaller_side():
+    rule = RankRule(rank_share=0.13)
+    assert rule.components([], 768, 3072) == 100
+    assert rule.components([], 250_002, 768) == 100
+    assert rule.components([], 2, 768) == 1
+
+
+def test_residual_keeps_the_largest_of_what_is_discarded():
+    matrix = torch.randn(10, 8)
+    plain = product(low_rank(matrix, RankRule(rank=2)))
+    kept = product(low_rank(matrix, RankRule(rank=2, residual_keep=0.25)))
+    discarded = (matrix - plain).reshape(-1)
+    threshold = discarded.abs().sort(descending=True).values[19]
+    expected = torch.where(discarded.abs() >= threshold, discarded, torch.zeros(()))
+    torch.testing.assert_close((kept - plain).reshape(-1), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_factors_are_stored_only_where_they_are_smaller():
+    few, many = (low_rank(torch.randn(20, 20), RankRule(rank=r)) for r in (3, 15))
+    assert few.dense is None and few.left.shape == (20, 3)
+    assert many.left is None and many.dense.shape == (20, 20)
+
+
+def test_vectors_and_excluded_embeddings_stay_raw():
+    delta = {
+        "embeddings.word_embeddings.weight": torch.randn(30, 8),
+        "encoder.layer.0.dense.weight": torch.randn(8, 8),
+        "encoder.layer.0.dense.bias": torch.randn(8),
+    }
+    kept = dict(denoise(delta, RankRule(rank=2, embeddings=False)))
+    assert isinstance(kept["encoder.layer.0.dense.weight"], LowRank)
+    for name in ("embeddings.word_embeddings.weight", "encoder.layer.0.dense.bias"):
+        assert torch.equal(kept[name], delta[name])
+
+
+def test_a_rule_that_truncates_nothing_is_an_error_unless_meant():
+    delta = {"a": torch.randn(5, 4), "b": torch.randn(3)}
+    with pytest.raises(ValueError, match=r"rank-4.*truncates none of 1 matrices"):
+        list(denoise(delta, RankRule(rank=4)))
+    assert len(list(denoise(delta, RankRule(rank=4, allow_full_rank=True)))) == 2
+
+
+def test_a_difference_that_is_not_finite_is_named():
+    with pytest.raises(ValueError, match="b: the difference is not finite"):
+        list(denoise({"b": torch.tensor([[1.0, float("nan")]])}, RankRule(rank=1)))
+
+
+@pytest.mark.parametrize("given_rules", [{}, {"rank": 3, "energy": 0.9}])
+def test_exactly_one_rank_rule_is_given(given_rules):
+    with pytest.raises(ValueError, match="give exactly one of rank"):
+        RankRule(**given_rules)
+
+
+@pytest.mark.parametrize("bad", [{"rank": 0}, {"rank_share": 0}, {"energy": 1.5},
+                                 {"rank": 3, "residual_keep": 1.0}])
+def test_values_out_of_range_are_refused(bad):
+    with pytest.raises(ValueError, match="Input should be"):
+        RankRule(**bad)
+
+
+def test_a_slug_tells_rules_apart():
+    rules = [{"rank": 100}, {"rank_share": 0.1}, {"energy": 0.1},
+             {"rank": 100, "residual_keep": 0.05}, {"rank": 100, "embeddings": False}]
+    assert len({RankRule(**rule).slug() for rule in rules}) == len(rules)

@@ -1,0 +1,85 @@
+"""Laws of masks and of the gap code."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deftx.artefact import ArtefactError
+from deftx.mask import Mask, decode_gaps, encode_gaps, load_mask, mask_layout, mask_tensors
+from deftx.tensor_file import TensorFile, save_tensors
+
+
+def plain_decode(code, escape):
+    """The code read one value at a time."""
+    position, gap, found = -1, 0, []
+    for value in code:
+        gap += value
+        if value != escape:
+            position += gap + 1
+            found.append(position)
+            gap = 0
+    return found
+
+
+@given(st.lists(st.integers(0, 400_000), unique=True, max_size=60).map(sorted))
+def test_decode_inverts_encode(index):
+    code = encode_gaps(torch.tensor(index, dtype=torch.int64))
+    assert decode_gaps(code).tolist() == index
+    assert plain_decode(code.tolist(), torch.iinfo(code.dtype).max) == index
+
+
+@pytest.mark.parametrize("index", [[0], [254], [255], [256], [510], [65_534], [65_535], [65_536]])
+def test_escapes_at_the_edges(index):
+    assert decode_gaps(encode_gaps(torch.tensor(index))).tolist() == index
+
+
+def test_the_smaller_code_is_taken():
+    dense, thin = torch.arange(0, 1000, 3), torch.arange(0, 10**7, 10**5)
+    assert encode_gaps(dense).dtype == torch.uint8
+    assert encode_gaps(thin).dtype == torch.uint16
+
+
+def test_at_most_5_1_bytes_an_entry_above_a_million():
+    """Embedding rows that are touched or not, beside matrices at the language density."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.rand(60_000, 1, generator=generator) < 0.1
+    embeddings = (torch.rand(60_000, 100, generator=generator) < 0.08) & rows
+    layers = torch.rand(40_000_000, generator=generator) < 0.0276
+    size = entries = 0
+    for chosen in (embeddings, layers):
+        index = chosen.reshape(-1).nonzero().reshape(-1)
+        code = encode_gaps(index)
+        size += code.numel() * code.element_size() + 4 * len(index)
+        entries += len(index)
+    assert entries > 1_000_000
+    assert size / entries <= 5.1
+
+
+def test_masks_over_other_tensors_unite():
+    first, second = Mask({"a": torch.tensor([1])}, {"a": (2,)}), Mask({}, {})
+    assert len(first | second) == 1
+    with pytest.raises(ValueError, match="both masks choose entries of a"):
+        first | first
+
+
+def test_a_mask_that_does_not_fit_names_the_tensor():
+    mask = Mask({"a": torch.tensor([1])}, {"a": (2, 3)})
+    with pytest.raises(ArtefactError, match="the model has no tensor a"):
+        mask.check_fits({})
+    with pytest.raises(ArtefactError, match=r"a has shape \(2, 3\), in the model \(3, 2\)"):
+        mask.check_fits({"a": (3, 2)})
+
+
+def test_a_stored_mask_comes_back_and_lies_are_found(tmp_path):
+    mask = Mask({"a": torch.tensor([1, 4])}, {"a": (2, 3)})
+    path, layout = tmp_path / "mask.safetensors", mask_layout(mask)
+    save_tensors(path, mask_tensors(mask), layout=layout)
+    loaded = load_mask(TensorFile(path))
+    assert torch.equal(loaded.index["a"], mask.index["a"]) and loaded.shapes == mask.shapes
+    save_tensors(path, mask_tensors(mask), layout={"a": {"shape": [2, 3], "entries": 3}})
+    with pytest.raises(ArtefactError, match="decodes to 2 entries, the metadata says 3"):
+        load_mask(TensorFile(path))
+    save_tensors(path, mask_tensors(mask), layout={"a": {"shape": [2, 2], "entries": 2}})
+    with pytest.raises(ArtefactError, match="leads to position 4 of 4"):
+        load_mask(TensorFile(path))

@@ -1,0 +1,179 @@
+"""Laws of choosing entries, against a plain sort."""
+
+import re
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deftx.delta import Delta
+from deftx.lowrank import denoise
+from deftx.selection import (
+    everything,
+    group_names,
+    largest,
+    largest_remainder,
+    top_k,
+    top_k_in_groups,
+    uniform,
+)
+from deftx.settings.denoise import RankRule
+
+
+def plain_top_k(delta, k):
+    """The k largest by magnitude, then name, then position: one sort in plain Python."""
+    rows = [
+        (-abs(value), name, position)
+        for name in delta
+        for position, value in enumerate(delta[name].reshape(-1).tolist())
+    ]
+    chosen = {}
+    for _, name, position in sorted(rows)[:k]:
+        chosen.setdefault(name, []).append(position)
+    return {name: sorted(positions) for name, positions in chosen.items()}
+
+
+def as_lists(mask):
+    return {name: index.tolist() for name, index in mask.index.items()}
+
+
+def random_delta(seed=0, ties=False):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"b.weight": (7, 5), "a.weight": (4, 6), "a.bias": (6,)}
+    delta = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    return {name: (value * 2).round() for name, value in delta.items()} if ties else delta
+
+
+@given(k=st.integers(1, 40), seed=st.integers(0, 20), ties=st.booleans())
+@settings(deadline=None)
+def test_top_k_equals_plain_sort(k, seed, ties):
+    delta = random_delta(seed, ties)
+    moved = sum(int((value != 0).sum()) for value in delta.values())
+    if k <= moved:
+        mask = top_k(delta, k)
+        assert len(mask) == k
+        assert as_lists(mask) == plain_top_k(delta, k)
+
+
+def test_ties_go_to_the_smaller_name_then_position_whatever_the_order():
+    ones = {"b": torch.ones(2, 2), "a": torch.ones(3)}
+    assert as_lists(top_k(ones, 5)) == {"a": [0, 1, 2], "b": [0, 1]}
+    assert as_lists(top_k(dict(reversed(ones.items())), 5)) == {"a": [0, 1, 2], "b": [0, 1]}
+
+
+def test_more_than_what_moved_is_an_error_that_says_so():
+    with pytest.raises(ValueError, match="k is 3, but only 2 of 4 entries differ from zero"):
+        top_k({"a": torch.tensor([1.0, 0.0, -2.0, 0.0])}, 3)
+
+
+@pytest.mark.parametrize(("k", "message"), [(0, "at least 1, got 0"), (9, "only 4 entries")])
+def test_impossible_budgets_are_refused(k, message):
+    with pytest.raises(ValueError, match=message):
+        top_k({"a": torch.ones(4)}, k)
+
+
+def test_an_entry_that_is_not_finite_is_named():
+    with pytest.raises(ValueError, match="a: not all entries are finite"):
+        top_k({"a": torch.tensor([1.0, float("inf")])}, 1)
+
+
+def test_one_group_is_lt_sft():
+    delta = random_delta(3)
+    assert as_lists(top_k_in_groups(delta, 20, {"": 1.0})) == as_lists(top_k(delta, 20))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_observed_shares_of_lt_sft_give_lt_sft(seed):
+    delta = random_delta(seed)
+    reference = top_k(delta, 23)
+    shares = {name: Fraction(len(reference.index.get(name, ())), 23) for name in sorted(delta)}
+    assert as_lists(top_k_in_groups(delta, 23, shares)) == as_lists(reference)
+
+
+def test_each_group_gets_its_share_pooled_inside():
+    delta = random_delta(1)
+    mask = top_k_in_groups(delta, 20, {r"a\.": 0.3, "b": 0.7})
+    inside = {name: delta[name] for name in ("a.weight", "a.bias")}
+    assert {n: v for n, v in as_lists(mask).items() if n != "b.weight"} == plain_top_k(inside, 6)
+    assert len(mask.index["b.weight"]) == 14
+
+
+@given(k=st.integers(1, 10**7), parts=st.lists(st.integers(1, 100), min_size=1, max_size=8))
+def test_parts_sum_to_exactly_k_and_are_within_one(k, parts):
+    shares = {str(i): Fraction(part, sum(parts)) for i, part in enumerate(parts)}
+    found = largest_remainder(k, shares)
+    assert sum(found.values()) == k
+    assert all(abs(found[group] - k * share) < 1 for group, share in shares.items())
+
+
+def test_the_papers_shares_give_whole_numbers():
+    shares = {"embeddings": 0.02, "10": 0.02, "11": 0.02, "0-9": 0.94}
+    assert list(largest_remainder(14_155_776, shares).values()) == [
+        283_116, 283_116, 283_115, 13_306_429,
+    ]
+
+
+def test_shares_that_do_not_sum_to_one_are_refused():
+    with pytest.raises(ValueError, match=r"shares sum to 0\.9"):
+        top_k_in_groups(random_delta(), 5, {"a": 0.5, "b": 0.4})
+
+
+def test_a_tensor_in_no_group_and_an_empty_group_are_refused():
+    with pytest.raises(ValueError, match=r"tensor b\.weight belongs to no group"):
+        top_k_in_groups(random_delta(), 5, {"a": 1.0})
+    with pytest.raises(ValueError, match="group 'c' matches no tensor"):
+        group_names(random_delta(), ["a", "b", "c"])
+
+
+def test_a_group_too_small_for_its_share_is_refused():
+    with pytest.raises(ValueError, match=re.escape(r"group 'a\.bias': k is 20, but there are")):
+        top_k_in_groups(random_delta(), 22, {r"a\.bias": 20 / 22, "": 2 / 22})
+
+
+SHAPES = {"b": (40, 30), "a": (100,)}
+
+
+def test_uniform_draws_exactly_k_and_the_same_for_the_same_seed():
+    first, again, other = (uniform(SHAPES, 65, seed) for seed in (1, 1, 2))
+    assert len(first) == 65
+    assert as_lists(first) == as_lists(again) != as_lists(other)
+
+
+def test_uniform_does_not_depend_on_the_order_of_tensors():
+    assert as_lists(uniform(SHAPES, 50, 3)) == as_lists(
+        uniform(dict(reversed(SHAPES.items())), 50, 3)
+    )
+
+
+def test_uniform_is_uniform():
+    counts = torch.zeros(60)
+    for seed in range(1, 2000):
+        counts += uniform({"a": (60,)}, 6, seed).dense("a")
+    # 1,999 draws at 1/10 each: mean 199.9, standard deviation 13.4; five of them are allowed.
+    assert ((counts - 199.9).abs() < 67).all()
+
+
+def test_everything_is_everything():
+    mask = everything({"a": (2, 3), "b": ()})
+    assert as_lists(mask) == {"a": [0, 1, 2, 3, 4, 5], "b": [0]}
+
+
+def test_largest_takes_zeros_if_it_must():
+    assert largest(torch.tensor([0.0, 3.0, 0.0, -4.0]), 3).tolist() == [0, 1, 3]
+    assert largest(torch.ones(3), 0).tolist() == []
+
+
+def test_deft_x_at_full_rank_chooses_what_lt_sft_chooses():
+    """Up to entries within rounding of the threshold; computed, not short-cut."""
+    start = {"w": torch.randn(60, 40), "b": torch.randn(40)}
+    delta = Delta.between(start, {n: v + 0.01 * torch.randn_like(v) for n, v in start.items()})
+    denoised = {}
+    for name, kept in denoise(delta, RankRule(rank=40, allow_full_rank=True)):
+        denoised[name] = kept if isinstance(kept, torch.Tensor) else kept.dense
+    lt_sft, deft_x = top_k(delta, 300), top_k(denoised, 300)
+    threshold = min(delta[n].reshape(-1)[i].abs().min() for n, i in lt_sft.index.items())
+    for name in delta:
+        differ = lt_sft.dense(name) ^ deft_x.dense(name)
+        assert ((delta[name][differ].abs() - threshold).abs() < 1e-6 * threshold).all()

@@ -1,0 +1,136 @@
+"""Laws of sparse vectors: sums, applying, undoing, saving."""
+
+import pytest
+import torch
+
+from deftx.artefact import ArtefactError
+from deftx.backbone import backbone_parameters, head_parameters
+from deftx.delta import Delta
+from deftx.encoder import load_classifier
+from deftx.mask import Mask
+from deftx.selection import uniform
+from deftx.sparse_delta import SparseDelta
+
+SHAPES = {"a": (6, 5), "b": (7,)}
+
+
+def vector(seed, head=None, k=12, shapes=SHAPES):
+    mask = uniform(shapes, k, seed)
+    generator = torch.Generator().manual_seed(seed)
+    values = {n: torch.randn(len(i), generator=generator) for n, i in mask.index.items()}
+    return SparseDelta(mask, values, head or {})
+
+
+def dense(phi, shapes=SHAPES):
+    weights = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    phi.add_to(weights)
+    return weights
+
+
+def test_a_vector_is_the_difference_at_its_mask():
+    start = {name: torch.randn(shape) for name, shape in SHAPES.items()}
+    after = {name: weight + 1 for name, weight in start.items()}
+    mask = uniform(SHAPES, 9, 0)
+    delta = Delta.between(start, after)
+    phi = SparseDelta.from_dense(delta, mask)
+    for name in SHAPES:
+        expected = torch.where(mask.dense(name), delta[name], torch.zeros(()))
+        assert torch.equal(dense(phi)[name], expected)
+
+
+def test_the_sum_is_the_sum_of_the_dense_vectors_in_either_order():
+    left, right = vector(1), vector(2)
+    for total in (left + right, right + left):
+        for name in SHAPES:
+            assert torch.equal(dense(total)[name], dense(left)[name] + dense(right)[name])
+
+
+def test_sum_added_once_equals_one_after_the_other_to_one_ulp():
+    base = {name: torch.randn(shape) for name, shape in SHAPES.items()}
+    left, right = vector(1), vector(2)
+    once = {name: weight.clone() for name, weight in base.items()}
+    (left + right).add_to(once)
+    twice = {name: weight.clone() for name, weight in base.items()}
+    left.add_to(twice)
+    right.add_to(twice)
+    for name in SHAPES:
+        largest = torch.stack([once[name], twice[name], base[name], dense(left)[name]]).abs().max(0)
+        ulp = torch.nextafter(largest.values, torch.tensor(torch.inf)) - largest.values
+        assert ((once[name] - twice[name]).abs() <= ulp).all()
+
+
+def test_scale_multiplies_values_and_not_the_head():
+    phi = 0.5 * vector(1, {"h": torch.ones(2)})
+    assert torch.equal(dense(phi)["a"], 0.5 * dense(vector(1))["a"])
+    assert torch.equal(phi.head["h"], torch.ones(2))
+
+
+def test_two_heads_two_bases_and_two_shapes_do_not_add():
+    with pytest.raises(ValueError, match="both vectors carry a head"):
+        vector(1, {"h": torch.ones(2)}) + vector(2, {"h": torch.ones(2)})
+    bases = [SparseDelta(Mask({}, {}), {}, {}, {"base": {"hash": h}}) for h in ("x", "y")]
+    with pytest.raises(ArtefactError, match="vectors of different bases: x and y"):
+        bases[0] + bases[1]
+    other = vector(2, shapes={"a": (5, 6), "b": (7,)})
+    with pytest.raises(ArtefactError, match=r"a has shape \(6, 5\), in the model \(5, 6\)"):
+        vector(1) + other
+
+
+def test_save_load_round_trip_is_bitwise(tmp_path):
+    phi = vector(3, {"classifier.bias": torch.randn(4)})
+    phi.save(tmp_path / "sft_model.safetensors", stage="sparse", seed=3)
+    for path in (tmp_path, tmp_path / "sft_model.safetensors"):
+        loaded = SparseDelta.load(path)
+        assert loaded.provenance["k"] == len(loaded) == 12
+        assert torch.equal(loaded.head["classifier.bias"], phi.head["classifier.bias"])
+        for name in phi.mask.index:
+            assert torch.equal(loaded.mask.index[name], phi.mask.index[name])
+            assert torch.equal(loaded.values[name], phi.values[name])
+
+
+@pytest.fixture
+def model(base):
+    return load_classifier(base, ["no", "yes"], seed=1)
+
+
+def state(model):
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def model_vector(model, seed=0):
+    shapes = {n: tuple(p.shape) for n, p in backbone_parameters(model).items()}
+    head = {n: torch.randn_like(p) for n, p in head_parameters(model).items()}
+    return vector(seed, head, 500, shapes)
+
+
+def test_applied_restores_bits_even_after_an_error(model):
+    before, phi = state(model), model_vector(model)
+
+    def fails():
+        with phi.applied(model):
+            raise RuntimeError
+
+    with phi.applied(model):
+        changed = sum(int((before[n] != p).sum()) for n, p in model.named_parameters())
+        assert changed >= 500
+    with pytest.raises(RuntimeError):
+        fails()
+    assert all(torch.equal(before[n], p) for n, p in model.named_parameters())
+
+
+def test_a_vector_that_does_not_fit_changes_nothing(model):
+    before = state(model)
+    strange = SparseDelta(Mask({"encoder.none": torch.tensor([0])}, {"encoder.none": (1,)}),
+                          {"encoder.none": torch.ones(1)})
+    with (
+        pytest.raises(ArtefactError, match=r"the model has no tensor encoder\.none"),
+        strange.applied(model),
+    ):
+        pass
+    wrong_head = SparseDelta(Mask({}, {}), {}, {"classifier.out_proj.bias": torch.ones(9)})
+    with (
+        pytest.raises(ArtefactError, match=r"classifier\.out_proj\.bias has shape \(9,\)"),
+        wrong_head.applied(model),
+    ):
+        pass
+    assert all(torch.equal(before[n], p) for n, p in model.named_parameters())

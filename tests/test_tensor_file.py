@@ -1,0 +1,91 @@
+"""Laws of artefacts on disk."""
+
+import json
+import os
+
+import pytest
+import torch
+
+from deftx.artefact import ArtefactError, atomic, file_sha256, manifest_path
+from deftx.tensor_file import TensorFile, save_tensors, tensors_sha256
+
+TENSORS = {"b": torch.randn(3, 4), "a": torch.arange(5), "empty": torch.empty(0, 2)}
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, TENSORS, stage="test", seed=1)
+    return path
+
+
+def test_save_load_round_trip_is_bitwise(path):
+    file = TensorFile(path)
+    assert sorted(file) == sorted(TENSORS)
+    assert all(torch.equal(file[name], TENSORS[name]) for name in TENSORS)
+    assert file.provenance["stage"] == "test"
+
+
+def test_same_content_same_bytes(path, tmp_path):
+    again = tmp_path / "again.safetensors"
+    save_tensors(again, dict(reversed(TENSORS.items())), seed=1, stage="test")
+    assert again.read_bytes() == path.read_bytes()
+    assert manifest_path(again).read_bytes() == manifest_path(path).read_bytes()
+
+
+def test_the_content_hash_sees_tensors_and_not_metadata(path, tmp_path):
+    other = tmp_path / "other.safetensors"
+    save_tensors(other, TENSORS, stage="another")
+    assert TensorFile(other).content == TensorFile(path).content == tensors_sha256(TENSORS)
+    assert tensors_sha256({**TENSORS, "a": torch.arange(5).int()}) != tensors_sha256(TENSORS)
+    assert tensors_sha256({"b": TENSORS["b"].reshape(4, 3)}) != tensors_sha256(
+        {"b": TENSORS["b"]}
+    )
+
+
+def test_the_manifest_holds_the_sha256_of_the_file(path):
+    assert json.loads(manifest_path(path).read_text())["sha256"] == file_sha256(path)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_a_corrupt_file_is_set_aside_and_named(path, damage):
+    data = bytearray(path.read_bytes())
+    if damage == "truncated":
+        data = data[:-7]
+    else:
+        data[-3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ArtefactError, match="corrupt: its sha256 is"):
+        TensorFile(path)
+    assert not path.exists()
+    assert path.with_name("x.safetensors.corrupt").read_bytes() == data
+
+
+def test_missing_files_and_manifests_are_named(path):
+    with pytest.raises(ArtefactError, match="nothing: no such file"):
+        TensorFile(path.with_name("nothing"))
+    manifest_path(path).unlink()
+    with pytest.raises(ArtefactError, match="no such manifest"):
+        TensorFile(path)
+
+
+def test_a_newer_format_is_refused(path, monkeypatch):
+    monkeypatch.setattr("deftx.tensor_file.FORMAT", 99)
+    save_tensors(path, TENSORS)
+    monkeypatch.undo()
+    with pytest.raises(ArtefactError, match="format 99, this version of deftx reads up to 1"):
+        TensorFile(path)
+
+
+def test_an_interrupted_write_leaves_the_old_file(path):
+    before = path.read_bytes()
+
+    def interrupted():
+        with atomic(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_bytes() == before
+    assert sorted(os.listdir(path.parent)) == ["x.safetensors", "x.safetensors.json"]
