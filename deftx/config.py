@@ -200,12 +200,20 @@ def _known_keys(path: list[str]) -> set[str]:
             yield from alternatives(schema["$defs"][node["$ref"].rsplit("/", 1)[1]])
         for option in node.get("anyOf", []) + node.get("oneOf", []):
             yield from alternatives(option)
-        if "properties" in node or isinstance(node.get("additionalProperties"), dict):
+        if node.keys() & {"properties", "patternProperties", "additionalProperties"}:
             yield node
 
     nodes = list(alternatives(schema))
     for part in path:
-        steps = [n.get("properties", {}).get(part) or n.get("additionalProperties") for n in nodes]
+        steps = [
+            step
+            for node in nodes
+            for step in (
+                node.get("properties", {}).get(part),
+                node.get("additionalProperties"),
+                *node.get("patternProperties", {}).values(),
+            )
+        ]
         nodes = [found for step in steps if isinstance(step, dict) for found in alternatives(step)]
     return {key for node in nodes for key in node.get("properties", {})}
 
@@ -347,6 +355,6 @@ def _check_systems(config: Config) -> Iterator[str]:
     for name, system in config.systems.items():
         if system.task not in config.methods:
             yield _unknown(f"systems.{name}.task", system.task, config.methods, "method")
-        if system.language != NONE and system.language not in config.methods:
+        elif system.language != NONE and system.language not in config.methods:
             known = [*config.methods, NONE]
             yield _unknown(f"systems.{name}.language", system.language, known, "method")

@@ -106,7 +106,7 @@ def transfer_figure(
     """
     systems = comparison.systems
     widest = max(len(comparison.columns(task)) for task in comparison.tasks)
-    width = min(max(7.0, 0.09 * widest * (len(systems) + 1) + 1.5), 11.5)
+    width = min(max(7.0, 0.09 * widest * (len(systems) + 1) + 1.5, 0.85 * widest + 1), 11.5)
     figure = Figure(figsize=(width, 2.9 * len(comparison.tasks) + 0.8), layout="constrained")
     panels = figure.subplots(len(comparison.tasks), 1, squeeze=False)[:, 0]
     for axes, task in zip(panels, comparison.tasks, strict=True):
@@ -154,10 +154,14 @@ def _name_columns(axes: Axes, comparison: Comparison, task: str) -> None:
         axes.axvspan(x - 0.5, x + 0.5, color="#f4f4f2", lw=0, zorder=0)
     if MEAN in columns:
         axes.axvline(len(columns) - 1.5, color="#888888", lw=0.8)
-    names = [comparison.heading(task, column) for column in columns]
+    names = [comparison.heading(task, column).replace(" (", "\n(") for column in columns]
     axes.set_xlim(-0.5, len(columns) - 0.5)
     axes.set_xticks(range(len(columns)), names)
     axes.tick_params(axis="x", length=0)
+    assert axes.figure is not None
+    room = 13 * axes.figure.get_figwidth() / len(columns)  # in letters
+    if max(len(line) for name in names for line in name.split("\n")) > room:
+        axes.tick_params(axis="x", rotation=25)
     axes.grid(axis="y", color="#dddddd", lw=0.5, zorder=1)
     axes.set_axisbelow(True)
 
@@ -236,17 +240,16 @@ def mask_figure(panels: Mapping[str, Shares], of: int) -> Figure:
     modules = sorted({module for shares in panels.values() for module, _ in shares}, key=_rank)
     layers = sorted({layer for shares in panels.values() for _, layer in shares}, key=_depth)
     width = 0.37 * len(layers) + 0.3
-    across = min(max(2, int(10 / width) // 2 * 2), len(panels))
+    # By twos, so that task and language of a method stand side by side.
+    across = min(int(11 / width) // 2 * 2 or 1, len(panels))
     down = ceil(len(panels) / across)
     size = (max(across * width + 2.6, 6.0), down * (0.2 * len(modules) + 0.35) + 0.6)
     figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     # Modules chosen whole, as every bias by BitFit, would leave no colours for the rest.
     partly = [share for shares in panels.values() for share in shares.values() if 0 < share < 1]
     norm = PowerNorm(0.5, vmin=0, vmax=100 * max(partly, default=1))
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
-    for axes, (title, shares) in zip(grid.flat, panels.items(), strict=False):
+    grid = _grid(figure, len(panels), across, "layer")
+    for axes, (title, shares) in zip(grid, panels.items(), strict=True):
         values = np.full((len(modules), len(layers)), np.nan)
         for (module, layer), share in shares.items():
             values[modules.index(module), layers.index(layer)] = 100 * share
@@ -257,11 +260,13 @@ def mask_figure(panels: Mapping[str, Shares], of: int) -> Figure:
         axes.set_yticks(range(len(modules)), modules)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-    for axes in grid[-1]:
-        axes.set_xlabel("layer")
     full = any(share == 1 for shares in panels.values() for share in shares.values())
     bar = figure.colorbar(
-        image, ax=grid, shrink=min(1.0, 1.4 / down), aspect=15, extend="max" if full else "neither"
+        image,
+        ax=figure.axes,
+        shrink=min(1.0, 1.4 / down),
+        aspect=15,
+        extend="max" if full else "neither",
     )
     bar.set_label("chosen entries (%)")
     bar.outline.set_visible(False)
@@ -310,20 +315,16 @@ def spectrum_figure(panels: Mapping[str, Sequence[Spectrum]], of: int) -> Figure
     modules = sorted({s.module for spectra in panels.values() for s in spectra}, key=_rank)
     colours = {module: COLOURS[i % len(COLOURS)] for i, module in enumerate(modules)}
     across = 2 if len(panels) == 4 else min(3, len(panels))
-    down = ceil(len(panels) / across)
-    figure = Figure(figsize=(max(3.3 * across + 1.6, 6), 2.8 * down), layout="constrained")
-    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
-    for axes, (title, spectra) in zip(grid.flat, panels.items(), strict=False):
+    size = (max(3.3 * across + 1.6, 6), 2.8 * ceil(len(panels) / across))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = _grid(figure, len(panels), across, "component")
+    for axes, (title, spectra) in zip(grid, panels.items(), strict=True):
         for spectrum in spectra:
             _spectrum_line(axes, spectrum, colours[spectrum.module])
         axes.set_title(title)
         axes.set_yscale("log")
         axes.grid(color="#e5e5e5", lw=0.5)
-    for axes in grid[-1]:
-        axes.set_xlabel("component")
-    for axes in grid[:, 0]:
+    for axes in grid[::across]:
         axes.set_ylabel("singular value / largest")
     handles = [Line2D([], [], color=colours[m], lw=1.5, label=m) for m in modules]
     handles.append(Line2D([], [], ls="", marker="|", ms=8, mew=1.2, color=GREY, label="cut"))
@@ -332,9 +333,20 @@ def spectrum_figure(panels: Mapping[str, Sequence[Spectrum]], of: int) -> Figure
     return figure
 
 
+def _grid(figure: Figure, panels: int, across: int, xlabel: str) -> list[Axes]:
+    """Panels with common axes, row by row; the lowest of each column has tick labels."""
+    grid = figure.subplots(ceil(panels / across), across, squeeze=False, sharex=True, sharey=True)
+    for number, axes in enumerate(grid.flat):
+        axes.set_visible(number < panels)
+        if number + across >= panels:
+            axes.set_xlabel(xlabel)
+            axes.tick_params(axis="x", labelbottom=True)
+    return list(grid.flat[:panels])
+
+
 def _count(figure: Figure, shown: int, of: int, what: str) -> None:
     if shown < of:
-        _footnote(figure, f"{shown} of {of} {what}: the first of each kind.")
+        _footnote(figure, f"{shown} of {of} {what} are shown.")
 
 
 def _footnote(figure: Figure, text: str) -> None:
@@ -347,8 +359,8 @@ def _spectrum_line(axes: Axes, spectrum: Spectrum, colour: str) -> None:
     if not len(values):
         return
     cut = min(spectrum.rank, len(values))
-    # As many points as can be told apart; all 768 of 75 matrices would make a file of megabytes.
-    shown = np.unique(np.linspace(1, len(values), 120).round().astype(int))
+    # Dense where the curve is steep; all 768 values of 75 matrices would make a file of megabytes.
+    shown = (1 + (len(values) - 1) * np.linspace(0, 1, 60) ** 2).round().astype(int)
     x = np.union1d(shown, [cut] if cut else [])
     y = values[x - 1] / values[0]
     axes.plot(x[x <= cut], y[x <= cut], color=colour, lw=0.8, alpha=0.8)

@@ -1,0 +1,151 @@
+"""The config: what is wrong is found before anything runs, and named."""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import PROJECT
+from deftx.config import ConfigError, check_config, check_run_names, json_schema, read_config
+from deftx.settings.method import entries
+
+TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
+CONFIGS = [PROJECT / "config.yaml", *sorted((PROJECT / "workflow/configs").glob("*.yaml"))]
+
+
+def changed(path, value):
+    """The tiny config with one key set; a value of ... removes it."""
+    raw = copy.deepcopy(TINY)
+    *folders, last = path.split("/")
+    here = raw
+    for part in folders:
+        here = here[part]
+    if value is ...:
+        del here[last]
+    else:
+        here[last] = value
+    return raw
+
+
+BAD = [
+    ("sedes", [1], r"sedes: unknown key; did you mean seeds\?"),
+    ("tasks/sentiment/training/learning_rte", 1, r"learning_rte: unknown key; did you mean learn"),
+    ("methods/deft-x/denoise", {"rnk": 4}, r"methods\.deft-x\.denoise\.rnk: unknown key; did .*rank"),
+    ("methods/deft-x/denoise", {"task": {"rank": 0}}, r"methods\.deft-x\.denoise\.task\.rank: .*\(given: 0\)"),
+    ("methods/deft-x/denoise", {"rank": 0}, r"methods\.deft-x\.denoise\.rank: .*greater than.*\(given: 0\)"),
+    ("methods/deft-x/denoise", {"rank": 4, "energy": 0.5}, r"give exactly one of rank"),
+    ("methods/deft-x", {"shares": {"a": 0.5, "b": 0.4}}, r"methods\.deft-x\.shares: .*sum to 0\.9"),
+    ("methods/deft-x", {"shares": {"(": 1.0}}, r"is not a regular expression"),
+    ("methods/deft-x", {"shares": {"observed": "ltsft"}}, r"no method 'ltsft'; did you mean lt-sft"),
+    ("methods/deft-x", {"shares": {"observed": "full"}}, r"full has no mask"),
+    ("methods/deft-x", {"shares": {"observed": "deft-x"}}, r"leads back to deft-x"),
+    ("methods/deft-x", {"score": "random", "denoise": {"rank": 3}}, r"denoise needs score: magnitude"),
+    ("methods/deft-x", {"score": "biggest"}, r"methods\.deft-x\.score: Input should be 'magnitude'"),
+    ("methods/full", {"prune": False}, r"prune: false with retrain: true"),
+    ("methods/full", {"prune": False, "retrain": False, "budget": 5}, r"budget has no effect"),
+    ("methods/lt-sft", {"budget": 0}, r"methods\.lt-sft\.budget: K must be at least 1, got 0"),
+    ("budget/task", "3/2", r"budget\.task: the ratio 3/2 must lie above 0 and not above 1"),
+    ("budget/task", "many", r"budget\.task: 'many' is neither a number nor a ratio"),
+    ("systems/x", {"task": "deftx"}, r"systems\.x\.task: no method 'deftx'; did you mean deft-x"),
+    ("systems/x", {"task": "lt-sft", "language": "nnoe"}, r"systems\.x\.language: no method 'nnoe'; .*none"),
+    ("languages/qtb", {"name": "Far"}, r"languages\.qtb\.text: missing"),
+    ("languages/qtb", {"text": "txt"}, r"languages\.qtb\.text: no dataset 'txt'; did you mean text"),
+    ("languages/qtc", {"text": "text"}, r"world\.languages: no language 'qtc'"),
+    ("languages/Guarani", {"text": "none"}, r"languages"),
+    ("datasets/sentiment/items", {"train": 9, "valid": 9}, r"datasets\.sentiment\.items: no number for the split test"),
+    ("datasets/sentiment", {"files": "x/{language}.csv"}, r"dataset sentiment has no columns\.label"),
+    ("tasks/sentiment/test/dataset", "text", r"tasks\.sentiment\.test\.dataset: .*does not fit"),
+    ("tasks/sentiment/test", ..., r"tasks\.sentiment\.test: missing"),
+    ("tasks/sentiment/languages", ["qxx"], r"tasks\.sentiment\.languages: no language 'qxx'"),
+    ("tasks/sentiment/classes", ["a", "a"], r"has a class twice"),
+    ("task_start", "lt-sf", r"task_start: no method 'lt-sf'; did you mean lt-sft"),
+    ("task_start", "lt-sft", r"needs a vector of qaa, the source of tasks\.sentiment"),
+    ("task_start", "full", r"task_start: full makes dense vectors"),
+    ("seeds", [1, 1], r"seeds: \[1, 1\] has a seed twice"),
+    ("base", {"model": "x", "pretrain": TINY["base"]["pretrain"]}, r"base: give exactly one of model"),
+    ("base/pretrain/hidden", 17, r"hidden \(17\) must be a multiple of heads \(2\)"),
+    ("world/languages/qta", 1.5, r"world\.languages\.qta: .*\(given: 1\.5\)"),
+    ("run", "a/b", r"run: .*\(given: \"a/b\"\)"),
+    ("threads/full", 0, r"threads\.full: .*\(given: 0\)"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), BAD, ids=[str(b[0]) + str(i) for i, b in enumerate(BAD)])
+def test_what_is_wrong_is_named_with_its_key(path, value, message):
+    with pytest.raises(ConfigError, match=message):
+        check_config(changed(path, value))
+
+
+def test_all_problems_are_listed_at_once():
+    raw = changed("systems/x", {"task": "nothing"})
+    raw["languages"]["qtb"]["text"] = "nowhere"
+    with pytest.raises(ConfigError) as error:
+        check_config(raw)
+    assert len(str(error.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_shipped_configs_are_valid_and_have_names_of_their_own(path):
+    check_run_names(path, read_config(path), PROJECT)
+
+
+def test_two_configs_of_one_name_are_an_error(tmp_path):
+    other = tmp_path / "mine.yaml"
+    raw = yaml.safe_load((PROJECT / "config.yaml").read_text())
+    other.write_text(yaml.safe_dump(raw))
+    check_run_names(other, read_config(other), PROJECT)  # a copy is no other config
+    raw["seeds"] = [7]
+    other.write_text(yaml.safe_dump(raw))
+    with pytest.raises(ConfigError, match=r"run: 'paper' of .*mine\.yaml is the run of .*config\.yaml"):
+        check_run_names(other, read_config(other), PROJECT)
+
+
+def test_the_schema_file_is_in_step():
+    """`make schema` writes it."""
+    stored = json.loads((PROJECT / "workflow/schemas/config.schema.json").read_text())
+    assert stored == json_schema()
+
+
+@pytest.mark.parametrize(("text", "message"), [("a: [", "not YAML"), ("- 1", "expected keys")])
+def test_a_file_that_is_no_config_is_refused(tmp_path, text, message):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_config(path)
+    with pytest.raises(ConfigError, match="no such file"):
+        read_config(tmp_path / "y.yaml")
+
+
+def test_reading_a_config_imports_no_torch():
+    code = "import sys, deftx, deftx.plan; assert not {'torch', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_budgets_are_those_of_the_papers_on_xlm_r_base_and_scale_elsewhere():
+    budget = check_config(changed("budget", {})).budget
+    assert entries(budget.task, 277_414_656) == 14_155_776
+    assert entries(budget.language, 277_414_656) == 7_667_712
+    assert entries(budget.task, 1_000_000) == round(1e6 * 14_155_776 / 277_414_656)
+    assert (entries(141_557, 10**9), entries(0.05, 1000)) == (141_557, 50)
+
+
+def test_values_may_differ_for_tasks_and_languages():
+    method = {"denoise": {"task": {"rank": 3}}, "budget": {"task": 0.2, "language": 7}}
+    config = check_config(changed("methods/deft-x", method))
+    task, language = (config.row("deft-x", kind) for kind in ("task", "language"))
+    assert task.denoise.rank == 3 and language.denoise is None
+    assert (task.selection.budget, language.selection.budget) == (0.2, 7)
+
+
+def test_methods_differ_in_one_field_each():
+    config = read_config(PROJECT / "config.yaml")
+    reference = config.methods["lt-sft"].model_dump()
+    for name in ("deft-x", "sc-sft", "rand-sft"):
+        row = config.methods[name].model_dump()
+        assert sum(row[field] != reference[field] for field in row) == 1, name
+
+

@@ -1,0 +1,84 @@
+"""The fingerprint of a stage's code: blind to prose, and to code that the stage cannot reach."""
+
+import ast
+import shutil
+
+import pytest
+
+import deftx.fingerprint as module
+from conftest import PROJECT
+from deftx.cli import STAGES
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package that may be edited."""
+    copy = tmp_path / "deftx"
+    shutil.copytree(PROJECT / "deftx", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(module, "PACKAGE", copy)
+    return copy
+
+
+def fingerprints():
+    for function in (module._tree, module._imports, module._normal_form):
+        function.cache_clear()
+    return {stage: module.fingerprint(stage) for stage in STAGES}
+
+
+def changed_by(package, file, old, new):
+    before = fingerprints()
+    path = package / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    after = fingerprints()
+    return {stage for stage in STAGES if before[stage] != after[stage]}
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ('"""Denoising:', '"""Other words:'),
+    ("    # Projecting onto", "    # Some other reason for projecting onto"),
+    ("    rows, columns = matrix.shape\n", "\n    rows, columns = (matrix.shape)\n"),
+    ('"""Whether a backbone', '"""If a backbone'),
+])
+def test_comments_docstrings_and_layout_change_nothing(package, old, new):
+    assert changed_by(package, "lowrank.py", old, new) == set()
+
+
+def test_a_description_of_a_setting_is_prose(package):
+    assert changed_by(package, "settings/denoise.py", "denoise the embedding", "reduce the emb") == set()
+
+
+def test_editing_the_denoiser_reaches_denoise_and_neither_mask_nor_training(package):
+    changed = changed_by(package, "lowrank.py", "truncated = matrices = 0", "truncated = matrices = 1")
+    assert changed == {"denoise", "check"}
+
+
+def test_editing_a_figure_reaches_figures_alone(package):
+    text = (package / "figures.py").read_text()
+    (package / "figures.py").write_text(text + "\nUNUSED = 1\n")
+    (package / "figures.py").write_text(text)
+    before = fingerprints()
+    (package / "figures.py").write_text(text + "\nUNUSED = 1\n")
+    after = fingerprints()
+    assert {stage for stage in STAGES if before[stage] != after[stage]} == {"figures"}
+
+
+def test_editing_the_trainer_reaches_what_trains(package):
+    changed = changed_by(package, "packed.py", "weight.grad = None", "weight.grad = 0")
+    assert changed == {"base", "full", "sparse"}
+
+
+def test_editing_the_world_reaches_no_users_data(package):
+    changed = changed_by(package, "world.py", "def text(", "def text_of(")
+    assert changed == {"world"}
+
+
+def test_the_package_is_never_imported_by_its_name():
+    """`from deftx import name` would lead the fingerprint to everything."""
+    for path in (PROJECT / "deftx").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "deftx":
+                assert all((PROJECT / f"deftx/{a.name}.py").is_file() for a in node.names), path
+            if isinstance(node, ast.Import):
+                assert all(alias.name != "deftx" for alias in node.names), path

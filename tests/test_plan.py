@@ -1,0 +1,174 @@
+"""The plan: what is made from what, and what makes it stale."""
+
+import copy
+import json
+
+import pytest
+import yaml
+
+from conftest import PROJECT
+from deftx.config import ConfigError, check_config
+from deftx.plan import Artefact, Plan
+
+TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
+
+
+def plan(change=lambda raw: None):
+    raw = copy.deepcopy(TINY)
+    change(raw)
+    return Plan(check_config(raw))
+
+
+def state(plan):
+    """Path → everything that decides the artefact: its parameters and what goes in."""
+    return {
+        a.path: (
+            json.dumps(plan.params(a), sort_keys=True),
+            {role: [p.path for p in parts] for role, parts in plan.inputs(a).items()},
+        )
+        for a in plan.artefacts()
+    }
+
+
+def differing(before, after, ignore=("tables", "figures", "check")):
+    """Stages/folders of artefacts that are new or have other parameters or inputs."""
+    return sorted(
+        path for path, what in after.items()
+        if before.get(path) != what and path.split("/")[0] not in ignore
+    )
+
+
+def test_a_task_needs_no_language_vector_and_a_language_without_text_has_none():
+    paths = state(plan())
+    assert "full/lang-qtb/seed0/model.safetensors" not in paths
+    _, inputs = paths["compose/deft-x/sentiment/qtb/seed0.safetensors"]
+    assert inputs["language_vector"] == []
+    _, inputs = paths["compose/zero-shot/sentiment/qta/seed0.safetensors"]
+    assert inputs["language_vector"] == []
+
+
+def test_one_full_serves_every_method():
+    found = plan()
+    users = {
+        a.path.split("/")[0]
+        for a in found.artefacts()
+        for parts in found.inputs(a).values()
+        if any(p.path == "full/lang-qta/seed0/model.safetensors" for p in parts)
+    }
+    assert users == {"denoise", "mask"}
+
+
+def add_language(raw):
+    raw["world"]["languages"]["qtc"] = 0.5
+    raw["languages"]["qtc"] = {"text": "text"}
+
+
+def test_adding_a_language_touches_no_other():
+    before, after = state(plan()), state(plan(add_language))
+    assert before.keys() <= after.keys()
+    assert all("qtc" in path for path in differing(before, after))
+
+
+def test_adding_a_rank_runs_denoise_for_it_and_on():
+    def add(raw):
+        raw["methods"]["deft-x-2"] = {"denoise": {"rank": 2}}
+        raw["systems"]["deft-x-2"] = {"task": "deft-x-2"}
+
+    new = differing(state(plan()), state(plan(add)))
+    assert {path.split("/")[0] for path in new} == {
+        "denoise", "mask", "sparse", "compose", "evaluate",
+    }
+    assert all("deft-x-2" in path or "rank-2" in path for path in new)
+
+
+@pytest.mark.parametrize(("change", "stages"), [
+    (lambda raw: raw["languages"]["qta"].update(name="Other"), set()),
+    (lambda raw: raw["systems"]["lt-sft"].update(task_scale=0.5), {"compose"}),
+    (lambda raw: raw["budget"].update(task=0.05), {"mask"}),
+    (lambda raw: raw["language_training"].update(l1=0.2), {"full", "sparse"}),
+    (lambda raw: raw["tasks"]["sentiment"]["training"].update(max_length=16),
+     {"full", "sparse", "evaluate"}),
+    (lambda raw: raw["world"].update(international=0.5), {"data"}),
+    (lambda raw: raw["threads"].update(mask=2), {"mask"}),
+])
+def test_a_value_changes_the_parameters_of_the_stages_that_read_it(change, stages):
+    changed = differing(state(plan()), state(plan(change)))
+    assert {path.split("/")[0] for path in changed} == stages
+
+
+def test_equal_values_written_otherwise_change_nothing():
+    def rewrite(raw):
+        raw["tasks"]["sentiment"]["training"]["learning_rate"] = "1e-3"
+        raw["budget"] = dict(reversed(raw["budget"].items()))
+        raw["seeds"] = [0]
+
+    assert differing(state(plan()), state(plan(rewrite)), ignore=()) == []
+
+
+def test_a_task_that_starts_from_a_vector_names_it_in_its_path():
+    def start(raw):
+        raw["task_start"] = "lt-sft"
+        raw["languages"]["qaa"] = {"text": "text"}
+
+    paths = state(plan(start))
+    _, inputs = paths["full/task-sentiment/lt-sft/seed0/model.safetensors"]
+    assert inputs["start_vector"] == ["sparse/lt-sft/lang-qaa/seed0/sft_model.safetensors"]
+    _, inputs = paths["sparse/deft-x/task-sentiment/lt-sft/seed0/sft_model.safetensors"]
+    assert inputs["start_vector"] == ["sparse/lt-sft/lang-qaa/seed0/sft_model.safetensors"]
+
+
+def test_methods_that_look_at_no_difference_skip_the_full_phase():
+    def only_random(raw):
+        raw["methods"] = {"rand-sft": {"score": "random"},
+                          "bitfit": {"score": "none", "choose_from": r"\.bias$"}}
+        raw["systems"] = {name: {"task": name} for name in raw["methods"]}
+
+    stages = {a.stage for a in plan(only_random).artefacts()}
+    assert not stages & {"full", "denoise"} and {"mask", "sparse"} <= stages
+
+
+def test_task_seed_n_goes_with_language_seed_n():
+    def seeds(raw):
+        raw["seeds"] = [0, 3]
+
+    found = plan(seeds)
+    for artefact in found.artefacts():
+        if artefact.stage == "compose":
+            inputs = found.inputs(artefact)
+            parts = inputs["task_vector"] + inputs["language_vector"]
+            assert {part["seed"] for part in parts} == {artefact["seed"]}
+
+
+def with_files(raw):
+    raw["datasets"]["text"] = {"files": "text/{language}.txt"}
+    raw["datasets"]["sentiment"] = {
+        "files": "{language}/{split}.csv", "aliases": {"qta": "near"},
+        "columns": {"label": "label"}, "splits": {"valid": "dev"},
+    }
+    raw["languages"]["qta"]["text"] = "own/qta.txt.xz"
+
+
+def test_files_are_found_below_data_dir_by_alias_and_split(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEFTX_DATA", str(tmp_path))
+    found = plan(with_files)
+    files = {
+        (a["dataset"], a["language"], a["split"]): str(found.file(a).relative_to(tmp_path))
+        for a in found.artefacts() if a.stage == "data"
+    }
+    assert files[("sentiment", "qta", "test")] == "near/test.csv"
+    assert files[("sentiment", "qaa", "valid")] == "qaa/dev.csv"
+    assert files[("own-text", "qta", "train")] == "own/qta.txt.xz"
+    with pytest.raises(ConfigError, match=r"languages\.qta\.text: no file .*own/qta\.txt\.xz"):
+        found.check_files()
+
+
+def test_a_moved_file_is_the_same_and_an_edited_one_is_not(tmp_path, monkeypatch):
+    texts = []
+    for folder, content in (("a", "one\n"), ("b", "one\n"), ("c", "two\n")):
+        (tmp_path / folder / "own").mkdir(parents=True)
+        (tmp_path / folder / "own/qta.txt.xz").write_text(content)
+        monkeypatch.setenv("DEFTX_DATA", str(tmp_path / folder))
+        artefact = Artefact.of("data", dataset="own-text", language="qta", split="train")
+        texts.append(plan(with_files).params(artefact))
+    assert texts[0] == texts[1] != texts[2]
+    assert not any(str(tmp_path) in str(text) for text in texts)
