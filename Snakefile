@@ -1,5 +1,6 @@
 """DeFT-X: from text of low-resource languages and labelled data of a high-resource one to a table
-of zero-shot transfer. `config.yaml` says what to run; `--configfile` replaces it wholly."""
+of zero-shot transfer. `config.yaml` says what to run; `--configfile` replaces it wholly.
+"""
 
 from snakemake.utils import min_version
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deftx.artefact import ArtefactError
-    from deftx.backbone import Base, backbone_parameters, head_parameters
+    from deftx.backbone import backbone_parameters, head_parameters
+    from deftx.base import Base
     from deftx.config import Config, ConfigError, read_config
     from deftx.delta import Delta
     from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "ArtefactError": "artefact",
-    "Base": "backbone",
+    "Base": "base",
     "Config": "config",
     "ConfigError": "config",
     "Delta": "delta",

@@ -21,7 +21,6 @@ STAGES = {
     "data": "read one split of one language into parquet",
     "world": "make one split of one language of the embedded world",
     "base": "fetch or pretrain the base model",
-    "check": "tell whether every method can work on the base",
     "full": "fine-tune everything",
     "denoise": "keep the leading singular components of the difference",
     "mask": "choose exactly K entries",

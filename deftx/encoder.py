@@ -11,7 +11,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from deftx.artefact import verify
-from deftx.backbone import Base
+from deftx.base import Base
 
 # A fresh head is what we ask for: the warning that it is "newly initialized" would alarm in vain.
 transformers_logging.set_verbosity_error()

@@ -158,8 +158,9 @@ def _name_columns(axes: Axes, comparison: Comparison, task: str) -> None:
     axes.set_xlim(-0.5, len(columns) - 0.5)
     axes.set_xticks(range(len(columns)), names)
     axes.tick_params(axis="x", length=0)
-    assert axes.figure is not None
-    room = 13 * axes.figure.get_figwidth() / len(columns)  # in letters
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    room = 14 * figure.get_figwidth() / len(columns)  # in letters
     if max(len(line) for name in names for line in name.split("\n")) > room:
         axes.tick_params(axis="x", rotation=25)
     axes.grid(axis="y", color="#dddddd", lw=0.5, zorder=1)

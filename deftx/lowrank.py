@@ -91,7 +91,7 @@ def denoise(
         tensor = delta[name]
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name}: the difference is not finite")
-        if tensor.dim() != 2 or (not rule.embeddings and is_embedding(name)):
+        if not rule.applies_to(name, tensor.shape):
             yield name, tensor
             continue
         kept = low_rank(tensor, rule)
@@ -103,11 +103,6 @@ def denoise(
             f"denoise rule {rule.slug()!r} truncates none of {matrices} matrices, so it changes "
             "nothing: lower it, or say allow_full_rank: true"
         )
-
-
-def is_embedding(name: str) -> bool:
-    """Whether a backbone parameter belongs to the embeddings."""
-    return name.startswith("embeddings.")
 
 
 def _times(matrix: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:

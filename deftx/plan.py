@@ -11,7 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from deftx.base import Base
 from deftx.config import NONE, OWN_TEXT, Config, ConfigError, is_path
+from deftx.feasible import check_methods
 from deftx.fingerprint import fingerprint
 from deftx.model_folder import MODEL_FILES, folder_sha256
 from deftx.settings.data import Columns, Dataset
@@ -21,7 +23,6 @@ PATTERNS = {
     "data": "data/{dataset}/{language}/{split}.parquet",
     "world": "data/{dataset}/{language}/{split}.parquet",
     "base": "base/model.safetensors",
-    "check": "check/checked.json",
     "full": "full/{target}/seed{seed}/model.safetensors",
     "denoise": "denoise/{rule}/{target}/seed{seed}.safetensors",
     "mask": "mask/{method}/{target}/seed{seed}.safetensors",
@@ -112,13 +113,9 @@ class Plan:
             return {"text": []}
         return {"text": [self.items(pretrain.text, key, "train") for key in pretrain.languages]}
 
-    def _check_inputs(self, artefact: Artefact) -> Inputs:
-        return {"base": [Artefact.of("base")]}
-
     def _full_inputs(self, artefact: Artefact) -> Inputs:
         return {
             "base": [Artefact.of("base")],
-            "check": [Artefact.of("check")],
             **self._target_data(artefact["target"]),
             "start_vector": self._start(artefact),
         }
@@ -136,7 +133,6 @@ class Plan:
         observed = shares.observed if isinstance(shares, ObservedShares) else None
         return {
             "base": [Artefact.of("base")],
-            "check": [Artefact.of("check")],
             "delta": [self._difference(row, artefact)] if looks else [],
             "start_vector": self._start(artefact) if looks and not row.denoise else [],
             "observed": (
@@ -241,17 +237,6 @@ class Plan:
         if folder is None:
             return {"id": base.model, "revision": base.revision}
         return {"id": folder.name, "content": _folder_sha256(folder)}
-
-    def _check_params(self, artefact: Artefact) -> dict[str, Any]:
-        return {
-            "methods": {
-                name: {
-                    kind: self.config.row(name, kind).model_dump()
-                    for kind in self._kinds(name)
-                }
-                for name in self.config.methods
-            }
-        }
 
     def _full_params(self, artefact: Artefact) -> dict[str, Any]:
         target, start = _split(artefact["target"])
@@ -367,6 +352,29 @@ class Plan:
         if missing := self.missing_files():
             hint = "" if self.data_folder_is_known() else "; set data_dir or $DEFTX_DATA"
             raise ConfigError("\n".join([f"missing{hint}:", *(f"  {line}" for line in missing)]))
+
+    def methods(self) -> dict[str, dict[Kind, Row]]:
+        """Every method that some system uses, for the kinds of target for which it does."""
+        rows = {
+            name: {kind: self.config.row(name, kind) for kind in self._kinds(name)}
+            for name in self.config.methods
+        }
+        return {name: kinds for name, kinds in rows.items() if kinds}
+
+    def check_base(self) -> None:
+        """Raise ConfigError if a method cannot work on the base that is there. One that is still to
+        be made is checked by the job that makes it."""
+        artefact = Artefact.of("base")
+        folder = (Path(self.root) / artefact.path).parent
+        if not (folder / "backbone.json").is_file():
+            return
+        base = Base.load(folder)
+        if {k: v for k, v in base.source.items() if v is not None} != self._base_params(artefact):
+            return
+        try:
+            check_methods(base, self.methods())
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
     def missing_files(self) -> list[str]:
         """A line for each user's file that is not there, naming who needs it."""

@@ -1,4 +1,4 @@
-"""Making a small multilingual encoder from nothing: a Unigram tokenizer and an XLM-R, by MLM."""
+"""Making a small multilingual encoder from nothing: a BPE tokenizer and an XLM-R, by MLM."""
 
 import tempfile
 from collections.abc import Sequence
@@ -32,17 +32,21 @@ SPECIAL = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": 
 
 
 def train_tokenizer(lines: Sequence[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A Unigram tokenizer with XLM-R's special tokens and pair format, of at most `vocabulary`
-    pieces. Raises ValueError if the text has too few different pieces to reach half of that."""
-    tokenizer = Tokenizer(models.Unigram())
+    """A BPE tokenizer with XLM-R's special tokens and pair format, of at most `vocabulary` pieces.
+
+    Not Unigram as in XLM-R: training that gives other scores each time, and then nothing below
+    would be the same bytes again.
+
+    Raises ValueError if the text has too few different pieces to reach half of `vocabulary`.
+    """
+    tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL["unk"]))
     tokenizer.normalizer = normalizers.NFKC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Punctuation(), pre_tokenizers.Metaspace()]
+    )
     tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=vocabulary,
-        special_tokens=list(SPECIAL.values()),
-        unk_token=SPECIAL["unk"],
-        show_progress=False,
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=list(SPECIAL.values()), show_progress=False
     )
     tokenizer.train_from_iterator(lines, trainer)
     if tokenizer.get_vocab_size() < vocabulary // 2:
@@ -69,14 +73,9 @@ def train_tokenizer(lines: Sequence[str], vocabulary: int) -> PreTrainedTokenize
     )
 
 
-def pretrain(
-    lines: Sequence[str], tokenizer: PreTrainedTokenizerBase, settings: Pretrain
-) -> PreTrainedModel:
-    """An XLM-R of the given shape, trained on the lines by masked-language modelling (15 %),
-    embeddings tied; AdamW with warm-up and linear decay."""
-    tokenizer.model_max_length = settings.max_length
-    torch.manual_seed(stream(settings.seed, "pretrain", "weights"))
-    config = XLMRobertaConfig(
+def architecture(tokenizer: PreTrainedTokenizerBase, settings: Pretrain) -> XLMRobertaConfig:
+    """The shape of the model, for this tokenizer."""
+    return XLMRobertaConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.hidden,
         num_hidden_layers=settings.layers,
@@ -91,7 +90,16 @@ def pretrain(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    model = XLMRobertaForMaskedLM(config)
+
+
+def pretrain(
+    lines: Sequence[str], tokenizer: PreTrainedTokenizerBase, settings: Pretrain
+) -> PreTrainedModel:
+    """An XLM-R of the given shape, trained on the lines by masked-language modelling (15 %),
+    embeddings tied; AdamW with warm-up and linear decay."""
+    tokenizer.model_max_length = settings.max_length
+    torch.manual_seed(stream(settings.seed, "pretrain", "weights"))
+    model = XLMRobertaForMaskedLM(architecture(tokenizer, settings))
     collate = DataCollatorForLanguageModeling(
         tokenizer, seed=stream(settings.seed, "pretrain", "masks")
     )

@@ -9,7 +9,8 @@ import torch
 from pydantic import Field
 from transformers import PreTrainedModel
 
-from deftx.backbone import Base, backbone_parameters
+from deftx.backbone import backbone_parameters
+from deftx.base import Base
 from deftx.data import load_labelled, load_text
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
 from deftx.objective import Objective, classification, masked_language_modelling

@@ -63,7 +63,7 @@ def prune(arguments: list[str]) -> None:
     root = Path(plan.root)
     wanted = {root / artefact.path for artefact in plan.artefacts()}
     # What a stage writes beside its artefact belongs to it: a manifest, a card, other formats.
-    whole = {path.parent for path in wanted if path.name in WITH_COMPANIONS} | {root / "check"}
+    whole = {path.parent for path in wanted if path.name in WITH_COMPANIONS}
     wanted |= {manifest_path(path) for path in wanted} | {p.with_suffix(".json") for p in wanted}
     idle = sorted(
         path

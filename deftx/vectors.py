@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from deftx.artefact import ArtefactError
-from deftx.backbone import Base
+from deftx.backbone import BaseWeights
+from deftx.base import Base
 from deftx.delta import Delta
 from deftx.denoised import Denoised
 from deftx.sparse_delta import SparseDelta
@@ -16,7 +17,7 @@ from deftx.tensor_file import TensorFile
 def start_weights(base: Base, start: Path | None) -> Mapping[str, torch.Tensor]:
     """θs by backbone name: θ0, plus the start vector if there is one. Raises ArtefactError if the
     vector was made for another base."""
-    weights = base.weights()
+    weights = BaseWeights(base)
     if start is None:
         return weights
     vector = SparseDelta.load(start)

@@ -10,16 +10,15 @@ A distance is only ever compared with what was drawn: moving a language away fro
 replaces more of its words and keeps those replaced before.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from deftx.settings.world import World
 
 SENTIMENT = ("negative", "neutral", "positive")
-NEUTRAL = SENTIMENT.index("neutral")
 INFERENCE = ("entailment", "neutral", "contradiction")
 DOCUMENT = 5  # sentences; so long that a short block of tokens rarely mixes two documents
 STREAMS = ("text", "train", "valid", "test")
@@ -32,10 +31,11 @@ LETTERS = CONSONANTS + "fchjx", VOWELS + "y"
 # Nouns fall into classes, each with an article of its own. With a single article, a model takes
 # another language's for a sign of something else.
 CLASSES = ("round", "long", "small")
-ENDINGS = ("subject", "object", "verb")
-ROLES = (*ENDINGS, "quality", "manner")
+ENDINGS = ("object", "verb")
+ROLES = ("subject", "verb", "object", "quality", "manner")
 ORDERS = ("subject verb object", "subject object verb", "verb subject object")
 
+T = TypeVar("T")
 Word = tuple[str, int, int]  # kind, topic or polarity, number
 
 
@@ -50,7 +50,6 @@ class Sentence(NamedTuple):
     quality: int
     manner: int
     place: int  # 0: the quality is the subject's, 1: the object's
-    plain: int  # 0: quality and manner both show the polarity, 1: only the quality, 2: the manner
 
     @property
     def stream(self) -> str:
@@ -62,10 +61,9 @@ class Sentence(NamedTuple):
 
     def concept(self, role: str) -> Word:
         """The kind, group and number of the word in the role."""
-        if role in ("quality", "manner"):
-            shown = (self.plain, role) not in ((1, "manner"), (2, "quality"))
-            return role, self.polarity if shown else NEUTRAL, getattr(self, role)
-        return "verb" if role == "verb" else "noun", self.topic, getattr(self, role)
+        if role in ("subject", "object"):
+            return "noun", self.topic, getattr(self, role)
+        return role, self.polarity, getattr(self, role)
 
 
 @dataclass(frozen=True)
@@ -123,17 +121,16 @@ def text(world: World, language: str, lines: int) -> list[str]:
 
 
 def sentiment(world: World, language: str, split: str, items: int) -> list[dict[str, str]]:
-    """One to three sentences, labelled with their polarity; every third item has the same label.
+    """One or two sentences, labelled with their polarity; every third item has the same label.
 
-    Lengths differ, a quality may stand with either noun, and quality or manner may be plain: no
-    one place tells. Otherwise a model learns where the source puts the telling words, and not
-    which they are.
+    Lengths differ and a quality may stand with either noun, so no one place tells. Otherwise a
+    model learns where the source puts the telling words, and not which they are.
     """
     speaker, rng = _language(world, language), _rng(world, "sentiment", _split(split))
     rows = []
     for number in range(items):
         polarity = number % len(SENTIMENT)
-        sentences = _document(world, rng, split, 1 + _below(rng, 3), polarity)
+        sentences = _document(world, rng, split, 1 + _below(rng, 2), polarity)
         rows.append(
             {
                 "id": f"sentiment-{split}-{number:05d}",
@@ -147,8 +144,9 @@ def sentiment(world: World, language: str, split: str, items: int) -> list[dict[
 def inference(world: World, language: str, split: str, items: int) -> list[dict[str, str]]:
     """Premise, hypothesis and whether the second follows from the first.
 
-    Both say who does what. It follows if the polarity agrees, contradicts if it is the opposite,
-    and is neutral if the hypothesis is about something else. Neither sentence alone tells.
+    Both say something of the same two things, the premise never plainly. A hypothesis of the same
+    polarity follows, one of the opposite polarity contradicts, and a plain one is neutral. So the
+    premise alone tells nothing, and the hypothesis alone at most that an item is neutral.
     """
     speaker, rng = _language(world, language), _rng(world, "inference", _split(split))
     rows = []
@@ -179,12 +177,9 @@ def _document(
 
 def _pair(world: World, rng: Random, split: str, label: str) -> tuple[Sentence, Sentence]:
     premise = _sentence(world, rng, split, polarity=_pick(rng, (0, 2)))
-    if label == "neutral":
-        other = (premise.topic + 1 + _below(rng, world.topics - 1)) % world.topics
-        return premise, _sentence(world, rng, split, topic=other, polarity=_pick(rng, (0, 2)))
-    polarity = premise.polarity if label == "entailment" else 2 - premise.polarity
-    same = {name: getattr(premise, name) for name in ("topic", "subject", "verb", "object")}
-    return premise, _sentence(world, rng, split, **same, polarity=polarity)
+    polarity = {"entailment": premise.polarity, "contradiction": 2 - premise.polarity}.get(label, 1)
+    things = {"topic": premise.topic, "subject": premise.subject, "object": premise.object}
+    return premise, _sentence(world, rng, split, polarity=polarity, **things)
 
 
 def _sentence(world: World, rng: Random, stream: str, **fixed: int) -> Sentence:
@@ -195,7 +190,6 @@ def _sentence(world: World, rng: Random, stream: str, **fixed: int) -> Sentence:
             _below(rng, len(SENTIMENT)),
             *(_below(rng, world.words) for _ in range(5)),
             _below(rng, 2),
-            _below(rng, 3),
         )
         sentence = drawn._replace(**fixed)
         if sentence.stream == stream:
@@ -229,7 +223,9 @@ def _build(world: World, name: str, distance: float) -> Language:
     )
 
 
-def _roots(world: World, kind: str, keys: list, syllables, name: str, distance: float) -> dict:
+def _roots(
+    world: World, kind: str, keys: list, syllables: tuple[int, ...], name: str, distance: float
+) -> dict:
     """The source's roots, the given share of them replaced by roots of the language's own."""
     taken: set[str] = set()
     rng = _rng(world, kind, "source")
@@ -249,8 +245,8 @@ def _group(key: str | Word) -> str:
 
 
 def _words(world: World) -> list[Word]:
-    groups = [(kind, group) for kind in ("noun", "verb") for group in range(world.topics)]
-    groups += [(kind, group) for kind in ("quality", "manner") for group in range(len(SENTIMENT))]
+    groups = [("noun", topic) for topic in range(world.topics)]
+    groups += [(kind, mood) for kind in ("verb", "quality", "manner") for mood in range(3)]
     return [(*group, number) for group in groups for number in range(world.words)]
 
 
@@ -303,11 +299,11 @@ def _below(rng: Random, bound: int) -> int:
     return int(rng.random() * bound)
 
 
-def _pick(rng: Random, options):
+def _pick(rng: Random, options: Sequence[T]) -> T:
     return options[_below(rng, len(options))]
 
 
-def _first(rng: Random, options, share: float) -> list:
+def _first(rng: Random, options: Sequence[T], share: float) -> list[T]:
     """The share of the options that comes first in a drawn order; a larger share only adds."""
     order = sorted(options, key=lambda _: rng.random())
     return order[: round(share * len(order))]

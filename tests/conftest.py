@@ -60,6 +60,6 @@ def base_folder(tmp_path_factory) -> Path:
 @pytest.fixture
 def base(base_folder):
     """What is known of the tiny base."""
-    from deftx.backbone import Base
+    from deftx.base import Base
 
     return Base.load(base_folder)

@@ -4,12 +4,11 @@ import copy
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
-
 from conftest import PROJECT
+
 from deftx.config import ConfigError, check_config, check_run_names, json_schema, read_config
 from deftx.settings.method import entries
 

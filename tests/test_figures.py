@@ -187,7 +187,7 @@ def test_transfer_draws_every_mean_in_the_colour_of_its_system(inputs):
         lines = [line for line in axes.lines if np.array_equal(line.get_ydata(), values)]
         assert [to_hex(line.get_color()) for line in lines] == [COLOURS[number]]
     labels = [label.get_text() for label in axes.get_xticklabels()]
-    assert labels == ["eng (source)", "Acehnese", "ban", "Nahuatl †", MEAN]
+    assert labels == ["eng\n(source)", "Acehnese", "ban", "Nahuatl †", MEAN]
     assert [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--"] == [100 / 3]
 
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 import yaml
-
 from conftest import PROJECT
+
 from deftx.config import ConfigError, check_config
 from deftx.plan import Artefact, Plan
 
@@ -30,7 +30,7 @@ def state(plan):
     }
 
 
-def differing(before, after, ignore=("tables", "figures", "check")):
+def differing(before, after, ignore=("tables", "figures")):
     """Stages/folders of artefacts that are new or have other parameters or inputs."""
     return sorted(
         path for path, what in after.items()

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-
 from conftest import sentences
+
 from deftx.backbone import backbone_parameters, head_parameters, layer_norm_names
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
 from deftx.mask import Mask

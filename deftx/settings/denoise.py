@@ -1,5 +1,6 @@
 """How a difference of weights is denoised: the rank rule and its variants."""
 
+from collections.abc import Sequence
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -38,6 +39,10 @@ class RankRule(Strict):
                 f"give exactly one of rank, rank_share, energy; given: {', '.join(given) or 'none'}"
             )
         return self
+
+    def applies_to(self, name: str, shape: Sequence[int]) -> bool:
+        """Whether a tensor of the backbone is denoised: matrices are, embeddings unless left out."""
+        return len(shape) == 2 and (self.embeddings or not name.startswith("embeddings."))
 
     def components(self, singular_values: list[float], rows: int, columns: int) -> int:
         """How many leading components of a rows × columns matrix with these singular values

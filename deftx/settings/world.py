@@ -38,7 +38,7 @@ class World(Strict):
         "is at 0.",
     )
     international: float = Field(
-        0.35,
+        0.5,
         ge=0,
         le=1,
         description="Share of the words that are the same in every language. They are the bridge "
@@ -51,12 +51,12 @@ class World(Strict):
         description="Share of the words of unlabelled text that are taken from the source, as "
         "writers of small languages do. Task items borrow nothing.",
     )
-    topics: int = Field(4, ge=2, le=16, description="Subjects that a text can be about.")
+    topics: int = Field(2, ge=2, le=16, description="Subjects that a text can be about.")
     words: int = Field(
-        12,
+        6,
         ge=4,
         le=64,
-        description="Words of each kind: nouns and verbs of one topic, qualities and manners of "
+        description="Words of each kind: nouns of one topic; verbs, qualities and manners of "
         "one polarity. A larger vocabulary needs more text and more training.",
     )
 

@@ -1,7 +1,9 @@
 """Stage `base`: the pretrained encoder, from the hub, from a folder, or made here."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from huggingface_hub import snapshot_download
@@ -11,15 +13,19 @@ from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 
 from deftx.artefact import ArtefactError, file_sha256, write_json, write_manifest
 from deftx.backbone import backbone_hash, backbone_parameters, layer_norm_names, stored_names
+from deftx.base import Base
 from deftx.data import load_text
+from deftx.feasible import check_methods
 from deftx.model_folder import MODEL_FILES, folder_sha256
-from deftx.pretraining import pretrain, train_tokenizer
+from deftx.pretraining import architecture, pretrain, train_tokenizer
 from deftx.settings.base import Pretrain
+from deftx.settings.method import Kind, Row
 from deftx.settings.strict import Strict
 from deftx.tensor_file import save_tensors
 
@@ -33,6 +39,11 @@ class Params(Strict):
         default=None, description="of a local folder: sha256 over its files, see `folder_sha256`"
     )
     pretrain: Pretrain | None = None
+    methods: dict[str, dict[Kind, Row]] = Field(
+        default_factory=dict,
+        description="methods that are to work on it; that one cannot is told before the expensive "
+        "part, and changes nothing in the base itself",
+    )
 
 
 def base(
@@ -41,93 +52,111 @@ def base(
     """Write config, tokenizer, `model.safetensors` and `backbone.json` beside each other; `out` is
     the path of `model.safetensors`, `model` a local folder, `text` what is pretrained on.
 
-    Raises ArtefactError if the folder has no safetensors weights or other ones than recorded, or
-    the model has no masked-language or no classification head in transformers.
+    Raises ArtefactError if the folder lacks a file or has other ones than recorded, or its weights
+    do not fit its config; ValueError if a method cannot work on this base.
     """
-    folder = out.parent
-    folder.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
     if params.pretrain is not None:
         lines = [line for path in text or [] for line in load_text(path)]
         tokenizer = train_tokenizer(lines, params.pretrain.vocabulary)
+        known = _known(architecture(tokenizer, params.pretrain), out.parent, params)
         made = pretrain(lines, tokenizer, params.pretrain)
         made.config.architectures = [type(made).__name__]
         made.config.dtype = "float32"
-        made.config.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        save_tensors(out, _once(made), stage="base", params=params.model_dump())
+        made.config.save_pretrained(out.parent)
+        tokenizer.save_pretrained(out.parent)
+        provenance = params.model_dump(exclude={"methods"})
+        save_tensors(out, dict(_once(made)), stage="base", params=provenance)
     else:
-        source = model or Path(
-            snapshot_download(
-                params.id,
-                revision=params.revision,
-                allow_patterns=["config.json", "model.safetensors", "tokenizer*", "*.model"],
+        with TemporaryDirectory() as cache:
+            folder = model or Path(
+                snapshot_download(
+                    params.id,
+                    revision=params.revision,
+                    allow_patterns=list(MODEL_FILES),
+                    local_dir=cache,
+                )
             )
-        )
-        _copy(source, folder, params.content)
-    _describe(folder, params)
+            _check_folder(folder, params.content)
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            known = _known(config, out.parent, params)
+            _copy(folder, out.parent)
+        write_manifest(out)
+    _describe(known, params)
 
 
-def _once(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Each parameter under one name; that of the backbone, where a decoder is tied to it."""
-    named = sorted(
-        model.named_parameters(remove_duplicate=False),
-        key=lambda item: not item[0].startswith(model.base_model_prefix),
-    )
-    names: dict[int, str] = {}
-    for name, parameter in named:
-        names.setdefault(id(parameter), name)
-    return {names[id(p)]: p.detach() for _, p in named}
-
-
-def _copy(source: Path, folder: Path, expected: str | None) -> None:
-    for name in ("config.json", "model.safetensors", "tokenizer.json"):
-        if not (source / name).is_file():
-            raise ArtefactError(f"{source}: no {name}: deftx needs it (weights as safetensors)")
-    found = folder_sha256(source)
-    if expected not in (None, found):
-        raise ArtefactError(f"{source}: sha256 {found}, expected {expected}: did it change?")
-    for name in MODEL_FILES[:-1]:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
-    temporary = folder / ".model.safetensors.tmp"
-    shutil.copyfile(source / "model.safetensors", temporary)
-    temporary.replace(folder / "model.safetensors")
-
-
-def _describe(folder: Path, params: Params) -> None:
-    """Write the manifest of the weights, and `backbone.json`: identity, names, shapes, norms."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+def _known(config: PreTrainedConfig, folder: Path, params: Params) -> Base:
+    """What the architecture alone tells of the base, once every method is found to fit it. The
+    backbone is what the masked-language model and the classifier share."""
     with torch.device("meta"):
         models = [
             auto.from_config(config)
             for auto in (AutoModelForMaskedLM, AutoModelForSequenceClassification)
         ]
-    shared = backbone_parameters(models[0]).keys() & backbone_parameters(models[1]).keys()
-    shapes = {n: tuple(p.shape) for n, p in backbone_parameters(models[0]).items() if n in shared}
-    norms = layer_norm_names(models[0])
-    stored = load_file(folder / "model.safetensors")
-    keys = stored_names(stored, shapes)
-    for name, shape in shapes.items():
+    parameters = backbone_parameters(models[0])
+    shared = parameters.keys() & backbone_parameters(models[1]).keys()
+    known = Base(
+        folder=folder,
+        identity={"id": params.id, "revision": params.revision, "hash": None},
+        shapes={name: tuple(parameters[name].shape) for name in sorted(shared)},
+        layer_norms=frozenset(layer_norm_names(models[0]) & shared),
+        source=params.model_dump(exclude={"methods"}),
+    )
+    check_methods(known, params.methods)
+    return known
+
+
+def _once(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
+    """Each parameter under one name; that of the backbone, where a decoder is tied to it."""
+    seen = set()
+    for name, parameter in sorted(
+        model.named_parameters(remove_duplicate=False),
+        key=lambda item: not item[0].startswith(model.base_model_prefix),
+    ):
+        if id(parameter) not in seen:
+            seen.add(id(parameter))
+            yield name, parameter.detach()
+
+
+def _check_folder(folder: Path, expected: str | None) -> None:
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise ArtefactError(f"{folder}: no {name}: deftx needs it (weights as safetensors)")
+    if expected is not None and expected != (found := folder_sha256(folder)):
+        raise ArtefactError(f"{folder}: sha256 {found}, expected {expected}: did it change?")
+
+
+def _copy(source: Path, folder: Path) -> None:
+    for name in MODEL_FILES:
+        if (source / name).is_file():
+            temporary = folder / f".{name}.tmp"
+            shutil.copyfile(source / name, temporary)
+            temporary.replace(folder / name)
+
+
+def _describe(known: Base, params: Params) -> None:
+    """Write `backbone.json`: identity, names, shapes and norms of the backbone, and the tokenizer's
+    checksum. Raises ArtefactError if the weights do not fit the config."""
+    stored = load_file(known.folder / "model.safetensors")
+    keys = stored_names(stored, known.shapes)
+    for name, shape in known.shapes.items():
         if tuple(stored[keys[name]].shape) != shape:
             raise ArtefactError(
-                f"{folder}: {keys[name]} has shape {tuple(stored[keys[name]].shape)}, the config "
-                f"says {shape}"
+                f"{known.folder}: {keys[name]} has shape {tuple(stored[keys[name]].shape)}, the "
+                f"config says {shape}"
             )
-    identity = {
-        "id": params.id,
-        "revision": params.revision,
-        "hash": backbone_hash({name: stored[key] for name, key in keys.items()}),
-    }
+    identity = {**known.identity, "hash": backbone_hash({n: stored[k] for n, k in keys.items()})}
     parameters = {
-        name: {"shape": list(shape), "layer_norm": name in norms}
-        for name, shape in sorted(shapes.items())
+        name: {"shape": list(shape), "layer_norm": name in known.layer_norms}
+        for name, shape in known.shapes.items()
     }
-    write_manifest(folder / "model.safetensors")
+    tokenizer = file_sha256(known.folder / "tokenizer.json")
     write_json(
-        folder / "backbone.json",
+        known.folder / "backbone.json",
         {
             "identity": identity,
             "parameters": parameters,
-            "tokenizer": file_sha256(folder / "tokenizer.json"),
+            "source": known.source,
+            "tokenizer": tokenizer,
         },
     )

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from deftx.backbone import Base
+from deftx.base import Base
 from deftx.settings.strict import Strict
 from deftx.sparse_delta import SparseDelta
 from deftx.tensor_file import TensorFile, save_tensors

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from deftx.backbone import Base
+from deftx.base import Base
 from deftx.lowrank import LowRank
 from deftx.lowrank import denoise as denoise_delta
 from deftx.settings.denoise import RankRule

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 
 from deftx.artefact import ArtefactError, read_manifest, write_json
-from deftx.backbone import Base
+from deftx.base import Base
 from deftx.data import load_labelled
 from deftx.encoder import load_classifier, load_tokenizer
 from deftx.evaluation import add_dense, predict

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from matplotlib.figure import Figure
 
 from deftx.artefact import canonical
-from deftx.backbone import Base
+from deftx.base import Base
 from deftx.denoised import Denoised
 from deftx.figures import (
     Spectrum,

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from deftx.artefact import read_manifest
-from deftx.backbone import Base, backbone_parameters, head_parameters
+from deftx.backbone import backbone_parameters, head_parameters
+from deftx.base import Base
 from deftx.target import TargetParams, prepare
 from deftx.tensor_file import save_tensors
 

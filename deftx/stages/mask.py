@@ -5,12 +5,13 @@ from fractions import Fraction
 from math import prod
 from pathlib import Path
 
-from deftx.backbone import Base
+from deftx.base import Base
 from deftx.mask import Mask, load_mask, mask_layout, mask_tensors
 from deftx.seeds import stream
-from deftx.selection import everything, group_names, top_k, top_k_in_groups, uniform
+from deftx.selection import everything, top_k, top_k_in_groups, uniform
 from deftx.settings.method import ObservedShares, Selection, entries
 from deftx.settings.strict import Strict
+from deftx.shares import group_names
 from deftx.tensor_file import TensorFile, save_tensors
 from deftx.vectors import dense_vector
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from pydantic import Field
 
 from deftx.artefact import read_manifest, write_json, write_text
-from deftx.backbone import Base, backbone_parameters, head_parameters
+from deftx.backbone import backbone_parameters, head_parameters
+from deftx.base import Base
 from deftx.card import model_card
 from deftx.delta import Delta
 from deftx.mask import load_mask

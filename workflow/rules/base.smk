@@ -1,13 +1,7 @@
-"""The base model, and whether every method can work on it.
+"""The base model.
 
-Inputs: a hub id, a local folder, or text to pretrain on. Outputs: base/, check/.
+Inputs: a hub id, a local folder, or text to pretrain on. Outputs: base/.
 """
-
-
-def local_model(wildcards, threads):
-    """The local model folder, if the base is one; derived, as the files of `data` are."""
-    folder = PLAN.base_folder()
-    return [str(folder)] if folder else []
 
 
 rule base:
@@ -18,39 +12,20 @@ rule base:
         data=made("base"),
         manifest=made("base") + ".json",
         others=beside("base", *COMPANIONS["base"]),
-    params:
-        cfg=reads("base"),
-        model=local_model,
     log:
         log_of("base"),
     benchmark:
         benchmark_of("base")
+    priority: 90
+    conda:
+        ENVIRONMENT
     threads: CONFIG.threads.base
     resources:
         gpu=1,
-    conda:
-        ENVIRONMENT
-    priority: 90
+    params:
+        cfg=reads("base"),
+        model=local_model,
+        methods=methods_in_use,
     shell:
         "python -m deftx base --params {params.cfg:q} --model {params.model:q} "
-        "--text {input.text:q} --out {output.data:q} > {log:q} 2>&1"
-
-
-rule check:
-    """Tell, before anything is trained, whether every method can work on the base."""
-    input:
-        unpack(needs("check")),
-    output:
-        made("check"),
-    params:
-        cfg=reads("check"),
-    log:
-        log_of("check"),
-    benchmark:
-        benchmark_of("check")
-    conda:
-        ENVIRONMENT
-    priority: 90
-    shell:
-        "python -m deftx check --params {params.cfg:q} --base {input.base:q} --out {output:q} "
-        "> {log:q} 2>&1"
+        "--methods {params.methods:q} --text {input.text:q} --out {output.data:q} > {log:q} 2>&1"

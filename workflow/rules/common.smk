@@ -31,11 +31,12 @@ try:
     PLAN = Plan(CONFIG)
     if workflow.is_main_process:
         check_run_names(CONFIG_FILE, CONFIG, Path(workflow.basedir))
+        PLAN.check_base()
         if PLAN.data_folder_is_known():
             PLAN.check_files()
-        elif workflow.dryrun and PLAN.missing_files():
+        elif PLAN.missing_files():
             logger.warning(
-                "data_dir and $DEFTX_DATA are not set: the plan is made without looking at files"
+                "data_dir and $DEFTX_DATA are not set: the plan is made without the user's files"
             )
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
@@ -48,8 +49,16 @@ ENVIRONMENT = os.path.join(workflow.basedir, "environment.yml")
 CONFIG_SHA256 = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 if workflow.is_main_process:
     os.environ["DEFTX_CONFIG_SHA256"] = CONFIG_SHA256
-elif os.environ.get("DEFTX_CONFIG_SHA256", CONFIG_SHA256) != CONFIG_SHA256:
-    raise WorkflowError("the config was edited while this run was in progress; start it again")
+
+
+envvars:
+    "DEFTX_CONFIG_SHA256",
+
+
+if os.environ["DEFTX_CONFIG_SHA256"] != CONFIG_SHA256:
+    raise WorkflowError(
+        "the config was edited while this run was in progress; start it again"
+    )
 
 if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
     shell.prefix(f"set -euo pipefail; export PYTHONPATH={workflow.basedir}; ")
@@ -76,9 +85,8 @@ def needs(stage):
             role: [ancient(f"{ROOT}/{part.path}") for part in parts]
             for role, parts in found.items()
         }
-        # The check only has to come first; what it found changes no result.
-        parts = [p for role, group in found.items() if role != "check" for p in group]
-        return {**named, "manifests": [manifest(part) for part in dict.fromkeys(parts)]}
+        parts = dict.fromkeys(part for group in found.values() for part in group)
+        return {**named, "manifests": [manifest(part) for part in parts]}
 
     return inputs
 
@@ -98,6 +106,34 @@ def reads(stage):
         return json.dumps(values, sort_keys=True)
 
     return params
+
+
+# A param that takes `threads` counts as derived and triggers no rerun. So the next three, which
+# cannot change a result, are kept out of what makes a stage stale.
+
+
+def user_file(wildcards, threads):
+    """The file to read: one that moves is the same file, and its checksum is in `cfg`. As an
+    input, its path and time would count."""
+    return str(PLAN.file(Artefact.of("data", **dict(wildcards.items()))))
+
+
+def local_model(wildcards, threads):
+    """The local model folder, if the base is one."""
+    folder = PLAN.base_folder()
+    return [str(folder)] if folder else []
+
+
+def methods_in_use(wildcards, threads):
+    """The methods that are to work on the base: the job that makes it tells, before the expensive
+    part, which cannot."""
+    rows = PLAN.methods()
+    return json.dumps(
+        {
+            name: {kind: row.model_dump() for kind, row in kinds.items()}
+            for name, kinds in rows.items()
+        }
+    )
 
 
 def made(stage):
@@ -123,10 +159,16 @@ def beside(stage, *names):
 COMPANIONS = {
     "base": ("backbone.json", "config.json", "tokenizer.json"),
     "sparse": ("sft_config.json", "README.md"),
-    "tables": ("scores.csv", "transfer.md", "transfer.tex", "transfer.html"),
+    "tables": (
+        "scores.csv",
+        "differences.csv",
+        "transfer.md",
+        "transfer.tex",
+        "transfer.html",
+    ),
     "figures": ("transfer.png", "mask.svg", "mask.png", "spectrum.svg", "spectrum.png"),
 }
-WITHOUT_MANIFEST = ("check", "tables", "figures")
+WITHOUT_MANIFEST = ("tables", "figures")
 
 
 def files_of(artefact):

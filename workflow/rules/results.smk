@@ -23,14 +23,14 @@ rule tables:
             labels={"result": "zero-shot transfer", "kind": "table"},
         ),
         others=beside("tables", *COMPANIONS["tables"][:-1]),
-    params:
-        cfg=reads("tables"),
     log:
         log_of("tables"),
     benchmark:
         benchmark_of("tables")
     conda:
         ENVIRONMENT
+    params:
+        cfg=reads("tables"),
     shell:
         "python -m deftx tables --params {params.cfg:q} --evaluated {input.evaluated:q} "
         "--out {output.data:q} > {log:q} 2>&1"
@@ -60,14 +60,14 @@ rule figures:
             labels={"result": "singular values and the cut", "kind": "figure"},
         ),
         others=beside("figures", "transfer.png", "mask.png", "spectrum.png"),
-    params:
-        cfg=reads("figures"),
     log:
         log_of("figures"),
     benchmark:
         benchmark_of("figures")
     conda:
         ENVIRONMENT
+    params:
+        cfg=reads("figures"),
     shell:
         "python -m deftx figures --params {params.cfg:q} --base {input.base:q} "
         "--evaluated {input.evaluated:q} --masks {input.masks:q} --denoised {input.denoised:q} "

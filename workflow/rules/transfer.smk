@@ -12,15 +12,15 @@ rule compose:
     output:
         data=made("compose"),
         manifest=made("compose") + ".json",
-    params:
-        cfg=reads("compose"),
     log:
         log_of("compose"),
     benchmark:
         benchmark_of("compose")
-    threads: CONFIG.threads.compose
     conda:
         ENVIRONMENT
+    threads: CONFIG.threads.compose
+    params:
+        cfg=reads("compose"),
     shell:
         "python -m deftx compose --params {params.cfg:q} --base {input.base:q} "
         "--task-vector {input.task_vector:q} --language-vector {input.language_vector:q} "
@@ -35,17 +35,17 @@ rule evaluate:
         data=made("evaluate"),
         manifest=made("evaluate") + ".json",
         metrics=made("evaluate").replace(".safetensors", ".json"),
-    params:
-        cfg=reads("evaluate"),
     log:
         log_of("evaluate"),
     benchmark:
         benchmark_of("evaluate")
+    conda:
+        ENVIRONMENT
     threads: CONFIG.threads.evaluate
     resources:
         gpu=1,
-    conda:
-        ENVIRONMENT
+    params:
+        cfg=reads("evaluate"),
     shell:
         "python -m deftx evaluate --params {params.cfg:q} --base {input.base:q} "
         "--composed {input.composed:q} --test {input.test:q} --task-vector {input.task_vector:q} "

@@ -12,17 +12,17 @@ rule full:
     output:
         data=made("full"),
         manifest=made("full") + ".json",
-    params:
-        cfg=reads("full"),
     log:
         log_of("full"),
     benchmark:
         benchmark_of("full")
+    conda:
+        ENVIRONMENT
     threads: CONFIG.threads.full
     resources:
         gpu=1,
-    conda:
-        ENVIRONMENT
+    params:
+        cfg=reads("full"),
     shell:
         "python -m deftx full --params {params.cfg:q} --base {input.base:q} "
         "--train {input.train:q} --valid {input.valid:q} --start-vector {input.start_vector:q} "
@@ -36,15 +36,15 @@ rule denoise:
     output:
         data=made("denoise"),
         manifest=made("denoise") + ".json",
-    params:
-        cfg=reads("denoise"),
     log:
         log_of("denoise"),
     benchmark:
         benchmark_of("denoise")
-    threads: CONFIG.threads.denoise
     conda:
         ENVIRONMENT
+    threads: CONFIG.threads.denoise
+    params:
+        cfg=reads("denoise"),
     shell:
         "python -m deftx denoise --params {params.cfg:q} --base {input.base:q} "
         "--full {input.full:q} --start-vector {input.start_vector:q} --out {output.data:q} "
@@ -58,15 +58,15 @@ rule mask:
     output:
         data=made("mask"),
         manifest=made("mask") + ".json",
-    params:
-        cfg=reads("mask"),
     log:
         log_of("mask"),
     benchmark:
         benchmark_of("mask")
-    threads: CONFIG.threads.mask
     conda:
         ENVIRONMENT
+    threads: CONFIG.threads.mask
+    params:
+        cfg=reads("mask"),
     shell:
         "python -m deftx mask --params {params.cfg:q} --base {input.base:q} "
         "--delta {input.delta:q} --start-vector {input.start_vector:q} "
@@ -81,17 +81,17 @@ rule sparse:
         data=made("sparse"),
         manifest=made("sparse") + ".json",
         others=beside("sparse", *COMPANIONS["sparse"]),
-    params:
-        cfg=reads("sparse"),
     log:
         log_of("sparse"),
     benchmark:
         benchmark_of("sparse")
+    conda:
+        ENVIRONMENT
     threads: CONFIG.threads.sparse
     resources:
         gpu=1,
-    conda:
-        ENVIRONMENT
+    params:
+        cfg=reads("sparse"),
     shell:
         "python -m deftx sparse --params {params.cfg:q} --base {input.base:q} "
         "--mask {input.mask:q} --train {input.train:q} --valid {input.valid:q} "

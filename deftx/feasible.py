@@ -1,0 +1,61 @@
+"""Whether methods can work on a base, told from names and shapes alone, before anything is
+trained. Free of torch."""
+
+from collections.abc import Mapping
+from math import prod
+
+from deftx.base import Base
+from deftx.settings.method import Kind, Row, entries
+from deftx.shares import group_names, largest_remainder
+
+
+def check_methods(base: Base, methods: Mapping[str, Mapping[Kind, Row]]) -> None:
+    """Raise ValueError that names the method if, for a kind of target for which it is used, nothing
+    may be chosen, K is larger than what may be, a group is empty or too small, a tensor is in no
+    group, or a rank truncates no matrix."""
+    for name, rows in methods.items():
+        for kind, row in rows.items():
+            try:
+                _check_ranks(base, row)
+                _check_budget(base, row)
+            except ValueError as error:
+                raise ValueError(f"methods.{name} (for a {kind}): {error}") from None
+
+
+def _check_budget(base: Base, row: Row) -> None:
+    selection = row.selection
+    shapes = base.candidates(selection.choose_from, selection.layer_norm)
+    if row.dense or selection.score == "none":
+        return
+    assert selection.budget is not None, "the budget of a method is filled in by the config"
+    sizes = {name: prod(shape) for name, shape in shapes.items()}
+    maskable = sum(map(prod, base.maskable.values()))
+    k = entries(selection.budget, maskable)
+    if not 1 <= k <= sum(sizes.values()):
+        raise ValueError(
+            f"budget: K is {k} ({selection.budget}, of {maskable} maskable entries), but it must be "
+            f"at least 1 and at most the {sum(sizes.values())} entries that may be chosen"
+        )
+    if not isinstance(selection.shares, dict):  # observed shares are known later
+        return
+    parts = largest_remainder(k, selection.shares)
+    for group, names in group_names(sizes, selection.shares).items():
+        if parts[group] > (size := sum(sizes[name] for name in names)):
+            raise ValueError(
+                f"shares: group '{group}' is to have {parts[group]} of K = {k} entries, but it has "
+                f"only {size}"
+            )
+
+
+def _check_ranks(base: Base, row: Row) -> None:
+    rule = row.denoise
+    # What an energy rule keeps depends on what is trained.
+    if rule is None or rule.allow_full_rank or rule.energy is not None:
+        return
+    matrices = [shape for name, shape in base.maskable.items() if rule.applies_to(name, shape)]
+    if all(rule.components([], *shape) >= min(shape) for shape in matrices):
+        raise ValueError(
+            f"denoise: {rule.slug()} truncates none of the base's {len(matrices)} matrices, whose "
+            f"rank is at most {max(map(min, matrices), default=0)}: lower it, or say "
+            "allow_full_rank: true"
+        )

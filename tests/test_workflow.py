@@ -1,0 +1,355 @@
+"""What reruns, what does not, and what fails how: by running a miniature of the whole workflow.
+
+The tests of the workspace follow each other: each starts from a finished run and ends with one.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import PROJECT
+from workspace import Workspace, fork_server
+
+pytestmark = pytest.mark.workflow
+
+LATE = {"tables": 1, "figures": 1}
+OF_ONE_METHOD_TASK = {"mask": 1, "sparse": 1, "compose": 2, "evaluate": 2, **LATE}
+
+
+@pytest.fixture(scope="module")
+def socket():
+    with fork_server(PROJECT) as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, socket):
+    """A finished run."""
+    made = Workspace(tmp_path_factory.mktemp("project"), socket)
+    made.run()
+    return made
+
+
+def test_a_finished_run_has_nothing_to_do_and_an_artefact_above_1_mb(workspace):
+    assert workspace.planned() == {}
+    model = workspace.results / "full/lang-qta/seed0/model.safetensors"
+    assert model.stat().st_size > 1_000_000
+
+
+def test_same_config_twice_gives_the_same_bytes(workspace, tmp_path, socket):
+    other = Workspace(tmp_path, socket)
+    other.run("--cores", "1")
+    first, second = workspace.artefacts(), other.artefacts()
+    assert first.keys() == second.keys()
+    assert [path for path in first if first[path] != second[path]] == []
+
+
+def test_touching_every_file_reruns_nothing(workspace):
+    for path in [*workspace.results.rglob("*"), *(workspace.folder / "deftx").rglob("*.py")]:
+        os.utime(path)
+    assert workspace.planned() == {}
+
+
+def test_a_copy_of_the_tree_without_times_reruns_nothing(workspace, tmp_path):
+    for name in ("results", ".snakemake"):
+        shutil.copytree(workspace.folder / name, tmp_path / name, copy_function=shutil.copyfile)
+        shutil.rmtree(workspace.folder / name)
+        shutil.copytree(tmp_path / name, workspace.folder / name, copy_function=shutil.copyfile)
+    assert workspace.planned() == {}
+
+
+def test_cosmetic_edits_of_config_and_code_rerun_nothing(workspace):
+    text = yaml.safe_dump(dict(reversed(workspace.config.items())), sort_keys=False)
+    workspace.write_config("# a comment\n" + text.replace("learning_rate: 0.001",
+                                                          "learning_rate: 1.0e-3"))
+    workspace.replace("deftx/training.py", '"""Training a model', '"""About training a model')
+    workspace.replace("deftx/lowrank.py", "    # Projecting onto", "    # Why: projecting onto")
+    workspace.replace("workflow/rules/vectors.smk", '"""Choose exactly', '"""Always choose exactly')
+    assert workspace.planned() == {}
+    workspace.write_config()
+
+
+def test_a_late_value_reruns_late_stages(workspace):
+    workspace.config["languages"]["qta"]["name"] = "Nearby"
+    workspace.write_config()
+    assert workspace.run() == LATE
+    assert "Nearby" in (workspace.results / "tables/transfer.md").read_text()
+
+
+def test_a_middle_value_reruns_its_stage_and_what_follows(workspace):
+    workspace.config["budget"]["task"] = 0.09
+    workspace.write_config()
+    expected = {"mask": 2, "sparse": 2, "compose": 4, "evaluate": 4, **LATE}
+    assert workspace.planned() == expected
+    assert workspace.run() == expected
+    assert workspace.planned() == {}
+
+
+def test_an_early_value_reruns_its_target_and_no_other(workspace):
+    workspace.config["language_training"]["learning_rate"] = 2e-3
+    workspace.write_config()
+    ran = workspace.run()
+    assert ran == {"full": 1, "denoise": 1, "mask": 2, "sparse": 2, "compose": 2, "evaluate": 2,
+                   **LATE}
+
+
+def test_a_code_edit_reruns_the_stages_that_reach_it(workspace):
+    workspace.replace("deftx/lowrank.py", "truncated = matrices = 0", "truncated = matrices = int(0)")
+    ran = workspace.run()
+    assert ran == {"denoise": 2, "mask": 2, "sparse": 2, "compose": 2, "evaluate": 2,
+                   **LATE}
+    workspace.replace("deftx/figures.py", "import ", "UNUSED = 1\nimport ")
+    assert workspace.run() == {"figures": 1}
+
+
+def test_a_job_refuses_code_other_than_the_one_recorded(workspace):
+    command = [sys.executable, "-m", "deftx", "compose", "--params", '{"code": "0123456789ab"}',
+               "--base", "x", "--task-vector", "y", "--out", "z"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "recorded the code of `compose` as 0123456789ab, but this is" in done.stderr
+
+
+def test_a_deleted_artefact_is_made_again_with_what_depends_on_it(workspace):
+    before = workspace.artefacts()
+    (workspace.results / "mask/lt-sft/lang-qta/seed0.safetensors").unlink()
+    assert workspace.run() == {"mask": 1, "sparse": 1, "compose": 1, "evaluate": 1, **LATE}
+    assert workspace.artefacts() == before
+
+
+def flip_a_byte(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_corrupt_artefact_fails_its_reader_and_is_rebuilt_by_the_next_run(workspace):
+    before = workspace.artefacts()
+    mask = workspace.results / "mask/lt-sft/lang-qta/seed0.safetensors"
+    flip_a_byte(mask)
+    (workspace.results / "sparse/lt-sft/lang-qta/seed0/sft_model.safetensors").unlink()
+    workspace.fails()
+    log = workspace.results / "logs/sparse/lt-sft/lang-qta/seed0/sft_model.log"
+    assert "mask/lt-sft/lang-qta/seed0.safetensors: corrupt: its sha256 is" in log.read_text()
+    assert mask.with_name("seed0.safetensors.corrupt").is_file()
+    assert workspace.run() == {"mask": 1, "sparse": 1, "compose": 1, "evaluate": 1, **LATE}
+    mask.with_name("seed0.safetensors.corrupt").unlink()
+    assert workspace.artefacts() == before
+
+
+def test_verify_finds_what_nobody_read_and_the_next_run_rebuilds_it(workspace):
+    flip_a_byte(workspace.results / "full/lang-qta/seed0/model.safetensors")
+    assert workspace.planned() == {}
+    command = [sys.executable, "-m", "deftx", "verify", "results"]
+    done = subprocess.run(command, cwd=workspace.folder, capture_output=True, text=True,
+                          check=False, env=workspace.environment)
+    assert done.returncode == 1
+    assert "full/lang-qta/seed0/model.safetensors: corrupt" in done.stderr
+    assert workspace.run()["full"] == 1
+    next(workspace.results.rglob("*.corrupt")).unlink()
+
+
+def test_a_stage_that_failed_once_is_not_forgotten(workspace):
+    workspace.config["budget"]["task"] = 0.08
+    workspace.write_config()
+    workspace.fails(FAIL="mask")
+    missing = workspace.planned()
+    assert missing["mask"] == 2 and missing["tables"] == 1
+    workspace.run()
+    assert workspace.planned() == {}
+
+
+def test_an_added_language_runs_its_own_chain(workspace):
+    workspace.config["world"]["languages"]["qtc"] = 0.5
+    workspace.config["languages"]["qtc"] = {"name": "Middle", "text": "text"}
+    workspace.write_config()
+    assert workspace.run() == {
+        "world": 2, "full": 1, "denoise": 1, "mask": 2, "sparse": 2, "compose": 3, "evaluate": 3,
+        **LATE,
+    }
+
+
+def test_an_added_rank_reuses_every_full_and_no_denoise(workspace):
+    workspace.config["methods"]["deft-x-2"] = {"denoise": {"rank": 2}}
+    workspace.config["systems"]["deft-x-2"] = {"task": "deft-x-2"}
+    workspace.write_config()
+    assert workspace.run() == {
+        "denoise": 3, "mask": 3, "sparse": 3, "compose": 3, "evaluate": 3, **LATE,
+    }
+
+
+def test_an_added_system_of_known_methods_only_composes(workspace):
+    workspace.config["systems"]["crossed"] = {"task": "deft-x", "language": "lt-sft"}
+    workspace.config["systems"]["dense"] = {"task": "full", "language": "full"}
+    workspace.write_config()
+    assert workspace.run() == {"compose": 6, "evaluate": 6, **LATE}
+
+
+def test_grouped_jobs_read_the_same_config_and_leave_nothing_to_do(workspace):
+    workspace.config["systems"]["crossed"]["task_scale"] = 0.5
+    workspace.write_config()
+    ran = workspace.run("--groups", "compose=transfer", "evaluate=transfer",
+                        "--group-components", "transfer=3")
+    assert ran == {"compose": 3, "evaluate": 3, **LATE}
+    assert workspace.planned() == {}
+
+
+def test_a_method_of_every_kind_runs_from_a_source_vector(workspace):
+    """In one run: tasks that start from the source's vector, two seeds, and each kind of method."""
+    before = workspace.config
+    workspace.config = json.loads(json.dumps(before))
+    config = workspace.config
+    config.update(run="kinds", seeds=[0, 1], task_start="lt-sft")
+    config["languages"] = {"qaa": {"text": "text"}, "qta": {"text": "text"}}
+    del config["languages"]["qaa"]
+    config["languages"] = {"qta": {"text": "text"}, "qaa": {"text": "text"}}
+    config["methods"] = {
+        "full": {"prune": False, "retrain": False},
+        "lt-sft": {},
+        "deft-x": {"denoise": {"rank_share": 0.1, "residual_keep": 0.05}},
+        "denoised": {"denoise": {"energy": 0.5}, "prune": False, "retrain": False},
+        "pruned": {"retrain": False},
+        "sc-sft": {"shares": {r"^embeddings\.": 0.2, r"^encoder\.": 0.8}},
+        "observed": {"shares": {"observed": "lt-sft"}},
+        "rand-sft": {"score": "random", "budget": 99, "learning_rate": 0.01},
+        "bitfit": {"score": "none", "choose_from": r"\.bias$", "layer_norm": True},
+    }
+    config["systems"] = {name: {"task": name} for name in config["methods"]}
+    workspace.write_config()
+    try:
+        workspace.run()
+        assert workspace.planned() == {}
+        for seed in (0, 1):
+            observed, plain = (
+                (workspace.results / f"mask/{m}/task-sentiment/lt-sft/seed{seed}.safetensors.json")
+                for m in ("observed", "lt-sft")
+            )
+            contents = [json.loads(path.read_text())["tensors"] for path in (observed, plain)]
+            assert contents[0] == contents[1]
+    finally:
+        workspace.config = before
+        workspace.write_config()
+
+
+def test_prune_lists_what_no_config_asks_for_and_removes_it(workspace):
+    del workspace.config["systems"]["deft-x-2"], workspace.config["methods"]["deft-x-2"]
+    workspace.write_config()
+    workspace.run()
+    prune = [sys.executable, "-m", "deftx", "prune", "tiny.yaml"]
+
+    def call(*options):
+        return subprocess.run([*prune, *options], cwd=workspace.folder, capture_output=True,
+                              text=True, check=True, env=workspace.environment).stdout
+
+    old = workspace.results / "denoise/rank-2/lang-qta/seed0.safetensors"
+    assert old.is_file()
+    assert "denoise/rank-2/lang-qta" in call().replace("\n", "") and old.is_file()
+    call("--yes")
+    assert not (workspace.results / "denoise/rank-2").exists()
+    assert workspace.planned() == {}
+    assert call().startswith(" file") and "0 files" in call()
+
+
+def test_the_report_opens_offline_and_shows_tables_and_figures(workspace):
+    done = workspace.snakemake("--report", "report.html")
+    assert done.returncode == 0, done.stdout[-3000:]
+    page = (workspace.folder / "report.html").read_text()
+    assert 'src="http' not in page
+    for name in ("transfer.html", "transfer.svg", "mask.svg", "spectrum.svg"):
+        assert name in page
+
+
+def test_lint_finds_nothing(workspace):
+    assert "Congratulations" in workspace.snakemake("--lint").stdout
+
+
+def test_two_configfiles_are_refused(workspace):
+    output = workspace.fails("-n", "--configfile", "tiny.yaml", "config.yaml")
+    assert "give one --configfile" in output
+
+
+def test_a_config_replaces_the_default_one_wholly(workspace):
+    """A run of the tiny config knows nothing of the languages of config.yaml."""
+    assert not any("grn" in path for path in workspace.artefacts())
+
+
+def test_the_default_config_plans_without_data(workspace):
+    output = workspace.snakemake("-n", "--configfile", "config.yaml").stdout
+    assert "evaluate     1650" in output and "the plan is made without the user's files" in output
+    failed = workspace.fails("--configfile", "config.yaml")
+    assert "missing; set data_dir or $DEFTX_DATA" in failed
+    assert "datasets.nusax.files (test of ace): no file nusax/datasets" in failed
+
+
+def test_a_wrong_key_stops_before_anything_runs(workspace):
+    workspace.write_config(yaml.safe_dump({**workspace.config, "sedes": [1]}))
+    output = workspace.fails()
+    assert "sedes: unknown key; did you mean seeds?" in output
+    assert "Job stats" not in output
+    workspace.write_config()
+
+
+def test_a_config_edited_during_a_run_stops_later_jobs(workspace):
+    output = workspace.fails("--mode", "subprocess", DEFTX_CONFIG_SHA256="another")
+    assert "the config was edited while this run was in progress" in output
+
+
+BAD_FILES = [
+    ("text.txt", b"", "the file is empty"),
+    ("text.txt", b"\xff\xfe", "not UTF-8"),
+    ("test.csv", b"text,label\nx,strange\n", "has the label 'strange', which `labels` does not map"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD_FILES)
+def test_bad_data_stops_before_training(tmp_path, socket, name, content, message):
+    made = Workspace(tmp_path, socket)
+    good = {"text.txt": b"ba be\nbi bo\nbu da\n" * 9, "test.csv": b"text,label\nba be,good\n"}
+    for file, bytes_ in {**good, name: content}.items():
+        (tmp_path / file).write_bytes(bytes_)
+    made.config["data_dir"] = str(tmp_path)
+    made.config["languages"] = {"qta": {"text": "./text.txt"}}
+    labels = {"good": "positive"}
+    made.config["datasets"]["own"] = {"files": "test.csv", "columns": {"label": "label"},
+                                      "labels": labels}
+    made.config["tasks"]["sentiment"]["test"]["dataset"] = "own"
+    made.write_config()
+    output = made.fails("--cores", "1")
+    logs = "".join(path.read_text() for path in made.results.rglob("data/**/*.log"))
+    assert message in logs
+    assert not (made.results / "full").exists()
+    assert "Error in rule data" in output or "RuleException" in output
+
+
+CANNOT_WORK = [
+    ({"denoise": {"rank": 64}}, "denoise: rank-64 truncates none of the base's"),
+    ({"budget": 10**9}, "budget: K is 1000000000"),
+    ({"shares": {r"^embeddings\.position": 0.9, "": 0.1}}, "is to have"),
+    ({"shares": {r"^embeddings\.": 1.0}}, "belongs to no group"),
+    ({"choose_from": "nothing"}, "choose_from: 'nothing' is found in no maskable"),
+]
+
+
+@pytest.mark.parametrize(("method", "message"), CANNOT_WORK)
+def test_a_method_that_cannot_work_on_the_base_is_told_when_planning(workspace, method, message):
+    workspace.config["methods"]["bad"] = method
+    workspace.config["systems"]["bad"] = {"task": "bad"}
+    workspace.write_config()
+    output = workspace.fails("-n")
+    del workspace.config["methods"]["bad"], workspace.config["systems"]["bad"]
+    workspace.write_config()
+    assert "methods.bad (for a task): " in output and message in output
+
+
+def test_without_a_base_it_is_told_before_anything_is_trained(tmp_path, socket):
+    made = Workspace(tmp_path, socket)
+    made.config["methods"]["deft-x"] = CANNOT_WORK[0][0]
+    made.write_config()
+    made.fails()
+    log = (made.results / "logs/base/model.log").read_text()
+    assert f"methods.deft-x (for a task): {CANNOT_WORK[0][1]}" in log
+    assert "loss" not in log and not (made.results / "full").exists()
