@@ -71,7 +71,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(manifest_path(path).read_text(encoding="utf-8"))
         manifest["sha256"]
     except FileNotFoundError:
-        raise ArtefactError(f"{manifest_path(path)}: no such manifest; is {path} complete?") from None
+        raise ArtefactError(
+            f"{manifest_path(path)}: no such manifest; is {path} complete?"
+        ) from None
     except (ValueError, KeyError, TypeError):
         raise ArtefactError(f"{manifest_path(path)}: not a manifest (JSON with `sha256`)") from None
     return manifest

@@ -138,7 +138,9 @@ def _stage_parser(
         default = "required" if field.is_required() else f"default: {field.default}"
         text = f"{field.description}; {default}" if field.description else default
         group.add_argument(
-            f"--{name.replace('_', '-')}", dest=f"param_{name}", metavar="VALUE",
+            f"--{name.replace('_', '-')}",
+            dest=f"param_{name}",
+            metavar="VALUE",
             help=text.replace("%", "%%"),
         )
     return parser

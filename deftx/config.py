@@ -87,7 +87,7 @@ class Config(Strict):
     data_dir: str | None = Field(
         default=None, description="where relative paths start; default: $DEFTX_DATA"
     )
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
     base: BaseModelSource
     world: World | None = Field(default=None, description="the embedded world of the demo")
     datasets: dict[Name, Dataset]
@@ -150,7 +150,7 @@ def check_run_names(path: Path, config: Config, folder: Path) -> None:
     """Raise ConfigError if another config below the project's folder has the same `run`: their
     results would mix. A copy of the same config is no other config."""
     for other in [folder / "config.yaml", *sorted((folder / "workflow/configs").glob("*.yaml"))]:
-        if not other.is_file() or path.is_file() and other.samefile(path):
+        if not other.is_file() or (path.is_file() and other.samefile(path)):
             continue
         raw = yaml.safe_load(other.read_text(encoding="utf-8"))
         if isinstance(raw, dict) and raw.get("run") == config.run:
@@ -176,7 +176,9 @@ def _explain(raw: Any, error: Any) -> str:
     """One line: the key as the user wrote it, what is wrong, and the nearest known key."""
     path, here = [], raw
     for part in error["loc"]:
-        if isinstance(here, dict) and part in here or isinstance(here, list) and isinstance(part, int):
+        if (isinstance(here, dict) and part in here) or (
+            isinstance(here, list) and isinstance(part, int)
+        ):
             path.append(str(part))
             here = here[part]
     if error["type"] == "missing":
@@ -252,7 +254,11 @@ def _check_languages(config: Config) -> Iterator[str]:
 def is_path(text: str) -> bool:
     """Whether the `text` of a language is a path and not the name of a dataset."""
     return "/" in text or Path(text.removesuffix(".xz").removesuffix(".gz")).suffix in (
-        ".txt", ".csv", ".tsv", ".jsonl", ".parquet"
+        ".txt",
+        ".csv",
+        ".tsv",
+        ".jsonl",
+        ".parquet",
     )
 
 
@@ -287,7 +293,9 @@ def _check_tasks(config: Config) -> Iterator[str]:
             if language not in config.languages:
                 yield _unknown(f"tasks.{name}.languages", language, config.languages, "language")
         for part, languages in (
-            ("train", [task.source]), ("valid", [task.source]), ("test", config.task_languages(name))
+            ("train", [task.source]),
+            ("valid", [task.source]),
+            ("test", config.task_languages(name)),
         ):
             items: Items = getattr(task, part)
             key = f"tasks.{name}.{part}.dataset"

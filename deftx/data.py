@@ -74,7 +74,7 @@ def data_suffix(path: Path) -> str:
 
 def _open(path: Path) -> TextIO:
     """The file as UTF-8 text, decompressed by its name; a byte-order mark is skipped."""
-    opener = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
+    opener: Any = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
     return opener(path, "rt", encoding="utf-8-sig", newline="")
 
 
@@ -86,13 +86,12 @@ def _lines(path: Path) -> list[str]:
 def _table(path: Path, suffix: str, quoting: bool) -> list[dict[str, str]]:
     with _readable(path):
         if suffix == ".parquet":
-            frame = pd.read_parquet(path)
-            return [{c: _text(v) for c, v in row.items()} for row in frame.to_dict("records")]
+            return _records(pd.read_parquet(path))
         with _open(path) as file:
             if suffix == ".jsonl":
                 rows = [json.loads(line) for line in file if line.strip()]
                 return [{column: _text(value) for column, value in row.items()} for row in rows]
-            frame = pd.read_csv(
+            table = pd.read_csv(
                 file,
                 sep="\t" if suffix == ".tsv" else ",",
                 dtype=str,
@@ -100,7 +99,11 @@ def _table(path: Path, suffix: str, quoting: bool) -> list[dict[str, str]]:
                 na_filter=False,
                 quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE,
             )
-            return frame.to_dict("records")
+            return _records(table)
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, str]]:
+    return [{str(k): _text(v) for k, v in row.items()} for row in frame.to_dict("records")]
 
 
 def _text(value: Any) -> str:

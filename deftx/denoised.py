@@ -19,7 +19,9 @@ class Denoised(Mapping[str, torch.Tensor]):
         self.provenance = self._file.provenance
         self.content = self._file.content
         suffixes = (".delta", ".left")
-        self._names = sorted(n.removesuffix(s) for n in self._file for s in suffixes if n.endswith(s))
+        self._names = sorted(
+            n.removesuffix(s) for n in self._file for s in suffixes if n.endswith(s)
+        )
 
     def __getitem__(self, name: str) -> torch.Tensor:
         if f"{name}.delta" in self._file:
@@ -34,7 +36,7 @@ class Denoised(Mapping[str, torch.Tensor]):
     def spectrum(self, name: str) -> torch.Tensor | None:
         """All singular values of a matrix's raw difference, descending; None if not denoised."""
         key = f"{name}.singular_values"
-        return self._file[key] if key in self._file else None
+        return self._file.get(key)
 
     def rank(self, name: str) -> int:
         """How many components of a matrix were kept. Raises KeyError if it was not denoised."""

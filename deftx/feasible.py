@@ -33,8 +33,8 @@ def _check_budget(base: Base, row: Row) -> None:
     k = entries(selection.budget, maskable)
     if not 1 <= k <= sum(sizes.values()):
         raise ValueError(
-            f"budget: K is {k} ({selection.budget}, of {maskable} maskable entries), but it must be "
-            f"at least 1 and at most the {sum(sizes.values())} entries that may be chosen"
+            f"budget: K is {k} ({selection.budget}, of {maskable} maskable entries), but it must "
+            f"be at least 1 and at most the {sum(sizes.values())} entries that may be chosen"
         )
     if not isinstance(selection.shares, dict):  # observed shares are known later
         return

@@ -106,7 +106,7 @@ def denoise(
 
 
 def _times(matrix: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
-    """matrix (m, k) float32 times basis (k, r) float64, multiplied in float64, as float32 (m, r)."""
+    """matrix (m, k) float32 times basis (k, r) float64: (m, r) float32, multiplied in float64."""
     return torch.cat([(block.double() @ basis).float() for block in matrix.split(16_384)])
 
 

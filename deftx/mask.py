@@ -40,7 +40,7 @@ class Mask:
         return mask
 
     def check_fits(self, shapes: Mapping[str, tuple[int, ...]], what: str = "mask") -> None:
-        """Raise ArtefactError, naming the tensor, unless each tensor is in `shapes` as it is here."""
+        """Raise ArtefactError, naming the tensor, unless each one is in `shapes` as it is here."""
         for name, shape in self.shapes.items():
             if name not in shapes:
                 raise ArtefactError(f"{what}: the model has no tensor {name}")
@@ -114,6 +114,8 @@ def load_mask(file: TensorFile) -> Mask:
                 f"{layout[name]['entries']}"
             )
         if len(positions) and int(positions[-1]) >= size:
-            raise ArtefactError(f"{file.path}: {name}.gaps leads to position {int(positions[-1])} of {size}")
+            raise ArtefactError(
+                f"{file.path}: {name}.gaps leads to position {int(positions[-1])} of {size}"
+            )
         index[name], shapes[name] = positions, shape
     return Mask(index, shapes)

@@ -18,5 +18,7 @@ def folder_sha256(folder: Path) -> str:
     for name in MODEL_FILES:
         if (folder / name).is_file():
             with open(folder / name, "rb") as file:
-                digest.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+                digest.update(
+                    f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
+                )
     return digest.hexdigest()

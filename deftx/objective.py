@@ -80,9 +80,7 @@ def masked_language_modelling(
     return Objective(train, valid, collate, best="loss")
 
 
-def blocks(
-    lines: Sequence[str], tokenizer: PreTrainedTokenizerBase, length: int
-) -> list[Example]:
+def blocks(lines: Sequence[str], tokenizer: PreTrainedTokenizerBase, length: int) -> list[Example]:
     """The lines, each with its special tokens, run together and cut into blocks of `length`
     tokens; the last one is shorter, so that nothing of a small corpus is lost."""
     encoded = tokenizer(list(lines), return_special_tokens_mask=True, verbose=False)

@@ -437,9 +437,7 @@ class Plan:
 
     @staticmethod
     def _same_target(stage: str, artefact: Artefact, **wildcards: str) -> Artefact:
-        return Artefact.of(
-            stage, target=artefact["target"], seed=artefact["seed"], **wildcards
-        )
+        return Artefact.of(stage, target=artefact["target"], seed=artefact["seed"], **wildcards)
 
     def _difference(self, row: Row, artefact: Artefact) -> Artefact:
         """The (denoised) difference that a method looks at."""

@@ -73,7 +73,9 @@ def uniform(shapes: Mapping[str, tuple[int, ...]], k: int, seed: int) -> Mask:
 
 def everything(shapes: Mapping[str, tuple[int, ...]]) -> Mask:
     """Every entry of the tensors of these shapes."""
-    index = {name: torch.arange(int(np.prod(shape, dtype=np.int64))) for name, shape in shapes.items()}
+    index = {
+        name: torch.arange(int(np.prod(shape, dtype=np.int64))) for name, shape in shapes.items()
+    }
     return Mask(index, dict(shapes))
 
 

@@ -27,7 +27,7 @@ def largest_remainder(k: int, shares: Mapping[str, float | Fraction]) -> dict[st
     fraction lost, ties to the earlier group. Raises ValueError if the shares do not sum to 1."""
     # By way of the decimal text, so that 0.02 is one fiftieth and not its binary neighbour.
     exact = {g: s if isinstance(s, Fraction) else Fraction(str(s)) for g, s in shares.items()}
-    total = sum(exact.values())
+    total = sum(exact.values(), Fraction())
     if abs(total - 1) > Fraction(1, 10**9):
         raise ValueError(f"shares sum to {float(total)}, not to 1: {dict(shares)}")
     parts = {group: int(k * share / total) for group, share in exact.items()}

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
@@ -12,6 +12,9 @@ from deftx.artefact import ArtefactError
 from deftx.backbone import backbone_parameters, head_parameters
 from deftx.mask import Mask, load_mask, mask_layout, mask_tensors
 from deftx.tensor_file import TensorFile, save_tensors
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,7 @@ class SparseDelta:
         mine, theirs = (v.provenance.get("base", {}).get("hash") for v in (self, other))
         if mine and theirs and mine != theirs:
             raise ArtefactError(f"vectors of different bases: {mine[:12]} and {theirs[:12]}")
-        self.mask.check_fits(
-            {**self.mask.shapes, **other.mask.shapes}, "the vectors disagree"
-        )
+        self.mask.check_fits({**self.mask.shapes, **other.mask.shapes}, "the vectors disagree")
         index: dict[str, torch.Tensor] = {}
         values: dict[str, torch.Tensor] = {}
         for name in sorted(self.mask.index.keys() | other.mask.index.keys()):
@@ -86,7 +87,9 @@ class SparseDelta:
         Raises ArtefactError, before anything is changed, if a tensor is absent or has another
         shape.
         """
-        self.mask.check_fits({name: tuple(tensor.shape) for name, tensor in weights.items()}, "vector")
+        self.mask.check_fits(
+            {name: tuple(tensor.shape) for name, tensor in weights.items()}, "vector"
+        )
         with torch.no_grad():
             for name, index in self.mask.index.items():
                 flat = weights[name].view(-1)
@@ -94,7 +97,7 @@ class SparseDelta:
                 flat.index_add_(0, index.to(device), self.values[name].to(device, flat.dtype))
 
     @contextmanager
-    def applied(self, model: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    def applied(self, model: "PreTrainedModel") -> Iterator["PreTrainedModel"]:
         """The model with the differences added and the head in place; on leaving the block every
         weight has its former bits again (they are remembered, not subtracted back).
 

@@ -1,4 +1,4 @@
-"""A target, a language or a task, made ready to train: its model at the start, and its objective."""
+"""A target, a language or a task, made ready to train: a model at the start, and an objective."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

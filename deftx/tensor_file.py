@@ -30,7 +30,7 @@ def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
         tensor = tensors[name].detach().cpu().contiguous()
         dtype = str(tensor.dtype).removeprefix("torch.")
         digest.update(canonical([name, dtype, list(tensor.shape)]).encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -66,7 +66,9 @@ class TensorFile(Mapping[str, torch.Tensor]):
             raise ArtefactError(f"{self.path}: not a safetensors file: {error}") from None
         metadata = (self._file.metadata() or {}).get(METADATA_KEY)
         if metadata is None:
-            raise ArtefactError(f"{self.path}: no `{METADATA_KEY}` metadata: not an artefact of deftx")
+            raise ArtefactError(
+                f"{self.path}: no `{METADATA_KEY}` metadata: not an artefact of deftx"
+            )
         self.provenance: dict[str, Any] = json.loads(metadata)
         if self.provenance["format"] > FORMAT:
             raise ArtefactError(

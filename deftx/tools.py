@@ -1,4 +1,4 @@
-"""Tools around the stages: look at a run, verify its artefacts, remove what is no longer asked for."""
+"""Tools around the stages: look at a run, verify its artefacts, remove what is not asked for."""
 
 import argparse
 import shutil

@@ -3,9 +3,9 @@
 import logging
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -55,7 +55,9 @@ def fit(
     packed = None
     if mask is None:
         frozen = layer_norm_names(model)
-        dense = [p.requires_grad_(True) for n, p in backbone.items() if n not in frozen]
+        dense = [p for n, p in backbone.items() if n not in frozen]
+        for parameter in dense:
+            parameter.requires_grad_(True)
     else:
         packed = PackedEntries(backbone, mask)
         # Registered on the model, so that the Trainer's clipping and zeroing see it.
@@ -142,6 +144,7 @@ class KeepBest(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
+        """Ask for an evaluation where one is due."""
         control.should_evaluate = (
             state.global_step % self._every == 0 or state.global_step == self._steps
         )
@@ -151,14 +154,16 @@ class KeepBest(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        metrics: Mapping[str, float],
-        **_: Any,
+        **given: Any,
     ) -> None:
-        value = metrics[f"eval_{self._name}"]
+        """Remember the weights if they are the best so far."""
+        value = given["metrics"][f"eval_{self._name}"]
         self.history.append({"step": state.global_step, self._name: value})
         log.info("step %d of %d: %s %.4f", state.global_step, self._steps, self._name, value)
         if not math.isfinite(value):
-            raise FloatingPointError(f"step {state.global_step}: validation {self._name} is {value}")
+            raise FloatingPointError(
+                f"step {state.global_step}: validation {self._name} is {value}"
+            )
         if self.best is None or self._sign * value > self._sign * self.best:
             self.best, self.best_step = value, state.global_step
             self._kept = [parameter.detach().clone() for parameter in self._trained]
@@ -177,21 +182,27 @@ class MaskedTrainer(Trainer):
     masked_positions_only = True
     loss_is_scaled_for_ga = False
 
-    def training_step(self, model, inputs, num_items_in_batch=None):  # noqa: ANN001, ANN201
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """The loss of a batch, its gradient added; with the last batch of a step, that of L1."""
         loss = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"step {self.state.global_step + 1}: the loss is {loss.item()}")
+            raise FloatingPointError(
+                f"step {self.state.global_step + 1}: the loss is {loss.item()}"
+            )
         if self.l1 is not None and self.accelerator.sync_gradients:
             self.l1.add_gradient()
         return loss
 
-    def compute_loss(  # noqa: ANN201
+    def compute_loss(
         self,
-        model,  # noqa: ANN001
-        inputs,  # noqa: ANN001
-        return_outputs=False,  # noqa: ANN001
-        num_items_in_batch=None,  # noqa: ANN001
-    ):
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Cross-entropy, the mean over the batch; and the logits, if they are asked for."""
         inputs = dict(inputs)
         labels = inputs.pop("labels")
         if not self.masked_positions_only:
@@ -199,7 +210,7 @@ class MaskedTrainer(Trainer):
         else:
             chosen = labels != -100
             labels = labels[chosen]
-            with only_positions(model, chosen):
+            with only_positions(cast(PreTrainedModel, self.model), chosen):
                 outputs = model(**inputs)
         loss = torch.nn.functional.cross_entropy(
             outputs.logits.view(-1, outputs.logits.shape[-1]).float(), labels.view(-1)
@@ -259,7 +270,8 @@ def _arguments(
     )
 
 
-def _compute_metrics(objective: Objective):  # noqa: ANN202
-    if objective.score is None:
+def _compute_metrics(objective: Objective) -> Callable[[Any], dict[str, float]] | None:
+    score = objective.score
+    if score is None:
         return None
-    return lambda prediction: objective.score(prediction.predictions, prediction.label_ids)
+    return lambda prediction: score(prediction.predictions, prediction.label_ids)

@@ -50,8 +50,17 @@ def base_folder(tmp_path_factory) -> Path:
     text = folder / "text.parquet"
     write_items(text, [{"id": str(i), "text": s} for i, s in enumerate(sentences(200))])
     settings = Pretrain(
-        text="text", languages=["qaa"], vocabulary=150, layers=2, hidden=32, heads=2,
-        intermediate=48, max_length=32, steps=3, batch_size=8, warmup_steps=1,
+        text="text",
+        languages=["qaa"],
+        vocabulary=150,
+        layers=2,
+        hidden=32,
+        heads=2,
+        intermediate=48,
+        max_length=32,
+        steps=3,
+        batch_size=8,
+        warmup_steps=1,
     )
     base(Params(id="tiny", pretrain=settings), text=[text], out=folder / "model.safetensors")
     return folder

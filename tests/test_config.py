@@ -33,30 +33,70 @@ def changed(path, value):
 BAD = [
     ("sedes", [1], r"sedes: unknown key; did you mean seeds\?"),
     ("tasks/sentiment/training/learning_rte", 1, r"learning_rte: unknown key; did you mean learn"),
-    ("methods/deft-x/denoise", {"rnk": 4}, r"methods\.deft-x\.denoise\.rnk: unknown key; did .*rank"),
-    ("methods/deft-x/denoise", {"task": {"rank": 0}}, r"methods\.deft-x\.denoise\.task\.rank: .*\(given: 0\)"),
-    ("methods/deft-x/denoise", {"rank": 0}, r"methods\.deft-x\.denoise\.rank: .*greater than.*\(given: 0\)"),
+    (
+        "methods/deft-x/denoise",
+        {"rnk": 4},
+        r"methods\.deft-x\.denoise\.rnk: unknown key; did .*rank",
+    ),
+    (
+        "methods/deft-x/denoise",
+        {"task": {"rank": 0}},
+        r"methods\.deft-x\.denoise\.task\.rank: .*\(given: 0\)",
+    ),
+    (
+        "methods/deft-x/denoise",
+        {"rank": 0},
+        r"methods\.deft-x\.denoise\.rank: .*greater than.*\(given: 0\)",
+    ),
     ("methods/deft-x/denoise", {"rank": 4, "energy": 0.5}, r"give exactly one of rank"),
     ("methods/deft-x", {"shares": {"a": 0.5, "b": 0.4}}, r"methods\.deft-x\.shares: .*sum to 0\.9"),
     ("methods/deft-x", {"shares": {"(": 1.0}}, r"is not a regular expression"),
-    ("methods/deft-x", {"shares": {"observed": "ltsft"}}, r"no method 'ltsft'; did you mean lt-sft"),
+    (
+        "methods/deft-x",
+        {"shares": {"observed": "ltsft"}},
+        r"no method 'ltsft'; did you mean lt-sft",
+    ),
     ("methods/deft-x", {"shares": {"observed": "full"}}, r"full has no mask"),
     ("methods/deft-x", {"shares": {"observed": "deft-x"}}, r"leads back to deft-x"),
-    ("methods/deft-x", {"score": "random", "denoise": {"rank": 3}}, r"denoise needs score: magnitude"),
-    ("methods/deft-x", {"score": "biggest"}, r"methods\.deft-x\.score: Input should be 'magnitude'"),
+    (
+        "methods/deft-x",
+        {"score": "random", "denoise": {"rank": 3}},
+        r"denoise needs score: magnitude",
+    ),
+    (
+        "methods/deft-x",
+        {"score": "biggest"},
+        r"methods\.deft-x\.score: Input should be 'magnitude'",
+    ),
     ("methods/full", {"prune": False}, r"prune: false with retrain: true"),
     ("methods/full", {"prune": False, "retrain": False, "budget": 5}, r"budget has no effect"),
     ("methods/lt-sft", {"budget": 0}, r"methods\.lt-sft\.budget: K must be at least 1, got 0"),
     ("budget/task", "3/2", r"budget\.task: the ratio 3/2 must lie above 0 and not above 1"),
     ("budget/task", "many", r"budget\.task: 'many' is neither a number nor a ratio"),
     ("systems/x", {"task": "deftx"}, r"systems\.x\.task: no method 'deftx'; did you mean deft-x"),
-    ("systems/x", {"task": "lt-sft", "language": "nnoe"}, r"systems\.x\.language: no method 'nnoe'; .*none"),
+    (
+        "systems/x",
+        {"task": "lt-sft", "language": "nnoe"},
+        r"systems\.x\.language: no method 'nnoe'; .*none",
+    ),
     ("languages/qtb", {"name": "Far"}, r"languages\.qtb\.text: missing"),
-    ("languages/qtb", {"text": "txt"}, r"languages\.qtb\.text: no dataset 'txt'; did you mean text"),
+    (
+        "languages/qtb",
+        {"text": "txt"},
+        r"languages\.qtb\.text: no dataset 'txt'; did you mean text",
+    ),
     ("languages/qtc", {"text": "text"}, r"world\.languages: no language 'qtc'"),
     ("languages/Guarani", {"text": "none"}, r"languages"),
-    ("datasets/sentiment/items", {"train": 9, "valid": 9}, r"datasets\.sentiment\.items: no number for the split test"),
-    ("datasets/sentiment", {"files": "x/{language}.csv"}, r"dataset sentiment has no columns\.label"),
+    (
+        "datasets/sentiment/items",
+        {"train": 9, "valid": 9},
+        r"datasets\.sentiment\.items: no number for the split test",
+    ),
+    (
+        "datasets/sentiment",
+        {"files": "x/{language}.csv"},
+        r"dataset sentiment has no columns\.label",
+    ),
     ("tasks/sentiment/test/dataset", "text", r"tasks\.sentiment\.test\.dataset: .*does not fit"),
     ("tasks/sentiment/test", ..., r"tasks\.sentiment\.test: missing"),
     ("tasks/sentiment/languages", ["qxx"], r"tasks\.sentiment\.languages: no language 'qxx'"),
@@ -65,7 +105,11 @@ BAD = [
     ("task_start", "lt-sft", r"needs a vector of qaa, the source of tasks\.sentiment"),
     ("task_start", "full", r"task_start: full makes dense vectors"),
     ("seeds", [1, 1], r"seeds: \[1, 1\] has a seed twice"),
-    ("base", {"model": "x", "pretrain": TINY["base"]["pretrain"]}, r"base: give exactly one of model"),
+    (
+        "base",
+        {"model": "x", "pretrain": TINY["base"]["pretrain"]},
+        r"base: give exactly one of model",
+    ),
     ("base/pretrain/hidden", 17, r"hidden \(17\) must be a multiple of heads \(2\)"),
     ("world/languages/qta", 1.5, r"world\.languages\.qta: .*\(given: 1\.5\)"),
     ("run", "a/b", r"run: .*\(given: \"a/b\"\)"),
@@ -73,7 +117,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("path", "value", "message"), BAD, ids=[str(b[0]) + str(i) for i, b in enumerate(BAD)])
+@pytest.mark.parametrize(
+    ("path", "value", "message"), BAD, ids=[str(b[0]) + str(i) for i, b in enumerate(BAD)]
+)
 def test_what_is_wrong_is_named_with_its_key(path, value, message):
     with pytest.raises(ConfigError, match=message):
         check_config(changed(path, value))
@@ -99,7 +145,9 @@ def test_two_configs_of_one_name_are_an_error(tmp_path):
     check_run_names(other, read_config(other), PROJECT)  # a copy is no other config
     raw["seeds"] = [7]
     other.write_text(yaml.safe_dump(raw))
-    with pytest.raises(ConfigError, match=r"run: 'paper' of .*mine\.yaml is the run of .*config\.yaml"):
+    with pytest.raises(
+        ConfigError, match=r"run: 'paper' of .*mine\.yaml is the run of .*config\.yaml"
+    ):
         check_run_names(other, read_config(other), PROJECT)
 
 
@@ -146,5 +194,3 @@ def test_methods_differ_in_one_field_each():
     for name in ("deft-x", "sc-sft", "rand-sft"):
         row = config.methods[name].model_dump()
         assert sum(row[field] != reference[field] for field in row) == 1, name
-
-

@@ -39,8 +39,9 @@ def written(tmp_path, suffix):
     return path
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.xz",
-                                    ".jsonl.xz"])
+@pytest.mark.parametrize(
+    "suffix", [".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.xz", ".jsonl.xz"]
+)
 def test_every_format_gives_the_same_items(tmp_path, suffix):
     items = read_items(written(tmp_path, suffix), LABELLED, LABELS)
     assert items == [
@@ -80,21 +81,32 @@ def bad_file(tmp_path, name, content):
     return path
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("x.csv", None, "no such file"),
-    ("x.csv", b"", "the file is empty"),
-    ("x.csv", b"sentence,label,id\n", "the file is empty"),
-    ("x.txt", b"\n \n", "the file is empty"),
-    ("x.csv", b"sentence,label,id\n\xff\xfe,0,1\n", "not UTF-8: byte 0xff at position"),
-    ("x.txt", "über".encode("latin-1"), "not UTF-8: byte 0xfc"),
-    ("x.csv", b"text,label,id\na,0,1\n", r"no column 'sentence' \(columns.text\).*'text', 'label'"),
-    ("x.csv", b"sentence,label,id\na,2,1\n", "item 0 has the label '2', which `labels` does not map"),
-    ("x.jsonl", b"{nothing", "cannot be read"),
-    ("x.parquet", b"PAR1 nothing", "cannot be read"),
-    ("x.txt.xz", b"not xz", "cannot be read"),
-    ("x.txt.gz", gzip.compress(b"long enough to cut" * 50)[:-9], "cannot be read"),
-    ("x.docx", b"", r"unknown format '\.docx'"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.csv", None, "no such file"),
+        ("x.csv", b"", "the file is empty"),
+        ("x.csv", b"sentence,label,id\n", "the file is empty"),
+        ("x.txt", b"\n \n", "the file is empty"),
+        ("x.csv", b"sentence,label,id\n\xff\xfe,0,1\n", "not UTF-8: byte 0xff at position"),
+        ("x.txt", "über".encode("latin-1"), "not UTF-8: byte 0xfc"),
+        (
+            "x.csv",
+            b"text,label,id\na,0,1\n",
+            r"no column 'sentence' \(columns.text\).*'text', 'label'",
+        ),
+        (
+            "x.csv",
+            b"sentence,label,id\na,2,1\n",
+            "item 0 has the label '2', which `labels` does not map",
+        ),
+        ("x.jsonl", b"{nothing", "cannot be read"),
+        ("x.parquet", b"PAR1 nothing", "cannot be read"),
+        ("x.txt.xz", b"not xz", "cannot be read"),
+        ("x.txt.gz", gzip.compress(b"long enough to cut" * 50)[:-9], "cannot be read"),
+        ("x.docx", b"", r"unknown format '\.docx'"),
+    ],
+)
 def test_a_bad_file_is_named_with_what_is_wrong(tmp_path, name, content, message):
     path = bad_file(tmp_path, name, content)
     columns = Columns() if ".txt" in name else LABELLED

@@ -35,22 +35,30 @@ def changed_by(package, file, old, new):
     return {stage for stage in STAGES if before[stage] != after[stage]}
 
 
-@pytest.mark.parametrize(("old", "new"), [
-    ('"""Denoising:', '"""Other words:'),
-    ("    # Projecting onto", "    # Some other reason for projecting onto"),
-    ("    rows, columns = matrix.shape\n", "\n    rows, columns = (matrix.shape)\n"),
-    ('"""The (m, n) matrix with', '"""A matrix (m, n) with'),
-])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"""Denoising:', '"""Other words:'),
+        ("    # Projecting onto", "    # Some other reason for projecting onto"),
+        ("    rows, columns = matrix.shape\n", "\n    rows, columns = (matrix.shape)\n"),
+        ('"""The (m, n) matrix with', '"""A matrix (m, n) with'),
+    ],
+)
 def test_comments_docstrings_and_layout_change_nothing(package, old, new):
     assert changed_by(package, "lowrank.py", old, new) == set()
 
 
 def test_a_description_of_a_setting_is_prose(package):
-    assert changed_by(package, "settings/denoise.py", "denoise the embedding", "reduce the emb") == set()
+    assert (
+        changed_by(package, "settings/denoise.py", "denoise the embedding", "reduce the emb")
+        == set()
+    )
 
 
 def test_editing_the_denoiser_reaches_denoise_and_neither_mask_nor_training(package):
-    changed = changed_by(package, "lowrank.py", "truncated = matrices = 0", "truncated = matrices = 1")
+    changed = changed_by(
+        package, "lowrank.py", "truncated = matrices = 0", "truncated = matrices = 1"
+    )
     assert changed == {"denoise"}
 
 

@@ -42,8 +42,9 @@ def test_truncation_equals_plain_svd(shape):
     matrix = torch.randn(shape)
     u, s, vt = np.linalg.svd(matrix.double().numpy(), full_matrices=False)
     plain = torch.from_numpy((u[:, :2] * s[:2]) @ vt[:2]).float()
-    torch.testing.assert_close(product(low_rank(matrix, RankRule(rank=2))), plain,
-                               rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        product(low_rank(matrix, RankRule(rank=2))), plain, rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -130,14 +131,20 @@ def test_exactly_one_rank_rule_is_given(given_rules):
         RankRule(**given_rules)
 
 
-@pytest.mark.parametrize("bad", [{"rank": 0}, {"rank_share": 0}, {"energy": 1.5},
-                                 {"rank": 3, "residual_keep": 1.0}])
+@pytest.mark.parametrize(
+    "bad", [{"rank": 0}, {"rank_share": 0}, {"energy": 1.5}, {"rank": 3, "residual_keep": 1.0}]
+)
 def test_values_out_of_range_are_refused(bad):
     with pytest.raises(ValueError, match="Input should be"):
         RankRule(**bad)
 
 
 def test_a_slug_tells_rules_apart():
-    rules = [{"rank": 100}, {"rank_share": 0.1}, {"energy": 0.1},
-             {"rank": 100, "residual_keep": 0.05}, {"rank": 100, "embeddings": False}]
+    rules = [
+        {"rank": 100},
+        {"rank_share": 0.1},
+        {"energy": 0.1},
+        {"rank": 100, "residual_keep": 0.05},
+        {"rank": 100, "embeddings": False},
+    ]
     assert len({RankRule(**rule).slug() for rule in rules}) == len(rules)

@@ -70,8 +70,9 @@ def short(tensors):
 def vector(oracle, head):
     delta, full = oracle.delta("end"), oracle.delta("theta1")
     mask = top_k(Delta.between(*(short(dict(d)) for d in (zero(full), full))), oracle.k)
-    return SparseDelta.from_dense(Delta.between(*(short(dict(d)) for d in (zero(delta), delta))),
-                                  mask, head)
+    return SparseDelta.from_dense(
+        Delta.between(*(short(dict(d)) for d in (zero(delta), delta))), mask, head
+    )
 
 
 def zero(delta):

@@ -33,7 +33,8 @@ def state(plan):
 def differing(before, after, ignore=("tables", "figures")):
     """Stages/folders of artefacts that are new or have other parameters or inputs."""
     return sorted(
-        path for path, what in after.items()
+        path
+        for path, what in after.items()
         if before.get(path) != what and path.split("/")[0] not in ignore
     )
 
@@ -76,21 +77,30 @@ def test_adding_a_rank_runs_denoise_for_it_and_on():
 
     new = differing(state(plan()), state(plan(add)))
     assert {path.split("/")[0] for path in new} == {
-        "denoise", "mask", "sparse", "compose", "evaluate",
+        "denoise",
+        "mask",
+        "sparse",
+        "compose",
+        "evaluate",
     }
     assert all("deft-x-2" in path or "rank-2" in path for path in new)
 
 
-@pytest.mark.parametrize(("change", "stages"), [
-    (lambda raw: raw["languages"]["qta"].update(name="Other"), set()),
-    (lambda raw: raw["systems"]["lt-sft"].update(task_scale=0.5), {"compose"}),
-    (lambda raw: raw["budget"].update(task=0.05), {"mask"}),
-    (lambda raw: raw["language_training"].update(l1=0.2), {"full", "sparse"}),
-    (lambda raw: raw["tasks"]["sentiment"]["training"].update(max_length=16),
-     {"full", "sparse", "evaluate"}),
-    (lambda raw: raw["world"].update(international=0.5), {"data"}),
-    (lambda raw: raw["threads"].update(mask=2), {"mask"}),
-])
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        (lambda raw: raw["languages"]["qta"].update(name="Other"), set()),
+        (lambda raw: raw["systems"]["lt-sft"].update(task_scale=0.5), {"compose"}),
+        (lambda raw: raw["budget"].update(task=0.05), {"mask"}),
+        (lambda raw: raw["language_training"].update(l1=0.2), {"full", "sparse"}),
+        (
+            lambda raw: raw["tasks"]["sentiment"]["training"].update(max_length=16),
+            {"full", "sparse", "evaluate"},
+        ),
+        (lambda raw: raw["world"].update(international=0.5), {"data"}),
+        (lambda raw: raw["threads"].update(mask=2), {"mask"}),
+    ],
+)
 def test_a_value_changes_the_parameters_of_the_stages_that_read_it(change, stages):
     changed = differing(state(plan()), state(plan(change)))
     assert {path.split("/")[0] for path in changed} == stages
@@ -119,8 +129,10 @@ def test_a_task_that_starts_from_a_vector_names_it_in_its_path():
 
 def test_methods_that_look_at_no_difference_skip_the_full_phase():
     def only_random(raw):
-        raw["methods"] = {"rand-sft": {"score": "random"},
-                          "bitfit": {"score": "none", "choose_from": r"\.bias$"}}
+        raw["methods"] = {
+            "rand-sft": {"score": "random"},
+            "bitfit": {"score": "none", "choose_from": r"\.bias$"},
+        }
         raw["systems"] = {name: {"task": name} for name in raw["methods"]}
 
     stages = {a.stage for a in plan(only_random).artefacts()}
@@ -142,8 +154,10 @@ def test_task_seed_n_goes_with_language_seed_n():
 def with_files(raw):
     raw["datasets"]["text"] = {"files": "text/{language}.txt"}
     raw["datasets"]["sentiment"] = {
-        "files": "{language}/{split}.csv", "aliases": {"qta": "near"},
-        "columns": {"label": "label"}, "splits": {"valid": "dev"},
+        "files": "{language}/{split}.csv",
+        "aliases": {"qta": "near"},
+        "columns": {"label": "label"},
+        "splits": {"valid": "dev"},
     }
     raw["languages"]["qta"]["text"] = "own/qta.txt.xz"
 
@@ -153,7 +167,8 @@ def test_files_are_found_below_data_dir_by_alias_and_split(tmp_path, monkeypatch
     found = plan(with_files)
     files = {
         (a["dataset"], a["language"], a["split"]): str(found.file(a).relative_to(tmp_path))
-        for a in found.artefacts() if a.stage == "data"
+        for a in found.artefacts()
+        if a.stage == "data"
     }
     assert files[("sentiment", "qta", "test")] == "near/test.csv"
     assert files[("sentiment", "qaa", "valid")] == "qaa/dev.csv"

@@ -111,7 +111,10 @@ def test_parts_sum_to_exactly_k_and_are_within_one(k, parts):
 def test_the_papers_shares_give_whole_numbers():
     shares = {"embeddings": 0.02, "10": 0.02, "11": 0.02, "0-9": 0.94}
     assert list(largest_remainder(14_155_776, shares).values()) == [
-        283_116, 283_116, 283_115, 13_306_429,
+        283_116,
+        283_116,
+        283_115,
+        13_306_429,
     ]
 
 

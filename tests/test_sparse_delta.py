@@ -120,8 +120,10 @@ def test_applied_restores_bits_even_after_an_error(model):
 
 def test_a_vector_that_does_not_fit_changes_nothing(model):
     before = state(model)
-    strange = SparseDelta(Mask({"encoder.none": torch.tensor([0])}, {"encoder.none": (1,)}),
-                          {"encoder.none": torch.ones(1)})
+    strange = SparseDelta(
+        Mask({"encoder.none": torch.tensor([0])}, {"encoder.none": (1,)}),
+        {"encoder.none": torch.ones(1)},
+    )
     with (
         pytest.raises(ArtefactError, match=r"the model has no tensor encoder\.none"),
         strange.applied(model),

@@ -1,7 +1,6 @@
 """Laws of artefacts on disk."""
 
 import json
-import os
 
 import pytest
 import torch
@@ -38,9 +37,7 @@ def test_the_content_hash_sees_tensors_and_not_metadata(path, tmp_path):
     save_tensors(other, TENSORS, stage="another")
     assert TensorFile(other).content == TensorFile(path).content == tensors_sha256(TENSORS)
     assert tensors_sha256({**TENSORS, "a": torch.arange(5).int()}) != tensors_sha256(TENSORS)
-    assert tensors_sha256({"b": TENSORS["b"].reshape(4, 3)}) != tensors_sha256(
-        {"b": TENSORS["b"]}
-    )
+    assert tensors_sha256({"b": TENSORS["b"].reshape(4, 3)}) != tensors_sha256({"b": TENSORS["b"]})
 
 
 def test_the_manifest_holds_the_sha256_of_the_file(path):
@@ -88,4 +85,7 @@ def test_an_interrupted_write_leaves_the_old_file(path):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert path.read_bytes() == before
-    assert sorted(os.listdir(path.parent)) == ["x.safetensors", "x.safetensors.json"]
+    assert sorted(file.name for file in path.parent.iterdir()) == [
+        "x.safetensors",
+        "x.safetensors.json",
+    ]

@@ -81,7 +81,8 @@ def plain_sparse_loop(model, objective, settings, mask):
 def in_order(monkeypatch):
     """The Trainer without shuffling, so that a plain loop can follow it."""
     monkeypatch.setattr(
-        MaskedTrainer, "_get_train_sampler",
+        MaskedTrainer,
+        "_get_train_sampler",
         lambda self, dataset=None: torch.utils.data.SequentialSampler(self.train_dataset),
     )
 
@@ -93,7 +94,9 @@ def test_sparse_training_equals_plain_loop_with_masked_gradients(base, tokenizer
     mask = uniform(maskable(models[0]), 700, 0)
     fit(models[0], objective, settings, mask=mask, **SEEDS)
     plain_sparse_loop(models[1], objective, settings, mask)
-    for (name, fast), slow in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+    for (name, fast), slow in zip(
+        models[0].named_parameters(), models[1].parameters(), strict=True
+    ):
         torch.testing.assert_close(fast, slow, rtol=1e-6, atol=1e-7, msg=name)
 
 
@@ -128,7 +131,9 @@ def test_outside_mask_untouched_with_weight_decay(base, tokenizer):
     for name, parameter in model.named_parameters():
         if name.startswith(prefix):
             short = name.removeprefix(prefix)
-            chosen = mask.dense(short) if short in mask.index else torch.zeros_like(parameter).bool()
+            chosen = (
+                mask.dense(short) if short in mask.index else torch.zeros_like(parameter).bool()
+            )
             assert torch.equal(parameter[~chosen], before[name][~chosen]), name
             assert (parameter[chosen] != before[name][chosen]).all(), name
 
@@ -200,8 +205,15 @@ def test_l1_counts_every_parameter_and_reaches_the_optimiser(base, tokenizer, mo
     monkeypatch.setattr(L1, "__init__", spy)
     finals = []
     for weight in (0.0, 1e5):
-        settings = LanguageTraining(learning_rate=1e-3, batch_size=4, epochs=1, min_steps=0,
-                                    max_length=16, evaluate_every=50, l1=weight)
+        settings = LanguageTraining(
+            learning_rate=1e-3,
+            batch_size=4,
+            epochs=1,
+            min_steps=0,
+            max_length=16,
+            evaluate_every=50,
+            l1=weight,
+        )
         model = load_masked_lm(base)
         everything = sum(p.numel() for p in model.parameters())
         objective = masked_language_modelling(sentences(40), tokenizer, settings, seed=5)
@@ -250,11 +262,17 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(base, tokenizer):
         fit(model, objective, settings, **SEEDS)
 
 
-@pytest.mark.parametrize(("changes", "steps"), [
-    ({"epochs": 2}, 8), ({"epochs": 2, "max_steps": 5}, 5), ({"epochs": 1, "min_steps": 9}, 9),
-    ({"epochs": 1, "min_steps": 9, "max_steps": 3}, 3), ({"epochs": 0.5}, 2),
-    ({"epochs": 2, "accumulation": 3}, 4),
-])
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({"epochs": 2}, 8),
+        ({"epochs": 2, "max_steps": 5}, 5),
+        ({"epochs": 1, "min_steps": 9}, 9),
+        ({"epochs": 1, "min_steps": 9, "max_steps": 3}, 3),
+        ({"epochs": 0.5}, 2),
+        ({"epochs": 2, "accumulation": 3}, 4),
+    ],
+)
 def test_steps_follow_epochs_within_their_bounds(changes, steps):
     assert task_settings(**changes).steps(32) == steps
 

@@ -64,8 +64,9 @@ def test_a_copy_of_the_tree_without_times_reruns_nothing(workspace, tmp_path):
 
 def test_cosmetic_edits_of_config_and_code_rerun_nothing(workspace):
     text = yaml.safe_dump(dict(reversed(workspace.config.items())), sort_keys=False)
-    workspace.write_config("# a comment\n" + text.replace("learning_rate: 0.001",
-                                                          "learning_rate: 1.0e-3"))
+    workspace.write_config(
+        "# a comment\n" + text.replace("learning_rate: 0.001", "learning_rate: 1.0e-3")
+    )
     workspace.replace("deftx/training.py", '"""Training a model', '"""About training a model')
     workspace.replace("deftx/lowrank.py", "    # Projecting onto", "    # Why: projecting onto")
     workspace.replace("workflow/rules/vectors.smk", '"""Choose exactly', '"""Always choose exactly')
@@ -93,22 +94,42 @@ def test_an_early_value_reruns_its_target_and_no_other(workspace):
     workspace.config["language_training"]["learning_rate"] = 2e-3
     workspace.write_config()
     ran = workspace.run()
-    assert ran == {"full": 1, "denoise": 1, "mask": 2, "sparse": 2, "compose": 2, "evaluate": 2,
-                   **LATE}
+    assert ran == {
+        "full": 1,
+        "denoise": 1,
+        "mask": 2,
+        "sparse": 2,
+        "compose": 2,
+        "evaluate": 2,
+        **LATE,
+    }
 
 
 def test_a_code_edit_reruns_the_stages_that_reach_it(workspace):
-    workspace.replace("deftx/lowrank.py", "truncated = matrices = 0", "truncated = matrices = int(0)")
+    workspace.replace(
+        "deftx/lowrank.py", "truncated = matrices = 0", "truncated = matrices = int(0)"
+    )
     ran = workspace.run()
-    assert ran == {"denoise": 2, "mask": 2, "sparse": 2, "compose": 2, "evaluate": 2,
-                   **LATE}
+    assert ran == {"denoise": 2, "mask": 2, "sparse": 2, "compose": 2, "evaluate": 2, **LATE}
     workspace.replace("deftx/figures.py", "import ", "UNUSED = 1\nimport ")
     assert workspace.run() == {"figures": 1}
 
 
 def test_a_job_refuses_code_other_than_the_one_recorded(workspace):
-    command = [sys.executable, "-m", "deftx", "compose", "--params", '{"code": "0123456789ab"}',
-               "--base", "x", "--task-vector", "y", "--out", "z"]
+    command = [
+        sys.executable,
+        "-m",
+        "deftx",
+        "compose",
+        "--params",
+        '{"code": "0123456789ab"}',
+        "--base",
+        "x",
+        "--task-vector",
+        "y",
+        "--out",
+        "z",
+    ]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "recorded the code of `compose` as 0123456789ab, but this is" in done.stderr
@@ -145,8 +166,14 @@ def test_verify_finds_what_nobody_read_and_the_next_run_rebuilds_it(workspace):
     flip_a_byte(workspace.results / "full/lang-qta/seed0/model.safetensors")
     assert workspace.planned() == {}
     command = [sys.executable, "-m", "deftx", "verify", "results"]
-    done = subprocess.run(command, cwd=workspace.folder, capture_output=True, text=True,
-                          check=False, env=workspace.environment)
+    done = subprocess.run(
+        command,
+        cwd=workspace.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=workspace.environment,
+    )
     assert done.returncode == 1
     assert "full/lang-qta/seed0/model.safetensors: corrupt" in done.stderr
     assert workspace.run()["full"] == 1
@@ -168,7 +195,13 @@ def test_an_added_language_runs_its_own_chain(workspace):
     workspace.config["languages"]["qtc"] = {"name": "Middle", "text": "text"}
     workspace.write_config()
     assert workspace.run() == {
-        "world": 2, "full": 1, "denoise": 1, "mask": 2, "sparse": 2, "compose": 3, "evaluate": 3,
+        "world": 2,
+        "full": 1,
+        "denoise": 1,
+        "mask": 2,
+        "sparse": 2,
+        "compose": 3,
+        "evaluate": 3,
         **LATE,
     }
 
@@ -178,7 +211,12 @@ def test_an_added_rank_reuses_every_full_and_no_denoise(workspace):
     workspace.config["systems"]["deft-x-2"] = {"task": "deft-x-2"}
     workspace.write_config()
     assert workspace.run() == {
-        "denoise": 3, "mask": 3, "sparse": 3, "compose": 3, "evaluate": 3, **LATE,
+        "denoise": 3,
+        "mask": 3,
+        "sparse": 3,
+        "compose": 3,
+        "evaluate": 3,
+        **LATE,
     }
 
 
@@ -192,8 +230,9 @@ def test_an_added_system_of_known_methods_only_composes(workspace):
 def test_grouped_jobs_read_the_same_config_and_leave_nothing_to_do(workspace):
     workspace.config["systems"]["crossed"]["task_scale"] = 0.5
     workspace.write_config()
-    ran = workspace.run("--groups", "compose=transfer", "evaluate=transfer",
-                        "--group-components", "transfer=3")
+    ran = workspace.run(
+        "--groups", "compose=transfer", "evaluate=transfer", "--group-components", "transfer=3"
+    )
     assert ran == {"compose": 3, "evaluate": 3, **LATE}
     assert workspace.planned() == {}
 
@@ -242,8 +281,14 @@ def test_prune_lists_what_no_config_asks_for_and_removes_it(workspace):
     prune = [sys.executable, "-m", "deftx", "prune", "tiny.yaml"]
 
     def call(*options):
-        return subprocess.run([*prune, *options], cwd=workspace.folder, capture_output=True,
-                              text=True, check=True, env=workspace.environment).stdout
+        return subprocess.run(
+            [*prune, *options],
+            cwd=workspace.folder,
+            capture_output=True,
+            text=True,
+            check=True,
+            env=workspace.environment,
+        ).stdout
 
     old = workspace.results / "denoise/rank-2/lang-qta/seed0.safetensors"
     assert old.is_file()
@@ -301,7 +346,11 @@ def test_a_config_edited_during_a_run_stops_later_jobs(workspace):
 BAD_FILES = [
     ("text.txt", b"", "the file is empty"),
     ("text.txt", b"\xff\xfe", "not UTF-8"),
-    ("test.csv", b"text,label\nx,strange\n", "has the label 'strange', which `labels` does not map"),
+    (
+        "test.csv",
+        b"text,label\nx,strange\n",
+        "has the label 'strange', which `labels` does not map",
+    ),
 ]
 
 
@@ -314,8 +363,11 @@ def test_bad_data_stops_before_training(tmp_path, socket, name, content, message
     made.config["data_dir"] = str(tmp_path)
     made.config["languages"] = {"qta": {"text": "./text.txt"}}
     labels = {"good": "positive"}
-    made.config["datasets"]["own"] = {"files": "test.csv", "columns": {"label": "label"},
-                                      "labels": labels}
+    made.config["datasets"]["own"] = {
+        "files": "test.csv",
+        "columns": {"label": "label"},
+        "labels": labels,
+    }
     made.config["tasks"]["sentiment"]["test"]["dataset"] = "own"
     made.write_config()
     output = made.fails("--cores", "1")

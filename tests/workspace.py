@@ -48,8 +48,13 @@ class Workspace:
         options = [] if "--configfile" in arguments else ["--configfile", "tiny.yaml"]
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, *options]
         return subprocess.run(
-            command, cwd=self.folder, env={**self.environment, **environment}, check=False,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            command,
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
     def run(self, *arguments, **environment) -> dict[str, int]:
@@ -100,14 +105,14 @@ def jobs(output: str) -> dict[str, int]:
 def fork_server(package_root: Path):
     """The path of a socket behind which a fork server listens."""
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "socket")
+        path = str(Path(folder) / "socket")
         server = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("fork_server.py")), path],
             env={**os.environ, "PYTHONPATH": str(package_root), "HF_HUB_OFFLINE": "1"},
         )
         try:
             for _ in range(600):
-                if os.path.exists(path):
+                if Path(path).exists():
                     break
                 assert server.poll() is None, "the fork server died"
                 time.sleep(0.1)

@@ -1,1 +1,1 @@
-"""The settings of each stage, one file a stage, free of torch so that the workflow can read them."""
+"""The settings of the stages, free of torch so that the workflow can read them."""

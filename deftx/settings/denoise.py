@@ -20,7 +20,8 @@ class RankRule(Strict):
         default=None, description="this share of min(m, n), rounded (100 of 768 is 0.13)"
     )
     energy: Share | None = Field(
-        default=None, description="the smallest rank whose share of the squared singular values is this"
+        default=None,
+        description="the smallest rank whose share of the squared singular values is this",
     )
     residual_keep: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0,
@@ -33,7 +34,9 @@ class RankRule(Strict):
 
     @model_validator(mode="after")
     def _exactly_one_rule(self) -> Self:
-        given = [name for name in ("rank", "rank_share", "energy") if getattr(self, name) is not None]
+        given = [
+            name for name in ("rank", "rank_share", "energy") if getattr(self, name) is not None
+        ]
         if len(given) != 1:
             raise ValueError(
                 f"give exactly one of rank, rank_share, energy; given: {', '.join(given) or 'none'}"
@@ -41,7 +44,7 @@ class RankRule(Strict):
         return self
 
     def applies_to(self, name: str, shape: Sequence[int]) -> bool:
-        """Whether a tensor of the backbone is denoised: matrices are, embeddings unless left out."""
+        """Whether a backbone tensor is denoised: matrices are, embeddings unless left out."""
         return len(shape) == 2 and (self.embeddings or not name.startswith("embeddings."))
 
     def components(self, singular_values: list[float], rows: int, columns: int) -> int:

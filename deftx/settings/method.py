@@ -151,8 +151,10 @@ class Method(Strict):
     @model_validator(mode="after")
     def _cells(self) -> Self:
         if not self.prune and self.retrain:
-            raise ValueError("prune: false with retrain: true would train everything again; "
-                             "say retrain: false as well")
+            raise ValueError(
+                "prune: false with retrain: true would train everything again; "
+                "say retrain: false as well"
+            )
         if not self.prune:
             for name in ("shares", "budget", "choose_from", "layer_norm"):
                 if getattr(self, name) not in (None, "", False):

@@ -59,4 +59,3 @@ class World(Strict):
         description="Words of each kind: nouns of one topic; verbs, qualities and manners of "
         "one polarity. A larger vocabulary needs more text and more training.",
     )
-

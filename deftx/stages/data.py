@@ -37,6 +37,11 @@ def data(params: Params, *, file: Path, out: Path) -> None:
             f"{file}: its sha256 is {found}, expected {params.sha256}: did it change meanwhile?"
         )
     write_items(
-        out, items, stage="data", dataset=params.dataset, language=params.language,
-        split=params.split, sha256=found,
+        out,
+        items,
+        stage="data",
+        dataset=params.dataset,
+        language=params.language,
+        split=params.split,
+        sha256=found,
     )

@@ -41,10 +41,9 @@ def denoise(
             continue
         ranks[name] = kept.rank
         tensors[f"{name}.singular_values"] = kept.singular_values
-        if kept.dense is not None:
-            tensors[f"{name}.delta"] = kept.dense
-        else:
-            tensors[f"{name}.left"], tensors[f"{name}.right"] = kept.left, kept.right
+        for part in ("dense", "left", "right"):
+            if (tensor := getattr(kept, part)) is not None:
+                tensors[f"{name}.{'delta' if part == 'dense' else part}"] = tensor
         if kept.residual is not None:
             tensors[f"{name}.residual_index"], tensors[f"{name}.residual_value"] = kept.residual
     save_tensors(

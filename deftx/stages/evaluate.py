@@ -106,5 +106,7 @@ def _cook(
             vectors.append((dense, part["scale"]))
         else:
             # Only a task starts elsewhere than at the base.
-            vectors.append((dense_vector(path, base, start if number == 0 else None), part["scale"]))
+            vectors.append(
+                (dense_vector(path, base, start if number == 0 else None), part["scale"])
+            )
     return vectors

@@ -1,6 +1,7 @@
 """Stage `mask`: choose exactly K entries."""
 
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 from math import prod
 from pathlib import Path
@@ -59,11 +60,14 @@ def mask(
             if rule.shares is None:
                 chosen = top_k(scores, k)
             else:
-                shares = rule.shares
-                if isinstance(shares, ObservedShares):
+                shares: Mapping[str, float | Fraction]
+                if isinstance(rule.shares, ObservedShares):
                     assert observed is not None, "observed shares need a mask (--observed)"
-                    inputs["observed"] = TensorFile(observed).content
-                    shares = observed_shares(load_mask(TensorFile(observed)), shapes, shares.groups)
+                    reference = TensorFile(observed)
+                    inputs["observed"] = reference.content
+                    shares = observed_shares(load_mask(reference), shapes, rule.shares.groups)
+                else:
+                    shares = rule.shares
                 chosen = top_k_in_groups(scores, k, shares)
     save_tensors(
         out,

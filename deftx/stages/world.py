@@ -34,6 +34,11 @@ def world(params: Params, *, out: Path) -> None:
     else:
         items = embedded.inference(*arguments)
     write_items(
-        out, items, stage="world", dataset=params.dataset, language=params.language,
-        split=params.split, world=params.world.model_dump(),
+        out,
+        items,
+        stage="world",
+        dataset=params.dataset,
+        language=params.language,
+        split=params.split,
+        world=params.world.model_dump(),
     )
