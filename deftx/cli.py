@@ -34,6 +34,7 @@ TOOLS = {
     "show": "print the table of a run, and where its figures lie",
     "verify": "check every artefact of a folder against its manifest",
     "prune": "remove what no config asks for any more",
+    "schema": "print the JSON Schema of the config",
 }
 
 

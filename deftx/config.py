@@ -54,7 +54,8 @@ class Task(Strict):
     valid: Items
     test: Items
     languages: list[LanguageKey] | None = Field(
-        default=None, description="where it is evaluated; default: every language"
+        default=None,
+        description="where it is evaluated; default: every language; an empty list leaves it out",
     )
     training: TaskTraining = TaskTraining()
 
@@ -115,7 +116,8 @@ class Config(Strict):
 
     def task_languages(self, task: str) -> list[str]:
         """The languages in which a task is evaluated."""
-        return self.tasks[task].languages or list(self.languages)
+        languages = self.tasks[task].languages
+        return list(self.languages) if languages is None else languages
 
     def has_text(self, language: str) -> bool:
         """Whether a language vector can be made for it."""
@@ -237,6 +239,8 @@ def _cross_checks(config: Config) -> Iterator[str]:
         yield from _check_dataset(
             config, "base.pretrain.text", pretrain.text, pretrain.languages, "train", labelled=False
         )
+    if not any(config.task_languages(task) for task in config.tasks):
+        yield "tasks: every task has an empty list of languages: there is nothing to evaluate"
     if len(set(config.seeds)) != len(config.seeds):
         yield f"seeds: {config.seeds} has a seed twice"
 

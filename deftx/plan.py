@@ -305,6 +305,7 @@ class Plan:
                     "languages": self.config.task_languages(name),
                 }
                 for name, task in self.config.tasks.items()
+                if self.config.task_languages(name)
             },
             "names": {key: lang.name or key for key, lang in self.config.languages.items()},
             "without_text": [k for k in self.config.languages if not self.config.has_text(k)],

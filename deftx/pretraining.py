@@ -1,5 +1,6 @@
 """Making a small multilingual encoder from nothing: a BPE tokenizer and an XLM-R, by MLM."""
 
+import math
 import tempfile
 from collections.abc import Sequence
 
@@ -83,6 +84,7 @@ def architecture(tokenizer: PreTrainedTokenizerBase, settings: Pretrain) -> XLMR
         intermediate_size=settings.intermediate,
         hidden_dropout_prob=settings.dropout,
         attention_probs_dropout_prob=settings.dropout,
+        initializer_range=0.05,
         # XLM-R numbers positions from padding_idx + 1 on.
         max_position_embeddings=settings.max_length + tokenizer.pad_token_id + 1,
         type_vocab_size=1,
@@ -90,6 +92,21 @@ def architecture(tokenizer: PreTrainedTokenizerBase, settings: Pretrain) -> XLMR
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
+
+
+@torch.no_grad()
+def _start_positions_as_waves(embedding: torch.nn.Embedding) -> None:
+    """Set position embeddings to small sines and cosines of wavelengths from 6 to 190 tokens.
+
+    Design choice: from random ones a model of this size needs most of a short pretraining to tell
+    which tokens are neighbours.
+    """
+    positions, size = embedding.weight.shape
+    frequency = torch.exp(-math.log(30) * torch.arange(0, size, 2) / size)
+    angle = torch.arange(positions).unsqueeze(1) * frequency
+    embedding.weight.copy_(0.1 * torch.cat([angle.sin(), angle.cos()], dim=1))
+    if embedding.padding_idx is not None:
+        embedding.weight[embedding.padding_idx] = 0
 
 
 def pretrain(
@@ -100,6 +117,7 @@ def pretrain(
     tokenizer.model_max_length = settings.max_length
     torch.manual_seed(stream(settings.seed, "pretrain", "weights"))
     model = XLMRobertaForMaskedLM(architecture(tokenizer, settings))
+    _start_positions_as_waves(model.roberta.embeddings.position_embeddings)
     collate = DataCollatorForLanguageModeling(
         tokenizer, seed=stream(settings.seed, "pretrain", "masks")
     )

@@ -1,6 +1,7 @@
 """Tools around the stages: look at a run, verify its artefacts, remove what is not asked for."""
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -9,11 +10,14 @@ from rich.table import Table
 
 from deftx.artefact import ArtefactError, manifest_path
 from deftx.artefact import verify as verify_artefact
-from deftx.config import read_config
+from deftx.config import json_schema, read_config
 from deftx.plan import Plan
 
 KEPT = {"logs", "benchmarks"}
 """Folders of a run that hold no artefacts, and that `prune` leaves alone."""
+
+WITH_COMPANIONS = {"model.safetensors", "sft_model.safetensors", "transfer.csv", "transfer.svg"}
+"""Artefacts beside which a stage writes more files, which belong to them."""
 
 
 def show(arguments: list[str]) -> None:
@@ -88,10 +92,13 @@ def prune(arguments: list[str]) -> None:
     print(f"removed {len(idle)} files, {total:.1f} MB")
 
 
-WITH_COMPANIONS = {"model.safetensors", "sft_model.safetensors", "transfer.csv", "transfer.svg"}
-
-
 def _remove_empty(root: Path) -> None:
     for folder in sorted((p for p in root.rglob("*") if p.is_dir()), reverse=True):
         if not any(folder.iterdir()):
             shutil.rmtree(folder)
+
+
+def schema(arguments: list[str]) -> None:
+    """Print the JSON Schema of the config, for editors."""
+    argparse.ArgumentParser(prog="deftx schema", description=schema.__doc__).parse_args(arguments)
+    print(json.dumps(json_schema(), sort_keys=True, indent=2, ensure_ascii=False))

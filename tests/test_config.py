@@ -110,7 +110,7 @@ BAD = [
         {"model": "x", "pretrain": TINY["base"]["pretrain"]},
         r"base: give exactly one of model",
     ),
-    ("base/pretrain/hidden", 17, r"hidden \(17\) must be a multiple of heads \(2\)"),
+    ("base/pretrain/hidden", 17, r"hidden \(17\) must be even and a multiple of heads"),
     ("world/languages/qta", 1.5, r"world\.languages\.qta: .*\(given: 1\.5\)"),
     ("run", "a/b", r"run: .*\(given: \"a/b\"\)"),
     ("threads/full", 0, r"threads\.full: .*\(given: 0\)"),

@@ -9,7 +9,6 @@ import json
 
 import numpy as np
 import pytest
-
 from conftest import PROJECT
 from workspace import Workspace, fork_server
 

@@ -29,8 +29,10 @@ class Pretrain(Strict):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
-        if self.hidden % self.heads:
-            raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
+        if self.hidden % self.heads or self.hidden % 2:
+            raise ValueError(
+                f"hidden ({self.hidden}) must be even and a multiple of heads ({self.heads})"
+            )
         return self
 
 

@@ -1,0 +1,55 @@
+# Two commands do everything: `make demo` and `make test`. Each sets up .venv by itself.
+# Another PyTorch: make demo TORCH="torch==2.13.0 <options for pip>" (see README, Installation).
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SNAKEMAKE := $(BIN)/snakemake
+
+.PHONY: demo demo-full reproduce report test lint format schema constraints clean
+
+demo: $(READY)
+	$(SNAKEMAKE) --configfile workflow/configs/demo.yaml --quiet host reason
+	@$(SNAKEMAKE) --configfile workflow/configs/demo.yaml --report results/demo/report.html --quiet all
+	@$(BIN)/deftx show results/demo
+
+demo-full: $(READY)
+	$(SNAKEMAKE) --configfile workflow/configs/demo-full.yaml --quiet host reason
+	@$(SNAKEMAKE) --configfile workflow/configs/demo-full.yaml --report results/demo-full/report.html --quiet all
+	@$(BIN)/deftx show results/demo-full
+
+reproduce: $(READY)
+	$(SNAKEMAKE)
+
+test: lint
+	$(BIN)/pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check .
+	$(BIN)/mypy
+	$(SNAKEMAKE) --lint
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt .
+
+schema: $(READY)
+	$(BIN)/deftx schema > workflow/schemas/config.schema.json
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "deftx needs Python 3.11 or newer"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+constraints: $(READY)
+	$(BIN)/pip freeze --exclude-editable | grep -ivE '^(torch|nvidia|cuda|triton)' > constraints.txt
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
