@@ -244,7 +244,7 @@ def mask_figure(panels: Mapping[str, Shares], of: int) -> Figure:
     # By twos, so that task and language of a method stand side by side.
     across = min(int(11 / width) // 2 * 2 or 1, len(panels))
     down = ceil(len(panels) / across)
-    size = (max(across * width + 2.6, 6.0), down * (0.2 * len(modules) + 0.35) + 0.6)
+    size = (max(across * width + 2.6, 6.0), down * (0.2 * len(modules) + 0.5) + 0.6)
     figure = Figure(figsize=size, layout="constrained")
     # Modules chosen whole, as every bias by BitFit, would leave no colours for the rest.
     partly = [share for shares in panels.values() for share in shares.values() if 0 < share < 1]
@@ -256,7 +256,7 @@ def mask_figure(panels: Mapping[str, Shares], of: int) -> Figure:
             values[modules.index(module), layers.index(layer)] = 100 * share
         image = axes.imshow(values, cmap="Blues", norm=norm, aspect="auto")
         _write_values(axes, values, norm)
-        axes.set_title(title)
+        axes.set_title(title.replace(", ", "\n", 1))
         axes.set_xticks(range(len(layers)), layers)
         axes.set_yticks(range(len(modules)), modules)
         axes.tick_params(length=0)

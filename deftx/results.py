@@ -45,10 +45,9 @@ class Comparison(Strict):
 
     def heading(self, task: str, column: str) -> str:
         """A language, or MEAN, as the head of a column: source and lack of text are marked."""
-        name = self.name(column)
-        if column == self.tasks[task].source:
-            return f"{name} (source)"
-        return f"{name} †" if column in self.without_text else name
+        source = " (source)" if column == self.tasks[task].source else ""
+        textless = " †" if column in self.without_text else ""
+        return self.name(column) + source + textless
 
     def averaged(self, task: str) -> list[str]:
         """The languages that the mean of a task is over: those with text, but for the source."""

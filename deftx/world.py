@@ -37,6 +37,7 @@ ORDERS = ("subject verb object", "subject object verb", "verb subject object")
 
 T = TypeVar("T")
 Word = tuple[str, int, int]  # kind, topic or polarity, number
+K = TypeVar("K", str, Word)
 
 
 class Sentence(NamedTuple):
@@ -80,10 +81,10 @@ class Language:
         self, sentence: Sentence, other: "Language | None" = None, borrowed: Iterable[str] = ()
     ) -> str:
         """The sentence in this language, except for the roles whose word another one lends."""
-        word = {role: (other if role in borrowed else self).word(sentence, role) for role in ROLES}
-        nouns = [(word["subject"],), (word["object"],)]
-        pair = (*nouns[sentence.place], word["quality"])
-        nouns[sentence.place] = pair[::-1] if self.quality_first else pair
+        lender = other or self
+        word = {role: (lender if role in borrowed else self).word(sentence, role) for role in ROLES}
+        nouns = [[word["subject"]], [word["object"]]]
+        nouns[sentence.place].insert(0 if self.quality_first else 1, word["quality"])
         parts = {
             "subject": (self._article(sentence.subject), *nouns[0]),
             "verb": (word["verb"], word["manner"]),
@@ -185,12 +186,8 @@ def _pair(world: World, rng: Random, split: str, label: str) -> tuple[Sentence, 
 def _sentence(world: World, rng: Random, stream: str, **fixed: int) -> Sentence:
     """A sentence of the stream with what is fixed; the rest is drawn until the stream fits."""
     while True:
-        drawn = Sentence(
-            _below(rng, world.topics),
-            _below(rng, len(SENTIMENT)),
-            *(_below(rng, world.words) for _ in range(5)),
-            _below(rng, 2),
-        )
+        bounds = (world.topics, len(SENTIMENT), *[world.words] * 5, 2)
+        drawn = Sentence._make(_below(rng, bound) for bound in bounds)
         sentence = drawn._replace(**fixed)
         if sentence.stream == stream:
             return sentence
@@ -207,7 +204,7 @@ def _build(world: World, name: str, distance: float) -> Language:
     """The language of a name, at a distance. At distance 0 it is the source, whatever its name."""
     shift = str.maketrans(dict(_first(_rng(world, "shifts", name), SHIFTS, distance / 2)))
 
-    def native(kind: str, keys: list, syllables: tuple[int, ...]) -> dict:
+    def native(kind: str, keys: list[K], syllables: tuple[int, ...]) -> dict[K, str]:
         roots = _roots(world, kind, keys, syllables, name, distance)
         return {key: root.translate(shift) for key, root in roots.items()}
 
@@ -224,8 +221,8 @@ def _build(world: World, name: str, distance: float) -> Language:
 
 
 def _roots(
-    world: World, kind: str, keys: list, syllables: tuple[int, ...], name: str, distance: float
-) -> dict:
+    world: World, kind: str, keys: list[K], syllables: tuple[int, ...], name: str, distance: float
+) -> dict[K, str]:
     """The source's roots, the given share of them replaced by roots of the language's own."""
     taken: set[str] = set()
     rng = _rng(world, kind, "source")
@@ -256,12 +253,14 @@ def _native(world: World) -> list[Word]:
 
 def _international(world: World) -> dict[Word, str]:
     """The words that are the same everywhere. They end in a consonant, native ones never do."""
-    rng, taken = _rng(world, "international"), set()
+    rng, taken = _rng(world, "international"), set[str]()
     words = [word for word in _words(world) if word not in set(_native(world))]
     return {w: _fresh(rng, LETTERS, (2,), taken) + _pick(rng, "nrslm") for w in words}
 
 
-def _fresh(rng: Random, letters: tuple[str, str], syllables: tuple[int, ...], taken: set) -> str:
+def _fresh(
+    rng: Random, letters: tuple[str, str], syllables: tuple[int, ...], taken: set[str]
+) -> str:
     """A root that nothing else is called yet."""
     while True:
         count = _pick(rng, syllables)

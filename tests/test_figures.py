@@ -51,7 +51,7 @@ def inputs(tmp_path_factory) -> dict[str, object]:
         name: {"shape": list(shape), "layer_norm": "LayerNorm" in name}
         for name, shape in SHAPES.items()
     }
-    facts = {"identity": BASE, "parameters": parameters}
+    facts = {"identity": BASE, "parameters": parameters, "source": {}}
     (folder / "base").mkdir()
     (folder / "base" / "backbone.json").write_text(json.dumps(facts), encoding="utf-8")
     return {
