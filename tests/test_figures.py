@@ -129,9 +129,8 @@ def test_too_many_masks_are_cut_to_the_first_of_each_kind_and_counted(inputs, tm
     figures(figure_params(), **{**inputs, "masks": masks}, out=tmp_path / "transfer.svg")
     text = (tmp_path / "mask.svg").read_text(encoding="utf-8")
     assert "6 of 15 masks" in text
-    for system in SYSTEMS:
-        assert f"<!-- {system}, task mood -->" in text
-        assert f"<!-- {system}, eng -->" in text
+    for line in ("task mood", "eng"):  # the second line of a title
+        assert text.count(f"<!-- {line} -->") == len(SYSTEMS)
 
 
 def test_mask_shares_are_counted_exactly():
