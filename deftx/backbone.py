@@ -4,7 +4,6 @@ The backbone is what a base's masked-language model and its classifier share; pa
 as in the bare encoder (`encoder.layer.0.…`), without the prefix of either model.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -47,16 +46,6 @@ def stored_names(keys: Iterable[str], names: Iterable[str]) -> dict[str, str]:
             raise ArtefactError(f"base: {len(candidates)} stored tensors fit the parameter {name}")
         found[name] = candidates[0]
     return found
-
-
-def backbone_hash(tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over the backbone's tensors by sorted name, in their stored dtype."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def backbone_parameters(model: "PreTrainedModel") -> dict[str, torch.nn.Parameter]:

@@ -239,6 +239,7 @@ def _cross_checks(config: Config) -> Iterator[str]:
         yield from _check_dataset(
             config, "base.pretrain.text", pretrain.text, pretrain.languages, "train", labelled=False
         )
+    yield from _check_patterns(config)
     if not any(config.task_languages(task) for task in config.tasks):
         yield "tasks: every task has an empty list of languages: there is nothing to evaluate"
     if len(set(config.seeds)) != len(config.seeds):
@@ -287,6 +288,28 @@ def _check_dataset(
         for language in languages:
             if language not in config.world.languages:
                 yield _unknown("world.languages", language, config.world.languages, "language")
+
+
+def _check_patterns(config: Config) -> Iterator[str]:
+    """One file must not stand for several languages, nor for training and test data."""
+    uses: dict[str, set[tuple[str, str]]] = {}
+    for key, language in config.languages.items():
+        uses.setdefault(language.text, set()).add((key, "train"))
+    for name, task in config.tasks.items():
+        for items, languages in (
+            (task.train, [task.source]),
+            (task.valid, [task.source]),
+            (task.test, config.task_languages(name)),
+        ):
+            uses.setdefault(items.dataset, set()).update((key, items.split) for key in languages)
+    for name, dataset in config.datasets.items():
+        for number, part in enumerate(("language", "split")):
+            found = sorted({use[number] for use in uses.get(name, ())})
+            if dataset.files and len(found) > 1 and f"{{{part}}}" not in dataset.files:
+                yield (
+                    f"datasets.{name}.files: {dataset.files!r} has no {{{part}}}, but is read for "
+                    f"{', '.join(found)}"
+                )
 
 
 def _check_tasks(config: Config) -> Iterator[str]:

@@ -13,14 +13,10 @@ class Delta(Mapping[str, torch.Tensor]):
     """
 
     def __init__(
-        self,
-        start: Mapping[str, torch.Tensor],
-        finetuned: Mapping[str, torch.Tensor],
-        names: Iterable[str],
+        self, start: Mapping[str, torch.Tensor], finetuned: Mapping[str, torch.Tensor]
     ) -> None:
         self._start = start
         self._finetuned = finetuned
-        self._names = sorted(names)
 
     @classmethod
     def between(
@@ -31,18 +27,9 @@ class Delta(Mapping[str, torch.Tensor]):
         for name in start:
             if name not in finetuned:
                 raise ValueError(f"{name}: in the start weights, but not in the fine-tuned ones")
-        return cls(start, finetuned, start)
-
-    def only(self, names: Iterable[str]) -> Self:
-        """The difference over these names alone. Raises KeyError where it has none of that name."""
-        names = set(names)
-        if unknown := sorted(names - set(self._names)):
-            raise KeyError(f"the difference has no tensor {unknown[0]}")
-        return type(self)(self._start, self._finetuned, names)
+        return cls(start, finetuned)
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        if name not in self._names:
-            raise KeyError(name)
         start, finetuned = self._start[name], self._finetuned[name]
         if start.shape != finetuned.shape:
             raise ValueError(
@@ -50,6 +37,27 @@ class Delta(Mapping[str, torch.Tensor]):
                 f"{tuple(start.shape)} before"
             )
         return finetuned.float() - start.float()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._start)
+
+    def __len__(self) -> int:
+        return len(self._start)
+
+
+class Only(Mapping[str, torch.Tensor]):
+    """The tensors of a mapping under some of its names, each read when asked for. Raises KeyError
+    if there is none of a name."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor], names: Iterable[str]) -> None:
+        self._tensors, self._names = tensors, sorted(names)
+        if missing := [name for name in self._names if name not in tensors]:
+            raise KeyError(f"there is no tensor {missing[0]}")
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._tensors[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from deftx.artefact import file_sha256
 from deftx.base import Base
 from deftx.config import NONE, OWN_TEXT, Config, ConfigError, is_path
 from deftx.feasible import check_methods
@@ -482,10 +483,7 @@ def _code(stage: str) -> str:
 
 @cache
 def _sha256(path: Path) -> str:
-    import hashlib
-
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 @cache

@@ -104,6 +104,16 @@ BAD = [
     ("task_start", "lt-sf", r"task_start: no method 'lt-sf'; did you mean lt-sft"),
     ("task_start", "lt-sft", r"needs a vector of qaa, the source of tasks\.sentiment"),
     ("task_start", "full", r"task_start: full makes dense vectors"),
+    (
+        "datasets/sentiment",
+        {"files": "x/{split}.csv", "columns": {"label": "label"}},
+        r"files: 'x/\{split\}\.csv' has no \{language\}, but is read for qaa, qta",
+    ),
+    (
+        "datasets/sentiment",
+        {"files": "{language}.csv", "columns": {"label": "label"}},
+        r"has no \{split\}, but is read for test, train, valid",
+    ),
     ("seeds", [1, 1], r"seeds: \[1, 1\] has a seed twice"),
     (
         "base",

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
 from pydantic import Field
 from safetensors.torch import load_file
 from transformers import (
@@ -18,7 +19,7 @@ from transformers import (
 )
 
 from deftx.artefact import ArtefactError, file_sha256, write_json, write_manifest
-from deftx.backbone import backbone_hash, backbone_parameters, layer_norm_names, stored_names
+from deftx.backbone import backbone_parameters, layer_norm_names, stored_names
 from deftx.base import Base
 from deftx.data import load_text
 from deftx.feasible import check_methods
@@ -27,7 +28,7 @@ from deftx.pretraining import architecture, pretrain, train_tokenizer
 from deftx.settings.base import Pretrain
 from deftx.settings.method import Kind, Row
 from deftx.settings.strict import Strict
-from deftx.tensor_file import save_tensors
+from deftx.tensor_file import save_tensors, tensors_sha256
 
 
 class Params(Strict):
@@ -69,14 +70,7 @@ def base(
         save_tensors(out, dict(_once(made)), stage="base", params=provenance)
     else:
         with TemporaryDirectory() as cache:
-            folder = model or Path(
-                snapshot_download(
-                    params.id,
-                    revision=params.revision,
-                    allow_patterns=list(MODEL_FILES),
-                    local_dir=cache,
-                )
-            )
+            folder = model or _download(params, Path(cache))
             _check_folder(folder, params.content)
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             known = _known(config, out.parent, params)
@@ -118,6 +112,23 @@ def _once(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
             yield name, parameter.detach()
 
 
+def _download(params: Params, folder: Path) -> Path:
+    """The files of a hub model. Raises ArtefactError if they cannot be had."""
+    try:
+        snapshot_download(
+            params.id,
+            revision=params.revision,
+            allow_patterns=list(MODEL_FILES),
+            local_dir=folder,
+        )
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise ArtefactError(
+            f"{params.id}: no such folder, and not to be had from the hub "
+            f"(revision {params.revision}): {error}"
+        ) from None
+    return folder
+
+
 def _check_folder(folder: Path, expected: str | None) -> None:
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         if not (folder / name).is_file():
@@ -145,7 +156,7 @@ def _describe(known: Base, params: Params) -> None:
                 f"{known.folder}: {keys[name]} has shape {tuple(stored[keys[name]].shape)}, the "
                 f"config says {shape}"
             )
-    identity = {**known.identity, "hash": backbone_hash({n: stored[k] for n, k in keys.items()})}
+    identity = {**known.identity, "hash": tensors_sha256({n: stored[k] for n, k in keys.items()})}
     parameters = {
         name: {"shape": list(shape), "layer_norm": name in known.layer_norms}
         for name, shape in known.shapes.items()

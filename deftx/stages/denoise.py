@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from deftx.base import Base
+from deftx.delta import Only
 from deftx.lowrank import LowRank
 from deftx.lowrank import denoise as denoise_delta
 from deftx.settings.denoise import RankRule
@@ -35,7 +36,7 @@ def denoise(
     delta, file = full_delta(full, encoder, start_vector)
     tensors = {name: file[name] for name in file if name.startswith("head.")}
     ranks = {}
-    for name, kept in denoise_delta(delta.only(encoder.maskable), params.rule):
+    for name, kept in denoise_delta(Only(delta, encoder.maskable), params.rule):
         if not isinstance(kept, LowRank):
             tensors[f"{name}.delta"] = kept
             continue

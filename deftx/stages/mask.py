@@ -7,6 +7,7 @@ from math import prod
 from pathlib import Path
 
 from deftx.base import Base
+from deftx.delta import Only
 from deftx.mask import Mask, load_mask, mask_layout, mask_tensors
 from deftx.seeds import stream
 from deftx.selection import everything, top_k, top_k_in_groups, uniform
@@ -56,7 +57,7 @@ def mask(
             assert delta is not None, "score: magnitude needs the difference (--delta)"
             dense = dense_vector(delta, encoder, start_vector)
             inputs["delta"] = TensorFile(delta).content
-            scores = {name: dense[name] for name in shapes}
+            scores = Only(dense, shapes)
             if rule.shares is None:
                 chosen = top_k(scores, k)
             else:
