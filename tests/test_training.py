@@ -7,8 +7,7 @@ from conftest import sentences
 
 from deftx.backbone import backbone_parameters, head_parameters, layer_norm_names
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
-from deftx.mask import Mask
-from deftx.objective import Objective, classification, masked_language_modelling
+from deftx.objective import classification, masked_language_modelling
 from deftx.packed import PackedEntries
 from deftx.selection import uniform
 from deftx.settings.training import LanguageTraining, TaskTraining
@@ -311,9 +310,3 @@ def test_only_chosen_tensors_and_head_have_optimiser_state(base, tokenizer, monk
     fit(model, objective, settings, mask=uniform(maskable(model), 300, 0), **SEEDS)
     moments = sum(s["exp_avg"].numel() for s in states[-1].state.values())
     assert moments == 300 + sum(p.numel() for p in head_parameters(model).values())
-
-
-def test_an_objective_is_plain_data(base, tokenizer):
-    objective = classification(items(4, 1), items(2, 2), tokenizer, task_settings())
-    assert isinstance(objective, Objective) and len(objective.train) == 4
-    assert isinstance(uniform(maskable(load_classifier(base, CLASSES, 0)), 5, 0), Mask)
