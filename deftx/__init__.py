@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from deftx.artefact import ArtefactError
     from deftx.backbone import backbone_parameters, head_parameters
     from deftx.base import Base
-    from deftx.config import Config, ConfigError, read_config
+    from deftx.config import Config, ConfigError
+    from deftx.config_checks import read_config
     from deftx.delta import Delta
     from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
     from deftx.evaluation import evaluate, predict
@@ -47,7 +48,7 @@ _HOME = {
     "load_tokenizer": "encoder",
     "masked_language_modelling": "objective",
     "predict": "evaluation",
-    "read_config": "config",
+    "read_config": "config_checks",
     "top_k": "selection",
     "top_k_in_groups": "selection",
     "uniform": "selection",

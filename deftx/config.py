@@ -1,19 +1,14 @@
-"""The whole of `config.yaml`: one schema, one place for defaults, and every check that needs no
-data. Free of torch, since the workflow reads it at each start."""
+"""The whole of `config.yaml`: one schema, and one place for defaults. Free of torch, since the
+workflow reads it at each start."""
 
-import difflib
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from deftx.settings.base import BaseModelSource
 from deftx.settings.data import Dataset, Split
-from deftx.settings.denoise import RankRule
-from deftx.settings.method import Budget, Kind, Method, ObservedShares, Row, System
+from deftx.settings.method import Budget, Kind, Method, Row, System
 from deftx.settings.strict import Strict
 from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.settings.world import World
@@ -124,138 +119,6 @@ class Config(Strict):
         return language in self.languages and self.languages[language].text != NONE
 
 
-def read_config(path: Path) -> Config:
-    """The config of a YAML file. Raises ConfigError if it is missing, no YAML, or not valid."""
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from None
-    return check_config(raw, str(path))
-
-
-def check_config(raw: Any, source: str = "config") -> Config:
-    """A valid config. Raises ConfigError that lists all that is wrong, a line each."""
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{source}: expected keys and values, got {type(raw).__name__}")
-    try:
-        config = Config.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(_listed(source, [_explain(raw, e) for e in error.errors()])) from None
-    if problems := list(_cross_checks(config)):
-        raise ConfigError(_listed(source, problems))
-    return config
-
-
-def check_run_names(path: Path, config: Config, folder: Path) -> None:
-    """Raise ConfigError if another config below the project's folder has the same `run`: their
-    results would mix. A copy of the same config is no other config."""
-    for other in [folder / "config.yaml", *sorted((folder / "workflow/configs").glob("*.yaml"))]:
-        if not other.is_file() or (path.is_file() and other.samefile(path)):
-            continue
-        raw = yaml.safe_load(other.read_text(encoding="utf-8"))
-        if isinstance(raw, dict) and raw.get("run") == config.run:
-            if path.is_file() and yaml.safe_load(path.read_text(encoding="utf-8")) == raw:
-                continue
-            raise ConfigError(
-                f"run: {config.run!r} of {path} is the run of {other} too, and the two differ: "
-                "their results would mix; choose another name"
-            )
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of the config, for editors and for `workflow/schemas/config.schema.json`."""
-    schema = Config.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def _listed(source: str, problems: list[str]) -> str:
-    return "\n".join([f"{source} is not valid:", *(f"  {p}" for p in dict.fromkeys(problems))])
-
-
-def _explain(raw: Any, error: Any) -> str:
-    """One line: the key as the user wrote it, what is wrong, and the nearest known key."""
-    path, here = [], raw
-    for part in error["loc"]:
-        if (isinstance(here, dict) and part in here) or (
-            isinstance(here, list) and isinstance(part, int)
-        ):
-            path.append(str(part))
-            here = here[part]
-    if error["type"] == "missing":
-        return f"{'.'.join([*path, str(error['loc'][-1])])}: missing"
-    if error["type"] == "extra_forbidden":
-        known = sorted(_known_keys(path[:-1]))
-        near = difflib.get_close_matches(path[-1], known, 1, 0.5)
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-        return f"{'.'.join(path)}: unknown key; {hint}"
-    message = error["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(here, (dict, list)) else f" (given: {json.dumps(here)})"
-    return f"{'.'.join(path)}: {message}{given}"
-
-
-def _known_keys(path: list[str]) -> set[str]:
-    """The keys that the schema knows at a path, over all alternatives."""
-    schema = Config.model_json_schema()
-
-    def alternatives(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        if "$ref" in node:
-            yield from alternatives(schema["$defs"][node["$ref"].rsplit("/", 1)[1]])
-        for option in node.get("anyOf", []) + node.get("oneOf", []):
-            yield from alternatives(option)
-        if node.keys() & {"properties", "patternProperties", "additionalProperties"}:
-            yield node
-
-    nodes = list(alternatives(schema))
-    for part in path:
-        steps = [
-            step
-            for node in nodes
-            for step in (
-                node.get("properties", {}).get(part),
-                node.get("additionalProperties"),
-                *node.get("patternProperties", {}).values(),
-            )
-        ]
-        nodes = [found for step in steps if isinstance(step, dict) for found in alternatives(step)]
-    return {key for node in nodes for key in node.get("properties", {})}
-
-
-def _unknown(key: str, name: str, known: Any, what: str) -> str:
-    near = difflib.get_close_matches(name, list(known), 1, 0.5)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none'}"
-    return f"{key}: no {what} {name!r}; {hint}"
-
-
-def _cross_checks(config: Config) -> Iterator[str]:
-    """What no single key can tell: names that must exist, and combinations that cannot work."""
-    yield from _check_languages(config)
-    yield from _check_tasks(config)
-    yield from _check_methods(config)
-    yield from _check_systems(config)
-    pretrain = config.base.pretrain
-    if pretrain:
-        yield from _check_dataset(
-            config, "base.pretrain.text", pretrain.text, pretrain.languages, "train", labelled=False
-        )
-    yield from _check_patterns(config)
-    if not any(config.task_languages(task) for task in config.tasks):
-        yield "tasks: every task has an empty list of languages: there is nothing to evaluate"
-    if len(set(config.seeds)) != len(config.seeds):
-        yield f"seeds: {config.seeds} has a seed twice"
-
-
-def _check_languages(config: Config) -> Iterator[str]:
-    if OWN_TEXT in config.datasets:
-        yield f"datasets.{OWN_TEXT}: this name is kept for languages whose text is a path"
-    for key, language in config.languages.items():
-        if language.text != NONE and not is_path(language.text):
-            yield from _check_dataset(
-                config, f"languages.{key}.text", language.text, [key], "train", labelled=False
-            )
-
-
 def is_path(text: str) -> bool:
     """Whether the `text` of a language is a path and not the name of a dataset."""
     return "/" in text or Path(text.removesuffix(".xz").removesuffix(".gz")).suffix in (
@@ -267,129 +130,7 @@ def is_path(text: str) -> bool:
     )
 
 
-def _check_dataset(
-    config: Config, key: str, name: str, languages: list[str], split: str, labelled: bool
-) -> Iterator[str]:
-    """Whether a dataset exists and can have this split of these languages."""
-    dataset = config.datasets.get(name)
-    if dataset is None:
-        yield _unknown(key, name, config.datasets, "dataset")
-        return
-    if labelled == (dataset.world == "text") and dataset.world:
-        yield f"{key}: dataset {name} of the world is {dataset.world}, which does not fit here"
-    if labelled and dataset.files and dataset.columns.label is None:
-        yield f"{key}: dataset {name} has no columns.label"
-    if dataset.world:
-        if config.world is None:
-            yield f"datasets.{name}.world: there is no `world` section"
-            return
-        if split not in dataset.items:
-            yield f"datasets.{name}.items: no number for the split {split}, which {key} needs"
-        for language in languages:
-            if language not in config.world.languages:
-                yield _unknown("world.languages", language, config.world.languages, "language")
-
-
-def _check_patterns(config: Config) -> Iterator[str]:
-    """One file must not stand for several languages, nor for training and test data."""
-    uses: dict[str, set[tuple[str, str]]] = {}
-    for key, language in config.languages.items():
-        uses.setdefault(language.text, set()).add((key, "train"))
-    for name, task in config.tasks.items():
-        for items, languages in (
-            (task.train, [task.source]),
-            (task.valid, [task.source]),
-            (task.test, config.task_languages(name)),
-        ):
-            uses.setdefault(items.dataset, set()).update((key, items.split) for key in languages)
-    for name, dataset in config.datasets.items():
-        for number, part in enumerate(("language", "split")):
-            found = sorted({use[number] for use in uses.get(name, ())})
-            if dataset.files and len(found) > 1 and f"{{{part}}}" not in dataset.files:
-                yield (
-                    f"datasets.{name}.files: {dataset.files!r} has no {{{part}}}, but is read for "
-                    f"{', '.join(found)}"
-                )
-
-
-def _check_tasks(config: Config) -> Iterator[str]:
-    for name, task in config.tasks.items():
-        if len(set(task.classes)) != len(task.classes):
-            yield f"tasks.{name}.classes: {task.classes} has a class twice"
-        for language in config.task_languages(name):
-            if language not in config.languages:
-                yield _unknown(f"tasks.{name}.languages", language, config.languages, "language")
-        for part, languages in (
-            ("train", [task.source]),
-            ("valid", [task.source]),
-            ("test", config.task_languages(name)),
-        ):
-            items: Items = getattr(task, part)
-            key = f"tasks.{name}.{part}.dataset"
-            yield from _check_dataset(
-                config, key, items.dataset, languages, items.split, labelled=True
-            )
-            dataset = config.datasets.get(items.dataset)
-            if dataset and dataset.labels:
-                for label in sorted(set(dataset.labels.values()) - set(task.classes)):
-                    yield (
-                        f"datasets.{items.dataset}.labels: maps to {label!r}, which is none of "
-                        f"tasks.{name}.classes: {', '.join(task.classes)}"
-                    )
-        if config.task_start != "base":
-            if config.task_start not in config.methods:
-                yield _unknown("task_start", config.task_start, config.methods, "method")
-            elif config.row(config.task_start, "language").dense:
-                yield f"task_start: {config.task_start} makes dense vectors; a sparse one is needed"
-            if not config.has_text(task.source):
-                yield (
-                    f"task_start: {config.task_start} needs a vector of {task.source}, the source "
-                    f"of tasks.{name}: give languages.{task.source}.text"
-                )
-
-
-def _check_methods(config: Config) -> Iterator[str]:
-    rules: dict[tuple[str, str], tuple[str, RankRule]] = {}
-    for name in config.methods:
-        for kind in ("task", "language"):
-            row = config.methods[name].row(kind)
-            if row.denoise is not None:
-                other, rule = rules.setdefault((kind, row.denoise.slug()), (name, row.denoise))
-                if rule != row.denoise:
-                    yield (
-                        f"methods.{name}.denoise: {other} has the same rule with another "
-                        "allow_full_rank; one artefact cannot serve both"
-                    )
-            shares = row.selection.shares
-            key = f"methods.{name}.shares"
-            if isinstance(shares, ObservedShares):
-                if shares.observed not in config.methods:
-                    yield _unknown(key, shares.observed, config.methods, "method")
-                elif config.row(shares.observed, kind).dense:
-                    yield f"{key}: observed: {shares.observed} has no mask (prune: false)"
-                elif _observes(config, name, kind):
-                    yield f"{key}: observed: {shares.observed} leads back to {name}"
-            elif shares and abs(sum(shares.values()) - 1) > 1e-9:
-                yield f"{key}: the shares for a {kind} sum to {sum(shares.values()):.6g}, not to 1"
-
-
-def _observes(config: Config, method: str, kind: Kind) -> bool:
-    """Whether a method's observed shares lead back to itself."""
-    seen: list[str] = []
-    current = method
-    while current in config.methods and current not in seen:
-        seen.append(current)
-        shares = config.methods[current].row(kind).selection.shares
-        if not isinstance(shares, ObservedShares):
-            return False
-        current = shares.observed
-    return current == method
-
-
-def _check_systems(config: Config) -> Iterator[str]:
-    for name, system in config.systems.items():
-        if system.task not in config.methods:
-            yield _unknown(f"systems.{name}.task", system.task, config.methods, "method")
-        elif system.language != NONE and system.language not in config.methods:
-            known = [*config.methods, NONE]
-            yield _unknown(f"systems.{name}.language", system.language, known, "method")
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the config, for editors and for `workflow/schemas/config.schema.json`."""
+    schema = Config.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

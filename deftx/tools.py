@@ -10,7 +10,8 @@ from rich.table import Table
 
 from deftx.artefact import ArtefactError, manifest_path
 from deftx.artefact import verify as verify_artefact
-from deftx.config import json_schema, read_config
+from deftx.config import json_schema
+from deftx.config_checks import read_config
 from deftx.plan import Plan
 
 KEPT = {"logs", "benchmarks"}

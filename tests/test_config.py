@@ -9,7 +9,8 @@ import pytest
 import yaml
 from conftest import PROJECT
 
-from deftx.config import ConfigError, check_config, check_run_names, json_schema, read_config
+from deftx.config import ConfigError, json_schema
+from deftx.config_checks import check_config, check_run_names, read_config
 from deftx.settings.method import entries
 
 TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())

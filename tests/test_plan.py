@@ -7,7 +7,8 @@ import pytest
 import yaml
 from conftest import PROJECT
 
-from deftx.config import ConfigError, check_config
+from deftx.config import ConfigError
+from deftx.config_checks import check_config
 from deftx.plan import Artefact, Plan
 
 TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
@@ -97,7 +98,7 @@ def test_adding_a_rank_runs_denoise_for_it_and_on():
             lambda raw: raw["tasks"]["sentiment"]["training"].update(max_length=16),
             {"full", "sparse", "evaluate"},
         ),
-        (lambda raw: raw["world"].update(international=0.5), {"data"}),
+        (lambda raw: raw["world"].update(international=0.9), {"data"}),
         (lambda raw: raw["threads"].update(mask=2), {"mask"}),
     ],
 )

@@ -14,7 +14,8 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
-from deftx.config import OWN_TEXT, ConfigError, check_config, check_run_names
+from deftx.config import OWN_TEXT, ConfigError
+from deftx.config_checks import check_config, check_run_names
 from deftx.plan import PATTERNS, Artefact, Plan
 
 if len(workflow.overwrite_configfiles) > 1:
