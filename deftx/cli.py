@@ -83,6 +83,8 @@ def _is_about_input(error: Exception) -> bool:
 
 def _run_stage(stage: str, arguments: list[str]) -> None:
     """Call the function of a stage with its parameters and paths."""
+    # One device a job: with several in sight the Trainer would split each batch over them.
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     module = importlib.import_module(f"deftx.stages.{stage}")
     function: Callable[..., None] = getattr(module, stage)
     paths = _path_options(function)

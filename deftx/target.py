@@ -95,8 +95,7 @@ def prepare(
         vector = SparseDelta.load(start)
         base.check(vector.provenance, start)
         vector.add_to(backbone_parameters(model))
-    weights = {n: p.detach().clone() for n, p in backbone_parameters(model).items()}
-    return Prepared(model, objective, weights)
+    return Prepared(model, objective, weights_of(backbone_parameters(model)))
 
 
 def _check_positions(model: PreTrainedModel, params: TargetParams) -> None:
@@ -112,5 +111,5 @@ def _check_positions(model: PreTrainedModel, params: TargetParams) -> None:
 
 
 def weights_of(parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
-    """Copies of parameters as plain tensors."""
-    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    """Copies of parameters as plain tensors on the CPU."""
+    return {name: parameter.detach().clone().cpu() for name, parameter in parameters.items()}

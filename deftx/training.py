@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from deftx.backbone import backbone_parameters, head_parameters, layer_norm_names
+from deftx.encoder import available_device
 from deftx.mask import Mask
 from deftx.objective import Objective
 from deftx.packed import PackedEntries
@@ -46,6 +47,8 @@ def fit(
 
     Raises FloatingPointError, with the step, if the loss is not finite.
     """
+    # Before anything refers to its tensors: the Trainer would move it later.
+    model.to(available_device())
     backbone, head = backbone_parameters(model), head_parameters(model)
     everything = sum(parameter.numel() for parameter in model.parameters())
     for parameter in model.parameters():

@@ -258,6 +258,7 @@ def test_a_method_of_every_kind_runs_from_a_source_vector(workspace):
         "bitfit": {"score": "none", "choose_from": r"\.bias$", "layer_norm": True},
     }
     config["systems"] = {name: {"task": name} for name in config["methods"]}
+    config["systems"]["mixed"] = {"task": "lt-sft", "language": "full", "language_scale": 0.5}
     workspace.write_config()
     try:
         workspace.run()

@@ -10,7 +10,7 @@ from pydantic import Field
 from deftx.artefact import ArtefactError, read_manifest, write_json
 from deftx.base import Base
 from deftx.data import load_labelled
-from deftx.encoder import load_classifier, load_tokenizer
+from deftx.encoder import available_device, load_classifier, load_tokenizer
 from deftx.evaluation import add_dense, predict
 from deftx.metrics import accuracy_and_f1
 from deftx.settings.strict import Strict
@@ -53,7 +53,7 @@ def evaluate(
     encoder = Base.load(base)
     file = TensorFile(composed)
     encoder.check(file.provenance, composed)
-    model = load_classifier(encoder, params.classes, seed=0)
+    model = load_classifier(encoder, params.classes, seed=0).to(available_device())
     items = load_labelled(test, params.classes)
 
     def logits() -> torch.Tensor:
