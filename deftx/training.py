@@ -48,7 +48,7 @@ def fit(
     Raises FloatingPointError, with the step, if the loss is not finite.
     """
     # Before anything refers to its tensors: the Trainer would move it later.
-    model.to(available_device())
+    torch.nn.Module.to(model, available_device())
     backbone, head = backbone_parameters(model), head_parameters(model)
     everything = sum(parameter.numel() for parameter in model.parameters())
     for parameter in model.parameters():

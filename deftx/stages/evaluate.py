@@ -53,7 +53,8 @@ def evaluate(
     encoder = Base.load(base)
     file = TensorFile(composed)
     encoder.check(file.provenance, composed)
-    model = load_classifier(encoder, params.classes, seed=0).to(available_device())
+    model = load_classifier(encoder, params.classes, seed=0)
+    torch.nn.Module.to(model, available_device())
     items = load_labelled(test, params.classes)
 
     def logits() -> torch.Tensor:
