@@ -105,8 +105,8 @@ def _masker(
 
 
 def classification(
-    train: "Sequence[Example]",
-    valid: "Sequence[Example]",
+    train: Sequence[Example],
+    valid: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
     settings: TaskTraining,
 ) -> Objective:
@@ -122,7 +122,7 @@ def classification(
 
 
 def encode(
-    items: "Sequence[Example]", tokenizer: PreTrainedTokenizerBase, max_length: int
+    items: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[Example]:
     """Items as token ids, cut to `max_length`, with the label under `labels`."""
     pairs = [item["text_pair"] for item in items] if "text_pair" in items[0] else None

@@ -13,10 +13,11 @@ from deftx.backbone import backbone_parameters
 from deftx.base import Base
 from deftx.data import load_labelled, load_text
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
+from deftx.mask import Mask
 from deftx.objective import Objective, classification, masked_language_modelling
 from deftx.seeds import stream
 from deftx.settings.strict import Strict
-from deftx.settings.training import LanguageTraining, TaskTraining
+from deftx.settings.training import LanguageTraining, TaskTraining, Training
 from deftx.sparse_delta import SparseDelta
 from deftx.training import fit
 
@@ -46,27 +47,38 @@ class TargetParams(Strict):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model at its start (θs and a fresh head) and what it is to learn."""
+    """A model at its start (θs and a fresh head) and what it is to learn in a phase.
 
+    Masking of text, data order and dropout are streams of their own for each phase, so that no
+    phase depends on what another drew.
+    """
+
+    params: TargetParams
+    phase: str
     model: PreTrainedModel
     objective: Objective
     start: dict[str, torch.Tensor]
 
-    def fit(self, params: TargetParams, phase: str, **options: Any) -> dict[str, Any]:
-        """Train the model in place; see `deftx.training.fit`. Data order and dropout are streams
-        of their own for each phase, so that no phase depends on what another drew."""
+    def fit(self, settings: Training, mask: Mask | None = None) -> dict[str, Any]:
+        """Train the model in place; see `deftx.training.fit`."""
+        seed, target = self.params.seed, self.params.target
         return fit(
             self.model,
             self.objective,
-            options.pop("settings", params.training),
-            order_seed=stream(params.seed, params.target, phase, "order"),
-            dropout_seed=stream(params.seed, params.target, phase, "dropout"),
-            **options,
+            settings,
+            mask=mask,
+            order_seed=stream(seed, target, self.phase, "order"),
+            dropout_seed=stream(seed, target, self.phase, "dropout"),
         )
 
 
 def prepare(
-    params: TargetParams, base: Base, train: Path, valid: Path | None, start: Path | None
+    params: TargetParams,
+    phase: str,
+    base: Base,
+    train: Path,
+    valid: Path | None,
+    start: Path | None,
 ) -> Prepared:
     """Load the model, add the start vector if there is one, and tokenise the data.
 
@@ -88,14 +100,14 @@ def prepare(
     else:
         assert isinstance(params.training, LanguageTraining)
         model = load_masked_lm(base)
-        seed = stream(params.seed, params.target, "masks")
+        seed = stream(params.seed, params.target, phase, "masks")
         objective = masked_language_modelling(load_text(train), tokenizer, params.training, seed)
     _check_positions(model, params)
     if start is not None:
         vector = SparseDelta.load(start)
         base.check(vector.provenance, start)
         vector.add_to(backbone_parameters(model))
-    return Prepared(model, objective, weights_of(backbone_parameters(model)))
+    return Prepared(params, phase, model, objective, weights_of(backbone_parameters(model)))
 
 
 def _check_positions(model: PreTrainedModel, params: TargetParams) -> None:

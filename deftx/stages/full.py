@@ -28,8 +28,8 @@ def full(
     `fit` do.
     """
     encoder = Base.load(base)
-    ready = prepare(params, encoder, train, valid, start_vector)
-    outcome = ready.fit(params, "full")
+    ready = prepare(params, "full", encoder, train, valid, start_vector)
+    outcome = ready.fit(params.training)
     tensors = {n: p.detach() for n, p in backbone_parameters(ready.model).items()}
     tensors |= {f"head.{n}": p.detach() for n, p in head_parameters(ready.model).items()}
     save_tensors(

@@ -48,11 +48,11 @@ def sparse(
     encoder.check(chosen_file.provenance, mask)
     chosen = load_mask(chosen_file)
     if params.retrain:
-        ready = prepare(params, encoder, train, valid, start_vector)
+        ready = prepare(params, "sparse", encoder, train, valid, start_vector)
         settings = params.training
         if params.learning_rate is not None:
             settings = settings.model_copy(update={"learning_rate": params.learning_rate})
-        outcome = ready.fit(params, "sparse", mask=chosen, settings=settings)
+        outcome = ready.fit(settings, chosen)
         after = weights_of(backbone_parameters(ready.model))
         phi = SparseDelta.from_dense(
             Delta.between(ready.start, after), chosen, weights_of(head_parameters(ready.model))
