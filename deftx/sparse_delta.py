@@ -146,10 +146,11 @@ class SparseDelta:
         for name, index in mask.index.items():
             if f"{name}.values" not in file:
                 raise ArtefactError(f"{path}: {name} has positions but no values: not a vector")
-            values[name] = file[f"{name}.values"]
-            if len(values[name]) != len(index):
+            value = values[name] = file[f"{name}.values"]
+            if value.dtype != torch.float32 or value.shape != index.shape:
                 raise ArtefactError(
-                    f"{path}: {name} has {len(index)} positions and {len(values[name])} values"
+                    f"{path}: {name}.values is {value.dtype} of shape {tuple(value.shape)}, expected "
+                    f"torch.float32 of shape {tuple(index.shape)}, one for each position"
                 )
         head = {n.removeprefix("head."): file[n] for n in file if n.startswith("head.")}
         return cls(mask, values, head, file.provenance)

@@ -7,9 +7,10 @@ from deftx.artefact import ArtefactError
 from deftx.backbone import backbone_parameters, head_parameters
 from deftx.delta import Delta
 from deftx.encoder import load_classifier
-from deftx.mask import Mask
+from deftx.mask import Mask, mask_layout, mask_tensors
 from deftx.selection import uniform
 from deftx.sparse_delta import SparseDelta
+from deftx.tensor_file import save_tensors
 
 SHAPES = {"a": (6, 5), "b": (7,)}
 
@@ -86,6 +87,16 @@ def test_save_load_round_trip_is_bitwise(tmp_path):
         for name in phi.mask.index:
             assert torch.equal(loaded.mask.index[name], phi.mask.index[name])
             assert torch.equal(loaded.values[name], phi.values[name])
+
+
+@pytest.mark.parametrize("wrong", [torch.ones(11), torch.ones(12, dtype=torch.float16)])
+def test_values_of_another_number_or_type_are_refused(tmp_path, wrong):
+    phi = vector(3, k=12, shapes={"a": (6, 5)})
+    path = tmp_path / "sft_model.safetensors"
+    tensors = {**mask_tensors(phi.mask), "a.values": wrong}
+    save_tensors(path, tensors, layout=mask_layout(phi.mask))
+    with pytest.raises(ArtefactError, match=r"a\.values is torch\.float.*expected torch\.float32"):
+        SparseDelta.load(path)
 
 
 @pytest.fixture
