@@ -149,8 +149,8 @@ class SparseDelta:
             value = values[name] = file[f"{name}.values"]
             if value.dtype != torch.float32 or value.shape != index.shape:
                 raise ArtefactError(
-                    f"{path}: {name}.values is {value.dtype} of shape {tuple(value.shape)}, expected "
-                    f"torch.float32 of shape {tuple(index.shape)}, one for each position"
+                    f"{path}: {name}.values is {value.dtype} of shape {tuple(value.shape)}, "
+                    f"expected torch.float32 of shape {tuple(index.shape)}, one for each position"
                 )
         head = {n.removeprefix("head."): file[n] for n in file if n.startswith("head.")}
         return cls(mask, values, head, file.provenance)
