@@ -11,12 +11,12 @@ SNAKEMAKE := $(BIN)/snakemake
 .PHONY: demo demo-full reproduce report test lint format schema constraints clean
 
 demo: $(READY)
-	$(SNAKEMAKE) --configfile workflow/configs/demo.yaml --quiet host reason
+	$(SNAKEMAKE) --configfile workflow/configs/demo.yaml --quiet host reason rules
 	@$(SNAKEMAKE) --configfile workflow/configs/demo.yaml --report results/demo/report.html --quiet all
 	@$(BIN)/deftx show results/demo
 
 demo-full: $(READY)
-	$(SNAKEMAKE) --configfile workflow/configs/demo-full.yaml --quiet host reason
+	$(SNAKEMAKE) --configfile workflow/configs/demo-full.yaml --quiet host reason rules
 	@$(SNAKEMAKE) --configfile workflow/configs/demo-full.yaml --report results/demo-full/report.html --quiet all
 	@$(BIN)/deftx show results/demo-full
 
