@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from deftx.base import Base
     from deftx.config import Config, ConfigError
     from deftx.config_checks import read_config
+    from deftx.data import load_labelled, load_text
     from deftx.delta import Delta
     from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
     from deftx.evaluation import evaluate, predict
@@ -44,7 +45,9 @@ _HOME = {
     "fit": "training",
     "head_parameters": "backbone",
     "load_classifier": "encoder",
+    "load_labelled": "data",
     "load_masked_lm": "encoder",
+    "load_text": "data",
     "load_tokenizer": "encoder",
     "masked_language_modelling": "objective",
     "predict": "evaluation",

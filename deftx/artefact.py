@@ -79,12 +79,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def verify(path: Path) -> dict[str, Any]:
+def verify(path: Path | str) -> dict[str, Any]:
     """The manifest of an artefact whose bytes are as recorded.
 
     A file that differs from its manifest is renamed to `*.corrupt`, so that the next run of the
     workflow makes it anew; then ArtefactError is raised.
     """
+    path = Path(path)
     if not path.is_file():
         raise ArtefactError(f"{path}: no such file")
     manifest = read_manifest(path)

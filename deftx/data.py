@@ -172,13 +172,13 @@ def write_items(path: Path, items: Sequence[Item], **provenance: Any) -> None:
     write_manifest(path, items=len(items))
 
 
-def load_items(path: Path) -> list[Item]:
+def load_items(path: Path | str) -> list[Item]:
     """Items of a parquet artefact. Raises ArtefactError if it is missing or corrupt."""
     verify(path)
     return pq.read_table(path).to_pylist()
 
 
-def load_labelled(path: Path, classes: Sequence[str]) -> list[Item]:
+def load_labelled(path: Path | str, classes: Sequence[str]) -> list[Item]:
     """Items with `label` as the number of its class. Raises ArtefactError if there is no label, or
     one that is not among `classes`."""
     items = load_items(path)
@@ -193,6 +193,6 @@ def load_labelled(path: Path, classes: Sequence[str]) -> list[Item]:
     return items
 
 
-def load_text(path: Path) -> list[str]:
+def load_text(path: Path | str) -> list[str]:
     """The lines of a parquet artefact of unlabelled text."""
     return [item["text"] for item in load_items(path)]
