@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deftx.artefact import ArtefactError
-    from deftx.backbone import backbone_parameters, head_parameters
+    from deftx.backbone import backbone_parameters, head_parameters, weights_of
     from deftx.base import Base
     from deftx.config import Config, ConfigError
     from deftx.config_checks import read_config
@@ -55,6 +55,7 @@ _HOME = {
     "top_k": "selection",
     "top_k_in_groups": "selection",
     "uniform": "selection",
+    "weights_of": "backbone",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605

@@ -74,3 +74,8 @@ def layer_norm_names(model: "PreTrainedModel") -> set[str]:
         if "norm" in type(module).__name__.lower()
         for name, _ in module.named_parameters(recurse=False)
     }
+
+
+def weights_of(parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
+    """Copies of parameters as plain tensors on the CPU."""
+    return {name: parameter.detach().clone().cpu() for name, parameter in parameters.items()}

@@ -6,6 +6,7 @@ noise). Where the paper is silent the choices are ours; docs/method.md lists the
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -33,6 +34,18 @@ class LowRank:
     singular_values: torch.Tensor
     rank: int
     residual: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def product(self) -> torch.Tensor:
+        """The denoised matrix (m, n) itself, its residual included."""
+        if self.dense is not None:
+            product = self.dense.clone()
+        else:
+            assert self.left is not None and self.right is not None
+            product = self.left @ self.right
+        if self.residual is not None:
+            index, value = self.residual
+            product.view(-1)[index] += value
+        return product
 
 
 def spectrum(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,7 +88,18 @@ def low_rank(matrix: torch.Tensor, rule: RankRule) -> LowRank:
     return LowRank(None, None, left @ right, values, rank, residual)
 
 
-def denoise(
+def denoise(delta: Mapping[str, torch.Tensor], **rule: Any) -> dict[str, torch.Tensor]:
+    """The tensors of `delta` denoised, dense, by `RankRule(**rule)`: `denoise(delta, rank=100)`.
+
+    Raises as `decompose` does, and ValidationError if the rule is none.
+    """
+    parts = decompose(delta, RankRule(**rule))
+    return {
+        name: kept if isinstance(kept, torch.Tensor) else kept.product() for name, kept in parts
+    }
+
+
+def decompose(
     delta: Mapping[str, torch.Tensor], rule: RankRule
 ) -> Iterator[tuple[str, LowRank | torch.Tensor]]:
     """Name and denoised form of each tensor of `delta`, in name order, one in memory at a time.

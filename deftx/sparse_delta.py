@@ -126,7 +126,7 @@ class SparseDelta:
                 for name, old in former_head.items():
                     heads[name].copy_(old)
 
-    def save(self, path: Path, **provenance: Any) -> None:
+    def save(self, path: Path | str, **provenance: Any) -> None:
         """Write the vector to a safetensors file at `path`, losslessly, with its manifest."""
         tensors = mask_tensors(self.mask)
         tensors |= {f"{name}.values": value.float() for name, value in self.values.items()}

@@ -1,6 +1,5 @@
 """A target, a language or a task, made ready to train: a model at the start, and an objective."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 from pydantic import Field
 from transformers import PreTrainedModel
 
-from deftx.backbone import backbone_parameters
+from deftx.backbone import backbone_parameters, weights_of
 from deftx.base import Base
 from deftx.data import load_labelled, load_text
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
@@ -120,8 +119,3 @@ def _check_positions(model: PreTrainedModel, params: TargetParams) -> None:
             f"{params.target}: max_length is {params.training.max_length}, the base has room for "
             f"{room} positions"
         )
-
-
-def weights_of(parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
-    """Copies of parameters as plain tensors on the CPU."""
-    return {name: parameter.detach().clone().cpu() for name, parameter in parameters.items()}

@@ -34,12 +34,13 @@ def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], **provenance: Any) -> None:
+def save_tensors(path: Path | str, tensors: Mapping[str, torch.Tensor], **provenance: Any) -> None:
     """Write a safetensors file with its provenance in the metadata, then its manifest.
 
     One metadata key holds everything: safetensors writes several keys in random order, and the
     bytes would differ from run to run.
     """
+    path = Path(path)
     metadata = canonical({"format": FORMAT, "version": version("deftx"), **provenance})
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic(path) as temporary:

@@ -33,8 +33,8 @@ def fit(
     settings: Training,
     *,
     mask: Mask | None = None,
-    order_seed: int,
-    dropout_seed: int,
+    order_seed: int = 0,
+    dropout_seed: int = 0,
 ) -> dict[str, Any]:
     """Train `model` in place and leave it at its best checkpoint.
 

@@ -6,26 +6,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deftx.lowrank import LowRank, denoise, low_rank, spectrum
+from deftx.lowrank import LowRank, decompose, denoise, low_rank, spectrum
 from deftx.settings.denoise import RankRule
 
 SHAPES = [(40, 12), (12, 40), (20, 20), (30_000, 8), (1, 5)]
-
-
-def product(kept: LowRank) -> torch.Tensor:
-    dense = kept.dense if kept.dense is not None else kept.left @ kept.right
-    if kept.residual is not None:
-        index, value = kept.residual
-        dense = dense.clone()
-        dense.view(-1)[index] += value
-    return dense
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_full_rank_denoise_is_identity(shape):
     matrix = torch.randn(shape)
     kept = low_rank(matrix, RankRule(rank=min(shape), allow_full_rank=True))
-    torch.testing.assert_close(product(kept), matrix, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(kept.product(), matrix, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -33,7 +24,7 @@ def test_full_rank_denoise_is_identity(shape):
 def test_error_equals_discarded_singular_values(shape, rank):
     matrix = torch.randn(shape)
     values = np.linalg.svd(matrix.double().numpy(), compute_uv=False)
-    error = torch.linalg.norm(matrix.double() - product(low_rank(matrix, RankRule(rank=rank))))
+    error = torch.linalg.norm(matrix.double() - low_rank(matrix, RankRule(rank=rank)).product())
     assert error.item() == pytest.approx(np.sqrt((values[rank:] ** 2).sum()), rel=1e-5, abs=1e-5)
 
 
@@ -43,7 +34,7 @@ def test_truncation_equals_plain_svd(shape):
     u, s, vt = np.linalg.svd(matrix.double().numpy(), full_matrices=False)
     plain = torch.from_numpy((u[:, :2] * s[:2]) @ vt[:2]).float()
     torch.testing.assert_close(
-        product(low_rank(matrix, RankRule(rank=2))), plain, rtol=1e-4, atol=1e-5
+        low_rank(matrix, RankRule(rank=2)).product(), plain, rtol=1e-4, atol=1e-5
     )
 
 
@@ -75,7 +66,7 @@ def test_energy_rule_is_the_smallest_rank_that_reaches_it(energy, seed):
 def test_energy_of_a_zero_matrix_keeps_nothing():
     kept = low_rank(torch.zeros(6, 4), RankRule(energy=0.9))
     assert kept.rank == 0
-    assert product(kept).abs().sum() == 0
+    assert kept.product().abs().sum() == 0
 
 
 def test_rank_share_follows_the_smaller_side():
@@ -87,8 +78,8 @@ def test_rank_share_follows_the_smaller_side():
 
 def test_residual_keeps_the_largest_of_what_is_discarded():
     matrix = torch.randn(10, 8)
-    plain = product(low_rank(matrix, RankRule(rank=2)))
-    kept = product(low_rank(matrix, RankRule(rank=2, residual_keep=0.25)))
+    plain = low_rank(matrix, RankRule(rank=2)).product()
+    kept = low_rank(matrix, RankRule(rank=2, residual_keep=0.25)).product()
     discarded = (matrix - plain).reshape(-1)
     threshold = discarded.abs().sort(descending=True).values[19]
     expected = torch.where(discarded.abs() >= threshold, discarded, torch.zeros(()))
@@ -107,7 +98,7 @@ def test_vectors_and_excluded_embeddings_stay_raw():
         "encoder.layer.0.dense.weight": torch.randn(8, 8),
         "encoder.layer.0.dense.bias": torch.randn(8),
     }
-    kept = dict(denoise(delta, RankRule(rank=2, embeddings=False)))
+    kept = dict(decompose(delta, RankRule(rank=2, embeddings=False)))
     assert isinstance(kept["encoder.layer.0.dense.weight"], LowRank)
     for name in ("embeddings.word_embeddings.weight", "encoder.layer.0.dense.bias"):
         assert torch.equal(kept[name], delta[name])
@@ -116,13 +107,13 @@ def test_vectors_and_excluded_embeddings_stay_raw():
 def test_a_rule_that_truncates_nothing_is_an_error_unless_meant():
     delta = {"a": torch.randn(5, 4), "b": torch.randn(3)}
     with pytest.raises(ValueError, match=r"rank-4.*truncates none of 1 matrices"):
-        list(denoise(delta, RankRule(rank=4)))
-    assert len(list(denoise(delta, RankRule(rank=4, allow_full_rank=True)))) == 2
+        denoise(delta, rank=4)
+    assert len(denoise(delta, rank=4, allow_full_rank=True)) == 2
 
 
 def test_a_difference_that_is_not_finite_is_named():
     with pytest.raises(ValueError, match="b: the difference is not finite"):
-        list(denoise({"b": torch.tensor([[1.0, float("nan")]])}, RankRule(rank=1)))
+        denoise({"b": torch.tensor([[1.0, float("nan")]])}, rank=1)
 
 
 @pytest.mark.parametrize("given_rules", [{}, {"rank": 3, "energy": 0.9}])

@@ -19,7 +19,6 @@ from deftx.selection import (
     top_k_in_groups,
     uniform,
 )
-from deftx.settings.denoise import RankRule
 
 
 def plain_top_k(delta, k):
@@ -172,9 +171,7 @@ def test_deft_x_at_full_rank_chooses_what_lt_sft_chooses():
     """Up to entries within rounding of the threshold; computed, not short-cut."""
     start = {"w": torch.randn(60, 40), "b": torch.randn(40)}
     delta = Delta.between(start, {n: v + 0.01 * torch.randn_like(v) for n, v in start.items()})
-    denoised = {}
-    for name, kept in denoise(delta, RankRule(rank=40, allow_full_rank=True)):
-        denoised[name] = kept if isinstance(kept, torch.Tensor) else kept.dense
+    denoised = denoise(delta, rank=40, allow_full_rank=True)
     lt_sft, deft_x = top_k(delta, 300), top_k(denoised, 300)
     threshold = min(delta[n].reshape(-1)[i].abs().min() for n, i in lt_sft.index.items())
     for name in delta:

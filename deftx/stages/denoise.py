@@ -6,8 +6,7 @@ from pydantic import Field
 
 from deftx.base import Base
 from deftx.delta import Only
-from deftx.lowrank import LowRank
-from deftx.lowrank import denoise as denoise_delta
+from deftx.lowrank import LowRank, decompose
 from deftx.settings.denoise import RankRule
 from deftx.settings.strict import Strict
 from deftx.tensor_file import save_tensors
@@ -36,7 +35,7 @@ def denoise(
     delta, file = full_delta(full, encoder, start_vector)
     tensors = {name: file[name] for name in file if name.startswith("head.")}
     ranks = {}
-    for name, kept in denoise_delta(Only(delta, encoder.maskable), params.rule):
+    for name, kept in decompose(Only(delta, encoder.maskable), params.rule):
         if not isinstance(kept, LowRank):
             tensors[f"{name}.delta"] = kept
             continue

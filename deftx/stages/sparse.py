@@ -5,13 +5,13 @@ from pathlib import Path
 from pydantic import Field
 
 from deftx.artefact import read_manifest, write_json, write_text
-from deftx.backbone import backbone_parameters, head_parameters
+from deftx.backbone import backbone_parameters, head_parameters, weights_of
 from deftx.base import Base
 from deftx.card import model_card
 from deftx.delta import Delta
 from deftx.mask import load_mask
 from deftx.sparse_delta import SparseDelta
-from deftx.target import TargetParams, prepare, weights_of
+from deftx.target import TargetParams, prepare
 from deftx.tensor_file import TensorFile
 from deftx.vectors import dense_vector, head_of
 
