@@ -25,6 +25,12 @@ def test_save_load_round_trip_is_bitwise(path):
     assert file.provenance["stage"] == "test"
 
 
+def test_an_artefact_may_be_read_by_whom_the_umask_lets(path):
+    plain = path.with_name("plain")
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode
+
+
 def test_same_content_same_bytes(path, tmp_path):
     again = tmp_path / "again.safetensors"
     save_tensors(again, dict(reversed(TENSORS.items())), seed=1, stage="test")
