@@ -1,7 +1,9 @@
 """What the rules share: the validated config, the plan, and how a rule refers to artefacts.
 
 A rule's inputs come twice: the artefact as `ancient`, so that a touched or copied file reruns
-nothing, and its manifest, a small file that Snakemake compares by content.
+nothing, and its manifest, a small file that Snakemake compares by content. Never as `ancient` alone:
+behind a job that is to run, Snakemake (9.27) looks at no parameters, and across such an edge it does
+not rerun either, so a changed parameter would be missed.
 """
 
 import hashlib
