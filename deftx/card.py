@@ -18,6 +18,10 @@ def model_card(provenance: Mapping[str, Any], k: int) -> str:
         **({"language": name} if what == "language" else {}),
     }
     training = {k: v for k, v in (params["task"] or params["language"]).items() if v is not None}
+    if params["learning_rate"] is not None:
+        training["learning_rate"] = params["learning_rate"]
+    if not params["retrain"]:
+        training = {"re-training": "none: these are the entries of the full difference itself"}
     rows = "\n".join(f"| {key.replace('_', ' ')} | {value} |" for key, value in training.items())
     best = provenance["outcome"].get("best", {})
     held_out = "".join(

@@ -110,8 +110,8 @@ def prepare(
 
 
 def _check_positions(model: PreTrainedModel, params: TargetParams) -> None:
+    room = getattr(model.config, "max_position_embeddings", params.training.max_length)
     # RoBERTa-like models number positions from padding_idx + 1 on.
-    room = model.config.max_position_embeddings
     if model.config.model_type in ("roberta", "xlm-roberta"):
         room -= model.config.pad_token_id + 1
     if params.training.max_length > room:

@@ -87,12 +87,14 @@ def fit(
         )
         trainer.l1 = L1(trained, settings.l1, everything) if settings.l1 else None
         trainer.masked_positions_only = objective.score is None
-        trainer.train()
-    keeper.restore()
-    if packed is not None:
-        packed.write_back()
-        packed.close()
-        del model.packed_entries
+        try:
+            trainer.train()
+            keeper.restore()
+        finally:
+            if packed is not None:
+                packed.write_back()
+                packed.close()
+                del model.packed_entries
     return {
         "steps": steps,
         "best_step": keeper.best_step,

@@ -49,12 +49,14 @@ def mask(
     if rule.score == "none":
         chosen = everything(shapes)
     else:
-        assert rule.budget is not None, "the budget of a method is filled in by the config"
+        if rule.budget is None:
+            raise ValueError("selection.budget: missing; a whole number, a share or a ratio")
         k = entries(rule.budget, sum(map(prod, encoder.maskable.values())))
         if rule.score == "random":
             chosen = uniform(shapes, k, stream(params.seed, params.target, "mask"))
         else:
-            assert delta is not None, "score: magnitude needs the difference (--delta)"
+            if delta is None:
+                raise ValueError("score: magnitude needs the difference (--delta)")
             dense = dense_vector(delta, encoder, start_vector)
             inputs["delta"] = TensorFile(delta).content
             scores = Only(dense, shapes)
@@ -63,7 +65,8 @@ def mask(
             else:
                 shares: Mapping[str, float | Fraction]
                 if isinstance(rule.shares, ObservedShares):
-                    assert observed is not None, "observed shares need a mask (--observed)"
+                    if observed is None:
+                        raise ValueError("observed shares need a mask (--observed)")
                     reference = TensorFile(observed)
                     inputs["observed"] = reference.content
                     shares = observed_shares(load_mask(reference), shapes, rule.shares.groups)

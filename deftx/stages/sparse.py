@@ -58,7 +58,8 @@ def sparse(
             Delta.between(ready.start, after), chosen, weights_of(head_parameters(ready.model))
         )
     else:
-        assert delta is not None, "retrain: false needs the difference (--delta)"
+        if delta is None:
+            raise ValueError("retrain: false needs the difference (--delta)")
         outcome = {"trained": len(chosen)}
         phi = SparseDelta.from_dense(
             dense_vector(delta, encoder, start_vector), chosen, head_of(TensorFile(delta))
