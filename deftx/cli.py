@@ -55,7 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
-        _run_stage(verb, arguments[1:]) if verb in STAGES else _run_tool(verb, arguments[1:])
+        run = _run_stage if verb in STAGES else _run_tool
+        run(verb, arguments[1:])
     except Exception as error:
         if os.environ.get("DEFTX_DEBUG") or not _is_about_input(error):
             raise

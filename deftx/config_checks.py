@@ -52,7 +52,10 @@ def check_run_names(path: Path, config: Config, folder: Path) -> None:
     for other in [folder / "config.yaml", *sorted((folder / "workflow/configs").glob("*.yaml"))]:
         if not other.is_file() or (path.is_file() and other.samefile(path)):
             continue
-        raw = yaml.safe_load(other.read_text(encoding="utf-8"))
+        try:
+            raw = yaml.safe_load(other.read_text(encoding="utf-8"))
+        except yaml.YAMLError:
+            continue  # its own run will tell
         if isinstance(raw, dict) and raw.get("run") == config.run:
             if path.is_file() and yaml.safe_load(path.read_text(encoding="utf-8")) == raw:
                 continue

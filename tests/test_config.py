@@ -199,6 +199,16 @@ def test_values_may_differ_for_tasks_and_languages():
     assert (task.selection.budget, language.selection.budget) == (0.2, 7)
 
 
+def test_labels_that_are_numbers_need_no_quotes():
+    dataset = {
+        "files": "{language}/{split}.csv",
+        "columns": {"label": "y"},
+        "labels": {0: "negative"},
+    }
+    config = check_config(changed("datasets/sentiment", dataset))
+    assert config.datasets["sentiment"].labels == {"0": "negative"}
+
+
 def test_methods_differ_in_one_field_each():
     config = read_config(PROJECT / "config.yaml")
     reference = config.methods["lt-sft"].model_dump()

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from deftx.settings.strict import Strict
 
@@ -21,6 +21,10 @@ class Columns(Strict):
 
 class Dataset(Strict):
     """Text or labelled items in one or several languages, from files or from the embedded world."""
+
+    model_config = ConfigDict(
+        coerce_numbers_to_str=True
+    )  # labels such as 0, written without quotes
 
     files: str | None = Field(
         default=None,
