@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from deftx.delta import Delta
     from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
     from deftx.evaluation import evaluate, predict
+    from deftx.language_objective import masked_language_modelling
     from deftx.lowrank import LowRank, denoise
     from deftx.mask import Mask
-    from deftx.objective import classification, masked_language_modelling
     from deftx.selection import top_k, top_k_in_groups, uniform
     from deftx.settings.denoise import RankRule
     from deftx.settings.training import LanguageTraining, TaskTraining
     from deftx.sparse_delta import SparseDelta
+    from deftx.task_objective import classification
     from deftx.training import fit
 
 _HOME = {
@@ -39,7 +40,7 @@ _HOME = {
     "SparseDelta": "sparse_delta",
     "TaskTraining": "settings.training",
     "backbone_parameters": "backbone",
-    "classification": "objective",
+    "classification": "task_objective",
     "denoise": "lowrank",
     "evaluate": "evaluation",
     "fit": "training",
@@ -49,7 +50,7 @@ _HOME = {
     "load_masked_lm": "encoder",
     "load_text": "data",
     "load_tokenizer": "encoder",
-    "masked_language_modelling": "objective",
+    "masked_language_modelling": "language_objective",
     "predict": "evaluation",
     "read_config": "config_checks",
     "top_k": "selection",

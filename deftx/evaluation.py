@@ -8,7 +8,7 @@ from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTok
 
 from deftx.backbone import backbone_parameters, head_parameters
 from deftx.metrics import accuracy_and_f1
-from deftx.objective import encode
+from deftx.task_objective import encode
 
 
 def evaluate(

@@ -3,18 +3,20 @@ trained. Free of torch."""
 
 from collections.abc import Mapping
 from math import prod
+from typing import Any
 
 from deftx.base import Base
 from deftx.settings.method import Kind, Row, entries
 from deftx.shares import group_names, largest_remainder
 
 
-def check_methods(base: Base, methods: Mapping[str, Mapping[Kind, Row]]) -> None:
+def check_methods(base: Base, methods: Mapping[str, Mapping[Kind, Any]]) -> None:
     """Raise ValueError that names the method if, for a kind of target for which it is used, nothing
     may be chosen, K is larger than what may be, a group is empty or too small, a tensor is in no
     group, or a rank truncates no matrix."""
     for name, rows in methods.items():
-        for kind, row in rows.items():
+        for kind, given in rows.items():
+            row = Row.model_validate(given)
             try:
                 _check_ranks(base, row)
                 _check_budget(base, row)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from deftx.selection import largest
+from deftx.ranking import largest
 from deftx.settings.denoise import RankRule
 
 

@@ -24,10 +24,10 @@ from transformers import (
     XLMRobertaForMaskedLM,
 )
 
-from deftx.objective import blocks
+from deftx.language_objective import blocks
 from deftx.seeds import stream
 from deftx.settings.base import Pretrain
-from deftx.training import MaskedTrainer
+from deftx.trainer import MaskedTrainer
 
 SPECIAL = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import Field
@@ -12,13 +11,13 @@ from deftx.backbone import backbone_parameters, weights_of
 from deftx.base import Base
 from deftx.data import load_labelled, load_text
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
-from deftx.mask import Mask
-from deftx.objective import Objective, classification, masked_language_modelling
+from deftx.language_objective import masked_language_modelling
+from deftx.objective import Objective
 from deftx.seeds import stream
 from deftx.settings.strict import Strict
-from deftx.settings.training import LanguageTraining, TaskTraining, Training
+from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.sparse_delta import SparseDelta
-from deftx.training import fit
+from deftx.task_objective import classification
 
 
 class TargetParams(Strict):
@@ -58,17 +57,14 @@ class Prepared:
     objective: Objective
     start: dict[str, torch.Tensor]
 
-    def fit(self, settings: Training, mask: Mask | None = None) -> dict[str, Any]:
-        """Train the model in place; see `deftx.training.fit`."""
+    @property
+    def seeds(self) -> dict[str, int]:
+        """Seeds of the streams that training draws from."""
         seed, target = self.params.seed, self.params.target
-        return fit(
-            self.model,
-            self.objective,
-            settings,
-            mask=mask,
-            order_seed=stream(seed, target, self.phase, "order"),
-            dropout_seed=stream(seed, target, self.phase, "dropout"),
-        )
+        return {
+            "order_seed": stream(seed, target, self.phase, "order"),
+            "dropout_seed": stream(seed, target, self.phase, "dropout"),
+        }
 
 
 def prepare(

@@ -72,9 +72,31 @@ def test_editing_a_figure_reaches_figures_alone(package):
     assert {stage for stage in STAGES if before[stage] != after[stage]} == {"figures"}
 
 
+def test_editing_the_sparse_phase_leaves_the_full_phase_alone(package):
+    assert changed_by(package, "packed.py", "weight.grad = None", "weight.grad = 0") == {"sparse"}
+
+
 def test_editing_the_trainer_reaches_what_trains(package):
-    changed = changed_by(package, "packed.py", "weight.grad = None", "weight.grad = 0")
+    changed = changed_by(package, "trainer.py", "value, state.global_step", "value, int(steps)")
     assert changed == {"base", "full", "sparse"}
+
+
+def test_editing_a_metric_reaches_no_base(package):
+    changed = changed_by(package, "metrics.py", "zero_division=0", "zero_division=1")
+    assert changed == {"full", "sparse", "evaluate"}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("shares.py", "parts[group] += 1", "parts[group] += int(1)"),
+        ("settings/method.py", "K must be at least 1", "K must be 1 at least"),
+        ("feasible.py", "lower it, or say", "say"),
+        ("config_checks.py", "did you mean", "is it"),
+    ],
+)
+def test_editing_what_chooses_or_checks_never_reaches_training(package, file, old, new):
+    assert changed_by(package, file, old, new) <= {"mask"}
 
 
 def test_editing_the_world_reaches_no_users_data(package):

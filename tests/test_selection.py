@@ -10,15 +10,14 @@ from hypothesis import strategies as st
 
 from deftx.delta import Delta
 from deftx.lowrank import denoise
+from deftx.ranking import largest
 from deftx.selection import (
     everything,
-    group_names,
-    largest,
-    largest_remainder,
     top_k,
     top_k_in_groups,
     uniform,
 )
+from deftx.shares import group_names, largest_remainder
 
 
 def plain_top_k(delta, k):

@@ -7,11 +7,13 @@ from conftest import sentences
 
 from deftx.backbone import backbone_parameters, head_parameters, layer_norm_names
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
-from deftx.objective import classification, masked_language_modelling
+from deftx.language_objective import masked_language_modelling
 from deftx.packed import PackedEntries
 from deftx.selection import uniform
 from deftx.settings.training import LanguageTraining, TaskTraining
-from deftx.training import L1, MaskedTrainer, fit, only_positions
+from deftx.task_objective import classification
+from deftx.trainer import L1, MaskedTrainer, only_positions
+from deftx.training import fit
 
 CLASSES = ["low", "high"]
 

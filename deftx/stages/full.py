@@ -5,6 +5,7 @@ from pathlib import Path
 from deftx.artefact import read_manifest
 from deftx.backbone import backbone_parameters, head_parameters
 from deftx.base import Base
+from deftx.full_training import fit_everything
 from deftx.target import TargetParams, prepare
 from deftx.tensor_file import save_tensors
 
@@ -29,7 +30,7 @@ def full(
     """
     encoder = Base.load(base)
     ready = prepare(params, "full", encoder, train, valid, start_vector)
-    outcome = ready.fit(params.training)
+    outcome = fit_everything(ready.model, ready.objective, params.training, **ready.seeds)
     tensors = {n: p.detach() for n, p in backbone_parameters(ready.model).items()}
     tensors |= {f"head.{n}": p.detach() for n, p in head_parameters(ready.model).items()}
     save_tensors(

@@ -11,6 +11,7 @@ from deftx.card import model_card
 from deftx.delta import Delta
 from deftx.mask import load_mask
 from deftx.sparse_delta import SparseDelta
+from deftx.sparse_training import fit_entries
 from deftx.target import TargetParams, prepare
 from deftx.tensor_file import TensorFile
 from deftx.vectors import dense_vector, head_of
@@ -52,7 +53,7 @@ def sparse(
         settings = params.training
         if params.learning_rate is not None:
             settings = settings.model_copy(update={"learning_rate": params.learning_rate})
-        outcome = ready.fit(settings, chosen)
+        outcome = fit_entries(ready.model, ready.objective, settings, chosen, **ready.seeds)
         after = weights_of(backbone_parameters(ready.model))
         phi = SparseDelta.from_dense(
             Delta.between(ready.start, after), chosen, weights_of(head_parameters(ready.model))
