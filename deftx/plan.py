@@ -230,9 +230,7 @@ class Plan:
     def _base_params(self, artefact: Artefact) -> dict[str, Any]:
         base = self.config.base
         if base.pretrain is not None:
-            # The languages are inputs; the dataset's name cannot change the result.
-            pretrain = base.pretrain.model_dump()
-            return {"id": f"{self.config.run}-base", "pretrain": pretrain}
+            return {"id": f"{self.config.run}-base", "pretrain": base.pretrain.model_dump()}
         assert base.model is not None
         folder = self.base_folder()
         if folder is None:
@@ -481,9 +479,7 @@ def _code(stage: str) -> str:
     return fingerprint(stage)
 
 
-@cache
-def _sha256(path: Path) -> str:
-    return file_sha256(path)
+_sha256 = cache(file_sha256)
 
 
 @cache
