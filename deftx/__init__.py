@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from deftx.artefact import ArtefactError
     from deftx.backbone import backbone_parameters, head_parameters, weights_of
     from deftx.base import Base
+    from deftx.checkpoint import Checkpoint
     from deftx.config import Config, ConfigError
     from deftx.config_checks import read_config
     from deftx.data import load_labelled, load_text
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from deftx.lowrank import LowRank, denoise
     from deftx.mask import Mask
     from deftx.selection import top_k, top_k_in_groups, uniform
+    from deftx.session import Session
     from deftx.settings.denoise import RankRule
+    from deftx.settings.engine import Engine
     from deftx.settings.training import LanguageTraining, TaskTraining
     from deftx.sparse_delta import SparseDelta
     from deftx.task_objective import classification
@@ -30,13 +33,16 @@ if TYPE_CHECKING:
 _HOME = {
     "ArtefactError": "artefact",
     "Base": "base",
+    "Checkpoint": "checkpoint",
     "Config": "config",
     "ConfigError": "config",
     "Delta": "delta",
+    "Engine": "settings.engine",
     "LanguageTraining": "settings.training",
     "LowRank": "lowrank",
     "Mask": "mask",
     "RankRule": "settings.denoise",
+    "Session": "session",
     "SparseDelta": "sparse_delta",
     "TaskTraining": "settings.training",
     "backbone_parameters": "backbone",

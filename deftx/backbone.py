@@ -79,3 +79,13 @@ def layer_norm_names(model: "PreTrainedModel") -> set[str]:
 def weights_of(parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
     """Copies of parameters as plain tensors on the CPU."""
     return {name: parameter.detach().clone().cpu() for name, parameter in parameters.items()}
+
+
+def matrices(model: "PreTrainedModel") -> dict[str, torch.nn.Parameter]:
+    """Name without prefix → the matrix of each linear layer of the backbone."""
+    linear = {
+        id(module.weight)
+        for module in model.base_model.modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    return {name: p for name, p in backbone_parameters(model).items() if id(p) in linear}

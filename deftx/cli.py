@@ -75,10 +75,19 @@ def _overview() -> str:
 def _is_about_input(error: Exception) -> bool:
     """Whether an exception says what is wrong with the input, so that a traceback adds nothing."""
     from deftx.artefact import ArtefactError
+    from deftx.checkpoint import CheckpointError
     from deftx.config import ConfigError
     from deftx.data import DataError
 
-    ours = (ArtefactError, ConfigError, DataError, StaleCodeError, FloatingPointError, ValueError)
+    ours = (
+        ArtefactError,
+        CheckpointError,
+        ConfigError,
+        DataError,
+        StaleCodeError,
+        FloatingPointError,
+        ValueError,
+    )
     return isinstance(error, ours)
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from deftx.settings.base import BaseModelSource
 from deftx.settings.data import Dataset, Split
+from deftx.settings.engine import Engine
 from deftx.settings.method import Budget, Kind, Method, Row, System
 from deftx.settings.strict import Strict
 from deftx.settings.training import LanguageTraining, TaskTraining
@@ -98,6 +99,11 @@ class Config(Strict):
     budget: Budgets = Budgets()
     methods: Annotated[dict[Name, Method], Field(min_length=1)]
     systems: Annotated[dict[Name, System], Field(min_length=1)]
+    engine: Engine = Engine()
+    report_to: list[str] = Field(
+        default_factory=list,
+        description="trackers of training as transformers names them, such as wandb or tensorboard",
+    )
     threads: StageThreads = StageThreads()
 
     def row(self, method: str, kind: Kind) -> Row:

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from deftx.backbone import backbone_parameters, head_parameters
 from deftx.metrics import accuracy_and_f1
-from deftx.task_objective import encode
+from deftx.task_objective import PREDICTED_AT_ONCE, encode, logits
 
 
 def evaluate(
@@ -16,37 +16,22 @@ def evaluate(
     items: Sequence[dict[str, Any]],
     tokenizer: PreTrainedTokenizerBase,
     max_length: int = 128,
-    batch_size: int = 64,
+    batch_size: int = PREDICTED_AT_ONCE,
 ) -> dict[str, float]:
     """Accuracy and macro-F1 in [0, 1] on items with `text`, perhaps `text_pair`, and `label`."""
-    logits = predict(model, items, tokenizer, max_length, batch_size)
-    return accuracy_and_f1(logits.numpy(), torch.tensor([i["label"] for i in items]).numpy())
+    found = predict(model, items, tokenizer, max_length, batch_size)
+    return accuracy_and_f1(found.numpy(), torch.tensor([i["label"] for i in items]).numpy())
 
 
-@torch.no_grad()
 def predict(
     model: PreTrainedModel,
     items: Sequence[dict[str, Any]],
     tokenizer: PreTrainedTokenizerBase,
     max_length: int = 128,
-    batch_size: int = 64,
+    batch_size: int = PREDICTED_AT_ONCE,
 ) -> torch.Tensor:
-    """Logits (items, classes), float32 on the CPU, in the order of the items.
-
-    Items of similar length go through together, so that little is padded.
-    """
-    model.eval()
-    device = next(model.parameters()).device
-    examples = encode(items, tokenizer, max_length)
-    collate = DataCollatorWithPadding(tokenizer)
-    order = sorted(range(len(examples)), key=lambda i: (len(examples[i]["input_ids"]), i))
-    logits: dict[int, torch.Tensor] = {}
-    for first in range(0, len(order), batch_size):
-        chosen = order[first : first + batch_size]
-        batch = collate([{k: v for k, v in examples[i].items() if k != "labels"} for i in chosen])
-        output = model(**{key: value.to(device) for key, value in batch.items()}).logits
-        logits.update(zip(chosen, output.float().cpu(), strict=True))
-    return torch.stack([logits[i] for i in range(len(examples))])
+    """Logits (items, classes), float32 on the CPU, in the order of the items."""
+    return logits(model, encode(items, tokenizer, max_length), tokenizer, batch_size)
 
 
 @torch.no_grad()

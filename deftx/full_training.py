@@ -1,11 +1,14 @@
 """The full phase: all weights train."""
 
+from contextlib import closing
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from deftx.backbone import backbone_parameters, head_parameters, layer_norm_names
+from deftx.engine import resolve
 from deftx.objective import Objective
+from deftx.session import Session
 from deftx.settings.training import Training
 from deftx.trainer import freeze, train
 
@@ -14,9 +17,7 @@ def fit_everything(
     model: PreTrainedModel,
     objective: Objective,
     settings: Training,
-    *,
-    order_seed: int = 0,
-    dropout_seed: int = 0,
+    session: Session | None = None,
 ) -> dict[str, Any]:
     """Train the backbone but for its normalisation layers, and the head, in place; a frozen
     decoder stays frozen. Leaves the model at its best checkpoint.
@@ -24,20 +25,19 @@ def fit_everything(
     Returns and raises what `deftx.trainer.train` does, with `trained`, the number of backbone
     entries, and `trained_head`.
     """
+    session = session or Session()
     total, norms = freeze(model), layer_norm_names(model)
-    backbone = [p for name, p in backbone_parameters(model).items() if name not in norms]
-    head = list(head_parameters(model).values())
-    outcome = train(
-        model,
-        [*backbone, *head],
-        objective,
-        settings,
-        total=total,
-        order_seed=order_seed,
-        dropout_seed=dropout_seed,
-    )
+    backbone = {n: p for n, p in backbone_parameters(model).items() if n not in norms}
+    head = head_parameters(model)
+    trained = {**backbone, **{f"head.{name}": p for name, p in head.items()}}
+    for parameter in trained.values():
+        parameter.requires_grad_(True)
+    model.set_attn_implementation(session.engine.attention)
+    low = resolve(session.engine, model.device).low
+    with closing(objective.learner(model, low)) as learner:
+        outcome = train(learner, trained, objective, settings, session, total=total)
     return {
         **outcome,
-        "trained": sum(parameter.numel() for parameter in backbone),
-        "trained_head": sum(parameter.numel() for parameter in head),
+        "trained": sum(parameter.numel() for parameter in backbone.values()),
+        "trained_head": sum(parameter.numel() for parameter in head.values()),
     }

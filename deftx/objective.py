@@ -1,28 +1,68 @@
-"""What is learned: examples, how they become batches, and what tells a good checkpoint."""
+"""What is learned: examples, how they become a loss, and what tells a good checkpoint."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
-import numpy as np
 import torch
+from transformers import PreTrainedModel
 
-Example = dict[str, Any]
+Example = dict[str, torch.Tensor]
+"""One example: `input_ids` (length,), and what else its model and its loss need."""
+
+Batch = dict[str, torch.Tensor]
 
 
-@dataclass(frozen=True)
-class Objective:
-    """Training and validation examples, and what tells a good checkpoint.
+class Learner(torch.nn.Module, ABC):
+    """A model with a loss: its forward pass takes a batch to the sum of the cross-entropies of its
+    labels, ()."""
+
+    model: PreTrainedModel
+
+    @abstractmethod
+    def close(self) -> None:
+        """Leave the model as it was made."""
+
+
+class Objective(ABC):
+    """Training and validation examples of a target, and their loss.
+
+    Everything random in it is a pure function of a seed that is given with each step, so that
+    training can go on from any step.
 
     Attributes:
-        train, valid: tokenised examples.
-        collate: makes a batch of training or validation examples.
         best: name of the validation value that chooses the checkpoint: `loss`, or a metric.
-        score: (logits, labels) → metrics; None where the loss is all there is.
+        validates: whether there are validation examples.
     """
 
-    train: Sequence[Example]
-    valid: Sequence[Example]
-    collate: Callable[[list[Example]], dict[str, torch.Tensor]]
     best: str
-    score: Callable[[np.ndarray, np.ndarray], dict[str, float]] | None = None
+    validates: bool = True
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Training examples."""
+
+    @abstractmethod
+    def examples(self, indices: Sequence[int], seed: int) -> list[Example]:
+        """Training examples by number, drawn anew from `seed` where something is random in them."""
+
+    @abstractmethod
+    def collate(self, examples: Sequence[Example], few_shapes: bool = False) -> Batch:
+        """Examples as one padded batch for `learner`; with `few_shapes`, sizes that vary from batch
+        to batch are rounded up, since code is compiled for each."""
+
+    @abstractmethod
+    def labels(self, example: Example) -> int:
+        """How many labels of an example the loss sums over."""
+
+    @abstractmethod
+    def learner(self, model: PreTrainedModel, low: torch.dtype = torch.float32) -> Learner:
+        """A module around `model`; `low` is the dtype of matrix products."""
+
+    @abstractmethod
+    def validate(self, learner: Learner, device: torch.device) -> dict[str, float]:
+        """Validation values, `best` among them, of a learner in evaluation mode."""
+
+
+def rounded_up(size: int, multiple: int) -> int:
+    """The smallest multiple that is not below `size`."""
+    return -(-size // multiple) * multiple

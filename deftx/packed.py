@@ -1,61 +1,215 @@
-"""The chosen entries of a model as one trainable vector.
+"""The chosen entries of a model as trainable vectors.
 
-Weights stay dense, but gradients and optimiser state exist for K entries only. AdamW on the
-packed vector gives the same bits as AdamW on dense tensors with masked gradients and no decay;
-with decay it leaves every other entry alone, which masked gradients do not.
+Weights stay dense, but optimiser state exists for K entries only. AdamW on the packed vectors
+gives the same bits as AdamW on dense tensors with masked gradients and no decay; with decay it
+leaves every other entry alone, which masked gradients do not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
+from torch.nn.functional import embedding
+from transformers import PreTrainedModel
 
+from deftx.backbone import backbone_parameters, matrices
 from deftx.mask import Mask
 
 
-class PackedEntries:
-    """The entries of `weights` that `mask` chooses, packed into `values`.
-
-    While training, call `write_back` after each optimiser step; `close` ends it.
+class PackedEntries(torch.nn.Module):
+    """The entries of a model's backbone that `mask` chooses, packed. While this is open the model
+    computes with them: put each forward and backward pass inside `gathering`, call `write_back`
+    after each step of an optimiser over `values` and `rows`, and `close` at the end.
 
     Attributes:
-        values: (K,) float32 parameter: the weights themselves, not differences, by tensor name
-            and position. Its gradient is gathered from each dense gradient as soon as backward
-            has made it, and the dense one is dropped: so at most one is alive.
+        values: float32 parameter (k,): the chosen entries of all tensors but the word embeddings;
+            the weights themselves, not differences.
+        rows: float32 parameter (K - k,): those of the word embeddings, by position. Of their
+            gradient only the rows that a batch looks up are ever made.
+
+    Args:
+        low: dtype in which the matrices of linear layers lie on the device while this is open;
+            bfloat16 is what autocast would make of them anew in every step.
+
+    Raises ArtefactError if the mask does not fit.
     """
 
-    def __init__(self, weights: Mapping[str, torch.nn.Parameter], mask: Mask) -> None:
+    def __init__(
+        self, model: PreTrainedModel, mask: Mask, low: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        weights = backbone_parameters(model)
         mask.check_fits({name: tuple(w.shape) for name, w in weights.items()})
-        device = next(iter(weights.values())).device
-        self._places: list[tuple[torch.nn.Parameter, torch.Tensor, slice]] = []
-        self._hooks = []
-        chunks, end = [], 0
-        for name in sorted(mask.index):
-            weight, index = weights[name], mask.index[name].to(device)
-            place = slice(end, end := end + len(index))
-            self._places.append((weight, index, place))
-            chunks.append(weight.detach().view(-1)[index])
-            weight.requires_grad_(True)
-            self._hooks.append(
-                weight.register_post_accumulate_grad_hook(
-                    lambda w, index=index, place=place: self._gather(w, index, place)
-                )
+        words = cast(torch.nn.Embedding, model.get_input_embeddings())
+        device = words.weight.device
+        index = {name: mask.index[name].to(device) for name in sorted(mask.index)}
+        word_index = torch.empty(0, dtype=torch.int64, device=device)
+        for name in list(index):
+            if weights[name] is words.weight:
+                word_index = index.pop(name)
+        self.rows = torch.nn.Parameter(words.weight.detach().view(-1)[word_index])
+        # Names in the order of their dtype, so that each dtype is one slice of `values`.
+        lowered = matrices(model) if low != torch.float32 else {}
+        names = sorted(index, key=lambda name: (name in lowered, name))
+        self._chosen = [(weights[name], index[name]) for name in names]
+        self.values = torch.nn.Parameter(
+            torch.cat([w.detach().view(-1)[i] for w, i in self._chosen] or [words.weight[:0, 0]])
+        )
+        self._originals = [(w, w.detach().cpu()) for w in lowered.values()]
+        for weight, _ in self._originals:
+            weight.data = weight.detach().to(low)
+        self._flats = [
+            _Flat(pairs)
+            for pairs in (
+                [(weights[n], index[n]) for n in names if (n in lowered) == is_low]
+                for is_low in (False, True)
             )
-        self.values = torch.nn.Parameter(torch.cat(chunks))
+            if pairs
+        ]
+        # In tuples, where the tree of modules does not find them.
+        self._model, self._words = (model,), (words,)
+        self._embedding = (_PackedEmbedding(words, self.rows, word_index),)
+        model.set_input_embeddings(self._embedding[0])
 
-    def _gather(self, weight: torch.nn.Parameter, index: torch.Tensor, place: slice) -> None:
-        assert weight.grad is not None
-        if self.values.grad is None:
-            self.values.grad = torch.zeros_like(self.values)
-        self.values.grad[place] += weight.grad.view(-1)[index]
-        weight.grad = None
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Around the forward and backward pass of a batch: adds its gradients to those of `values`
+        and `rows`. Dense gradients exist inside only."""
+        for flat in self._flats:
+            flat.attach()
+        try:
+            yield
+        finally:
+            parts = [flat.take() for flat in self._flats]
+        if parts:
+            found = torch.cat(parts)
+            self.values.grad = found if self.values.grad is None else self.values.grad.add_(found)
 
     @torch.no_grad()
     def write_back(self) -> None:
-        """Put `values` into the dense weights; every other entry keeps its bits."""
-        for weight, index, place in self._places:
-            weight.view(-1)[index] = self.values[place]
+        """Put the entries into the dense weights; every other entry keeps its bits."""
+        parts = self.values.split([len(flat) for flat in self._flats])
+        for flat, values in zip(self._flats, parts, strict=True):
+            flat.write(values)
+        self._embedding[0].write_back()
+
+    @torch.no_grad()
+    def close(self) -> None:
+        """Leave the model as it was made, in float32, with the entries as they now are."""
+        self._embedding[0].write_back()
+        self._model[0].set_input_embeddings(self._words[0])
+        for flat in self._flats:
+            flat.close()
+        for weight, original in self._originals:
+            weight.data = original.to(weight.device)
+        parts = self.values.split([len(index) for _, index in self._chosen])
+        for (weight, index), values in zip(self._chosen, parts, strict=True):
+            weight.view(-1)[index] = values
+
+
+class _Flat:
+    """Tensors of one dtype moved into one storage, and their gradients into another, so that one
+    call gathers or scatters the entries of all: on a GPU two hundred small calls of each kind
+    would cost more than the arithmetic of a step."""
+
+    def __init__(self, chosen: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:
+        self._weights = [weight for weight, _ in chosen]
+        sizes = [weight.numel() for weight in self._weights]
+        self._storage = torch.cat([weight.detach().view(-1) for weight in self._weights])
+        self._gradients = torch.zeros_like(self._storage)
+        starts = [0, *torch.tensor(sizes).cumsum(0).tolist()]
+        self._index = torch.cat([i + start for (_, i), start in zip(chosen, starts, strict=False)])
+        self._gradient_views = [
+            part.view_as(weight)
+            for part, weight in zip(self._gradients.split(sizes), self._weights, strict=True)
+        ]
+        for part, weight in zip(self._storage.split(sizes), self._weights, strict=True):
+            weight.data = part.view_as(weight)
+            weight.requires_grad_(True)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def attach(self) -> None:
+        """Let backward add to the flat gradients."""
+        for weight, view in zip(self._weights, self._gradient_views, strict=True):
+            weight.grad = view
+
+    def take(self) -> torch.Tensor:
+        """The gradients of the entries, float32; those of the tensors are gone after this."""
+        found = self._gradients.index_select(0, self._index).float()
+        self._gradients.zero_()
+        for weight in self._weights:
+            weight.grad = None
+        return found
+
+    def write(self, values: torch.Tensor) -> None:
+        """Put the entries in."""
+        self._storage.index_copy_(0, self._index, values.to(self._storage.dtype))
 
     def close(self) -> None:
-        """Stop gathering gradients."""
-        for hook in self._hooks:
-            hook.remove()
+        """Give every tensor a storage of its own again."""
+        for weight in self._weights:
+            weight.data = weight.detach().clone()
+            weight.requires_grad_(False)
+
+
+class _PackedEmbedding(torch.nn.Module):
+    """The word embeddings, of which only some entries have a gradient."""
+
+    def __init__(
+        self, words: torch.nn.Embedding, rows: torch.nn.Parameter, index: torch.Tensor
+    ) -> None:
+        super().__init__()
+        self.weight, self.rows, self.padding_idx = words.weight, rows, words.padding_idx
+        self._index = index
+        width = words.weight.shape[1]
+        self._row, self._column = index // width, index % width
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return _LookUp.apply(
+            self.rows, self.weight, tokens, self._row, self._column, self.padding_idx
+        )
+
+    def write_back(self) -> None:
+        """Put the entries into the dense weights."""
+        self.weight.view(-1).index_copy_(0, self._index, self.rows)
+
+
+class _LookUp(torch.autograd.Function):
+    """Rows of an embedding; backward gives the gradient of chosen entries alone.
+
+    The dense gradient of XLM-R's word embeddings has 192 million entries, of which a batch of
+    2,048 tokens touches less than one in a hundred. Shapes do not depend on the tokens, so nothing
+    waits for the device.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        entries: torch.Tensor,
+        weight: torch.Tensor,
+        tokens: torch.Tensor,
+        row: torch.Tensor,
+        column: torch.Tensor,
+        padding_idx: int | None,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(tokens, row, column)
+        ctx.vocabulary, ctx.padding_idx = weight.shape[0], padding_idx
+        return embedding(tokens, weight)
+
+    @staticmethod
+    def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        tokens, row, column = ctx.saved_tensors
+        tokens, width = tokens.reshape(-1), slope.shape[-1]
+        slope = slope.reshape(-1, width).float()
+        if ctx.padding_idx is not None:
+            slope = slope * (tokens != ctx.padding_idx).unsqueeze(1)
+        # Every token of the vocabulary that occurs gets one of its own places in the batch.
+        place = tokens.new_full((ctx.vocabulary,), -1)
+        place[tokens] = torch.arange(len(tokens), device=tokens.device)
+        sums = torch.zeros_like(slope).index_add_(0, place[tokens], slope)
+        found = place[row]
+        gradient = sums.view(-1)[found.clamp(min=0) * width + column] * (found >= 0)
+        return gradient, None, None, None, None, None

@@ -240,7 +240,12 @@ class Plan:
     def _full_params(self, artefact: Artefact) -> dict[str, Any]:
         target, start = _split(artefact["target"])
         kind, name = _kind(target)
-        params: dict[str, Any] = {"target": target, "start": start, "seed": int(artefact["seed"])}
+        params: dict[str, Any] = {
+            "target": target,
+            "start": start,
+            "seed": int(artefact["seed"]),
+            "engine": self.config.engine.model_dump(),
+        }
         if kind == "language":
             return {**params, "language": self.config.language_training.model_dump()}
         task = self.config.tasks[name]

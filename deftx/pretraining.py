@@ -1,8 +1,8 @@
 """Making a small multilingual encoder from nothing: a BPE tokenizer and an XLM-R, by MLM."""
 
 import math
-import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 
 import torch
 from tokenizers import (
@@ -15,19 +15,22 @@ from tokenizers import (
     trainers,
 )
 from transformers import (
-    DataCollatorForLanguageModeling,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
-    TrainingArguments,
     XLMRobertaConfig,
     XLMRobertaForMaskedLM,
 )
 
-from deftx.language_objective import blocks
+from deftx.language_objective import MaskedLanguageModelling, blocks
 from deftx.seeds import stream
+from deftx.session import Session
 from deftx.settings.base import Pretrain
-from deftx.trainer import MaskedTrainer
+from deftx.settings.engine import Engine
+from deftx.settings.training import LanguageTraining
+from deftx.trainer import freeze, train
+
+MASK_PROBABILITY = 0.15
 
 SPECIAL = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
 
@@ -118,31 +121,35 @@ def pretrain(
     torch.manual_seed(stream(settings.seed, "pretrain", "weights"))
     model = XLMRobertaForMaskedLM(architecture(tokenizer, settings))
     _start_positions_as_waves(model.roberta.embeddings.position_embeddings)
-    collate = DataCollatorForLanguageModeling(
-        tokenizer, seed=stream(settings.seed, "pretrain", "masks")
+    objective = MaskedLanguageModelling(
+        blocks(lines, tokenizer, settings.max_length), [], tokenizer, MASK_PROBABILITY
     )
-    with tempfile.TemporaryDirectory() as unused:
-        trainer = MaskedTrainer(
-            model=model,
-            args=TrainingArguments(
-                output_dir=unused,
-                max_steps=settings.steps,
-                per_device_train_batch_size=settings.batch_size,
+    freeze(model)
+    trained = dict(model.named_parameters())
+    for parameter in trained.values():
+        parameter.requires_grad_(True)
+    session = Session(
+        order_seed=stream(settings.seed, "pretrain", "order"),
+        draw_seed=stream(settings.seed, "pretrain", "masks"),
+        dropout_seed=stream(settings.seed, "pretrain", "dropout"),
+        engine=Engine(precision="fp32"),
+    )
+    with closing(objective.learner(model)) as learner:
+        train(
+            learner,
+            trained,
+            objective,
+            LanguageTraining(
                 learning_rate=settings.learning_rate,
-                warmup_steps=settings.warmup_steps,
-                lr_scheduler_type="linear",
+                batch_size=settings.batch_size,
+                min_steps=settings.steps,
+                max_steps=settings.steps,
+                max_length=settings.max_length,
                 weight_decay=0.01,
-                seed=stream(settings.seed, "pretrain", "dropout"),
-                data_seed=stream(settings.seed, "pretrain", "order"),
-                save_strategy="no",
-                logging_steps=max(1, settings.steps // 20),
-                remove_unused_columns=False,
-                report_to="none",
-                disable_tqdm=True,
-                dataloader_pin_memory=torch.cuda.is_available(),
+                warmup_steps=settings.warmup_steps,
+                l1=0.0,
             ),
-            train_dataset=blocks(lines, tokenizer, settings.max_length),
-            data_collator=lambda examples: dict(collate(examples)),
+            session,
+            total=sum(parameter.numel() for parameter in trained.values()),
         )
-        trainer.train()
     return model

@@ -1,13 +1,16 @@
 """The sparse phase: only chosen entries train."""
 
+from contextlib import closing
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from deftx.backbone import backbone_parameters, head_parameters
+from deftx.backbone import head_parameters
+from deftx.engine import resolve
 from deftx.mask import Mask
 from deftx.objective import Objective
 from deftx.packed import PackedEntries
+from deftx.session import Session
 from deftx.settings.training import Training
 from deftx.trainer import freeze, train
 
@@ -17,9 +20,7 @@ def fit_entries(
     objective: Objective,
     settings: Training,
     mask: Mask,
-    *,
-    order_seed: int = 0,
-    dropout_seed: int = 0,
+    session: Session | None = None,
 ) -> dict[str, Any]:
     """Train the entries of the backbone that the mask chooses, and the head in full, in place.
     Every other weight keeps its bits whatever the settings. The best checkpoint is left in place.
@@ -27,28 +28,35 @@ def fit_entries(
     Returns and raises what `deftx.trainer.train` does, with `trained`, the number of entries, and
     `trained_head`; and ArtefactError if the mask does not fit.
     """
+    session = session or Session()
+    session = session or Session()
     total = freeze(model)
-    packed = PackedEntries(backbone_parameters(model), mask)
-    head = list(head_parameters(model).values())
-    # Registered on the model, so that the Trainer's clipping and zeroing see it.
-    model.register_parameter("packed_entries", packed.values)
-    try:
+    head = head_parameters(model)
+    for parameter in head.values():
+        parameter.requires_grad_(True)
+    model.set_attn_implementation(session.engine.attention)
+    low = resolve(session.engine, model.device).low
+    with (
+        closing(PackedEntries(model, mask, low)) as packed,
+        closing(objective.learner(model, low)) as learner,
+    ):
+        learner.packed = packed  # where the Trainer's clipping and zeroing see them
         outcome = train(
-            model,
-            [packed.values, *head],
+            learner,
+            {
+                "values": packed.values,
+                "rows": packed.rows,
+                **{f"head.{name}": p for name, p in head.items()},
+            },
             objective,
             settings,
+            session,
             total=total,
-            order_seed=order_seed,
-            dropout_seed=dropout_seed,
+            around_batch=packed.gathering,
             after_step=packed.write_back,
         )
-    finally:
-        packed.write_back()
-        packed.close()
-        del model.packed_entries
     return {
         **outcome,
         "trained": len(mask),
-        "trained_head": sum(parameter.numel() for parameter in head),
+        "trained_head": sum(parameter.numel() for parameter in head.values()),
     }

@@ -1,19 +1,27 @@
 """A target, a language or a task, made ready to train: a model at the start, and an objective."""
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field
 from transformers import PreTrainedModel
 
-from deftx.backbone import backbone_parameters, weights_of
+from deftx.artefact import read_manifest
+from deftx.backbone import backbone_parameters
 from deftx.base import Base
+from deftx.checkpoint import Checkpoint
 from deftx.data import load_labelled, load_text
-from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
+from deftx.encoder import available_device, load_classifier, load_masked_lm, load_tokenizer
+from deftx.fingerprint import fingerprint
 from deftx.language_objective import masked_language_modelling
 from deftx.objective import Objective
+from deftx.processes import share
 from deftx.seeds import stream
+from deftx.session import Session
+from deftx.settings.engine import Engine
 from deftx.settings.strict import Strict
 from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.sparse_delta import SparseDelta
@@ -31,6 +39,15 @@ class TargetParams(Strict):
     )
     language: LanguageTraining | None = Field(default=None, description="settings of a language")
     task: TaskTraining | None = Field(default=None, description="settings of a task")
+    engine: Engine = Engine()
+    report_to: list[str] = Field(
+        default_factory=list,
+        description="trackers as transformers names them; nothing in the result depends on them",
+    )
+
+    def recorded(self) -> dict[str, Any]:
+        """What the provenance says of these: all that the result depends on."""
+        return self.model_dump(exclude={"report_to"})
 
     @property
     def training(self) -> LanguageTraining | TaskTraining:
@@ -47,24 +64,26 @@ class TargetParams(Strict):
 class Prepared:
     """A model at its start (θs and a fresh head) and what it is to learn in a phase.
 
-    Masking of text, data order and dropout are streams of their own for each phase, so that no
-    phase depends on what another drew.
+    Masked tokens, the order of examples and dropout are streams of their own for each phase, so
+    that no phase depends on what another drew.
     """
 
     params: TargetParams
     phase: str
     model: PreTrainedModel
     objective: Objective
-    start: dict[str, torch.Tensor]
 
-    @property
-    def seeds(self) -> dict[str, int]:
-        """Seeds of the streams that training draws from."""
+    def session(self, checkpoint: Checkpoint) -> Session:
+        """How this phase is trained, with a checkpoint that is held."""
         seed, target = self.params.seed, self.params.target
-        return {
-            "order_seed": stream(seed, target, self.phase, "order"),
-            "dropout_seed": stream(seed, target, self.phase, "dropout"),
-        }
+        return Session(
+            order_seed=stream(seed, target, self.phase, "order"),
+            draw_seed=stream(seed, target, self.phase, "masks"),
+            dropout_seed=stream(seed, target, self.phase, "dropout"),
+            engine=self.params.engine,
+            checkpoint=checkpoint,
+            report_to=self.params.report_to,
+        )
 
 
 def prepare(
@@ -81,6 +100,7 @@ def prepare(
     another base or the data do not fit the task; ValueError if the text is too short.
     """
     tokenizer = load_tokenizer(base)
+    objective: Objective
     if params.classes:
         if valid is None:
             raise ValueError(f"{params.target}: a task needs validation data")
@@ -95,14 +115,13 @@ def prepare(
     else:
         assert isinstance(params.training, LanguageTraining)
         model = load_masked_lm(base)
-        seed = stream(params.seed, params.target, phase, "masks")
-        objective = masked_language_modelling(load_text(train), tokenizer, params.training, seed)
+        objective = masked_language_modelling(load_text(train), tokenizer, params.training)
     _check_positions(model, params)
     if start is not None:
         vector = SparseDelta.load(start)
         base.check(vector.provenance, start)
         vector.add_to(backbone_parameters(model))
-    return Prepared(params, phase, model, objective, weights_of(backbone_parameters(model)))
+    return Prepared(params, phase, model, objective)
 
 
 def _check_positions(model: PreTrainedModel, params: TargetParams) -> None:
@@ -115,3 +134,29 @@ def _check_positions(model: PreTrainedModel, params: TargetParams) -> None:
             f"{params.target}: max_length is {params.training.max_length}, the base has room for "
             f"{room} positions"
         )
+
+
+def digests(**paths: Path | None) -> dict[str, str]:
+    """Name → sha256 of an input, as its manifest has it; inputs that there are not are left out.
+    Raises ArtefactError if a manifest is missing."""
+    return {name: read_manifest(p)["sha256"] for name, p in paths.items() if p is not None}
+
+
+def checkpoint(
+    stage: str, out: Path, params: TargetParams, base: Base, inputs: dict[str, str]
+) -> Checkpoint:
+    """The checkpoint of a stage's training, beside `out`; its key is all that bits depend on."""
+    return Checkpoint(
+        out,
+        {
+            "stage": stage,
+            "params": params.recorded(),
+            "inputs": inputs,
+            "base": base.identity,
+            "code": fingerprint(stage),
+            "versions": [version("torch"), version("transformers")],
+            "threads": torch.get_num_threads(),
+            "device": available_device().type,
+            "processes": share()[1],
+        },
+    )

@@ -1,40 +1,154 @@
 """Classification of sentences, or of pairs of them."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from deftx.metrics import accuracy_and_f1
-from deftx.objective import Example, Objective
+from deftx.objective import Batch, Example, Learner, Objective, rounded_up
 from deftx.settings.training import TaskTraining
+
+PREDICTED_AT_ONCE = 64
+"""Examples that go through the model at a time in prediction."""
+
+
+FEW_LENGTHS = 32
+"""Lengths are rounded up to a multiple of this where code is compiled for each."""
+
+
+class Classification(Objective):
+    """Classifying sentences or pairs of sentences."""
+
+    def __init__(
+        self,
+        train: Sequence[Example],
+        valid: Sequence[Example],
+        tokenizer: PreTrainedTokenizerBase,
+        settings: TaskTraining,
+    ) -> None:
+        self._train, self.valid, self._tokenizer = train, valid, tokenizer
+        self._max_length, self.best = settings.max_length, settings.metric
+
+    def __len__(self) -> int:
+        return len(self._train)
+
+    def examples(self, indices: Sequence[int], seed: int) -> list[Example]:
+        """Items as they are; nothing is drawn."""
+        return [self._train[i] for i in indices]
+
+    def collate(self, examples: Sequence[Example], few_shapes: bool = False) -> Batch:
+        """The model's inputs and `labels`."""
+        length = max(len(example["input_ids"]) for example in examples)
+        if few_shapes:
+            length = min(rounded_up(length, FEW_LENGTHS), self._max_length)
+        return padded(examples, self._tokenizer, length)
+
+    def labels(self, example: Example) -> int:
+        """One."""
+        return 1
+
+    def learner(self, model: PreTrainedModel, low: torch.dtype = torch.float32) -> "Classifying":
+        """Cross-entropy of the model's logits."""
+        return Classifying(model)
+
+    def validate(self, learner: Learner, device: torch.device) -> dict[str, float]:
+        """`accuracy` and `macro_f1`."""
+        found = logits(learner.model, self.valid, self._tokenizer)
+        return accuracy_and_f1(
+            found.numpy(), torch.stack([example["labels"] for example in self.valid]).numpy()
+        )
+
+
+class Classifying(Learner):
+    """Batch → the sum of the cross-entropies of its examples."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, labels: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
+        """`labels` (batch,), and the model's inputs (batch, length)."""
+        return cross_entropy(self.model(**inputs).logits.float(), labels, reduction="sum")
+
+    def close(self) -> None:
+        """Nothing to put back."""
 
 
 def classification(
-    train: Sequence[Example],
-    valid: Sequence[Example],
+    train: Sequence[dict[str, Any]],
+    valid: Sequence[dict[str, Any]],
     tokenizer: PreTrainedTokenizerBase,
     settings: TaskTraining,
-) -> Objective:
-    """Sentences or pairs of sentences with labels; items have `text`, perhaps `text_pair`, and
-    `label` as a number. Padded to the longest of each batch."""
-    return Objective(
+) -> Classification:
+    """The objective of sentences or pairs of sentences with labels; items have `text`, perhaps
+    `text_pair`, and `label` as a number."""
+    return Classification(
         encode(train, tokenizer, settings.max_length),
         encode(valid, tokenizer, settings.max_length),
-        DataCollatorWithPadding(tokenizer),
-        best=settings.metric,
-        score=accuracy_and_f1,
+        tokenizer,
+        settings,
     )
 
 
 def encode(
-    items: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int
+    items: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[Example]:
     """Items as token ids, cut to `max_length`, with the label under `labels`."""
     pairs = [item["text_pair"] for item in items] if "text_pair" in items[0] else None
     encoded = tokenizer(
         [item["text"] for item in items], pairs, truncation=True, max_length=max_length
     )
+    columns = [name for name in encoded if name != "attention_mask"]
     return [
-        {**{key: encoded[key][i] for key in encoded}, "labels": item["label"]}
+        {
+            **{name: torch.tensor(encoded[name][i]) for name in columns},
+            "labels": torch.tensor(item["label"]),
+        }
         for i, item in enumerate(items)
     ]
+
+
+def padded(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, length: int) -> Batch:
+    """Examples as one batch, padded to a length."""
+    lengths = torch.tensor([len(example["input_ids"]) for example in examples])
+    fill = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+    batch = {}
+    for name, first in examples[0].items():
+        values = [example[name] for example in examples]
+        if first.dim():
+            pads = [length - len(value) for value in values]
+            values = [
+                torch.nn.functional.pad(value, (0, pad), value=fill[name])
+                for value, pad in zip(values, pads, strict=True)
+            ]
+        batch[name] = torch.stack(values)
+    batch["attention_mask"] = (torch.arange(length) < lengths.unsqueeze(1)).long()
+    return batch
+
+
+@torch.no_grad()
+def logits(
+    model: PreTrainedModel,
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    batch_size: int = PREDICTED_AT_ONCE,
+) -> torch.Tensor:
+    """Logits (examples, classes), float32 on the CPU, in the order of the examples.
+
+    Examples of similar length go through together, so that little is padded.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    order = sorted(range(len(examples)), key=lambda i: (len(examples[i]["input_ids"]), i))
+    found: dict[int, torch.Tensor] = {}
+    for first in range(0, len(order), batch_size):
+        chosen = order[first : first + batch_size]
+        longest = len(examples[chosen[-1]]["input_ids"])
+        batch = padded([examples[i] for i in chosen], tokenizer, longest)
+        del batch["labels"]
+        output = model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
+        found.update(zip(chosen, output.float().cpu(), strict=True))
+    return torch.stack([found[i] for i in range(len(examples))])

@@ -1,33 +1,57 @@
-"""One phase of training with transformers' Trainer; which parameters train is the caller's word."""
+"""One phase of training with transformers' Trainer; which parameters train is the caller's word.
+
+The Trainer keeps the loop, the schedule, clipping, callbacks and trackers. What it calls a batch
+is here all of an optimiser step, so that its own accumulation and sharding do not come in.
+"""
 
 import logging
-import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedModel,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
+    get_linear_schedule_with_warmup,
 )
 
 from deftx.encoder import available_device
-from deftx.objective import Objective
+from deftx.engine import Resolved, resolve
+from deftx.keep_best import KeepBest
+from deftx.l1 import L1
+from deftx.loss_guard import LossGuard
+from deftx.objective import Learner, Objective
+from deftx.processes import add_up_gradients, share
+from deftx.progress import ShowProgress
+from deftx.resume import SaveState
+from deftx.seeds import stream
+from deftx.session import Session
 from deftx.settings.training import Training
+from deftx.steps import COST_OF_A_PASS, Steps, tokens
+from deftx.stopping import StopRequest
 
 log = logging.getLogger(__name__)
 
+LOSSES_AT_ONCE = {"cpu": 1, "cuda": 50}
+"""Steps between two looks at the loss; on a GPU each look waits for the device."""
+
+
+class OutOfDeviceMemoryError(Exception):
+    """The GPU has too little memory for a batch."""
+
 
 def freeze(model: PreTrainedModel) -> int:
-    """How many parameters the model has, which now is on the GPU, if there is one, and none of
-    which trains. To be called before anything refers to its tensors: the Trainer would move them
-    later."""
+    """How many parameters the model has, which now is on the device it will train on, and none of
+    which trains. To be called before anything refers to its tensors: moving replaces them."""
     torch.nn.Module.to(model, available_device())
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -35,230 +59,272 @@ def freeze(model: PreTrainedModel) -> int:
 
 
 def train(
-    model: PreTrainedModel,
-    trained: Sequence[torch.nn.Parameter],
+    learner: Learner,
+    trained: Mapping[str, torch.nn.Parameter],
     objective: Objective,
     settings: Training,
+    session: Session,
     *,
     total: int,
-    order_seed: int,
-    dropout_seed: int,
-    after_step: Callable[[], None] | None = None,
+    around_batch: Callable[[], AbstractContextManager[None]] = nullcontext,
+    after_step: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Train the parameters `trained` of a frozen model and leave them at their best checkpoint.
+    """Train the parameters `trained` and leave them at their best checkpoint, or as they are after
+    the last step if nothing validates.
 
-    `total` is N of the L1 term, the number of all parameters; `after_step` is called after each
-    step of the optimiser.
+    `total` is N of the L1 term, the number of all parameters. Each forward and backward pass runs
+    inside of `around_batch()`; `after_step()` is called whenever values have changed.
 
-    Returns what happened: `steps`, the chosen step and its validation value, and the `history` of
-    validation values.
+    Returns what happened: `steps`, the `best_step` with its validation value, the `history` of
+    validation values, and the `engine` as it was resolved.
 
-    Raises FloatingPointError, with the step, if the loss is not finite.
+    Raises FloatingPointError, with the step, if the loss is not finite or explodes;
+    OutOfDeviceMemoryError; and Stopped if a signal came and there is a checkpoint.
     """
-    for parameter in trained:
-        parameter.requires_grad_(True)
+    device = next(iter(trained.values())).device
+    resolved = resolve(session.engine, device)
     optimizer = torch.optim.AdamW(
-        trained, lr=settings.learning_rate, weight_decay=settings.weight_decay
+        trained.values(),
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=device.type == "cuda" or None,
     )
-    if after_step is not None:
+    keeper = KeepBest(trained, objective, settings)
+    guard = LossGuard(LOSSES_AT_ONCE[device.type])
+    l1 = L1(list(trained.values()), settings.l1, total) if settings.l1 else None
+    progress = {"parts": 1}
+    watchers: list[TrainerCallback] = [keeper, *session.callbacks]
+    done = 0
+    with StopRequest(catch=session.checkpoint is not None) as stop:
+        if session.checkpoint is not None:
+            state = SaveState(session.checkpoint, stop, trained, optimizer, keeper, guard, progress)
+            done = state.restore()
+            after_step()
+            watchers.append(state)
         optimizer.register_step_post_hook(lambda *_: after_step())
-    steps = settings.steps(len(objective.train))
-    keeper = KeepBest(trained, objective, settings, steps)
-    with tempfile.TemporaryDirectory() as unused:  # the Trainer wants a folder; it saves nothing
-        trainer = MaskedTrainer(
-            model=model,
-            args=_arguments(unused, settings, objective, steps, order_seed, dropout_seed),
-            train_dataset=list(objective.train),
-            eval_dataset=list(objective.valid),
-            data_collator=objective.collate,
-            compute_metrics=_compute_metrics(objective),
-            optimizers=(optimizer, None),
-            callbacks=[keeper],
+        steps = Steps(
+            objective,
+            settings,
+            done,
+            order_seed=session.order_seed,
+            draw_seed=session.draw_seed,
+            share=share(),
+            few_shapes=resolved.compile is not None,
+            cost=COST_OF_A_PASS[device.type],
         )
-        trainer.l1 = L1(trained, settings.l1, total) if settings.l1 else None
-        trainer.masked_positions_only = objective.score is None
-        trainer.train()
+        with tempfile.TemporaryDirectory() as folder:  # the Trainer wants one; nothing is saved
+            trainer = StepTrainer(
+                learner,
+                steps,
+                session,
+                resolved,
+                args=_arguments(folder, steps, session, resolved),
+                optimizers=(optimizer, _schedule(optimizer, settings, len(objective), done)),
+                callbacks=watchers,
+            )
+            trainer.trained, trainer.around_batch = list(trained.values()), around_batch
+            trainer.guard, trainer.l1, trainer.progress = guard, l1, progress
+            if len(steps):
+                trainer.run()
     keeper.restore()
+    after_step()
     return {
-        "steps": steps,
-        "best_step": keeper.best_step,
-        "best": {objective.best: keeper.best},
-        "history": keeper.history,
+        "steps": settings.steps(len(objective)),
+        "best_step": keeper.facts["best_step"],
+        "best": {objective.best: keeper.facts["best"]},
+        "history": keeper.facts["history"],
+        "engine": {**resolved.facts(), **progress},
     }
 
 
-class L1:
-    """The gradient of λ·Σ|p − p_start| / N in closed form, N counting every parameter of the
-    model, trained or not (as the LT-SFT code does)."""
+class StepTrainer(Trainer):
+    """The Trainer over `Steps`: a step's batches forward and backward, then what belongs to the
+    step as a whole, before the Trainer clips and updates."""
 
-    def __init__(self, parameters: Sequence[torch.nn.Parameter], weight: float, total: int) -> None:
-        self._scale = weight / total
-        self._pairs = [(parameter, parameter.detach().clone()) for parameter in parameters]
-
-    @torch.no_grad()
-    def add_gradient(self) -> None:
-        """Add the gradient to that of each parameter that has one."""
-        for parameter, start in self._pairs:
-            if parameter.grad is not None:
-                parameter.grad.add_(torch.sign(parameter - start), alpha=self._scale)
-
-
-class KeepBest(TrainerCallback):
-    """Evaluates on schedule and at the last step; remembers the best values of what trains.
-
-    In memory, since the Trainer would write whole models (and pickles) for it. Ties keep the
-    earlier checkpoint.
-    """
+    trained: list[torch.nn.Parameter]
+    guard: LossGuard
+    l1: L1 | None
+    progress: dict[str, int]
+    around_batch: Callable[[], AbstractContextManager[None]]
 
     def __init__(
         self,
-        trained: Sequence[torch.nn.Parameter],
-        objective: Objective,
-        settings: Training,
-        steps: int,
-    ) -> None:
-        self._trained, self._name, self._steps = trained, objective.best, steps
-        self._sign = -1.0 if objective.best == "loss" else 1.0
-        every = settings.evaluate_every
-        if every == "epoch":
-            every = settings.steps_per_epoch(len(objective.train))
-        self._every = every
-        self._kept: list[torch.Tensor] = []
-        self.best: float | None = None
-        self.best_step: int | None = None
-        self.history: list[dict[str, float]] = []
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Ask for an evaluation where one is due."""
-        control.should_evaluate = (
-            state.global_step % self._every == 0 or state.global_step == self._steps
-        )
-
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
+        learner: Learner,
+        steps: Steps,
+        session: Session,
+        resolved: Resolved,
         **given: Any,
     ) -> None:
-        """Remember the weights if they are the best so far."""
-        value = given["metrics"][f"eval_{self._name}"]
-        self.history.append({"step": state.global_step, self._name: value})
-        log.info("step %d of %d: %s %.4f", state.global_step, self._steps, self._name, value)
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"step {state.global_step}: validation {self._name} is {value}"
-            )
-        if self.best is None or self._sign * value > self._sign * self.best:
-            self.best, self.best_step = value, state.global_step
-            self._kept = [parameter.detach().clone() for parameter in self._trained]
+        self._learner, self._steps = learner, steps
+        self._session, self._resolved = session, resolved
+        super().__init__(model=learner, train_dataset=steps, **given)
+        self.remove_callback(PrinterCallback)
+        self._shown = ShowProgress(lambda: self.guard.recent())
+        self.add_callback(_StartAt(steps.first))
+        self.add_callback(self._shown)
+        if resolved.compile:
+            if resolved.fall_back:
+                torch._dynamo.config.suppress_errors = True
+            learner.compile(mode=resolved.compile)
 
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Put the best values back."""
-        for parameter, kept in zip(self._trained, self._kept, strict=True):
-            parameter.copy_(kept)
+    def run(self) -> None:
+        """Train to the last step."""
+        try:
+            self.train()
+            self.guard.check()
+        finally:
+            self._shown.stop()
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """As the Trainer does, but the model is not wrapped to exchange dense gradients."""
+        super().create_accelerator_and_postprocess()
+        self.accelerator.prepare_model = partial(
+            self.accelerator.prepare_model, evaluation_mode=True
+        )
 
-class MaskedTrainer(Trainer):
-    """The Trainer with the loss at masked positions only, and the L1 term before clipping."""
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The steps in their order."""
+        return DataLoader(self._steps, batch_size=None, pin_memory=self._resolved.device == "cuda")
 
-    l1: L1 | None = None
-    masked_positions_only = True
-    loss_is_scaled_for_ga = False
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], None]:
+        """The next step; how many labels it has is known to it."""
+        return [next(epoch_iterator)], None
 
     def training_step(
-        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
-    ) -> torch.Tensor:
-        """The loss of a batch, its gradient added; with the last batch of a step, that of L1."""
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"step {self.state.global_step + 1}: the loss is {loss.item()}"
-            )
-        if self.l1 is not None and self.accelerator.sync_gradients:
-            self.l1.add_gradient()
-        return loss
-
-    def compute_loss(
         self,
         model: torch.nn.Module,
         inputs: dict[str, Any],
-        return_outputs: bool = False,
         num_items_in_batch: Any = None,
-    ) -> Any:
-        """Cross-entropy, the mean over the batch; and the logits, if they are asked for."""
-        inputs = dict(inputs)
-        labels = inputs.pop("labels")
-        if not self.masked_positions_only:
-            outputs = model(**inputs)
-        else:
-            chosen = labels != -100
-            labels = labels[chosen]
-            with only_positions(cast(PreTrainedModel, self.model), chosen):
-                outputs = model(**inputs)
-        loss = torch.nn.functional.cross_entropy(
-            outputs.logits.view(-1, outputs.logits.shape[-1]).float(), labels.view(-1)
+    ) -> torch.Tensor:
+        """The loss of a step, its gradient in what trains."""
+        step, (rank, processes) = inputs["step"], share()
+        model.train()
+        while True:
+            # Dropout, too, is a function of the step.
+            torch.manual_seed(stream(self._session.dropout_seed, "step", str(step), str(rank)))
+            try:
+                if self.progress["parts"] > 1:
+                    inputs = self._steps.step(step, self.progress["parts"])
+                loss = sum(
+                    (self._backward(batch, inputs["labels"]) for batch in inputs["batches"]),
+                    torch.zeros((), device=self.args.device),
+                )
+                break
+            except torch.OutOfMemoryError as error:
+                self._cut_further(step, inputs["batches"], error)
+        self._shown.tokens += tokens(inputs["batches"])
+        add_up_gradients(self.trained)
+        if self.l1 is not None:
+            self.l1.add_gradient()
+        loss = loss * processes  # the Trainer reports the mean over processes
+        self.guard.note(step + 1, loss)
+        return loss
+
+    def _backward(self, batch: dict[str, torch.Tensor], labels: int) -> torch.Tensor:
+        device = self.args.device
+        batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+        if self._resolved.compile:
+            torch.compiler.cudagraph_mark_step_begin()
+        with self.around_batch():
+            with self._autocast():
+                loss = self._learner(**batch)
+            # A short text may have no masked token: then there is no loss and no gradient.
+            loss = loss / max(1, labels)
+            loss.backward()
+        return loss.detach()
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        low = self._resolved.low
+        return torch.autocast(
+            self._resolved.device, dtype=torch.bfloat16, enabled=low == torch.bfloat16
         )
-        if not len(labels):  # a short block may have no masked token: no loss, no gradient
-            loss = outputs.logits.sum() * 0.0
-        return (loss, {"loss": loss, "logits": outputs.logits}) if return_outputs else loss
+
+    def _cut_further(
+        self, step: int, batches: list[dict[str, torch.Tensor]], error: Exception
+    ) -> None:
+        """Let the step be tried again with half the examples in a batch, if that was asked for."""
+        settings = self._steps.settings
+        largest = max(len(batch["input_ids"]) for batch in batches)
+        length = max(batch["input_ids"].shape[1] for batch in batches)
+        if self._session.engine.on_out_of_memory == "stop" or largest == 1:
+            raise OutOfDeviceMemoryError(
+                f"step {step + 1}: the GPU's memory does not hold a batch of {largest} x {length} "
+                f"tokens (batch_size {settings.batch_size}, accumulation {settings.accumulation}). "
+                "Halve batch_size and double accumulation, or set engine.on_out_of_memory: halve, "
+                f"or engine.precision: bf16. PyTorch: {error}"
+            ) from None
+        self._learner.zero_grad()
+        torch.cuda.empty_cache()
+        self.progress["parts"] *= 2
+        log.warning(
+            "step %d: the GPU's memory does not hold a batch of %d examples; from here on each is "
+            "cut into %d, which changes rounding only",
+            step + 1,
+            largest,
+            self.progress["parts"],
+        )
+
+    @torch.no_grad()
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Validation values, under the names that the Trainer gives them."""
+        self.guard.check()
+        self._learner.eval()
+        with self._autocast():
+            values = self._steps.objective.validate(self._learner, self.args.device)
+        metrics = {f"eval_{name}": value for name, value in values.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
 
 
-@contextmanager
-def only_positions(model: PreTrainedModel, chosen: torch.Tensor) -> Iterator[None]:
-    """Inside the block the head of `model` sees only the `chosen` positions (batch, length), as
-    one row. Heads work position by position, so their logits are the same; for 15 % masked
-    tokens and a large vocabulary this halves the arithmetic."""
+class _StartAt(TrainerCallback):
+    """Lets the Trainer count from a step that is already done."""
 
-    def keep(module: torch.nn.Module, args: Any, output: Any) -> Any:
-        output.last_hidden_state = output.last_hidden_state[chosen].unsqueeze(0)
-        return output
+    def __init__(self, step: int) -> None:
+        self._step = step
 
-    hook = model.base_model.register_forward_hook(keep)
-    try:
-        yield
-    finally:
-        hook.remove()
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        state.global_step = self._step
 
 
-def _arguments(
-    folder: str,
-    settings: Training,
-    objective: Objective,
-    steps: int,
-    order_seed: int,
-    dropout_seed: int,
-) -> TrainingArguments:
-    return TrainingArguments(
-        output_dir=folder,
-        max_steps=steps,
-        learning_rate=settings.learning_rate,
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=max(64, settings.batch_size),
-        gradient_accumulation_steps=settings.accumulation,
-        weight_decay=settings.weight_decay,
-        warmup_steps=settings.warmup_steps,
-        max_grad_norm=settings.clip,
-        lr_scheduler_type="linear",
-        seed=dropout_seed,
-        data_seed=order_seed,
-        eval_strategy="no",  # KeepBest asks for evaluations
-        save_strategy="no",
-        logging_steps=max(1, steps // 20),
-        logging_nan_inf_filter=False,
-        prediction_loss_only=objective.score is None,
-        remove_unused_columns=False,
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
+def _schedule(
+    optimizer: torch.optim.Optimizer, settings: Training, examples: int, done: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Warm-up and linear decay to 0, from the step after `done` on."""
+    for group in optimizer.param_groups:
+        group["initial_lr"] = settings.learning_rate
+    steps = settings.steps(examples)
+    return get_linear_schedule_with_warmup(
+        optimizer, settings.warmup_steps, steps, last_epoch=done - 1
     )
 
 
-def _compute_metrics(objective: Objective) -> Callable[[Any], dict[str, float]] | None:
-    score = objective.score
-    if score is None:
-        return None
-    return lambda prediction: score(prediction.predictions, prediction.label_ids)
+def _arguments(
+    folder: str, steps: Steps, session: Session, resolved: Resolved
+) -> TrainingArguments:
+    on_gpu = resolved.device == "cuda"
+    last = steps.first + len(steps)
+    arguments = TrainingArguments(
+        output_dir=folder,
+        max_steps=last,
+        max_grad_norm=steps.settings.clip,
+        seed=session.dropout_seed,
+        eval_strategy="no",  # KeepBest asks for evaluations
+        save_strategy="no",
+        logging_steps=max(1, last // 20),
+        logging_nan_inf_filter=False,  # LossGuard does that, and without waiting in each step
+        remove_unused_columns=False,
+        report_to=list(session.report_to) or "none",
+        disable_tqdm=True,
+        use_cpu=not on_gpu,
+        ddp_backend="gloo" if share()[1] > 1 and not on_gpu else None,
+    )
+    if arguments.n_gpu > 1:  # or the Trainer would split each batch over all that it sees
+        arguments._n_gpu = 1
+    return arguments

@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 from deftx.full_training import fit_everything
 from deftx.mask import Mask
 from deftx.objective import Objective
+from deftx.session import Session
 from deftx.settings.training import Training
 from deftx.sparse_training import fit_entries
 
@@ -17,13 +18,11 @@ def fit(
     settings: Training,
     *,
     mask: Mask | None = None,
-    order_seed: int = 0,
-    dropout_seed: int = 0,
+    session: Session | None = None,
 ) -> dict[str, Any]:
     """Train `model` in place and leave it at its best checkpoint: by `fit_everything`, or with a
     mask by `fit_entries`. The stages call these two by themselves, so that an edit of the sparse
     phase does not make the full phase stale."""
-    seeds = {"order_seed": order_seed, "dropout_seed": dropout_seed}
     if mask is None:
-        return fit_everything(model, objective, settings, **seeds)
-    return fit_entries(model, objective, settings, mask, **seeds)
+        return fit_everything(model, objective, settings, session)
+    return fit_entries(model, objective, settings, mask, session)

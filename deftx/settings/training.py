@@ -15,7 +15,9 @@ class Training(Strict):
 
     learning_rate: Annotated[float, Field(gt=0)]
     batch_size: Count = Field(description="examples (or blocks) in one forward pass")
-    accumulation: Count = Field(default=1, description="forward passes per optimiser step")
+    accumulation: Count = Field(
+        default=1, description="batches per optimiser step, whose loss is the mean over all of them"
+    )
     epochs: Annotated[float, Field(gt=0)]
     min_steps: Annotated[int, Field(ge=0)] = Field(
         default=0, description="optimiser steps at least, whatever the epochs"
@@ -54,6 +56,11 @@ class LanguageTraining(Training):
     min_steps: Annotated[int, Field(ge=0)] = 10_000
     max_steps: Count | None = 100_000
     max_length: Count = 256
+    packed: bool = Field(
+        default=True,
+        description="run lines together into blocks of max_length tokens; false: each line an "
+        "example of its own",
+    )
     evaluate_every: Count | Literal["epoch"] = 1_000
     l1: Annotated[float, Field(ge=0)] = 0.1
     mask_probability: Annotated[float, Field(gt=0, lt=1)] = 0.15

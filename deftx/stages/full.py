@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from deftx.artefact import read_manifest
 from deftx.backbone import backbone_parameters, head_parameters
 from deftx.base import Base
 from deftx.full_training import fit_everything
-from deftx.target import TargetParams, prepare
+from deftx.processes import is_first
+from deftx.target import TargetParams, checkpoint, digests, prepare
 from deftx.tensor_file import save_tensors
 
 
@@ -25,27 +25,31 @@ def full(
 ) -> None:
     """θ1: all weights after fine-tuning, LayerNorm frozen, and the head under `head.`
 
-    Source: the first phase of LT-SFT (Ansell et al. 2022, section 3). Raises as `prepare` and
-    `fit` do.
+    Interrupted training goes on where it was. Source: the first phase of LT-SFT (Ansell et al.
+    2022, section 3). Raises as `prepare` and `fit` do, and CheckpointError if another process is
+    training the same.
     """
     encoder = Base.load(base)
-    ready = prepare(params, "full", encoder, train, valid, start_vector)
-    outcome = fit_everything(ready.model, ready.objective, params.training, **ready.seeds)
-    tensors = {n: p.detach() for n, p in backbone_parameters(ready.model).items()}
-    tensors |= {f"head.{n}": p.detach() for n, p in head_parameters(ready.model).items()}
-    save_tensors(
-        out,
-        tensors,
-        stage="full",
-        target=params.target,
-        start=params.start,
-        seed=params.seed,
-        base=encoder.identity,
-        params=params.model_dump(),
-        inputs={
-            name: read_manifest(path)["sha256"]
-            for name, path in (("train", train), ("valid", valid), ("start", start_vector))
-            if path is not None
-        },
-        outcome=outcome,
-    )
+    inputs = digests(train=train, valid=valid, start=start_vector)
+    with checkpoint("full", out, params, encoder, inputs) as state:
+        ready = prepare(params, "full", encoder, train, valid, start_vector)
+        outcome = fit_everything(
+            ready.model, ready.objective, params.training, ready.session(state)
+        )
+        if not is_first():
+            return
+        tensors = {n: p.detach() for n, p in backbone_parameters(ready.model).items()}
+        tensors |= {f"head.{n}": p.detach() for n, p in head_parameters(ready.model).items()}
+        save_tensors(
+            out,
+            tensors,
+            stage="full",
+            target=params.target,
+            start=params.start,
+            seed=params.seed,
+            base=encoder.identity,
+            params=params.recorded(),
+            inputs=inputs,
+            outcome=outcome,
+        )
+        state.remove()

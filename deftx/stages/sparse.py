@@ -1,18 +1,21 @@
 """Stage `sparse`: re-train only the chosen entries, from the start weights again."""
 
 from pathlib import Path
+from typing import Any
 
+import torch
 from pydantic import Field
+from transformers import PreTrainedModel
 
-from deftx.artefact import read_manifest, write_json, write_text
+from deftx.artefact import write_json, write_text
 from deftx.backbone import backbone_parameters, head_parameters, weights_of
 from deftx.base import Base
 from deftx.card import model_card
-from deftx.delta import Delta
-from deftx.mask import load_mask
+from deftx.mask import Mask, load_mask
+from deftx.processes import is_first
 from deftx.sparse_delta import SparseDelta
 from deftx.sparse_training import fit_entries
-from deftx.target import TargetParams, prepare
+from deftx.target import TargetParams, checkpoint, digests, prepare
 from deftx.tensor_file import TensorFile
 from deftx.vectors import dense_vector, head_of
 
@@ -41,30 +44,63 @@ def sparse(
     """φ = θ2 − θs at the entries of the mask, and the head of a task in full, with
     `sft_config.json` and a README beside it. `delta` is read only with `retrain: false`.
 
-    Source: the second phase of LT-SFT (Ansell et al. 2022, section 3). Raises as `prepare` and
-    `fit` do, and ArtefactError if the mask was made for another base.
+    Interrupted training goes on where it was. Source: the second phase of LT-SFT (Ansell et al.
+    2022, section 3). Raises as `prepare` and `fit` do, ArtefactError if the mask was made for
+    another base, and CheckpointError if another process is training the same.
     """
     encoder = Base.load(base)
     chosen_file = TensorFile(mask)
     encoder.check(chosen_file.provenance, mask)
     chosen = load_mask(chosen_file)
-    if params.retrain:
+    inputs = {
+        "mask": chosen_file.content,
+        **digests(train=train, valid=valid, start=start_vector),
+    }
+    if not params.retrain:
+        if delta is None:
+            raise ValueError("retrain: false needs the difference (--delta)")
+        pruned = SparseDelta.from_dense(
+            dense_vector(delta, encoder, start_vector), chosen, head_of(TensorFile(delta))
+        )
+        _write(out, params, encoder, pruned, inputs, {"trained": len(chosen)})
+        return
+    with checkpoint("sparse", out, params, encoder, inputs) as state:
         ready = prepare(params, "sparse", encoder, train, valid, start_vector)
         settings = params.training
         if params.learning_rate is not None:
             settings = settings.model_copy(update={"learning_rate": params.learning_rate})
-        outcome = fit_entries(ready.model, ready.objective, settings, chosen, **ready.seeds)
-        after = weights_of(backbone_parameters(ready.model))
-        phi = SparseDelta.from_dense(
-            Delta.between(ready.start, after), chosen, weights_of(head_parameters(ready.model))
+        before = _entries(ready.model, chosen)
+        outcome = fit_entries(ready.model, ready.objective, settings, chosen, ready.session(state))
+        if not is_first():
+            return
+        after = _entries(ready.model, chosen)
+        phi = SparseDelta(
+            chosen,
+            {name: after[name] - before[name] for name in before},
+            weights_of(head_parameters(ready.model)),
         )
-    else:
-        if delta is None:
-            raise ValueError("retrain: false needs the difference (--delta)")
-        outcome = {"trained": len(chosen)}
-        phi = SparseDelta.from_dense(
-            dense_vector(delta, encoder, start_vector), chosen, head_of(TensorFile(delta))
-        )
+        _write(out, params, encoder, phi, inputs, outcome)
+        state.remove()
+
+
+def _entries(model: PreTrainedModel, mask: Mask) -> dict[str, torch.Tensor]:
+    """The chosen entries of a model's weights, on the CPU."""
+    weights = backbone_parameters(model)
+    mask.check_fits({name: tuple(weight.shape) for name, weight in weights.items()})
+    return {
+        name: weights[name].detach().view(-1)[index.to(model.device)].cpu()
+        for name, index in mask.index.items()
+    }
+
+
+def _write(
+    out: Path,
+    params: Params,
+    base: Base,
+    phi: SparseDelta,
+    inputs: dict[str, str],
+    outcome: dict[str, Any],
+) -> None:
     if not params.classes:  # the head of a language model serves no task
         phi = SparseDelta(phi.mask, phi.values)
     provenance = {
@@ -73,20 +109,13 @@ def sparse(
         "target": params.target,
         "start": params.start,
         "seed": params.seed,
-        "base": encoder.identity,
-        "params": params.model_dump(),
-        "inputs": {
-            "mask": chosen_file.content,
-            **{
-                name: read_manifest(path)["sha256"]
-                for name, path in (("train", train), ("valid", valid), ("start", start_vector))
-                if path is not None
-            },
-        },
+        "base": base.identity,
+        "params": params.recorded(),
+        "inputs": inputs,
         "outcome": outcome,
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out.parent / "sft_config.json", _config(params, encoder, phi))
+    write_json(out.parent / "sft_config.json", _config(params, base, phi))
     write_text(out.parent / "README.md", model_card(provenance, len(phi)))
     phi.save(out, **provenance)
 

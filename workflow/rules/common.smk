@@ -139,6 +139,11 @@ def methods_in_use(wildcards, threads):
     )
 
 
+def trackers(wildcards, threads):
+    """What watches training."""
+    return json.dumps(CONFIG.report_to)
+
+
 def made(stage):
     """Path pattern of a stage's artefact."""
     return f"{ROOT}/{PATTERNS[stage]}"

@@ -23,10 +23,11 @@ rule full:
         gpu=1,
     params:
         cfg=reads("full"),
+        report_to=trackers,
     shell:
-        "python -m deftx full --params {params.cfg:q} --base {input.base:q} "
-        "--train {input.train:q} --valid {input.valid:q} --start-vector {input.start_vector:q} "
-        "--out {output.data:q} > {log:q} 2>&1"
+        "python -m deftx full --params {params.cfg:q} --report-to {params.report_to:q} "
+        "--base {input.base:q} --train {input.train:q} --valid {input.valid:q} "
+        "--start-vector {input.start_vector:q} --out {output.data:q} > {log:q} 2>&1"
 
 
 rule denoise:
@@ -92,8 +93,10 @@ rule sparse:
         gpu=1,
     params:
         cfg=reads("sparse"),
+        report_to=trackers,
     shell:
-        "python -m deftx sparse --params {params.cfg:q} --base {input.base:q} "
+        "python -m deftx sparse --params {params.cfg:q} --report-to {params.report_to:q} "
+        "--base {input.base:q} "
         "--mask {input.mask:q} --train {input.train:q} --valid {input.valid:q} "
         "--start-vector {input.start_vector:q} --delta {input.delta:q} --out {output.data:q} "
         "> {log:q} 2>&1"

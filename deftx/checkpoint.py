@@ -1,0 +1,155 @@
+"""Where interrupted training goes on from: state on disk, used by exactly the job that made it.
+
+Design choice; transformers' own checkpoints hold pickles and whole models.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from deftx.artefact import ArtefactError, canonical
+from deftx.tensor_file import TensorFile, save_tensors
+
+log = logging.getLogger(__name__)
+
+OTHERS_KEPT = 2
+"""Checkpoints of the same artefact with other parameters: kept until the artefact is made."""
+
+
+class CheckpointError(Exception):
+    """Another process is training from the same checkpoint."""
+
+
+class Checkpoint:
+    """The newest state of one phase of training, in `<folder of out>/.checkpoints/<key>/`.
+
+    A context manager: inside, this process holds it and no other can. The key is a hash of
+    `facts`, everything that the state depends on, so that a state of other parameters, inputs,
+    code or threads is never found. No declared output of a workflow: that would be deleted with
+    the failed job.
+
+    Raises CheckpointError on entering, saying who holds it, if another process does.
+    """
+
+    def __init__(self, out: Path, facts: Mapping[str, Any]) -> None:
+        key = hashlib.sha256(canonical(facts).encode()).hexdigest()[:16]
+        self.folder = out.parent / ".checkpoints" / f"{out.stem}-{key}"
+
+    def __enter__(self) -> Self:
+        lock = _lock(self.folder)
+        if lock is None:
+            raise CheckpointError(
+                f"{self.folder}: already being trained by {_holder(self.folder)}; wait for it, or "
+                "stop it and start again"
+            )
+        here = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "slurm_job": os.environ.get("SLURM_JOB_ID"),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, json.dumps(here).encode(), 0)
+        self._held = lock
+        self._remove_others(OTHERS_KEPT)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not self._states():  # nothing in it: do not leave an empty folder
+            self._delete(self.folder)
+        os.close(self._held)
+
+    def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """Tensors and facts of the newest state that is whole; None if there is none. One that is
+        not is set aside as `*.corrupt`, and the log says so."""
+        for path in reversed(self._states()):
+            try:
+                file = TensorFile(path)
+            except ArtefactError as error:
+                log.warning("a checkpoint cannot be used: %s", error)
+                continue
+            return dict(file), file.provenance["state"]
+        return None
+
+    def save(
+        self, step: int, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]
+    ) -> None:
+        """Write the state of a step, then delete the older one: a kill in between leaves one."""
+        older = self._states()
+        path = self.folder / f"step-{step:09d}.safetensors"
+        save_tensors(path, tensors, stage="checkpoint", state=dict(state))
+        for old in older:
+            if old != path:
+                _unlink(old)
+
+    def remove(self) -> None:
+        """The artefact is made: delete this checkpoint and those with other parameters."""
+        for path in self._states():
+            _unlink(path)
+        self._remove_others(0)
+
+    def _states(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*.safetensors"))
+
+    def _remove_others(self, kept: int) -> None:
+        stem = self.folder.name.rpartition("-")[0]
+        others = [path for path in self.folder.parent.glob(f"{stem}-*") if path != self.folder]
+        others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in others[kept:]:
+            if (lock := _lock(path)) is not None:
+                self._delete(path)
+                os.close(lock)
+
+    @staticmethod
+    def _delete(folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # others are still in it
+            folder.parent.rmdir()
+
+
+def _lock(folder: Path) -> int | None:
+    """A lock on a folder that lives as long as this process; None if another holds it."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "lock"
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            return None
+        # Its last holder may have deleted it between our two calls; then it guards nothing.
+        if path.exists() and path.stat().st_ino == os.fstat(file).st_ino:
+            return file
+        os.close(file)
+
+
+def _holder(folder: Path) -> str:
+    try:
+        holder = json.loads((folder / "lock").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "another process"
+    job = f", SLURM job {holder['slurm_job']}" if holder["slurm_job"] else ""
+    return f"process {holder['pid']} on {holder['host']}{job}, since {holder['since']}"
+
+
+def _unlink(path: Path) -> None:
+    path.with_name(path.name + ".json").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)

@@ -1,0 +1,51 @@
+"""The engine's settings on the device that is there."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from deftx.settings.engine import Engine
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What training does on this device.
+
+    Attributes:
+        device: `cpu` or `cuda`.
+        precision: `fp32` or `bf16`.
+        compile: mode of torch.compile, or None.
+        fall_back: whether code that does not compile runs plainly instead of failing.
+    """
+
+    device: str
+    precision: str
+    compile: str | None
+    fall_back: bool
+
+    @property
+    def low(self) -> torch.dtype:
+        """The dtype of matrix products."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+    def facts(self) -> dict[str, Any]:
+        """For the provenance."""
+        return {k: v for k, v in asdict(self).items() if k != "fall_back"}
+
+
+def resolve(engine: Engine, device: torch.device) -> Resolved:
+    """The settings with every `auto` decided for `device`; see `Engine`."""
+    on_gpu = device.type == "cuda"
+    precision = engine.precision
+    if precision == "auto":
+        has_bf16 = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bf16" if has_bf16 else "fp32"
+    wanted = on_gpu if engine.compile == "auto" else engine.compile
+    mode = wanted if isinstance(wanted, str) else "default" if wanted else None
+    return Resolved(
+        device=device.type,
+        precision=precision,
+        compile=mode,
+        fall_back=engine.compile == "auto",
+    )

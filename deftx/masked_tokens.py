@@ -1,0 +1,143 @@
+"""The loss of masked-language modelling, computed where there is something to predict.
+
+Design choice. For 15 % masked tokens and 250,002 pieces the decoder at all positions is half of
+a step's arithmetic and most of its memory; its result is the same.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy, linear
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+
+from deftx.objective import Learner
+
+IGNORED = -100
+"""The label of a position that does not count, as in PyTorch and transformers."""
+
+LOGITS_AT_ONCE = 2**25
+"""Entries of the logits that exist at one time: 128 MiB in float32."""
+
+
+class MaskedTokens(Learner):
+    """Batch → the sum of the cross-entropies at its masked positions.
+
+    A decoder that is frozen when this is made is taken out of the model until `close`, and may be
+    kept in `decoder_dtype`, which halves its memory in bfloat16.
+    """
+
+    def __init__(self, model: PreTrainedModel, decoder_dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.model = model
+        decoder = model.get_output_embeddings()
+        # In a tuple, where moving the learner to a device does not find it.
+        self._taken = () if decoder.weight.requires_grad else (decoder,)
+        if self._taken:
+            model.set_output_embeddings(_Passing(decoder, decoder_dtype))
+        self.head = _head(model)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        positions: torch.Tensor,
+        targets: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """`input_ids` (batch, length); `positions` (p,) into the flattened batch; `targets` (p,),
+        IGNORED where a position only pads; `attention_mask` None if nothing is padded."""
+        base = self.model.base_model(input_ids=input_ids, attention_mask=attention_mask)
+        chosen = base.last_hidden_state.flatten(0, 1).index_select(0, positions)
+        result = self.head(inputs_embeds=chosen.unsqueeze(0)).logits[0]
+        if not self._taken:
+            return cross_entropy(result.float(), targets, ignore_index=IGNORED, reduction="sum")
+        decoder = self.model.get_output_embeddings()
+        return decoder_loss(result, decoder.weight, decoder.bias, targets)
+
+    def close(self) -> None:
+        """Put the decoder back."""
+        for decoder in self._taken:
+            decoder.to(self.model.device)
+            self.model.set_output_embeddings(decoder)
+
+
+class _Passing(torch.nn.Module):
+    """In the place of a decoder: hands its input on, so that the head ends before it."""
+
+    def __init__(self, decoder: torch.nn.Linear, dtype: torch.dtype) -> None:
+        super().__init__()
+        weight = decoder.weight.detach()
+        self.weight = torch.nn.Parameter(weight.to(dtype), requires_grad=False)
+        self.bias = decoder.bias
+        if dtype != weight.dtype:  # the device has no room for both
+            decoder.weight.data = weight.cpu()
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features
+
+
+class _Given(torch.nn.Module):
+    """In the place of a backbone: its result is what it is given as embeddings."""
+
+    def forward(self, *_: Any, inputs_embeds: torch.Tensor, **__: Any) -> BaseModelOutput:
+        return BaseModelOutput(last_hidden_state=inputs_embeds)
+
+
+def _head(model: PreTrainedModel) -> PreTrainedModel:
+    """The model without its backbone: `inputs_embeds` are the backbone's last hidden states. For
+    any architecture, since every one of transformers' models looks its parts up by name."""
+    head = copy.copy(model)
+    head.__dict__["_modules"] = {**model._modules, model.base_model_prefix: _Given()}
+    return head
+
+
+def decoder_loss(
+    features: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    targets: torch.Tensor,
+) -> torch.Tensor:
+    """Σ cross-entropy(features · weightᵀ + bias, targets), float32 (), of a frozen `weight` (v, h):
+    `features` (p, h), `bias` (v,) or None, `targets` (p,) with IGNORED where nothing counts.
+
+    Gradients of features and bias are made on the way, some rows of the logits at a time; no
+    logits are kept for backward.
+    """
+    if bias is None:
+        bias = features.new_zeros(weight.shape[0])
+    return _DecoderLoss.apply(features, weight, bias, targets)
+
+
+class _DecoderLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        targets: torch.Tensor,
+    ) -> torch.Tensor:
+        wanted = any(ctx.needs_input_grad)
+        total = torch.zeros((), dtype=torch.float32, device=features.device)
+        gradients, bias_gradient = [], torch.zeros_like(bias, dtype=torch.float32)
+        rows = max(1, LOGITS_AT_ONCE // weight.shape[0])
+        for few, labels in zip(features.split(rows), targets.split(rows), strict=True):
+            few = few.to(weight.dtype)
+            log_p = torch.log_softmax(linear(few, weight).float() + bias, dim=-1)
+            counts = labels != IGNORED
+            place = labels.clamp(min=0).unsqueeze(1)
+            total = total - (log_p.gather(1, place).squeeze(1) * counts).sum()
+            if wanted:
+                one = torch.ones_like(place, dtype=log_p.dtype)
+                slope = log_p.exp().scatter_add(1, place, -one) * counts.unsqueeze(1)
+                gradients.append(slope.to(weight.dtype) @ weight)
+                bias_gradient = bias_gradient + slope.sum(0)
+        if wanted:
+            ctx.save_for_backward(torch.cat(gradients).to(features.dtype), bias_gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        features, bias = ctx.saved_tensors
+        return slope.to(features.dtype) * features, None, slope * bias, None

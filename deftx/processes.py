@@ -1,0 +1,34 @@
+"""Several processes that share the steps of one training, through torch.distributed.
+
+They start under PyTorch's launcher, which sets RANK and WORLD_SIZE. What they exchange is the
+gradients of what trains: in the sparse phase K values and the head, not the whole model.
+Design choice; DistributedDataParallel would exchange dense gradients.
+"""
+
+import os
+from collections.abc import Iterable
+
+import torch
+
+
+def share() -> tuple[int, int]:
+    """(rank, processes): this process's number, and how many there are."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes files."""
+    return share()[0] == 0
+
+
+def add_up_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Replace each gradient by its sum over all processes; a missing one counts as zeros."""
+    if share()[1] == 1:
+        return
+    waiting = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        waiting.append(torch.distributed.all_reduce(parameter.grad, async_op=True))
+    for work in waiting:
+        work.wait()

@@ -1,0 +1,99 @@
+"""What a person sees of training: a bar on a terminal, else one line a minute."""
+
+import logging
+import sys
+import time
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+log = logging.getLogger(__name__)
+
+SECONDS = 60.0
+"""Between two lines of a log."""
+
+
+class ShowProgress(TrainerCallback):
+    """Step, loss, learning rate, tokens a second, GPU memory and time left.
+
+    `recent_loss` is asked when something is shown, and only then waits for the device.
+    """
+
+    def __init__(self, recent_loss: Any, seconds: float | None = None) -> None:
+        self._recent_loss = recent_loss
+        on_terminal = sys.stderr.isatty()
+        self._seconds = seconds if seconds is not None else 1.0 if on_terminal else SECONDS
+        self._bar = (
+            Progress(
+                TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+                console=Console(stderr=True),
+            )
+            if on_terminal
+            else None
+        )
+        self.tokens = 0
+        """Tokens that went through the model; the trainer counts them."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Start the clock."""
+        self._began = self._shown = time.monotonic()
+        self._first, self._first_tokens = state.global_step, self.tokens
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task("", total=state.max_steps)
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **given: Any,
+    ) -> None:
+        """Show where training is, if it is time."""
+        now = time.monotonic()
+        if now - self._shown < self._seconds:
+            return
+        self._shown = now
+        seconds = now - self._began
+        done = state.global_step - self._first
+        left = (state.max_steps - state.global_step) * seconds / max(1, done)
+        facts = [
+            f"loss {self._recent_loss():.4f}",
+            f"learning rate {given['lr_scheduler'].get_last_lr()[0]:.3g}",
+            f"{(self.tokens - self._first_tokens) / seconds:,.0f} tokens/s",
+        ]
+        if torch.cuda.is_available():
+            facts.append(f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB of GPU memory")
+        if self._bar is not None:
+            self._bar.update(self._task, completed=state.global_step, description=", ".join(facts))
+            return
+        share = 100 * state.global_step / state.max_steps
+        where = f"step {state.global_step:,} of {state.max_steps:,} ({share:.0f} %)"
+        log.info("%s: %s, %s left", where, ", ".join(facts), _duration(left))
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Take the bar away."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the bar away, also after an error."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

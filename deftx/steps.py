@@ -1,0 +1,108 @@
+"""The optimiser steps of a phase as data: step → its batches, a pure function of seeds.
+
+So a phase can go on from any step, and no state of a random stream need be kept.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from deftx.objective import Batch, Example, Objective
+from deftx.seeds import stream
+from deftx.settings.training import Training
+
+COST_OF_A_PASS = {"cpu": 64, "cuda": 4096}
+"""What a forward and backward pass costs beyond its tokens, in tokens: measured on two CPU cores,
+estimated for a GPU, which a short batch does not fill."""
+
+
+@dataclass(frozen=True)
+class Steps(Dataset[dict[str, Any]]):
+    """Item i: what step `first + i` needs, in as many batches as memory and padding ask for.
+
+    A step's loss is the mean over all labels of its `batch_size × accumulation` examples: how it
+    is cut into batches, and over which processes, changes rounding only.
+
+    Attributes:
+        first: how many steps are already done.
+        order_seed: of the order of the examples, another in each epoch.
+        draw_seed: of what an objective draws in each step.
+        share: (rank, processes): which part of each step is this process's.
+        limit: examples in one batch; may be lowered while training.
+        few_shapes: see `Objective.collate`.
+        cost: see COST_OF_A_PASS.
+    """
+
+    objective: Objective
+    settings: Training
+    first: int
+    order_seed: int
+    draw_seed: int
+    share: tuple[int, int] = (0, 1)
+    few_shapes: bool = False
+    cost: int = COST_OF_A_PASS["cpu"]
+
+    def __len__(self) -> int:
+        return self.settings.steps(len(self.objective)) - self.first
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        if not 0 <= item < len(self):
+            raise IndexError(item)
+        return self.step(self.first + item)
+
+    def step(self, step: int, parts: int = 1) -> dict[str, Any]:
+        """The `batches` of a step, on the CPU, and its `labels`, those of other processes included;
+        `parts`: into how many more each batch is cut."""
+        examples = self.objective.examples(
+            self._indices(step), stream(self.draw_seed, "step", str(step))
+        )
+        labels = sum(self.objective.labels(example) for example in examples)
+        rank, processes = self.share
+        examples.sort(key=lambda example: len(example["input_ids"]))  # stable
+        limit = max(1, self.settings.batch_size // (processes * parts))
+        batches = cut(examples[rank::processes], limit, self.cost)
+        return {
+            "step": step,
+            "labels": labels,
+            "batches": [self.objective.collate(few, self.few_shapes) for few in batches],
+        }
+
+    def _indices(self, step: int) -> list[int]:
+        size = self.settings.batch_size * self.settings.accumulation
+        epoch, place = divmod(step, self.settings.steps_per_epoch(len(self.objective)))
+        order = _order(len(self.objective), stream(self.order_seed, "epoch", str(epoch)))
+        return order[place * size : (place + 1) * size].tolist()
+
+
+@lru_cache(maxsize=2)
+def _order(examples: int, seed: int) -> torch.Tensor:
+    return torch.randperm(examples, generator=torch.Generator().manual_seed(seed))
+
+
+def cut(examples: Sequence[Example], limit: int, cost: int) -> list[Sequence[Example]]:
+    """Examples, ascending in length, in consecutive batches of at most `limit`, such that padded
+    tokens plus `cost` per batch are fewest. Source: design choice; the reference pads to 128."""
+    lengths = [len(example["input_ids"]) for example in examples]
+    best, first = [0.0], [0]
+    for end in range(1, len(lengths) + 1):
+        options = [
+            (best[start] + (end - start) * lengths[end - 1] + cost, start)
+            for start in range(max(0, end - limit), end)
+        ]
+        least, start = min(options)
+        best.append(least)
+        first.append(start)
+    batches, end = [], len(lengths)
+    while end:
+        batches.append(examples[first[end] : end])
+        end = first[end]
+    return batches[::-1]
+
+
+def tokens(batches: Sequence[Batch]) -> int:
+    """Tokens of some batches, padding included."""
+    return sum(batch["input_ids"].numel() for batch in batches)
