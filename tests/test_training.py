@@ -56,6 +56,7 @@ SEEDS = Session(order_seed=1, draw_seed=5, dropout_seed=2)
 
 def assert_equal_to_rounding(ours, plain, name="", relative=1e-6):
     """Of the norm of the tensor: single entries that nearly cancel have no digits to compare."""
+    ours, plain = ours.detach(), plain.detach()
     assert float((ours - plain).norm()) <= relative * float(plain.norm()) + 1e-12, name
 
 
@@ -279,7 +280,7 @@ def test_the_loss_at_masked_positions_is_the_whole_models(base, tokenizer):
         plain.backward()
         torch.testing.assert_close(loss, plain, rtol=1e-6, atol=0)
         for (name, one), other in zip(few.named_parameters(), every.parameters(), strict=True):
-            if name != "lm_head.decoder.weight":
+            if name != "lm_head.decoder.weight" and not without_gradient(name):
                 assert_equal_to_rounding(one.grad, other.grad, name)
 
 
