@@ -64,7 +64,12 @@ class Reference:
         )
 
     def step(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """One step of the optimiser; the loss before it, without the L1 term."""
+        """One step of the optimiser; the loss before it, without the L1 term.
+
+        Raises RuntimeError if a contestant has left TF32 switched on: this is float32.
+        """
+        if torch.backends.cuda.matmul.fp32_precision == "tf32":
+            raise RuntimeError("the reference computes in float32, but TF32 is switched on")
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
         parts = {name: tensor.chunk(self.micro_batches) for name, tensor in batch.items()}
         total = torch.zeros((), device=self.device)
