@@ -1,0 +1,1 @@
+"""Measurements against a plain implementation; run as `python -m benchmarks.NAME`."""

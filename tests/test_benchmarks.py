@@ -1,0 +1,236 @@
+"""The benchmarks' plain side: what it trains, what its data are like, how it is timed."""
+
+import math
+import sys
+
+import pytest
+import torch
+from conftest import PROJECT
+
+sys.path.insert(0, str(PROJECT))  # benchmarks/ is not installed
+
+from benchmarks import measure, models, reference
+
+
+def language_model(**settings):
+    return models.masked_lm("tiny", **settings)
+
+
+def copies(model):
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def small_batches(count=3):
+    return models.language_batches("tiny", count, batch_size=4, length=32)
+
+
+def test_the_reference_leaves_entries_outside_of_the_mask_their_bits():
+    model = language_model()
+    mask = models.random_mask(models.maskable_shapes(model))
+    masks = {name: mask.dense(name) for name in mask.index}
+    before = copies(model)
+    trainer = reference.Reference(model, masks, learning_rate=1e-3, l1=0.1, steps=10)
+    for batch in small_batches():
+        trainer.step(batch)
+    moved = 0
+    for name, parameter in model.named_parameters():
+        short = name.removeprefix("roberta.")
+        changed = parameter.detach() != before[name]
+        if name.startswith("roberta."):
+            chosen = masks.get(short, torch.zeros_like(changed))
+            assert not (changed & ~chosen).any(), name
+            moved += int(changed.sum())
+    assert moved > 0.3 * len(mask)  # not all: of the embeddings only touched rows
+    assert not torch.equal(model.lm_head.dense.weight, before["lm_head.dense.weight"])
+    assert torch.equal(model.lm_head.decoder.weight, before["lm_head.decoder.weight"])
+
+
+def test_the_full_phase_trains_all_but_normalisation_layers_and_decoder():
+    model = language_model()
+    before = copies(model)
+    trainer = reference.Reference(model, learning_rate=1e-3, l1=0.1, steps=10)
+    for batch in small_batches():
+        trainer.step(batch)
+    for name, parameter in model.named_parameters():
+        frozen = "LayerNorm" in name or name == "lm_head.decoder.weight"
+        assert torch.equal(parameter, before[name]) == frozen, name
+
+
+def test_a_step_is_adamw_on_clipped_gradients_with_linear_decay():
+    """One step by hand, on one tensor; and the last step of the schedule has a rate above 0."""
+    batch = small_batches(1)[0]
+    model, twin = (language_model(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+                   for _ in range(2))  # fmt: skip
+    trainer = reference.Reference(model, learning_rate=1e-2, steps=4)
+    rates = []
+    weight = twin.roberta.encoder.layer[0].output.dense.weight
+    for name, parameter in twin.named_parameters():
+        if "LayerNorm" in name:
+            parameter.requires_grad_(False)
+    twin(**batch).loss.backward()
+    norm = math.sqrt(sum(float(p.grad.double().square().sum()) for p in twin.parameters()
+                         if p.grad is not None))  # fmt: skip
+    gradient = weight.grad * min(1.0, 1.0 / (norm + 1e-6))
+    expected = weight.detach() - 1e-2 * gradient / (gradient.abs() + 1e-8)
+    for _ in range(4):
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        trainer.step(batch)
+        if len(rates) == 1:
+            found = model.roberta.encoder.layer[0].output.dense.weight
+            torch.testing.assert_close(found.detach(), expected, rtol=0, atol=2e-5)
+    assert rates == pytest.approx([1e-2, 0.75e-2, 0.5e-2, 0.25e-2])
+
+
+def test_the_penalty_has_the_gradient_of_the_closed_form():
+    model = language_model()
+    trainer = reference.Reference(model, l1=0.1)
+    start = copies(model)
+    with torch.no_grad():
+        for parameter in trainer.trained:
+            parameter.add_(torch.randn_like(parameter) * (torch.rand_like(parameter) < 0.5))
+    trainer.penalty().backward()
+    total = sum(parameter.numel() for parameter in model.parameters())
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            expected = (parameter.detach() - start[name]).sign() * (0.1 / total)
+            torch.testing.assert_close(parameter.grad, expected, msg=name)
+
+
+def test_micro_batches_of_equally_many_labels_train_as_the_whole_does():
+    settings = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    batch = reference.padded(models.task_examples("tiny", 4))
+    ends = []
+    for parts in (1, 2):
+        model = models.classifier("tiny", **settings)
+        trainer = reference.Reference(model, learning_rate=1e-3, micro_batches=parts)
+        losses = [float(trainer.step(batch)) for _ in range(2)]
+        ends.append(losses)
+    assert ends[0] == pytest.approx(ends[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("target", ["language", "task"])
+@pytest.mark.parametrize("size", ["tiny", "mini"])
+def test_a_random_mask_has_exactly_k_entries_in_the_shares_of_a_real_one(size, target):
+    shapes = shapes_of(size)
+    mask = models.random_mask(shapes, target)
+    total = sum(math.prod(shape) for shape in shapes.values())
+    assert len(mask) == round(models.CHOSEN[target] * total)
+    mask.check_fits(shapes)
+    for name, index in mask.index.items():
+        assert index.dtype == torch.int64
+        assert (index.diff() > 0).all() and index[0] >= 0, name
+        assert index[-1] < math.prod(shapes[name]), name
+    words = len(mask.index["embeddings.word_embeddings.weight"])
+    assert words / len(mask) == pytest.approx(0.195, abs=0.001)
+    again = models.random_mask(dict(reversed(shapes.items())), target)
+    assert all(
+        torch.equal(mask.index[name], again.index[name]) for name in shapes if name in again.index
+    )
+
+
+def shapes_of(size):
+    with torch.device("meta"):
+        return models.maskable_shapes(models.XLMRobertaForMaskedLM(models.config(size)))
+
+
+def test_xlm_r_base_has_the_published_number_of_entries():
+    shapes = shapes_of("xlm-r-base")
+    total = sum(math.prod(shape) for shape in shapes.values())
+    assert total == 277_414_656
+    assert [round(share * total) for share in models.CHOSEN.values()] == [7_667_712, 14_155_776]
+    with torch.device("meta"):
+        model = models.XLMRobertaForMaskedLM(models.config("xlm-r-base"))
+        models.untie_decoder(model)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 470_296_722
+
+
+def test_lengths_are_those_of_smsa():
+    examples = models.task_examples("tiny", 20_000)
+    lengths = torch.tensor([len(example["input_ids"]) for example in examples], dtype=torch.float)
+    assert lengths.min() >= 3 and lengths.max() <= 128
+    assert float(lengths.mean()) == pytest.approx(45.65, abs=1)
+    assert float(lengths.median()) == pytest.approx(39, abs=2)
+    for example in examples[:100]:
+        row = example["input_ids"]
+        assert row[0] == models.START and row[-1] == models.END
+        assert all(3 < token < 1999 for token in row[1:-1])
+
+
+def test_padding_is_to_128_and_masked_out():
+    examples = models.task_examples("tiny", 8)
+    batch = reference.padded(examples)
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (8, 128)
+    assert torch.equal(batch["input_ids"] == models.PAD, batch["attention_mask"] == 0)
+    assert batch["attention_mask"].sum(1).tolist() == [len(e["input_ids"]) for e in examples]
+
+
+def test_batches_of_text_are_masked_as_asked():
+    examples = models.blocks("mini", 200)
+    batch = models.masked_batch(examples, "mini")
+    tokens = torch.tensor([example["input_ids"] for example in examples])
+    chosen = batch["labels"] != -100
+    assert torch.equal(batch["labels"][chosen], tokens[chosen])
+    assert torch.equal(batch["input_ids"][~chosen], tokens[~chosen])
+    assert float(chosen.float().mean()) == pytest.approx(0.15, abs=0.01)
+    inputs, labels = batch["input_ids"][chosen], batch["labels"][chosen]
+    assert float((inputs == 31_999).float().mean()) == pytest.approx(0.8, abs=0.02)
+    assert float((inputs == labels).float().mean()) == pytest.approx(0.1, abs=0.02)
+    distinct = [len(set(tokens[i : i + 8].flatten().tolist())) for i in range(0, 200, 8)]
+    assert 600 < sum(distinct) / len(distinct) < 1000
+
+
+def test_equal_seeds_give_equal_models_and_data_and_other_draws_do_not_matter():
+    first = copies(language_model()), small_batches(2)
+    torch.rand(7)
+    second = copies(language_model()), small_batches(2)
+    assert all(torch.equal(first[0][name], second[0][name]) for name in first[0])
+    for one, other in zip(first[1], second[1], strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not torch.equal(first[1][0]["input_ids"], first[1][1]["input_ids"])
+
+
+def test_contestants_take_turns_and_their_warm_up_is_not_timed():
+    now, calls = 0.0, []
+
+    def maker(name, costs):
+        costs = iter(costs)
+
+        def step():
+            nonlocal now
+            calls.append(name)
+            now += next(costs)
+
+        return lambda: step
+
+    makers = {"a": maker("a", [100, 100, 2, 2, 8, 8]), "b": maker("b", [50, 50, 1, 1, 4, 4])}
+    a, b = measure.compare(makers, rounds=2, steps=2, warmup=2, clock=lambda: now)
+    assert "".join(calls) == "aabb" + "aabb" * 2
+    assert (a.rounds, b.rounds) == ([2, 8], [1, 4])
+    assert (a.seconds, b.seconds, b.ratio(a)) == (5, 2.5, 2)
+    assert (a.warmup, b.warmup) == (200, 100)
+    assert "2.00" in measure.table([a, b]).splitlines()[2]
+
+
+def test_peak_memory_sees_what_came_and_went():
+    memory = measure.Memory()
+    memory.reset()
+    torch.ones(64 * measure.MIB // 4, device="cuda" if torch.cuda.is_available() else "cpu")
+    assert 48 <= memory.peak() / measure.MIB <= 160
+
+
+def test_the_reference_refuses_tf32():
+    trainer = reference.Reference(language_model())
+    torch.set_float32_matmul_precision("high")
+    try:
+        with pytest.raises(RuntimeError, match="TF32"):
+            trainer.step(small_batches(1)[0])
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_the_reference_runs_as_a_script(capsys):
+    common = "--size tiny --batch 2 --rounds 1 --steps 1 --warmup 1".split()
+    reference.main([*common, "--length", "16"])
+    reference.main([*common, "--target", "task", "--phase", "sparse", "--micro-batches", "2"])
+    printed = capsys.readouterr().out
+    assert printed.count("s/step") == 2 and "full" in printed and "torch" in printed
