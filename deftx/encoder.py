@@ -1,5 +1,7 @@
 """Loading a base as a model that trains or predicts, through transformers."""
 
+import os
+
 import torch
 from transformers import (
     AutoModelForMaskedLM,
@@ -19,8 +21,10 @@ transformers_logging.disable_progress_bar()
 
 
 def available_device() -> torch.device:
-    """The GPU, if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU, if there is one; of several processes that share a training each has its own."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:

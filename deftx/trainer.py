@@ -8,7 +8,6 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -176,11 +175,13 @@ class StepTrainer(Trainer):
             self._shown.stop()
 
     def create_accelerator_and_postprocess(self) -> None:
-        """As the Trainer does, but the model is not wrapped to exchange dense gradients."""
+        """As the Trainer does, but the model is left as it is: it lies where it trains, in storage
+        that must not be replaced, and its gradients are exchanged by `add_up_gradients`."""
         super().create_accelerator_and_postprocess()
-        self.accelerator.prepare_model = partial(
-            self.accelerator.prepare_model, evaluation_mode=True
-        )
+        self.accelerator.prepare_model = lambda model, **_: model
+
+    def _move_model_to_device(self, model: torch.nn.Module, device: torch.device) -> None:
+        """See `create_accelerator_and_postprocess`."""
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The steps in their order."""
