@@ -20,7 +20,7 @@ rule full:
         ENVIRONMENT
     threads: CONFIG.threads.full
     resources:
-        gpu=1,
+        gpu=gpus("full"),
     params:
         cfg=reads("full"),
         report_to=trackers,
@@ -90,7 +90,7 @@ rule sparse:
         ENVIRONMENT
     threads: CONFIG.threads.sparse
     resources:
-        gpu=1,
+        gpu=gpus("sparse"),
     params:
         cfg=reads("sparse"),
         report_to=trackers,
