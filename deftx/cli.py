@@ -81,15 +81,16 @@ def _overview() -> str:
 def _is_about_input(error: Exception) -> bool:
     """Whether an exception says what is wrong with the input, so that a traceback adds nothing."""
     from deftx.artefact import ArtefactError
-    from deftx.checkpoint import CheckpointError
     from deftx.config import ConfigError
     from deftx.data import DataError
+    from deftx.training_errors import CheckpointError, OutOfDeviceMemoryError
 
     ours = (
         ArtefactError,
         CheckpointError,
         ConfigError,
         DataError,
+        OutOfDeviceMemoryError,
         StaleCodeError,
         FloatingPointError,
         ValueError,

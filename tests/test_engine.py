@@ -24,8 +24,8 @@ from deftx.settings.engine import Engine
 from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.steps import Steps, cut
 from deftx.task_objective import classification
-from deftx.trainer import OutOfDeviceMemoryError
 from deftx.training import fit
+from deftx.training_errors import OutOfDeviceMemoryError
 
 
 def language(base, lines=60, **changes):

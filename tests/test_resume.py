@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from deftx.backbone import backbone_parameters, layer_norm_names
-from deftx.checkpoint import Checkpoint, CheckpointError
+from deftx.checkpoint import Checkpoint
 from deftx.cli import main
 from deftx.data import write_items
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
@@ -27,6 +27,7 @@ from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.task_objective import classification
 from deftx.tensor_file import TensorFile, save_tensors
 from deftx.training import fit
+from deftx.training_errors import CheckpointError
 
 CLASSES = ["low", "high"]
 

@@ -18,7 +18,6 @@ from snakemake.settings.types import DeploymentMethod
 
 from deftx.config import OWN_TEXT, ConfigError
 from deftx.config_checks import check_config, check_run_names
-from deftx.devices import devices_of
 from deftx.plan import PATTERNS, Artefact, Plan
 
 if len(workflow.overwrite_configfiles) > 1:
@@ -110,15 +109,6 @@ def reads(stage):
         return json.dumps(values, sort_keys=True)
 
     return params
-
-
-def gpus(stage):
-    """How many GPUs one job of the stage uses. Which ones it is to be, the job itself finds out."""
-
-    def resource(wildcards):
-        return devices_of(PLAN.params(Artefact.of(stage, **dict(wildcards.items()))))
-
-    return resource
 
 
 # A param that takes `threads` counts as derived and triggers no rerun. So the next three, which
