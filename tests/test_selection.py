@@ -2,12 +2,14 @@
 
 import re
 from fractions import Fraction
+from unittest import mock
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deftx import ranking
 from deftx.delta import Delta
 from deftx.lowrank import denoise
 from deftx.ranking import largest
@@ -55,6 +57,39 @@ def test_top_k_equals_plain_sort(k, seed, ties):
         assert as_lists(mask) == plain_top_k(delta, k)
 
 
+@given(k=st.integers(1, 40), seed=st.integers(0, 20), ties=st.booleans(), chunk=st.integers(1, 9))
+@settings(deadline=None)
+def test_chunks_change_nothing(k, seed, ties, chunk):
+    """Small enough that the bound rises often, and chunks begin and end inside of tensors."""
+    delta = random_delta(seed, ties)
+    if k <= sum(int((value != 0).sum()) for value in delta.values()):
+        with mock.patch.object(ranking, "CPU_CHUNK", chunk):
+            assert as_lists(top_k(delta, k)) == plain_top_k(delta, k)
+
+
+@given(k=st.integers(1, 40), seed=st.integers(0, 20), ties=st.booleans())
+@settings(deadline=None)
+def test_the_gpus_way_to_the_largest_values_is_the_cpus(k, seed, ties):
+    chunks = [value.abs().reshape(-1) for value in random_delta(seed, ties).values()]
+    plain = torch.cat(chunks).sort(descending=True).values[:k]
+    for found in (ranking.k_largest_values, ranking.k_largest_values_by_topk):
+        assert torch.equal(found(chunks, k).sort(descending=True).values, plain)
+
+
+def test_every_tensor_is_read_once():
+    """A difference of two files computes each anew."""
+    delta, read = random_delta(), []
+
+    class Counted(dict):
+        def __getitem__(self, name):
+            read.append(name)
+            return super().__getitem__(name)
+
+    top_k(Counted(delta), 20)
+    top_k_in_groups(Counted(delta), 20, {r"a\.": 0.3, "b": 0.7})
+    assert sorted(read) == sorted(2 * list(delta))
+
+
 def test_ties_go_to_the_smaller_name_then_position_whatever_the_order():
     ones = {"b": torch.ones(2, 2), "a": torch.ones(3)}
     assert as_lists(top_k(ones, 5)) == {"a": [0, 1, 2], "b": [0, 1]}
@@ -70,11 +105,15 @@ def test_more_than_what_moved_is_an_error_that_says_so():
 def test_impossible_budgets_are_refused(k, message):
     with pytest.raises(ValueError, match=message):
         top_k({"a": torch.ones(4)}, k)
+    with pytest.raises(ValueError, match=r"at least 1, got 0|only 0 entries"):
+        top_k({}, k)
 
 
 def test_an_entry_that_is_not_finite_is_named():
-    with pytest.raises(ValueError, match="a: not all entries are finite"):
-        top_k({"a": torch.tensor([1.0, float("inf")])}, 1)
+    for wrong in ("inf", "nan"):
+        delta = {"b": torch.ones(3), "a": torch.tensor([1.0, float(wrong)])}
+        with pytest.raises(ValueError, match="a: not all entries are finite"):
+            top_k(delta, 1)
 
 
 def test_one_group_is_lt_sft():
