@@ -9,7 +9,7 @@ from deftx.delta import Only
 from deftx.lowrank import LowRank, decompose
 from deftx.settings.denoise import RankRule
 from deftx.settings.strict import Strict
-from deftx.tensor_file import save_tensors
+from deftx.tensor_file import TensorFile, save_tensors
 from deftx.vectors import full_delta
 
 
@@ -32,7 +32,8 @@ def denoise(
     no matrix or a difference is not finite.
     """
     encoder = Base.load(base)
-    delta, file = full_delta(full, encoder, start_vector)
+    file = TensorFile(full)
+    delta = full_delta(file, encoder, start_vector)
     tensors = {name: file[name] for name in file if name.startswith("head.")}
     ranks = {}
     for name, kept in decompose(Only(delta, encoder.maskable), params.rule):

@@ -66,7 +66,7 @@ def evaluate(
         add_dense(model, vectors, head_of(file))
         predicted = logits()
     else:
-        with SparseDelta.load(composed).applied(model):
+        with SparseDelta.read(file).applied(model):
             predicted = logits()
     labels = torch.tensor([item["label"] for item in items])
     ids = "\n".join(item["id"] for item in items).encode()
@@ -97,17 +97,19 @@ def _cook(
         raise ArtefactError(f"{file.path}: needs {len(recipe)} vectors, {len(paths)} were given")
     vectors: list[tuple[Mapping[str, torch.Tensor], float]] = []
     for number, (path, part) in enumerate(zip(paths, recipe, strict=True)):
-        found = TensorFile(path).content
-        if found != part["content"]:
-            raise ArtefactError(f"{path}: content {found[:12]}, expected {part['content'][:12]}")
+        vector = TensorFile(path)
+        if vector.content != part["content"]:
+            raise ArtefactError(
+                f"{path}: content {vector.content[:12]}, expected {part['content'][:12]}"
+            )
         if part["stage"] == "sparse":
-            sparse = SparseDelta.load(path)
+            sparse = SparseDelta.read(vector)
             dense = {n: torch.zeros(shape) for n, shape in sparse.mask.shapes.items()}
             sparse.add_to(dense)
             vectors.append((dense, part["scale"]))
         else:
             # Only a task starts elsewhere than at the base.
             vectors.append(
-                (dense_vector(path, base, start if number == 0 else None), part["scale"])
+                (dense_vector(vector, base, start if number == 0 else None), part["scale"])
             )
     return vectors

@@ -62,9 +62,9 @@ def sparse(
         if delta is None:
             raise ValueError("retrain: false needs the difference (--delta)")
         outcome = {"trained": len(chosen)}
-        phi = SparseDelta.from_dense(
-            dense_vector(delta, encoder, start_vector), chosen, head_of(TensorFile(delta))
-        )
+        file = TensorFile(delta)
+        dense = dense_vector(file, encoder, start_vector)
+        phi = SparseDelta.from_dense(dense, chosen, head_of(file))
     if not params.classes:  # the head of a language model serves no task
         phi = SparseDelta(phi.mask, phi.values)
     provenance = {
