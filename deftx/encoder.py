@@ -12,15 +12,11 @@ from transformers.utils import logging as transformers_logging
 
 from deftx.artefact import verify
 from deftx.base import Base
+from deftx.device import available_device as available_device
 
 # A fresh head is what we ask for: the warning that it is "newly initialized" would alarm in vain.
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
-
-
-def available_device() -> torch.device:
-    """The GPU, if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deftx import ranking
-from deftx.delta import Delta
-from deftx.lowrank import denoise
+from deftx.delta import Delta, Only
+from deftx.lowrank import decompose, denoise
 from deftx.ranking import largest
 from deftx.selection import (
     everything,
@@ -19,7 +19,9 @@ from deftx.selection import (
     top_k_in_groups,
     uniform,
 )
+from deftx.settings.denoise import RankRule
 from deftx.shares import group_names, largest_remainder
+from deftx.sparse_delta import SparseDelta
 
 
 def plain_top_k(delta, k):
@@ -76,18 +78,29 @@ def test_the_gpus_way_to_the_largest_values_is_the_cpus(k, seed, ties):
         assert torch.equal(found(chunks, k).sort(descending=True).values, plain)
 
 
-def test_every_tensor_is_read_once():
-    """A difference of two files computes each anew."""
-    delta, read = random_delta(), []
+def test_every_tensor_is_read_once_and_asking_for_a_name_reads_none():
+    """A difference of two files computes a tensor whenever it is read."""
+    read = []
 
     class Counted(dict):
         def __getitem__(self, name):
             read.append(name)
             return super().__getitem__(name)
 
-    top_k(Counted(delta), 20)
-    top_k_in_groups(Counted(delta), 20, {r"a\.": 0.3, "b": 0.7})
-    assert sorted(read) == sorted(2 * list(delta))
+    after = random_delta()
+    start = Counted({name: torch.zeros_like(value) for name, value in after.items()})
+    delta = Only(Delta.between(start, after), after)
+    assert "a.bias" in delta and "c" not in delta and not read
+    mask = top_k(delta, 20)
+    for use in (
+        lambda: top_k(delta, 20),
+        lambda: top_k_in_groups(delta, 20, {r"a\.": 0.3, "b": 0.7}),
+        lambda: SparseDelta.from_dense(delta, mask),
+        lambda: list(decompose(delta, RankRule(rank=1))),
+    ):
+        read.clear()
+        use()
+        assert sorted(read) == sorted(after)
 
 
 def test_ties_go_to_the_smaller_name_then_position_whatever_the_order():

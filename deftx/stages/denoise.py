@@ -6,6 +6,7 @@ from pydantic import Field
 
 from deftx.base import Base
 from deftx.delta import Only
+from deftx.device import available_device
 from deftx.lowrank import LowRank, decompose
 from deftx.settings.denoise import RankRule
 from deftx.settings.strict import Strict
@@ -36,7 +37,8 @@ def denoise(
     delta = full_delta(file, encoder, start_vector)
     tensors = {name: file[name] for name in file if name.startswith("head.")}
     ranks = {}
-    for name, kept in decompose(Only(delta, encoder.maskable), params.rule):
+    matrices = Only(delta, encoder.maskable)
+    for name, kept in decompose(matrices, params.rule, available_device()):
         if not isinstance(kept, LowRank):
             tensors[f"{name}.delta"] = kept
             continue

@@ -10,7 +10,8 @@ from pydantic import Field
 from deftx.artefact import ArtefactError, read_manifest, write_json
 from deftx.base import Base
 from deftx.data import load_labelled
-from deftx.encoder import available_device, load_classifier, load_tokenizer
+from deftx.device import available_device
+from deftx.encoder import load_classifier, load_tokenizer
 from deftx.evaluation import add_dense, predict
 from deftx.metrics import accuracy_and_f1
 from deftx.settings.strict import Strict
