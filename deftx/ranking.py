@@ -7,11 +7,20 @@ have been chosen; and since an entry must exceed it, ties go to those that came 
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from math import prod
+from typing import Any
 
 import numpy as np
 import torch
 
 from deftx.mask import Mask
+
+Flat = Any
+"""Of one dimension: an array of NumPy where scores are on a CPU, else a tensor on their device.
+
+NumPy partitions, and finds true values, several times faster on a CPU than PyTorch; and without
+threads, which for steps as short as these only wait for each other where the machine is busy.
+"""
 
 CPU_CHUNK, GPU_CHUNK = 1 << 20, 1 << 25
 """Entries looked at together: on a CPU what stays in its cache; on a GPU starting a kernel is what
@@ -53,7 +62,7 @@ def pooled(
             f"{where}k is {k}, but only {len(position)} of {total} entries differ from zero: "
             "choose a smaller budget or train the full phase for longer"
         )
-    return stream.mask(position)
+    return stream.mask(torch.as_tensor(position))
 
 
 class _Stream:
@@ -62,14 +71,14 @@ class _Stream:
     def __init__(self, names: list[str], scores: Scores) -> None:
         self._names, self._scores = names, scores
         self._shapes: list[tuple[int, ...]] = []
-        self._peaks: list[torch.Tensor] = []
+        self._peaks: list[Flat] = []
 
     @property
     def sizes(self) -> list[int]:
         """Entries of each tensor that was read."""
-        return [int(np.prod(shape, dtype=np.int64)) for shape in self._shapes]
+        return [prod(shape) for shape in self._shapes]
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
+    def __iter__(self) -> Iterator[Flat]:
         parts: list[torch.Tensor] = []
         waiting = 0
         for name in self._names:
@@ -82,30 +91,33 @@ class _Stream:
                 if waiting >= room:
                     yield self._magnitudes(parts)
                     parts, waiting = [], 0
-        if parts:
+        if waiting:
             yield self._magnitudes(parts)
 
-    def _magnitudes(self, parts: list[torch.Tensor]) -> torch.Tensor:
-        magnitudes = torch.cat(parts).abs_()
-        if len(magnitudes):
-            self._peaks.append(magnitudes.amax())  # NaN if one of them is
+    def _magnitudes(self, parts: list[torch.Tensor]) -> Flat:
+        on_cpu = parts[0].device.type == "cpu"
+        entries: Flat = joined([part.numpy() if on_cpu else part for part in parts])
+        magnitudes = np.abs(entries, out=entries) if on_cpu else entries.abs_()
+        self._peaks.append(magnitudes.max())  # NaN if one of them is
         return magnitudes
 
     def check_finite(self) -> None:
         """Raise ValueError, naming a tensor, if not all that was read is finite. Once at the end:
         to ask a GPU for each chunk would make it wait each time."""
-        if self._peaks and not torch.isfinite(torch.stack(self._peaks)).all():
+        peaks = [torch.as_tensor(peak) for peak in self._peaks]
+        if peaks and not torch.isfinite(torch.stack(peaks)).all():
             name = next(n for n in self._names if not torch.isfinite(self._scores(n)).all())
             raise ValueError(f"{name}: not all entries are finite")
 
     def mask(self, position: torch.Tensor) -> Mask:
         """Ascending positions in the stream as a mask."""
-        ends = np.cumsum(self.sizes)
+        sizes = self.sizes
+        ends = np.cumsum(sizes)
         cuts = torch.searchsorted(position, torch.from_numpy(ends).to(position.device)).tolist()
         index, shapes, first = {}, {}, 0
         for i, name in enumerate(self._names):
             if cuts[i] > first:
-                index[name] = position[first : cuts[i]] - int(ends[i] - self.sizes[i])
+                index[name] = position[first : cuts[i]] - int(ends[i] - sizes[i])
                 shapes[name] = self._shapes[i]
                 first = cuts[i]
         return Mask(index, shapes)
@@ -116,29 +128,29 @@ class _Candidates:
 
     def __init__(self, k: int, bound: float) -> None:
         self._k = k
-        self._bound: float | torch.Tensor = bound
-        self._chunks: list[tuple[torch.Tensor, torch.Tensor]] = []  # values, positions
+        self._bound: Any = bound
+        self._chunks: list[tuple[Flat, Flat]] = []  # values, positions
         self._seen = self._held = 0
 
-    def add(self, values: torch.Tensor) -> None:
+    def add(self, values: Flat) -> None:
         """Take up what exceeds the bound of the stream's next values."""
         place = where_true(values > self._bound)
-        self._chunks.append((values.index_select(0, place), place.add_(self._seen)))
+        self._chunks.append((values[place], place + self._seen))
         self._seen += len(values)
         self._held += len(place)
         if self._held > 2 * self._k + len(values):
             self._cut()
 
-    def best(self) -> torch.Tensor:
+    def best(self) -> Flat:
         """Positions, ascending, of the k largest, or of all if there are fewer."""
         if self._held > self._k:
             self._cut()
-        return torch.cat([positions for _, positions in self._chunks])
+        return joined([positions for _, positions in self._chunks])
 
     def _cut(self) -> None:
-        top = k_largest_values([values for values, _ in self._chunks], self._k)
-        self._bound = top.amin()
-        ties_wanted = self._k - int(torch.count_nonzero(top > self._bound))
+        top = largest_values(joined([values for values, _ in self._chunks]), self._k)
+        self._bound = top.min()
+        ties_wanted = self._k - len(where_true(top > self._bound))
         for number, (values, positions) in enumerate(self._chunks):
             chosen = values > self._bound
             if ties_wanted:
@@ -146,30 +158,24 @@ class _Candidates:
                 ties_wanted -= len(ties)
                 chosen[ties] = True
             place = where_true(chosen)
-            self._chunks[number] = values.index_select(0, place), positions.index_select(0, place)
+            self._chunks[number] = values[place], positions[place]
         self._held = self._k
 
 
-# NumPy partitions and finds true values several times faster than PyTorch does on a CPU; on a
-# GPU topk is a radix selection, and kthvalue would be far slower.
+def joined(parts: list[Flat]) -> Flat:
+    """One after the other, in new memory."""
+    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else torch.cat(parts)
 
 
-def k_largest_values(chunks: list[torch.Tensor], k: int) -> torch.Tensor:
-    """The k largest of all values of some flat tensors, in any order."""
-    if chunks[0].device.type != "cpu":
-        return k_largest_values_by_topk(chunks, k)
-    values = np.concatenate([chunk.numpy() for chunk in chunks])
+def where_true(flags: Flat) -> Flat:
+    """Positions, ascending."""
+    return np.flatnonzero(flags) if isinstance(flags, np.ndarray) else flags.nonzero().view(-1)
+
+
+def largest_values(values: Flat, k: int) -> Flat:
+    """The k largest, in any order; `values` are used up. On a GPU `topk` is a radix selection, and
+    `kthvalue` far slower."""
+    if not isinstance(values, np.ndarray):
+        return values.topk(k, sorted=False).values
     values.partition(len(values) - k)
-    return torch.from_numpy(values[len(values) - k :])
-
-
-def k_largest_values_by_topk(chunks: list[torch.Tensor], k: int) -> torch.Tensor:
-    """The same in plain PyTorch, for other devices."""
-    return torch.cat(chunks).topk(k, sorted=False).values
-
-
-def where_true(flags: torch.Tensor) -> torch.Tensor:
-    """Positions, ascending, where a flat tensor of booleans is true."""
-    if flags.device.type != "cpu":
-        return flags.nonzero().view(-1)
-    return torch.from_numpy(np.flatnonzero(flags.numpy()))
+    return values[len(values) - k :]

@@ -69,13 +69,24 @@ def test_chunks_change_nothing(k, seed, ties, chunk):
             assert as_lists(top_k(delta, k)) == plain_top_k(delta, k)
 
 
-@given(k=st.integers(1, 40), seed=st.integers(0, 20), ties=st.booleans())
+@given(k=st.integers(1, 40), seed=st.integers(0, 20), ties=st.booleans(), chunk=st.integers(1, 9))
 @settings(deadline=None)
-def test_the_gpus_way_to_the_largest_values_is_the_cpus(k, seed, ties):
-    chunks = [value.abs().reshape(-1) for value in random_delta(seed, ties).values()]
-    plain = torch.cat(chunks).sort(descending=True).values[:k]
-    for found in (ranking.k_largest_values, ranking.k_largest_values_by_topk):
-        assert torch.equal(found(chunks, k).sort(descending=True).values, plain)
+def test_what_a_gpu_runs_is_what_the_cpu_runs(k, seed, ties, chunk):
+    """The same steps, on tensors of PyTorch instead of arrays of NumPy."""
+    delta = random_delta(seed, ties)
+    if k <= sum(int((value != 0).sum()) for value in delta.values()):
+        stream = [delta[name].abs().reshape(-1) for name in sorted(delta)]
+        candidates = ranking._Candidates(k, 0.0)
+        for values in torch.cat(stream).split(chunk):
+            candidates.add(values)
+        position = candidates.best()
+        assert isinstance(position, torch.Tensor)
+        plain = [i for i, part in enumerate(stream) for _ in part]
+        found = {}
+        for p in position.tolist():
+            name = sorted(delta)[plain[p]]
+            found.setdefault(name, []).append(p - plain.index(plain[p]))
+        assert found == plain_top_k(delta, k)
 
 
 def test_every_tensor_is_read_once_and_asking_for_a_name_reads_none():
