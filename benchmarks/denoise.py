@@ -2,7 +2,7 @@
 
     python -m benchmarks.denoise [--device cuda] [--shape mini]
 
-At the full shape the plain one does layer 0 and every 20th row of the word embeddings, beside ours
+At the full shape the plain one does layer 0 and every 100th row of the word embeddings, beside ours
 on the same matrices.
 """
 
@@ -37,7 +37,7 @@ def main():
     rows = [row(f"all {matrices} matrices, rank {rank}", seconds, memory)]
     del kept
     part = {
-        name: tensor[::20].contiguous() if "word" in name and full else tensor
+        name: tensor[::100].contiguous() if "word" in name and full else tensor
         for name, tensor in delta.items()
         if tensor.dim() == 2 and ("word" in name or "layer.0." in name)
     }
@@ -47,11 +47,12 @@ def main():
     show(rows)
     worst = 0.0
     for name, (left, right) in svd.items():
-        expected = left.double() @ right.double()
-        error = torch.linalg.norm(low[name].product().double() - expected)
-        worst = max(worst, float(error / torch.linalg.norm(expected)))
-    assert worst < 1e-4, worst
-    print(f"\nRelative difference to the plain one, in the Frobenius norm: at most {worst:.1e}.")
+        # Of noise the 100th and 101st value are so close that single entries may differ by more.
+        lost = [part[name].double() - m.double() for m in (low[name].product(), left @ right)]
+        ours_lost, plain_lost = (float(torch.linalg.norm(difference)) for difference in lost)
+        worst = max(worst, abs(ours_lost / plain_lost - 1))
+    assert worst < 1e-5, worst
+    print(f"\nWhat is discarded differs from the plain one's, in its norm, by at most {worst:.0e}.")
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ class SparseDelta:
         finally:
             with torch.no_grad():
                 for name, old in former.items():
-                    weights[name].view(-1)[self.mask.index[name].to(old.device)] = old
+                    weights[name].view(-1).index_copy_(0, self.mask.index[name].to(old.device), old)
                 for name, old in former_head.items():
                     heads[name].copy_(old)
 
