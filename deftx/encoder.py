@@ -1,7 +1,5 @@
 """Loading a base as a model that trains or predicts, through transformers."""
 
-import os
-
 import torch
 from transformers import (
     AutoModelForMaskedLM,
@@ -18,13 +16,6 @@ from deftx.base import Base
 # A fresh head is what we ask for: the warning that it is "newly initialized" would alarm in vain.
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
-
-
-def available_device() -> torch.device:
-    """The GPU, if there is one; of several processes that share a training each has its own."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:

@@ -24,7 +24,7 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
-from deftx.encoder import available_device
+from deftx.device import available_device
 from deftx.engine import Resolved, resolve
 from deftx.keep_best import KeepBest
 from deftx.l1 import L1
