@@ -11,18 +11,18 @@ if TYPE_CHECKING:
     from deftx.artefact import ArtefactError
     from deftx.backbone import backbone_parameters, head_parameters, weights_of
     from deftx.base import Base
-    from deftx.checkpoint import Checkpoint
     from deftx.config import Config, ConfigError
     from deftx.config_checks import read_config
     from deftx.data import load_labelled, load_text
     from deftx.delta import Delta
     from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
+    from deftx.engine.checkpoint import Checkpoint
+    from deftx.engine.session import Session
     from deftx.evaluation import evaluate, predict
     from deftx.language_objective import masked_language_modelling
     from deftx.lowrank import LowRank, denoise
     from deftx.mask import Mask
     from deftx.selection import top_k, top_k_in_groups, uniform
-    from deftx.session import Session
     from deftx.settings.denoise import RankRule
     from deftx.settings.engine import Engine
     from deftx.settings.training import LanguageTraining, TaskTraining
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _HOME = {
     "ArtefactError": "artefact",
     "Base": "base",
-    "Checkpoint": "checkpoint",
+    "Checkpoint": "engine.checkpoint",
     "Config": "config",
     "ConfigError": "config",
     "Delta": "delta",
@@ -42,7 +42,7 @@ _HOME = {
     "LowRank": "lowrank",
     "Mask": "mask",
     "RankRule": "settings.denoise",
-    "Session": "session",
+    "Session": "engine.session",
     "SparseDelta": "sparse_delta",
     "TaskTraining": "settings.training",
     "backbone_parameters": "backbone",

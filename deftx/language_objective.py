@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from transformers import DataCollatorForLanguageModeling, PreTrainedModel, PreTrainedTokenizerBase
 
-from deftx.masked_tokens import IGNORED, MaskedTokens
-from deftx.objective import Batch, Example, Learner, Objective, rounded_up
+from deftx.engine.masked_tokens import IGNORED, MaskedTokens
+from deftx.engine.objective import Batch, Example, Learner, Objective, rounded_up
 from deftx.settings.training import LanguageTraining
 
 VALIDATION_SEED = 0

@@ -22,13 +22,13 @@ from transformers import (
     XLMRobertaForMaskedLM,
 )
 
+from deftx.engine.session import Session
+from deftx.engine.trainer import freeze, train
 from deftx.language_objective import MaskedLanguageModelling, blocks
 from deftx.seeds import stream
-from deftx.session import Session
 from deftx.settings.base import Pretrain
 from deftx.settings.engine import Engine
 from deftx.settings.training import LanguageTraining
-from deftx.trainer import freeze, train
 
 MASK_PROBABILITY = 0.15
 

@@ -12,16 +12,16 @@ from transformers import PreTrainedModel
 from deftx.artefact import read_manifest
 from deftx.backbone import backbone_parameters
 from deftx.base import Base
-from deftx.checkpoint import Checkpoint
 from deftx.data import load_labelled, load_text
 from deftx.device import available_device
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
+from deftx.engine.checkpoint import Checkpoint
+from deftx.engine.objective import Objective
+from deftx.engine.processes import share
+from deftx.engine.session import Session
 from deftx.fingerprint import fingerprint
 from deftx.language_objective import masked_language_modelling
-from deftx.objective import Objective
-from deftx.processes import share
 from deftx.seeds import stream
-from deftx.session import Session
 from deftx.settings.engine import Engine
 from deftx.settings.strict import Strict
 from deftx.settings.training import LanguageTraining, TaskTraining

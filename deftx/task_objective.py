@@ -7,8 +7,8 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from deftx.engine.objective import Batch, Example, Learner, Objective, rounded_up
 from deftx.metrics import accuracy_and_f1
-from deftx.objective import Batch, Example, Learner, Objective, rounded_up
 from deftx.settings.training import TaskTraining
 
 PREDICTED_AT_ONCE = 64

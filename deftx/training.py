@@ -4,12 +4,12 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from deftx.full_training import fit_everything
+from deftx.engine.full_training import fit_everything
+from deftx.engine.objective import Objective
+from deftx.engine.session import Session
+from deftx.engine.sparse_training import fit_entries
 from deftx.mask import Mask
-from deftx.objective import Objective
-from deftx.session import Session
 from deftx.settings.training import Training
-from deftx.sparse_training import fit_entries
 
 
 def fit(

@@ -374,7 +374,7 @@ def test_rules_that_ask_for_a_gpu_are_the_stages_that_claim_one():
             if found := re.search(r"^ +gpu=(.*),$", body, re.M):
                 asked[name] = found[1]
     assert asked == {
-        stage: f'gpus("{stage}")' if stage in ON_SEVERAL_GPUS else "1" for stage in ON_GPU
+        stage: "CONFIG.engine.devices" if stage in ON_SEVERAL_GPUS else "1" for stage in ON_GPU
     }
 
 

@@ -14,15 +14,15 @@ from transformers import TrainerCallback
 from deftx.backbone import backbone_parameters, layer_norm_names
 from deftx.delta import Delta
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
-from deftx.engine import resolve
+from deftx.engine.loss_guard import LossGuard
+from deftx.engine.processes import add_up_gradients
+from deftx.engine.resolved import resolve
+from deftx.engine.session import Session
+from deftx.engine.steps import Steps, cut
 from deftx.language_objective import masked_language_modelling
-from deftx.loss_guard import LossGuard
-from deftx.processes import add_up_gradients
 from deftx.selection import top_k, uniform
-from deftx.session import Session
 from deftx.settings.engine import Engine
 from deftx.settings.training import LanguageTraining, TaskTraining
-from deftx.steps import Steps, cut
 from deftx.task_objective import classification
 from deftx.training import fit
 from deftx.training_errors import OutOfDeviceMemoryError
@@ -311,7 +311,7 @@ import torch
 from safetensors.torch import save_file
 import test_engine
 from deftx.base import Base
-from deftx.processes import share
+from deftx.engine.processes import share
 
 base = Base.load(Path({base!r}))
 sizes = []
@@ -380,10 +380,10 @@ def test_the_guard_names_the_step_and_both_losses():
 
 
 def test_progress_is_one_line_at_a_time_with_what_a_person_asks(base, monkeypatch, caplog):
-    monkeypatch.setattr("deftx.progress.SECONDS", 0.0)
+    monkeypatch.setattr("deftx.engine.progress.SECONDS", 0.0)
     with caplog.at_level(logging.INFO):
         trained(base, language(base))
-    lines = [r.getMessage() for r in caplog.records if r.name == "deftx.progress"]
+    lines = [r.getMessage() for r in caplog.records if r.name == "deftx.engine.progress"]
     assert len(lines) == 12
     for word in ("step 3 of 12 (25 %): loss ", "learning rate 0.00375", " tokens/s, ", " left"):
         assert word in lines[2]

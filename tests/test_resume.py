@@ -15,14 +15,14 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from deftx.backbone import backbone_parameters, layer_norm_names
-from deftx.checkpoint import Checkpoint
 from deftx.cli import main
 from deftx.data import write_items
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
+from deftx.engine.checkpoint import Checkpoint
+from deftx.engine.session import Session
 from deftx.language_objective import masked_language_modelling
 from deftx.mask import mask_layout, mask_tensors
 from deftx.selection import uniform
-from deftx.session import Session
 from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.task_objective import classification
 from deftx.tensor_file import TensorFile, save_tensors
@@ -135,7 +135,7 @@ def test_checkpoints_of_other_parameters_are_few_and_go_when_the_artefact_is_mad
 def test_a_second_process_is_refused_and_told_who_is_there(tmp_path):
     script = (
         "import sys, pathlib\n"
-        "from deftx.checkpoint import Checkpoint\n"
+        "from deftx.engine.checkpoint import Checkpoint\n"
         "with Checkpoint(pathlib.Path(sys.argv[1]), {}):\n"
         "    print('held', flush=True)\n"
         "    sys.stdin.read()\n"
@@ -176,7 +176,7 @@ def test_a_kill_between_two_checkpoints_leaves_one(tmp_path, monkeypatch):
             checkpoint.save(2, {"a": torch.zeros(1)}, {"step": 2})
         assert checkpoint.load()[1] == {"step": 1}
         monkeypatch.undo()
-        monkeypatch.setattr("deftx.checkpoint._unlink", lambda _: 1 / 0)
+        monkeypatch.setattr("deftx.engine.checkpoint._unlink", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             checkpoint.save(3, {"a": torch.zeros(1)}, {"step": 3})
         assert checkpoint.load()[1] == {"step": 3}

@@ -7,12 +7,12 @@ from conftest import sentences
 
 from deftx.backbone import backbone_parameters, head_parameters, layer_norm_names
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
-from deftx.l1 import L1
+from deftx.engine.l1 import L1
+from deftx.engine.masked_tokens import decoder_loss
+from deftx.engine.packed import PackedEntries
+from deftx.engine.session import Session
 from deftx.language_objective import masked_language_modelling
-from deftx.masked_tokens import decoder_loss
-from deftx.packed import PackedEntries
 from deftx.selection import uniform
-from deftx.session import Session
 from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.task_objective import classification
 from deftx.training import fit
@@ -96,7 +96,7 @@ def plain_sparse_loop(model, objective, settings, mask):
 @pytest.fixture
 def in_order(monkeypatch):
     """Examples in the order they have, so that a plain loop can follow."""
-    monkeypatch.setattr("deftx.steps._order", lambda examples, seed: torch.arange(examples))
+    monkeypatch.setattr("deftx.engine.steps._order", lambda examples, seed: torch.arange(examples))
 
 
 def test_sparse_training_equals_plain_loop_with_masked_gradients(base, tokenizer, in_order):
@@ -286,7 +286,7 @@ def test_the_loss_at_masked_positions_is_the_whole_models(base, tokenizer):
 
 @pytest.mark.parametrize("at_once", [1, 64, 10**9])
 def test_the_decoder_loss_equals_autograd_however_few_logits_exist(at_once, monkeypatch):
-    monkeypatch.setattr("deftx.masked_tokens.LOGITS_AT_ONCE", at_once)
+    monkeypatch.setattr("deftx.engine.masked_tokens.LOGITS_AT_ONCE", at_once)
     features, bias = (torch.randn(size, requires_grad=True) for size in ((7, 5), (30,)))
     weight, targets = torch.randn(30, 5), torch.tensor([3, -100, 0, 29, 3, -100, 7])
     found = []

@@ -67,7 +67,7 @@ def test_cosmetic_edits_of_config_and_code_rerun_nothing(workspace):
     workspace.write_config(
         "# a comment\n" + text.replace("learning_rate: 0.001", "learning_rate: 1.0e-3")
     )
-    workspace.replace("deftx/trainer.py", '"""One phase of', '"""About one phase of')
+    workspace.replace("deftx/engine/trainer.py", '"""One phase of', '"""About one phase of')
     workspace.replace("deftx/lowrank.py", "    # Projecting onto", "    # Why: projecting onto")
     workspace.replace("workflow/rules/vectors.smk", '"""Choose exactly', '"""Always choose exactly')
     assert workspace.planned() == {}

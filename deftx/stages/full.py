@@ -4,8 +4,8 @@ from pathlib import Path
 
 from deftx.backbone import backbone_parameters, head_parameters
 from deftx.base import Base
-from deftx.full_training import fit_everything
-from deftx.processes import is_first
+from deftx.engine.full_training import fit_everything
+from deftx.engine.processes import is_first
 from deftx.target import TargetParams, checkpoint, digests, prepare
 from deftx.tensor_file import save_tensors
 

@@ -11,10 +11,10 @@ from deftx.artefact import write_json, write_text
 from deftx.backbone import backbone_parameters, head_parameters, weights_of
 from deftx.base import Base
 from deftx.card import model_card
+from deftx.engine.processes import is_first
+from deftx.engine.sparse_training import fit_entries
 from deftx.mask import Mask, load_mask
-from deftx.processes import is_first
 from deftx.sparse_delta import SparseDelta
-from deftx.sparse_training import fit_entries
 from deftx.target import TargetParams, checkpoint, digests, prepare
 from deftx.tensor_file import TensorFile
 from deftx.vectors import dense_vector, head_of

@@ -6,13 +6,13 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from deftx.backbone import head_parameters
-from deftx.engine import resolve
+from deftx.engine.objective import Objective
+from deftx.engine.packed import PackedEntries
+from deftx.engine.resolved import resolve
+from deftx.engine.session import Session
+from deftx.engine.trainer import freeze, train
 from deftx.mask import Mask
-from deftx.objective import Objective
-from deftx.packed import PackedEntries
-from deftx.session import Session
 from deftx.settings.training import Training
-from deftx.trainer import freeze, train
 
 
 def fit_entries(
@@ -25,7 +25,7 @@ def fit_entries(
     """Train the entries of the backbone that the mask chooses, and the head in full, in place.
     Every other weight keeps its bits whatever the settings. The best checkpoint is left in place.
 
-    Returns and raises what `deftx.trainer.train` does, with `trained`, the number of entries, and
+    Returns and raises what `train` in trainer.py does, with `trained`, the number of entries, and
     `trained_head`; and ArtefactError if the mask does not fit.
     """
     session = session or Session()

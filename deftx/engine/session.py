@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from transformers import TrainerCallback
 
-from deftx.checkpoint import Checkpoint
+from deftx.engine.checkpoint import Checkpoint
 from deftx.settings.engine import Engine
 
 

@@ -20,7 +20,7 @@ from typing import Any, Self
 import torch
 
 from deftx.artefact import ArtefactError, canonical
-from deftx.processes import is_first
+from deftx.engine.processes import is_first
 from deftx.tensor_file import TensorFile, save_tensors
 from deftx.training_errors import CheckpointError
 

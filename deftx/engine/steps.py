@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from deftx.objective import Batch, Example, Objective
+from deftx.engine.objective import Batch, Example, Objective
 from deftx.seeds import stream
 from deftx.settings.training import Training
 

@@ -6,11 +6,11 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from deftx.backbone import backbone_parameters, head_parameters, layer_norm_names
-from deftx.engine import resolve
-from deftx.objective import Objective
-from deftx.session import Session
+from deftx.engine.objective import Objective
+from deftx.engine.resolved import resolve
+from deftx.engine.session import Session
+from deftx.engine.trainer import freeze, train
 from deftx.settings.training import Training
-from deftx.trainer import freeze, train
 
 
 def fit_everything(
@@ -22,7 +22,7 @@ def fit_everything(
     """Train the backbone but for its normalisation layers, and the head, in place; a frozen
     decoder stays frozen. Leaves the model at its best checkpoint.
 
-    Returns and raises what `deftx.trainer.train` does, with `trained`, the number of backbone
+    Returns and raises what `train` in trainer.py does, with `trained`, the number of backbone
     entries, and `trained_head`.
     """
     session = session or Session()

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from deftx.objective import Objective
-from deftx.processes import is_first
+from deftx.engine.objective import Objective
+from deftx.engine.processes import is_first
 from deftx.settings.training import Training
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, linear
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from deftx.objective import Learner
+from deftx.engine.objective import Learner
 
 IGNORED = -100
 """The label of a position that does not count, as in PyTorch and transformers."""

@@ -25,18 +25,18 @@ from transformers import (
 )
 
 from deftx.device import available_device
-from deftx.engine import Resolved, resolve
-from deftx.keep_best import KeepBest
-from deftx.l1 import L1
-from deftx.loss_guard import LossGuard
-from deftx.objective import Learner, Objective
-from deftx.processes import add_up_gradients, share
-from deftx.resume import SaveState
+from deftx.engine.keep_best import KeepBest
+from deftx.engine.l1 import L1
+from deftx.engine.loss_guard import LossGuard
+from deftx.engine.objective import Learner, Objective
+from deftx.engine.processes import add_up_gradients, share
+from deftx.engine.resolved import Resolved, resolve
+from deftx.engine.resume import SaveState
+from deftx.engine.session import Session
+from deftx.engine.steps import COST_OF_A_PASS, Steps, tokens
+from deftx.engine.stopping import StopRequest
 from deftx.seeds import stream
-from deftx.session import Session
 from deftx.settings.training import Training
-from deftx.steps import COST_OF_A_PASS, Steps, tokens
-from deftx.stopping import StopRequest
 from deftx.training_errors import OutOfDeviceMemoryError
 
 log = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ class StepTrainer(Trainer):
         super().__init__(model=learner, train_dataset=steps, **given)
         self.remove_callback(PrinterCallback)
         # Imported by its name, which the fingerprint does not follow: it changes no result.
-        progress = import_module("deftx.progress")
+        progress = import_module("deftx.engine.progress")
         self._shown = progress.ShowProgress(lambda: self.guard.recent())
         self.add_callback(_StartAt(steps.first))
         self.add_callback(self._shown)

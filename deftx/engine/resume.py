@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from deftx.checkpoint import Checkpoint
-from deftx.keep_best import KeepBest
-from deftx.loss_guard import LossGuard
-from deftx.processes import is_first
-from deftx.stopping import StopRequest
+from deftx.engine.checkpoint import Checkpoint
+from deftx.engine.keep_best import KeepBest
+from deftx.engine.loss_guard import LossGuard
+from deftx.engine.processes import is_first
+from deftx.engine.stopping import StopRequest
 from deftx.training_errors import Stopped
 
 log = logging.getLogger(__name__)
