@@ -87,6 +87,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def digests(**paths: Path | None) -> dict[str, str]:
+    """Name → sha256 of an input, as its manifest has it; inputs that there are not are left out.
+    Raises ArtefactError if a manifest is missing."""
+    return {name: read_manifest(p)["sha256"] for name, p in paths.items() if p is not None}
+
+
 def verify(path: Path | str) -> dict[str, Any]:
     """The manifest of an artefact whose bytes are as recorded.
 

@@ -83,7 +83,7 @@ def _is_about_input(error: Exception) -> bool:
     from deftx.artefact import ArtefactError
     from deftx.config import ConfigError
     from deftx.data import DataError
-    from deftx.training_errors import CheckpointError, OutOfDeviceMemoryError
+    from deftx.training_errors import CheckpointError, OutOfDeviceMemoryError, ProcessLostError
 
     ours = (
         ArtefactError,
@@ -91,6 +91,7 @@ def _is_about_input(error: Exception) -> bool:
         ConfigError,
         DataError,
         OutOfDeviceMemoryError,
+        ProcessLostError,
         StaleCodeError,
         FloatingPointError,
         ValueError,

@@ -22,6 +22,7 @@ from transformers import (
     XLMRobertaForMaskedLM,
 )
 
+from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.session import Session
 from deftx.engine.trainer import freeze, train
 from deftx.language_objective import MaskedLanguageModelling, blocks
@@ -113,7 +114,10 @@ def _start_positions_as_waves(embedding: torch.nn.Embedding) -> None:
 
 
 def pretrain(
-    lines: Sequence[str], tokenizer: PreTrainedTokenizerBase, settings: Pretrain
+    lines: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    settings: Pretrain,
+    checkpoint: Checkpoint | None = None,
 ) -> PreTrainedModel:
     """An XLM-R of the given shape, trained on the lines by masked-language modelling (15 %),
     embeddings tied; AdamW with warm-up and linear decay."""
@@ -133,6 +137,7 @@ def pretrain(
         draw_seed=stream(settings.seed, "pretrain", "masks"),
         dropout_seed=stream(settings.seed, "pretrain", "dropout"),
         engine=Engine(precision="fp32"),
+        checkpoint=checkpoint,
     )
     with closing(objective.learner(model)) as learner:
         train(

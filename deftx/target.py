@@ -1,25 +1,19 @@
 """A target, a language or a task, made ready to train: a model at the start, and an objective."""
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import Field
 from transformers import PreTrainedModel
 
-from deftx.artefact import read_manifest
 from deftx.backbone import backbone_parameters
 from deftx.base import Base
 from deftx.data import load_labelled, load_text
-from deftx.device import available_device
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.objective import Objective
-from deftx.engine.processes import share
 from deftx.engine.session import Session
-from deftx.fingerprint import fingerprint
 from deftx.language_objective import masked_language_modelling
 from deftx.seeds import stream
 from deftx.settings.engine import Engine
@@ -135,29 +129,3 @@ def _check_positions(model: PreTrainedModel, params: TargetParams) -> None:
             f"{params.target}: max_length is {params.training.max_length}, the base has room for "
             f"{room} positions"
         )
-
-
-def digests(**paths: Path | None) -> dict[str, str]:
-    """Name → sha256 of an input, as its manifest has it; inputs that there are not are left out.
-    Raises ArtefactError if a manifest is missing."""
-    return {name: read_manifest(p)["sha256"] for name, p in paths.items() if p is not None}
-
-
-def checkpoint(
-    stage: str, out: Path, params: TargetParams, base: Base, inputs: dict[str, str]
-) -> Checkpoint:
-    """The checkpoint of a stage's training, beside `out`; its key is all that bits depend on."""
-    return Checkpoint(
-        out,
-        {
-            "stage": stage,
-            "params": params.recorded(),
-            "inputs": inputs,
-            "base": base.identity,
-            "code": fingerprint(stage),
-            "versions": [version("torch"), version("transformers")],
-            "threads": torch.get_num_threads(),
-            "device": available_device().type,
-            "processes": share()[1],
-        },
-    )

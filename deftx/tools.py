@@ -42,7 +42,10 @@ def verify(arguments: list[str]) -> None:
     parser.add_argument("folder", type=Path, help="such as results or results/demo")
     folder: Path = parser.parse_args(arguments).folder
     paths = sorted(
-        path for suffix in ("safetensors", "parquet") for path in folder.rglob(f"*.{suffix}")
+        path
+        for suffix in ("safetensors", "parquet")
+        for path in folder.rglob(f"*.{suffix}")
+        if ".checkpoints" not in path.parts  # may be in the making; training verifies its own
     )
     if not paths:
         raise ArtefactError(f"{folder}: no artefacts below it")

@@ -9,5 +9,9 @@ class OutOfDeviceMemoryError(Exception):
     """The GPU has too little memory for a batch."""
 
 
+class ProcessLostError(Exception):
+    """Another of the processes that share a training has ended."""
+
+
 class Stopped(SystemExit):
     """A signal came and the state is saved; the exit status is 128 + the signal."""

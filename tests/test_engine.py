@@ -3,6 +3,7 @@
 import itertools
 import logging
 import os
+import shutil
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ from deftx.delta import Delta
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
 from deftx.engine.loss_guard import LossGuard
 from deftx.engine.processes import add_up_gradients
-from deftx.engine.resolved import resolve
+from deftx.engine.resolved import Resolved, resolve
 from deftx.engine.session import Session
 from deftx.engine.steps import Steps, cut
 from deftx.language_objective import masked_language_modelling
@@ -283,6 +284,37 @@ def test_auto_is_plain_float32_on_a_cpu_and_is_said(base):
     assert resolved.facts() == {"device": "cpu", "precision": "fp32", "compile": None}
     outcome, _ = trained(base, task(base))
     assert outcome["engine"] == {**resolved.facts(), "parts": 1}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize(("kind", "mask"), [(language, True), (task, False)])
+def test_compiled_training_changes_rounding_only(base, kind, mask):
+    """Both losses, both phases; blocks that are short, and the last step of an epoch."""
+    made = kind(base, epochs=1)
+    compiled = Session(engine=Engine(compile=True))
+    outcome, weights = trained(base, made, mask, compiled)
+    assert outcome["engine"]["compile"] == "default"
+    assert distance(weights, trained(base, made, mask)[1]) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_what_does_not_compile_is_an_error_if_it_was_asked_for(base, monkeypatch):
+    """With `auto` it would run plainly; that is decided by the device, so it is set by hand."""
+
+    def broken(*_, **__):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", broken)
+    made = task(base, epochs=1)
+    with pytest.raises(Exception, match="no compiler"):
+        trained(base, made, True, Session(engine=Engine(compile=True)))
+    monkeypatch.setattr(
+        "deftx.engine.trainer.resolve",
+        lambda *_: Resolved(device="cpu", precision="fp32", compile="default", fall_back=True),
+    )
+    torch._dynamo.reset()
+    assert distance(trained(base, made)[1], trained(base, made)[1]) == 0
 
 
 @pytest.mark.parametrize("kind", [language, task])

@@ -13,6 +13,7 @@ import shutil
 import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +21,9 @@ from typing import Any, Self
 import torch
 
 from deftx.artefact import ArtefactError, canonical
-from deftx.engine.processes import is_first
+from deftx.device import available_device
+from deftx.engine.processes import is_first, share
+from deftx.fingerprint import fingerprint
 from deftx.tensor_file import TensorFile, save_tensors
 from deftx.training_errors import CheckpointError
 
@@ -47,6 +50,25 @@ class Checkpoint:
     def __init__(self, out: Path, facts: Mapping[str, Any]) -> None:
         key = hashlib.sha256(canonical(facts).encode()).hexdigest()[:16]
         self.folder = out.parent / ".checkpoints" / f"{out.stem}-{key}"
+
+    @classmethod
+    def of_stage(
+        cls, stage: str, out: Path, params: Mapping[str, Any], inputs: Mapping[str, str]
+    ) -> Self:
+        """The checkpoint of a stage's training: its facts are all that bits depend on."""
+        return cls(
+            out,
+            {
+                "stage": stage,
+                "params": params,
+                "inputs": inputs,
+                "code": fingerprint(stage),
+                "versions": [version("torch"), version("transformers")],
+                "threads": torch.get_num_threads(),
+                "device": available_device().type,
+                "processes": share()[1],
+            },
+        )
 
     def __enter__(self) -> Self:
         if not is_first():  # it reads with the process that holds it

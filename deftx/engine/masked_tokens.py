@@ -32,6 +32,12 @@ class MaskedTokens(Learner):
         super().__init__()
         self.model = model
         decoder = model.get_output_embeddings()
+        words = model.get_input_embeddings().weight
+        if decoder.weight is words and not words.requires_grad:
+            raise ValueError(
+                "the decoder is tied to the word embeddings, of which only some entries train: "
+                "load the model with load_masked_lm, which gives it frozen weights of its own"
+            )
         # In a tuple, where moving the learner to a device does not find it.
         self._taken = () if decoder.weight.requires_grad else (decoder,)
         if self._taken:
@@ -123,16 +129,16 @@ class _DecoderLoss(torch.autograd.Function):
         gradients, bias_gradient = [], torch.zeros_like(bias, dtype=torch.float32)
         rows = max(1, LOGITS_AT_ONCE // weight.shape[0])
         for few, labels in zip(features.split(rows), targets.split(rows), strict=True):
-            few = few.to(weight.dtype)
-            log_p = torch.log_softmax(linear(few, weight).float() + bias, dim=-1)
-            counts = labels != IGNORED
-            place = labels.clamp(min=0).unsqueeze(1)
+            counts, place = labels != IGNORED, labels.clamp(min=0).unsqueeze(1)
+            logits = linear(few.to(weight.dtype), weight).float().add_(bias)
+            log_p = torch.log_softmax(logits, dim=-1)
             total = total - (log_p.gather(1, place).squeeze(1) * counts).sum()
-            if wanted:
-                one = torch.ones_like(place, dtype=log_p.dtype)
-                slope = log_p.exp().scatter_add(1, place, -one) * counts.unsqueeze(1)
+            if wanted:  # in place: of each of these there is a tenth of a gigabyte
+                slope = log_p.exp_()
+                slope.scatter_add_(1, place, slope.new_full(place.shape, -1.0))
+                slope.mul_(counts.unsqueeze(1))
                 gradients.append(slope.to(weight.dtype) @ weight)
-                bias_gradient = bias_gradient + slope.sum(0)
+                bias_gradient += slope.sum(0)
         if wanted:
             ctx.save_for_backward(torch.cat(gradients).to(features.dtype), bias_gradient)
         return total

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 import torch
 
+from deftx.training_errors import ProcessLostError
+
 
 def share() -> tuple[int, int]:
     """(rank, processes): this process's number, and how many there are."""
@@ -22,7 +24,8 @@ def is_first() -> bool:
 
 
 def add_up_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Replace each gradient by its sum over all processes; a missing one counts as zeros."""
+    """Replace each gradient by its sum over all processes; a missing one counts as zeros. Raises
+    ProcessLostError if another process has ended."""
     if share()[1] == 1:
         return
     waiting = []
@@ -30,5 +33,11 @@ def add_up_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         waiting.append(torch.distributed.all_reduce(parameter.grad, async_op=True))
-    for work in waiting:
-        work.wait()
+    try:
+        for work in waiting:
+            work.wait()
+    except RuntimeError as error:
+        raise ProcessLostError(
+            f"process {share()[0]} of {share()[1]} ends, since another one did: see its messages. "
+            f"PyTorch: {error}"
+        ) from None

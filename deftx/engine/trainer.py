@@ -161,8 +161,7 @@ class StepTrainer(Trainer):
         self.add_callback(_StartAt(steps.first))
         self.add_callback(self._shown)
         if resolved.compile:
-            if resolved.fall_back:
-                torch._dynamo.config.suppress_errors = True
+            torch._dynamo.config.suppress_errors = resolved.fall_back
             learner.compile(mode=resolved.compile)
 
     def run(self) -> None:

@@ -20,10 +20,11 @@ from transformers import (
     PreTrainedModel,
 )
 
-from deftx.artefact import ArtefactError, file_sha256, write_json, write_manifest
+from deftx.artefact import ArtefactError, digests, file_sha256, write_json, write_manifest
 from deftx.backbone import backbone_parameters, layer_norm_names, stored_names
 from deftx.base import Base
 from deftx.data import load_text
+from deftx.engine.checkpoint import Checkpoint
 from deftx.model_folder import MODEL_FILES, folder_sha256
 from deftx.pretraining import architecture, pretrain, train_tokenizer
 from deftx.settings.base import Pretrain
@@ -61,13 +62,16 @@ def base(
         lines = [line for path in text or [] for line in load_text(path)]
         tokenizer = train_tokenizer(lines, params.pretrain.vocabulary)
         known = _known(architecture(tokenizer, params.pretrain), out.parent, params)
-        made = pretrain(lines, tokenizer, params.pretrain)
-        made.config.architectures = [type(made).__name__]
-        made.config.dtype = "float32"
-        made.config.save_pretrained(out.parent)
-        tokenizer.save_pretrained(out.parent)
         provenance = params.model_dump(exclude={"methods"})
-        save_tensors(out, dict(_once(made)), stage="base", params=provenance)
+        inputs = digests(**{str(number): path for number, path in enumerate(text or [])})
+        with Checkpoint.of_stage("base", out, provenance, inputs) as state:
+            made = pretrain(lines, tokenizer, params.pretrain, state)
+            made.config.architectures = [type(made).__name__]
+            made.config.dtype = "float32"
+            made.config.save_pretrained(out.parent)
+            tokenizer.save_pretrained(out.parent)
+            save_tensors(out, dict(_once(made)), stage="base", params=provenance)
+            state.remove()
     else:
         with TemporaryDirectory() as cache:
             folder = model or _download(params, Path(cache))

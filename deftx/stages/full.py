@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from deftx.artefact import digests
 from deftx.backbone import backbone_parameters, head_parameters
 from deftx.base import Base
+from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.full_training import fit_everything
 from deftx.engine.processes import is_first
-from deftx.target import TargetParams, checkpoint, digests, prepare
+from deftx.target import TargetParams, prepare
 from deftx.tensor_file import save_tensors
 
 
@@ -31,7 +33,8 @@ def full(
     """
     encoder = Base.load(base)
     inputs = digests(train=train, valid=valid, start=start_vector)
-    with checkpoint("full", out, params, encoder, inputs) as state:
+    facts = {**params.recorded(), "base": encoder.identity}
+    with Checkpoint.of_stage("full", out, facts, inputs) as state:
         ready = prepare(params, "full", encoder, train, valid, start_vector)
         outcome = fit_everything(
             ready.model, ready.objective, params.training, ready.session(state)

@@ -7,15 +7,16 @@ import torch
 from pydantic import Field
 from transformers import PreTrainedModel
 
-from deftx.artefact import write_json, write_text
+from deftx.artefact import digests, write_json, write_text
 from deftx.backbone import backbone_parameters, head_parameters, weights_of
 from deftx.base import Base
 from deftx.card import model_card
+from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.processes import is_first
 from deftx.engine.sparse_training import fit_entries
 from deftx.mask import Mask, load_mask
 from deftx.sparse_delta import SparseDelta
-from deftx.target import TargetParams, checkpoint, digests, prepare
+from deftx.target import TargetParams, prepare
 from deftx.tensor_file import TensorFile
 from deftx.vectors import dense_vector, head_of
 
@@ -64,7 +65,8 @@ def sparse(
         pruned = SparseDelta.from_dense(dense, chosen, head_of(file))
         _write(out, params, encoder, pruned, inputs, {"trained": len(chosen)})
         return
-    with checkpoint("sparse", out, params, encoder, inputs) as state:
+    facts = {**params.recorded(), "base": encoder.identity}
+    with Checkpoint.of_stage("sparse", out, facts, inputs) as state:
         ready = prepare(params, "sparse", encoder, train, valid, start_vector)
         settings = params.training
         if params.learning_rate is not None:
