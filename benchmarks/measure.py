@@ -138,6 +138,11 @@ def table(timings: list[Timing], against: str | None = None) -> str:
     """Timings as text; `against` names the contestant to compare the others with, the first one
     if it is not given."""
     base = next((t for t in timings if t.name == against), timings[0])
+    return table_of_pairs([(timing, base) for timing in timings])
+
+
+def table_of_pairs(pairs: list[tuple[Timing, Timing]]) -> str:
+    """Timings as text, each with the one it was made by turns with (which may be itself)."""
     rows = [("", "s/step", "fastest", "slowest", "times faster", "peak MiB", "warm-up s")]
     rows += [
         (
@@ -149,7 +154,7 @@ def table(timings: list[Timing], against: str | None = None) -> str:
             f"{timing.peak / MIB:.0f}",
             f"{timing.warmup:.1f}",
         )
-        for timing in timings
+        for timing, base in pairs
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
