@@ -218,7 +218,7 @@ def compare(
     makers: dict[str, Callable[[], Callable[[], object]]],
     name: str,
     fit: Callable[[Sequence[TrainerCallback]], object],
-    **settings: int,
+    **settings: Any,
 ) -> list[measure.Timing]:
     """`measure.compare` of `makers` and, under `name`, of a `fit`.
 
@@ -352,7 +352,7 @@ def _measured(
     opponents: dict[str, Callable[[], Callable[[], object]]],
     name: str,
     engine: deftx.Engine,
-    settings: dict[str, int],
+    settings: dict[str, Any],
 ) -> list[measure.Timing]:
     return compare(opponents, name, lambda callbacks: case.fit(callbacks, engine), **settings)
 
