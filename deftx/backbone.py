@@ -29,6 +29,9 @@ class BaseWeights(Mapping[str, torch.Tensor]):
     def __getitem__(self, name: str) -> torch.Tensor:
         return self._file.get_tensor(self._keys[name]).float()
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._keys  # that of Mapping would read the tensor
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
 

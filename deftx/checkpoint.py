@@ -20,7 +20,9 @@ from typing import Any, Self
 import torch
 
 from deftx.artefact import ArtefactError, canonical
+from deftx.processes import is_first
 from deftx.tensor_file import TensorFile, save_tensors
+from deftx.training_errors import CheckpointError
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +30,11 @@ OTHERS_KEPT = 2
 """Checkpoints of the same artefact with other parameters: kept until the artefact is made."""
 
 
-class CheckpointError(Exception):
-    """Another process is training from the same checkpoint."""
-
-
 class Checkpoint:
     """The newest state of one phase of training, in `<folder of out>/.checkpoints/<key>/`.
 
-    A context manager: inside, this process holds it and no other can. The key is a hash of
+    A context manager: inside, this process holds it and no other can, but for those that share
+    its training. The key is a hash of
     `facts`, everything that the state depends on, so that a state of other parameters, inputs,
     code or threads is never found. No declared output of a workflow: that would be deleted with
     the failed job.
@@ -43,11 +42,15 @@ class Checkpoint:
     Raises CheckpointError on entering, saying who holds it, if another process does.
     """
 
+    _held: int | None = None
+
     def __init__(self, out: Path, facts: Mapping[str, Any]) -> None:
         key = hashlib.sha256(canonical(facts).encode()).hexdigest()[:16]
         self.folder = out.parent / ".checkpoints" / f"{out.stem}-{key}"
 
     def __enter__(self) -> Self:
+        if not is_first():  # it reads with the process that holds it
+            return self
         lock = _lock(self.folder)
         if lock is None:
             raise CheckpointError(
@@ -72,6 +75,8 @@ class Checkpoint:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._held is None:
+            return
         if not self._states():  # nothing in it: do not leave an empty folder
             self._delete(self.folder)
         os.close(self._held)

@@ -6,6 +6,7 @@ import inspect
 import json
 import logging
 import os
+import signal
 import sys
 import types
 import typing
@@ -15,7 +16,9 @@ from typing import Any
 
 import yaml
 
+from deftx.devices import claimed, devices_of, is_worker
 from deftx.fingerprint import fingerprint
+from deftx.launcher import end_with_parent, launch
 
 STAGES = {
     "data": "read one split of one language into parquet",
@@ -30,6 +33,10 @@ STAGES = {
     "tables": "make the tables of a run",
     "figures": "draw the figures of a run",
 }
+ON_GPU = ("base", "full", "sparse", "evaluate")
+"""Stages that train or predict: each runs inside a claim of its devices."""
+ON_SEVERAL_GPUS = ("full", "sparse")
+"""Those that may use `engine.devices` of them; the others use one."""
 TOOLS = {
     "show": "print the table of a run, and where its figures lie",
     "verify": "check every artefact of a folder against its manifest",
@@ -56,13 +63,12 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
         run = _run_stage if verb in STAGES else _run_tool
-        run(verb, arguments[1:])
+        return run(verb, arguments[1:])
     except Exception as error:
         if os.environ.get("DEFTX_DEBUG") or not _is_about_input(error):
             raise
         print(f"deftx {verb}: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 def _overview() -> str:
@@ -75,15 +81,16 @@ def _overview() -> str:
 def _is_about_input(error: Exception) -> bool:
     """Whether an exception says what is wrong with the input, so that a traceback adds nothing."""
     from deftx.artefact import ArtefactError
-    from deftx.checkpoint import CheckpointError
     from deftx.config import ConfigError
     from deftx.data import DataError
+    from deftx.training_errors import CheckpointError, OutOfDeviceMemoryError
 
     ours = (
         ArtefactError,
         CheckpointError,
         ConfigError,
         DataError,
+        OutOfDeviceMemoryError,
         StaleCodeError,
         FloatingPointError,
         ValueError,
@@ -91,10 +98,31 @@ def _is_about_input(error: Exception) -> bool:
     return isinstance(error, ours)
 
 
-def _run_stage(stage: str, arguments: list[str]) -> None:
+def _run_stage(stage: str, arguments: list[str]) -> int:
+    """Run a stage on the devices that it needs; the exit status."""
+    if is_worker():
+        end_with_parent(signal.SIGKILL)
+    elif stage in ON_GPU and not {"-h", "--help"} & set(arguments):
+        # Before torch is imported: it looks for devices once, and a job that waits should be small.
+        early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        for name in ("params", "engine", "out"):
+            early.add_argument(f"--{name}", dest=name)
+        options, _ = early.parse_known_args(arguments)
+        params = _read_params(options.params)
+        if options.engine is not None:
+            params["engine"] = yaml.safe_load(options.engine)
+        count = devices_of(params) if stage in ON_SEVERAL_GPUS else 1
+        with claimed(count, f"deftx {stage} {options.out}") as locks:
+            if count > 1:
+                return launch(count, ["-m", "deftx", stage, *arguments], locks)
+            _call_stage(stage, arguments)
+            return 0
+    _call_stage(stage, arguments)
+    return 0
+
+
+def _call_stage(stage: str, arguments: list[str]) -> None:
     """Call the function of a stage with its parameters and paths."""
-    # One device a job: with several in sight the Trainer would split each batch over them.
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     module = importlib.import_module(f"deftx.stages.{stage}")
     function: Callable[..., None] = getattr(module, stage)
     paths = _path_options(function)
@@ -133,6 +161,7 @@ def _stage_parser(
     parser = argparse.ArgumentParser(
         prog=f"deftx {stage}",
         description=inspect.getdoc(function),
+        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for name, (required, several) in paths.items():
@@ -160,13 +189,19 @@ def _stage_parser(
 
 
 def _given_params(options: dict[str, Any], model: Any) -> dict[str, Any]:
-    text = options["params"] or "{}"
-    if not text.lstrip().startswith("{"):
-        text = Path(text).read_text(encoding="utf-8")
-    params: dict[str, Any] = json.loads(text)
+    params = _read_params(options["params"])
     for name in model.model_fields:
         if (value := options[f"param_{name}"]) is not None:
             params[name] = yaml.safe_load(value)
+    return params
+
+
+def _read_params(text: str | None) -> dict[str, Any]:
+    """Parameters from JSON, or from a file of it."""
+    text = text or "{}"
+    if not text.lstrip().startswith("{"):
+        text = Path(text).read_text(encoding="utf-8")
+    params: dict[str, Any] = json.loads(text)
     return params
 
 
@@ -188,7 +223,8 @@ def _set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _run_tool(tool: str, arguments: list[str]) -> None:
+def _run_tool(tool: str, arguments: list[str]) -> int:
     from deftx import tools
 
     getattr(tools, tool)(arguments)
+    return 0

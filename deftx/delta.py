@@ -38,6 +38,9 @@ class Delta(Mapping[str, torch.Tensor]):
             )
         return finetuned.float() - start.float()
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._start  # that of Mapping would compute the difference
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._start)
 
@@ -58,6 +61,9 @@ class Only(Mapping[str, torch.Tensor]):
         if name not in self._names:
             raise KeyError(name)
         return self._tensors[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -4,7 +4,6 @@ Apart from lowrank.py, so that an edit of the algorithm does not make readers st
 """
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import torch
 
@@ -14,10 +13,9 @@ from deftx.tensor_file import TensorFile
 class Denoised(Mapping[str, torch.Tensor]):
     """A denoised difference on disk: name → dense float32 tensor, multiplied out when asked for."""
 
-    def __init__(self, path: Path | str) -> None:
-        self._file = TensorFile(path)
-        self.provenance = self._file.provenance
-        self.content = self._file.content
+    def __init__(self, file: TensorFile) -> None:
+        self._file = file
+        self.provenance = file.provenance
         suffixes = (".delta", ".left")
         self._names = sorted(
             n.removesuffix(s) for n in self._file for s in suffixes if n.endswith(s)
@@ -32,6 +30,9 @@ class Denoised(Mapping[str, torch.Tensor]):
             flat = dense.reshape(-1)
             flat[self._file[f"{name}.residual_index"]] += self._file[f"{name}.residual_value"]
         return dense
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names  # that of Mapping would multiply the factors
 
     def spectrum(self, name: str) -> torch.Tensor | None:
         """All singular values of a matrix's raw difference, descending; None if not denoised."""

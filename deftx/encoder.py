@@ -18,11 +18,6 @@ transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
 
-def available_device() -> torch.device:
-    """The GPU, if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
     """The tokenizer that travels with the base."""
     return AutoTokenizer.from_pretrained(base.folder, local_files_only=True)

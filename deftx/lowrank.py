@@ -100,12 +100,14 @@ def denoise(delta: Mapping[str, torch.Tensor], **rule: Any) -> dict[str, torch.T
 
 
 def decompose(
-    delta: Mapping[str, torch.Tensor], rule: RankRule
+    delta: Mapping[str, torch.Tensor], rule: RankRule, device: torch.device | None = None
 ) -> Iterator[tuple[str, LowRank | torch.Tensor]]:
-    """Name and denoised form of each tensor of `delta`, in name order, one in memory at a time.
+    """Name and denoised form of each tensor of `delta`, in name order; each is read once, and one
+    is in memory at a time.
 
-    Matrices become `LowRank`; tensors of another dimension, and embeddings if the rule leaves
-    them out, come back raw and compete in the mask as they are.
+    Matrices become `LowRank`, computed and left on `device`, or by default where each matrix is;
+    tensors of another dimension, and embeddings if the rule leaves them out, come back raw and
+    compete in the mask as they are.
 
     Raises ValueError if a tensor is not finite, and at the end if the rule truncated no matrix,
     unless the rule says that this is meant.
@@ -113,12 +115,13 @@ def decompose(
     truncated = matrices = 0
     for name in sorted(delta):
         tensor = delta[name]
-        if not torch.isfinite(tensor).all():
+        # Both are NaN if an entry is; and unlike flags for all entries they take no memory.
+        if not torch.isfinite(torch.stack(tensor.aminmax())).all():
             raise ValueError(f"{name}: the difference is not finite")
         if not rule.applies_to(name, tensor.shape):
             yield name, tensor
             continue
-        kept = low_rank(tensor, rule)
+        kept = low_rank(tensor.to(device), rule)
         matrices += 1
         truncated += kept.rank < min(tensor.shape)
         yield name, kept

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
+import numpy as np
 import torch
 
 from deftx.artefact import ArtefactError
@@ -14,8 +16,8 @@ class Mask:
     """Chosen entries.
 
     Attributes:
-        index: tensor name → row-major flat positions (k_i,), int64, ascending, without repeats;
-            tensors without a chosen entry are absent.
+        index: tensor name → row-major flat positions (k_i,), int64, ascending, without repeats,
+            on the device of what they were chosen from; tensors without a chosen entry are absent.
         shapes: the same names → shape of the dense tensor.
     """
 
@@ -35,8 +37,9 @@ class Mask:
 
     def dense(self, name: str) -> torch.Tensor:
         """The mask of one tensor as booleans in the tensor's shape, which must be known."""
-        mask = torch.zeros(self.shapes[name], dtype=torch.bool)
-        mask.view(-1)[self.index[name]] = True
+        index = self.index[name]
+        mask = torch.zeros(self.shapes[name], dtype=torch.bool, device=index.device)
+        mask.view(-1)[index] = True
         return mask
 
     def check_fits(self, shapes: Mapping[str, tuple[int, ...]], what: str = "mask") -> None:
@@ -57,27 +60,27 @@ def encode_gaps(index: torch.Tensor) -> torch.Tensor:
     is the escape: it adds itself to the gap that the next code continues. So a position is the
     running sum of the codes plus the number of entries before it.
     """
-    if not len(index):
-        return torch.empty(0, dtype=torch.uint8)
-    gaps = torch.diff(index, prepend=index.new_tensor([-1])) - 1
-    codes = (_escaped(gaps, 255, torch.uint8), _escaped(gaps, 65_535, torch.uint16))
-    return min(codes, key=lambda code: code.numel() * code.element_size())
-
-
-def _escaped(gaps: torch.Tensor, escape: int, dtype: torch.dtype) -> torch.Tensor:
-    escapes = gaps // escape
-    code = torch.full((len(gaps) + int(escapes.sum()),), escape, dtype=torch.int32)
-    ends = torch.arange(len(gaps)) + escapes.cumsum(0)
-    code[ends] = (gaps % escape).to(torch.int32)
-    return code.to(dtype)
+    gaps = np.diff(index.cpu().numpy(), prepend=-1)
+    gaps -= 1
+    long = gaps[gaps >= 255]  # few, and only they need more than one code
+    narrow, wide = (len(gaps) + int((long // escape).sum()) for escape in (255, 65_535))
+    dtype = np.uint8 if narrow <= 2 * wide else np.uint16
+    escape = np.iinfo(dtype).max
+    code = gaps.astype(dtype)
+    place = np.flatnonzero(gaps >= escape)
+    escapes, code[place] = np.divmod(gaps[place], escape)
+    return torch.from_numpy(np.insert(code, np.repeat(place, escapes), escape))
 
 
 def decode_gaps(code: torch.Tensor) -> torch.Tensor:
     """Inverse of `encode_gaps`: ascending flat positions, int64."""
-    escape = torch.iinfo(code.dtype).max
-    wide = code.to(torch.int64)
-    position = wide.cumsum(0)[wide != escape]
-    return position + torch.arange(len(position))
+    codes = code.numpy()
+    position = codes.cumsum(dtype=np.int64)
+    ends = codes != np.iinfo(codes.dtype).max
+    if not ends.all():
+        position = position[ends]
+    position += np.arange(len(position))
+    return torch.from_numpy(position)
 
 
 def mask_tensors(mask: Mask) -> dict[str, torch.Tensor]:
@@ -107,7 +110,7 @@ def load_mask(file: TensorFile) -> Mask:
     for name in sorted(layout):
         positions = decode_gaps(file[f"{name}.gaps"])
         shape = tuple(layout[name]["shape"])
-        size = int(torch.tensor(shape).prod())
+        size = prod(shape)
         if len(positions) != layout[name]["entries"]:
             raise ArtefactError(
                 f"{file.path}: {name}.gaps decodes to {len(positions)} entries, the metadata says "

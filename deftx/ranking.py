@@ -1,79 +1,181 @@
-"""The entries of largest magnitude: exactly K of them, with a stated rule for ties."""
+"""The entries of largest magnitude: exactly K of them, with a stated rule for ties.
 
-from collections.abc import Callable, Mapping
+One pass over the tensors, whose entries in name order are one stream. Candidates are the entries
+that exceed a bound, at first zero. Whenever there are many more than K, the K largest of them stay
+and the smallest of these is the new bound. It can only rise, so what has been dropped would not
+have been chosen; and since an entry must exceed it, ties go to those that came first.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from math import prod
+from typing import Any
 
 import numpy as np
 import torch
 
 from deftx.mask import Mask
 
+Flat = Any
+"""Of one dimension: an array of NumPy where scores are on a CPU, else a tensor on their device.
+
+NumPy partitions, and finds true values, several times faster on a CPU than PyTorch; and without
+threads, which for steps as short as these only wait for each other where the machine is busy.
+"""
+
+CPU_CHUNK, GPU_CHUNK = 1 << 20, 1 << 25
+"""Entries looked at together: on a CPU what stays in its cache; on a GPU starting a kernel is what
+takes time."""
+
 Scores = Callable[[str], torch.Tensor]
-"""Name of a tensor → scores of its entries, in any shape; larger magnitude is chosen first."""
+"""Name of a tensor → scores of its entries, in its shape; larger magnitude is chosen first."""
 
 
 def largest(scores: torch.Tensor, k: int) -> torch.Tensor:
     """Flat positions (k,), ascending, of the k largest magnitudes; ties to the smaller position."""
-    mask = pooled({"": tuple(scores.shape)}, lambda _: scores, k, allow_zero=True)
-    return mask.index.get("", torch.empty(0, dtype=torch.int64))
+    mask = pooled([""], lambda _: scores, k, allow_zero=True)
+    return mask.index.get("", torch.empty(0, dtype=torch.int64, device=scores.device))
 
 
 def pooled(
-    shapes: Mapping[str, tuple[int, ...]],
-    scores: Scores,
-    k: int,
-    where: str = "",
-    allow_zero: bool = False,
+    names: Iterable[str], scores: Scores, k: int, where: str = "", allow_zero: bool = False
 ) -> Mask:
-    """The k entries of largest |score|; see `top_k` for ties and errors, prefixed by `where`.
+    """The k entries of largest |score| over the tensors of these names, on the device of the
+    scores; see `top_k` for ties and errors, prefixed by `where`.
 
-    Memory beyond one tensor's scores: one buffer of all magnitudes, partitioned in place.
+    Each tensor is asked for once and let go. Memory beyond it: a few times k entries.
     """
-    names = sorted(shapes)
-    sizes = [int(np.prod(shapes[name], dtype=np.int64)) for name in names]
     if k < (0 if allow_zero else 1):
         raise ValueError(f"{where}k must be at least 1, got {k}")
-    if k > sum(sizes):
-        raise ValueError(f"{where}k is {k}, but there are only {sum(sizes)} entries to choose from")
     if k == 0:
         return Mask({}, {})
-    threshold, ties_wanted, moved = _threshold(names, sizes, scores, k)
-    if threshold == 0 and not allow_zero:
+    stream = _Stream(sorted(names), scores)
+    candidates = _Candidates(k, bound=-1.0 if allow_zero else 0.0)
+    for magnitudes in stream:
+        candidates.add(magnitudes)
+    stream.check_finite()
+    total = sum(stream.sizes)
+    if k > total:
+        raise ValueError(f"{where}k is {k}, but there are only {total} entries to choose from")
+    position = candidates.best()
+    if len(position) < k:
         raise ValueError(
-            f"{where}k is {k}, but only {moved} of {sum(sizes)} entries differ from zero: choose a "
-            "smaller budget or train the full phase for longer"
+            f"{where}k is {k}, but only {len(position)} of {total} entries differ from zero: "
+            "choose a smaller budget or train the full phase for longer"
         )
-    index = {}
-    for name in names:
-        magnitude = _magnitude(name, scores)
-        above = np.flatnonzero(magnitude > threshold)
-        ties = np.flatnonzero(magnitude == threshold)[:ties_wanted]
-        ties_wanted -= len(ties)
-        if len(above) or len(ties):
-            index[name] = torch.from_numpy(np.sort(np.concatenate([above, ties])))
-    return Mask(index, {name: tuple(shapes[name]) for name in index})
+    return stream.mask(torch.as_tensor(position))
 
 
-def _threshold(
-    names: list[str], sizes: list[int], scores: Scores, k: int
-) -> tuple[float, int, int]:
-    """The k-th largest magnitude, how many entries equal to it are wanted, and how many entries
-    are not zero."""
-    pooled, end = np.empty(0), 0
-    for name, size in zip(names, sizes, strict=True):
-        magnitude = _magnitude(name, scores)
-        if not end:
-            pooled = np.empty(sum(sizes), dtype=magnitude.dtype)
-        pooled[end : end + size] = magnitude
-        end += size
-    pooled.partition(len(pooled) - k)
-    threshold = pooled[len(pooled) - k]
-    ties_wanted = k - int((pooled[len(pooled) - k :] > threshold).sum())
-    return float(threshold), ties_wanted, int(np.count_nonzero(pooled))
+class _Stream:
+    """The magnitudes of all entries, tensor after tensor, in chunks; afterwards, what they were."""
+
+    def __init__(self, names: list[str], scores: Scores) -> None:
+        self._names, self._scores = names, scores
+        self._shapes: list[tuple[int, ...]] = []
+        self._peaks: list[Flat] = []
+
+    @property
+    def sizes(self) -> list[int]:
+        """Entries of each tensor that was read."""
+        return [prod(shape) for shape in self._shapes]
+
+    def __iter__(self) -> Iterator[Flat]:
+        parts: list[torch.Tensor] = []
+        waiting = 0
+        for name in self._names:
+            scores = self._scores(name).detach()
+            self._shapes.append(tuple(scores.shape))
+            room = CPU_CHUNK if scores.device.type == "cpu" else GPU_CHUNK
+            for part in scores.reshape(-1).split(room):
+                parts.append(part)
+                waiting += len(part)
+                if waiting >= room:
+                    yield self._magnitudes(parts)
+                    parts, waiting = [], 0
+        if waiting:
+            yield self._magnitudes(parts)
+
+    def _magnitudes(self, parts: list[torch.Tensor]) -> Flat:
+        on_cpu = parts[0].device.type == "cpu"
+        entries: Flat = joined([part.numpy() if on_cpu else part for part in parts])
+        magnitudes = np.abs(entries, out=entries) if on_cpu else entries.abs_()
+        self._peaks.append(magnitudes.max())  # NaN if one of them is
+        return magnitudes
+
+    def check_finite(self) -> None:
+        """Raise ValueError, naming a tensor, if not all that was read is finite. Once at the end:
+        to ask a GPU for each chunk would make it wait each time."""
+        peaks = [torch.as_tensor(peak) for peak in self._peaks]
+        if peaks and not torch.isfinite(torch.stack(peaks)).all():
+            name = next(n for n in self._names if not torch.isfinite(self._scores(n)).all())
+            raise ValueError(f"{name}: not all entries are finite")
+
+    def mask(self, position: torch.Tensor) -> Mask:
+        """Ascending positions in the stream as a mask."""
+        sizes = self.sizes
+        ends = np.cumsum(sizes)
+        cuts = torch.searchsorted(position, torch.from_numpy(ends).to(position.device)).tolist()
+        index, shapes, first = {}, {}, 0
+        for i, name in enumerate(self._names):
+            if cuts[i] > first:
+                index[name] = position[first : cuts[i]] - int(ends[i] - sizes[i])
+                shapes[name] = self._shapes[i]
+                first = cuts[i]
+        return Mask(index, shapes)
 
 
-def _magnitude(name: str, scores: Scores) -> np.ndarray:
-    """|scores| of one tensor, flat in row-major order. Raises ValueError if not all are finite."""
-    magnitude = scores(name).detach().cpu().reshape(-1).abs().numpy()
-    if not np.isfinite(magnitude).all():
-        raise ValueError(f"{name}: not all entries are finite")
-    return magnitude
+class _Candidates:
+    """Entries of a stream that may be among its k largest, chunk by chunk in its order."""
+
+    def __init__(self, k: int, bound: float) -> None:
+        self._k = k
+        self._bound: Any = bound
+        self._chunks: list[tuple[Flat, Flat]] = []  # values, positions
+        self._seen = self._held = 0
+
+    def add(self, values: Flat) -> None:
+        """Take up what exceeds the bound of the stream's next values."""
+        place = where_true(values > self._bound)
+        self._chunks.append((values[place], place + self._seen))
+        self._seen += len(values)
+        self._held += len(place)
+        if self._held > 2 * self._k + len(values):
+            self._cut()
+
+    def best(self) -> Flat:
+        """Positions, ascending, of the k largest, or of all if there are fewer."""
+        if self._held > self._k:
+            self._cut()
+        return joined([positions for _, positions in self._chunks])
+
+    def _cut(self) -> None:
+        top = largest_values(joined([values for values, _ in self._chunks]), self._k)
+        self._bound = top.min()
+        ties_wanted = self._k - len(where_true(top > self._bound))
+        for number, (values, positions) in enumerate(self._chunks):
+            chosen = values > self._bound
+            if ties_wanted:
+                ties = where_true(values == self._bound)[:ties_wanted]
+                ties_wanted -= len(ties)
+                chosen[ties] = True
+            place = where_true(chosen)
+            self._chunks[number] = values[place], positions[place]
+        self._held = self._k
+
+
+def joined(parts: list[Flat]) -> Flat:
+    """One after the other, in new memory."""
+    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else torch.cat(parts)
+
+
+def where_true(flags: Flat) -> Flat:
+    """Positions, ascending."""
+    return np.flatnonzero(flags) if isinstance(flags, np.ndarray) else flags.nonzero().view(-1)
+
+
+def largest_values(values: Flat, k: int) -> Flat:
+    """The k largest, in any order; `values` are used up. On a GPU `topk` is a radix selection, and
+    `kthvalue` far slower."""
+    if not isinstance(values, np.ndarray):
+        return values.topk(k, sorted=False).values
+    values.partition(len(values) - k)
+    return values[len(values) - k :]

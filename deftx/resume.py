@@ -14,6 +14,7 @@ from deftx.keep_best import KeepBest
 from deftx.loss_guard import LossGuard
 from deftx.processes import is_first
 from deftx.stopping import StopRequest
+from deftx.training_errors import Stopped
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +23,6 @@ MINUTES = 10.0
 changes nothing in the result, so it is no setting."""
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-
-
-class Stopped(SystemExit):
-    """Training ended because of a signal, its state saved; the exit status is 128 + the signal."""
 
 
 class SaveState(TrainerCallback):
@@ -80,7 +77,10 @@ class SaveState(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Save if it is time or a signal came. At the beginning of a step, when the evaluation
-        that belongs to the last one is over. Raises Stopped after a signal."""
+        that belongs to the last one is over. Raises Stopped after a signal. Of several processes
+        the first one does this, and the others end when they miss it."""
+        if not is_first():
+            return
         told = self._stop.received
         if told is not None or time.monotonic() - self._saved_at >= self._seconds:
             self._save(state.global_step)
@@ -96,7 +96,7 @@ class SaveState(TrainerCallback):
 
     def _save(self, step: int) -> None:
         self._saved_at = time.monotonic()
-        if step == self._saved_step or not is_first():
+        if step == self._saved_step:
             return
         self._guard.check()
         tensors: dict[str, torch.Tensor] = {}

@@ -26,8 +26,7 @@ def top_k(delta: Mapping[str, torch.Tensor], k: int) -> Mask:
     Raises ValueError if k is not positive, if more entries are asked for than differ from zero,
     or if a tensor is not finite.
     """
-    shapes = {name: tuple(delta[name].shape) for name in delta}
-    return pooled(shapes, delta.__getitem__, k)
+    return pooled(delta, delta.__getitem__, k)
 
 
 def top_k_in_groups(
@@ -48,8 +47,7 @@ def top_k_in_groups(
     for pattern, names in groups.items():
         if parts[pattern] == 0:
             continue
-        shapes = {name: tuple(delta[name].shape) for name in names}
-        mask |= pooled(shapes, delta.__getitem__, parts[pattern], f"group '{pattern}': ")
+        mask |= pooled(names, delta.__getitem__, parts[pattern], f"group '{pattern}': ")
     return mask
 
 
@@ -63,8 +61,9 @@ def uniform(shapes: Mapping[str, tuple[int, ...]], k: int, seed: int) -> Mask:
     def scores(name: str) -> torch.Tensor:
         key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, key])))
+        score = generator.random(shapes[name])
         # 1 - u lies in (0, 1]: a score of zero would count as "never moved".
-        return torch.from_numpy(1.0 - generator.random(int(np.prod(shapes[name], dtype=np.int64))))
+        return torch.from_numpy(np.subtract(1.0, score, out=score))
 
     return pooled(shapes, scores, k)
 

@@ -40,10 +40,16 @@ class SparseDelta:
         mask: Mask,
         head: Mapping[str, torch.Tensor] | None = None,
     ) -> Self:
-        """The entries of `delta` that the mask chooses. Raises ArtefactError if they do not fit."""
-        mask.check_fits({name: tuple(delta[name].shape) for name in mask.index if name in delta})
-        values = {name: delta[name].reshape(-1)[index] for name, index in mask.index.items()}
-        return cls(mask, values, dict(head or {}))
+        """The entries of `delta` that the mask chooses; each tensor is read once. Raises
+        ArtefactError if they do not fit."""
+        index, values = {}, {}
+        for name, places in mask.index.items():
+            dense = {name: delta[name]} if name in delta else {}
+            one = Mask({}, {name: mask.shapes[name]})
+            one.check_fits({n: tuple(tensor.shape) for n, tensor in dense.items()})
+            index[name] = places.to(dense[name].device)
+            values[name] = dense[name].reshape(-1).index_select(0, index[name])
+        return cls(Mask(index, mask.shapes), values, dict(head or {}))
 
     def __len__(self) -> int:
         """K, the number of entries (head excluded)."""
@@ -109,7 +115,7 @@ class SparseDelta:
         )
         self.mask.check_fits({n: tuple(p.shape) for n, p in weights.items()}, "vector")
         former = {
-            name: weights[name].detach().view(-1)[index.to(weights[name].device)].clone()
+            name: weights[name].detach().view(-1).index_select(0, index.to(weights[name].device))
             for name, index in self.mask.index.items()
         }
         former_head = {name: heads[name].detach().clone() for name in self.head}
@@ -122,7 +128,7 @@ class SparseDelta:
         finally:
             with torch.no_grad():
                 for name, old in former.items():
-                    weights[name].view(-1)[self.mask.index[name].to(old.device)] = old
+                    weights[name].view(-1).index_copy_(0, self.mask.index[name].to(old.device), old)
                 for name, old in former_head.items():
                     heads[name].copy_(old)
 
@@ -140,16 +146,22 @@ class SparseDelta:
         Raises ArtefactError if the file is missing, corrupt or not a vector.
         """
         path = Path(path)
-        file = TensorFile(path / "sft_model.safetensors" if path.is_dir() else path)
+        return cls.read(TensorFile(path / "sft_model.safetensors" if path.is_dir() else path))
+
+    @classmethod
+    def read(cls, file: TensorFile) -> Self:
+        """Read a vector from a file that is open. Raises ArtefactError if it holds none."""
         mask = load_mask(file)
         values = {}
         for name, index in mask.index.items():
             if f"{name}.values" not in file:
-                raise ArtefactError(f"{path}: {name} has positions but no values: not a vector")
+                raise ArtefactError(
+                    f"{file.path}: {name} has positions but no values: not a vector"
+                )
             value = values[name] = file[f"{name}.values"]
             if value.dtype != torch.float32 or value.shape != index.shape:
                 raise ArtefactError(
-                    f"{path}: {name}.values is {value.dtype} of shape {tuple(value.shape)}, "
+                    f"{file.path}: {name}.values is {value.dtype} of shape {tuple(value.shape)}, "
                     f"expected torch.float32 of shape {tuple(index.shape)}, one for each position"
                 )
         head = {n.removeprefix("head."): file[n] for n in file if n.startswith("head.")}

@@ -14,7 +14,8 @@ from deftx.backbone import backbone_parameters
 from deftx.base import Base
 from deftx.checkpoint import Checkpoint
 from deftx.data import load_labelled, load_text
-from deftx.encoder import available_device, load_classifier, load_masked_lm, load_tokenizer
+from deftx.device import available_device
+from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
 from deftx.fingerprint import fingerprint
 from deftx.language_objective import masked_language_modelling
 from deftx.objective import Objective

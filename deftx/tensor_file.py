@@ -83,6 +83,9 @@ class TensorFile(Mapping[str, torch.Tensor]):
             raise KeyError(f"{self.path}: no tensor {name!r}")
         return self._file.get_tensor(name)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names  # that of Mapping would read the tensor
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 

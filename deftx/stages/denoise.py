@@ -6,10 +6,11 @@ from pydantic import Field
 
 from deftx.base import Base
 from deftx.delta import Only
+from deftx.device import available_device
 from deftx.lowrank import LowRank, decompose
 from deftx.settings.denoise import RankRule
 from deftx.settings.strict import Strict
-from deftx.tensor_file import save_tensors
+from deftx.tensor_file import TensorFile, save_tensors
 from deftx.vectors import full_delta
 
 
@@ -32,10 +33,12 @@ def denoise(
     no matrix or a difference is not finite.
     """
     encoder = Base.load(base)
-    delta, file = full_delta(full, encoder, start_vector)
+    file = TensorFile(full)
+    delta = full_delta(file, encoder, start_vector)
     tensors = {name: file[name] for name in file if name.startswith("head.")}
     ranks = {}
-    for name, kept in decompose(Only(delta, encoder.maskable), params.rule):
+    matrices = Only(delta, encoder.maskable)
+    for name, kept in decompose(matrices, params.rule, available_device()):
         if not isinstance(kept, LowRank):
             tensors[f"{name}.delta"] = kept
             continue

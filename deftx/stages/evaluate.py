@@ -10,7 +10,8 @@ from pydantic import Field
 from deftx.artefact import ArtefactError, read_manifest, write_json
 from deftx.base import Base
 from deftx.data import load_labelled
-from deftx.encoder import available_device, load_classifier, load_tokenizer
+from deftx.device import available_device
+from deftx.encoder import load_classifier, load_tokenizer
 from deftx.evaluation import add_dense, predict
 from deftx.metrics import accuracy_and_f1
 from deftx.settings.strict import Strict
@@ -66,7 +67,7 @@ def evaluate(
         add_dense(model, vectors, head_of(file))
         predicted = logits()
     else:
-        with SparseDelta.load(composed).applied(model):
+        with SparseDelta.read(file).applied(model):
             predicted = logits()
     labels = torch.tensor([item["label"] for item in items])
     ids = "\n".join(item["id"] for item in items).encode()
@@ -97,17 +98,19 @@ def _cook(
         raise ArtefactError(f"{file.path}: needs {len(recipe)} vectors, {len(paths)} were given")
     vectors: list[tuple[Mapping[str, torch.Tensor], float]] = []
     for number, (path, part) in enumerate(zip(paths, recipe, strict=True)):
-        found = TensorFile(path).content
-        if found != part["content"]:
-            raise ArtefactError(f"{path}: content {found[:12]}, expected {part['content'][:12]}")
+        vector = TensorFile(path)
+        if vector.content != part["content"]:
+            raise ArtefactError(
+                f"{path}: content {vector.content[:12]}, expected {part['content'][:12]}"
+            )
         if part["stage"] == "sparse":
-            sparse = SparseDelta.load(path)
+            sparse = SparseDelta.read(vector)
             dense = {n: torch.zeros(shape) for n, shape in sparse.mask.shapes.items()}
             sparse.add_to(dense)
             vectors.append((dense, part["scale"]))
         else:
             # Only a task starts elsewhere than at the base.
             vectors.append(
-                (dense_vector(path, base, start if number == 0 else None), part["scale"])
+                (dense_vector(vector, base, start if number == 0 else None), part["scale"])
             )
     return vectors

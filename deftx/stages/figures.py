@@ -86,7 +86,7 @@ def _masks(params: Params, base: Base, paths: Sequence[Path]) -> Figure:
 
 
 def _spectra(params: Params, paths: Sequence[Path]) -> Figure:
-    files = [Denoised(path) for path in paths]
+    files = [Denoised(TensorFile(path)) for path in paths]
     if not files:
         return notice("No spectrum: no method of this run denoises.")
     panels = {}

@@ -57,9 +57,9 @@ def mask(
         else:
             if delta is None:
                 raise ValueError("score: magnitude needs the difference (--delta)")
-            dense = dense_vector(delta, encoder, start_vector)
-            inputs["delta"] = TensorFile(delta).content
-            scores = Only(dense, shapes)
+            file = TensorFile(delta)
+            inputs["delta"] = file.content
+            scores = Only(dense_vector(file, encoder, start_vector), shapes)
             if rule.shares is None:
                 chosen = top_k(scores, k)
             else:

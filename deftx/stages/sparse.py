@@ -59,9 +59,9 @@ def sparse(
     if not params.retrain:
         if delta is None:
             raise ValueError("retrain: false needs the difference (--delta)")
-        pruned = SparseDelta.from_dense(
-            dense_vector(delta, encoder, start_vector), chosen, head_of(TensorFile(delta))
-        )
+        file = TensorFile(delta)
+        dense = dense_vector(file, encoder, start_vector)
+        pruned = SparseDelta.from_dense(dense, chosen, head_of(file))
         _write(out, params, encoder, pruned, inputs, {"trained": len(chosen)})
         return
     with checkpoint("sparse", out, params, encoder, inputs) as state:

@@ -20,7 +20,7 @@ rule full:
         ENVIRONMENT
     threads: CONFIG.threads.full
     resources:
-        gpu=1,
+        gpu=CONFIG.engine.devices,
     params:
         cfg=reads("full"),
         report_to=trackers,
@@ -90,13 +90,12 @@ rule sparse:
         ENVIRONMENT
     threads: CONFIG.threads.sparse
     resources:
-        gpu=1,
+        gpu=CONFIG.engine.devices,
     params:
         cfg=reads("sparse"),
         report_to=trackers,
     shell:
         "python -m deftx sparse --params {params.cfg:q} --report-to {params.report_to:q} "
-        "--base {input.base:q} "
-        "--mask {input.mask:q} --train {input.train:q} --valid {input.valid:q} "
-        "--start-vector {input.start_vector:q} --delta {input.delta:q} --out {output.data:q} "
-        "> {log:q} 2>&1"
+        "--base {input.base:q} --mask {input.mask:q} --train {input.train:q} "
+        "--valid {input.valid:q} --start-vector {input.start_vector:q} --delta {input.delta:q} "
+        "--out {output.data:q} > {log:q} 2>&1"

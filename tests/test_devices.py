@@ -1,0 +1,387 @@
+"""GPUs: no two jobs share one unless asked, and one job may use several. No hardware is needed."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yte
+from conftest import PROJECT
+
+from deftx import devices
+from deftx.cli import ON_GPU, ON_SEVERAL_GPUS, main
+from deftx.devices import VISIBLE, claimed, devices_of, visible_devices
+
+PATIENCE = 60  # seconds; nothing that is tested here takes more than a few
+
+
+@pytest.fixture(autouse=True)
+def _impatient():
+    """A claim that is never granted fails its test instead of waiting for good."""
+
+    def fail(number, frame):
+        raise TimeoutError("waited in vain")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(2 * PATIENCE)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(autouse=True)
+def locks(tmp_path, monkeypatch):
+    """A folder where no real job is met, and two devices that are not there."""
+    folder = tmp_path / "locks"
+    folder.mkdir()
+    monkeypatch.setenv("DEFTX_LOCK_DIR", str(folder))
+    monkeypatch.setenv(VISIBLE, "0,1")
+    for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "LOCAL_RANK", "DEFTX_SHARE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(devices, "DEV", tmp_path / "dev")
+    monkeypatch.setattr(devices, "PROC", tmp_path / "proc")
+    return folder
+
+
+def until(condition):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+HOLD = """
+import sys, time
+from deftx.devices import claimed
+with claimed(int(sys.argv[1]), "deftx full first.safetensors"):
+    print("has it", flush=True)
+    time.sleep(1000)
+"""
+
+
+@pytest.fixture
+def holder():
+    """Another process that holds a device."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, "1"], stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout.readline() == "has it\n"
+        yield process
+        process.kill()
+
+
+# The claim
+
+
+@pytest.mark.parametrize("counts", [[1] * 8, [2, 1, 1, 2, 1, 2]])
+def test_many_processes_on_two_devices_never_overlap(tmp_path, counts):
+    diary = tmp_path / "diary"
+    code = (
+        "import os, sys, time\nfrom deftx.devices import claimed\n"
+        "def write(what):\n"
+        "    file = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)\n"
+        "    os.write(file, f'{what} {mine}\\n'.encode())\n"
+        "with claimed(int(sys.argv[1]), 'a test'):\n"
+        "    mine = os.environ['CUDA_VISIBLE_DEVICES']\n"
+        "    write('begin')\n    time.sleep(0.05)\n    write('end')\n"
+    )
+    jobs = [subprocess.Popen([sys.executable, "-c", code, str(n), str(diary)]) for n in counts]
+    assert [job.wait(PATIENCE) for job in jobs] == [0] * len(jobs)
+    busy, sizes = set(), []
+    for line in diary.read_text().splitlines():
+        what, mine = line.split()
+        names = set(mine.split(","))
+        if what == "begin":
+            assert not busy & names, diary.read_text()
+            busy |= names
+            sizes.append(len(names))
+        else:
+            busy -= names
+    assert sorted(sizes) == sorted(counts) and not busy
+
+
+def test_the_claimed_device_is_the_only_visible_one_for_the_time_of_the_block():
+    with claimed(1, "first"):
+        assert os.environ[VISIBLE] == "0"
+        os.environ[VISIBLE] = "0,1"  # as another process sees it
+        with claimed(1, "second"):
+            assert os.environ[VISIBLE] == "1"
+    assert os.environ[VISIBLE] == "0,1"
+    with claimed(2, "third"):
+        assert os.environ[VISIBLE] == "0,1"
+
+
+def test_a_killed_holder_frees_its_device(holder):
+    assert not devices._take(["0"], 1)
+    holder.kill()
+    holder.wait()
+    with claimed(2, "next"):
+        assert os.environ[VISIBLE] == "0,1"
+
+
+def test_a_child_that_inherits_the_locks_holds_the_device_too():
+    with claimed(1, "parent") as inherited:
+        child = subprocess.Popen(["sleep", "1000"], pass_fds=inherited)
+        other = subprocess.Popen(["sleep", "1000"])
+    assert not devices._take(["0"], 1)
+    child.kill()
+    child.wait()
+    held = devices._take(["0"], 1)
+    assert held, "a child that was given no lock must hold none"
+    os.close(held["0"])
+    other.kill()
+    other.wait()
+
+
+def test_a_job_that_waits_says_who_holds_what_and_has_not_imported_torch(holder, monkeypatch):
+    monkeypatch.setenv(VISIBLE, "0")
+    command = [sys.executable, "-m", "deftx", "evaluate", "--out", "second.safetensors"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as waiting:
+        said = waiting.stderr.readline()
+        imported = Path(f"/proc/{waiting.pid}/maps")
+        assert not imported.exists() or "libtorch" not in imported.read_text()
+        waiting.kill()
+    who = (
+        rf"pid {holder.pid} on {socket.gethostname()}, deftx full first.safetensors, since \d{{4}}"
+    )
+    assert re.search(rf"waiting for 1 of 1 GPUs: 0 is held by {who}", said)
+
+
+def test_a_job_that_waits_says_so_again(holder, monkeypatch, caplog):
+    monkeypatch.setattr(devices, "SECONDS_BETWEEN_MESSAGES", 0)
+    caplog.set_level("INFO")
+    monkeypatch.setattr(time, "sleep", lambda _: len(caplog.messages) < 2 or holder.kill())
+    with claimed(2, "second"):
+        assert len(caplog.messages) >= 2
+    assert all("; 1 is free" in message for message in caplog.messages)
+
+
+def test_more_than_there_are_is_an_error():
+    message = "engine.devices is 3, expected at most 2: .* in CUDA_VISIBLE_DEVICES are 0, 1"
+    with pytest.raises(ValueError, match=message), claimed(3, "greedy"):
+        pass
+
+
+def test_sharing_when_asked(holder, monkeypatch):
+    monkeypatch.setenv("DEFTX_SHARE_DEVICES", "1")
+    with claimed(1, "second") as inherited:
+        assert os.environ[VISIBLE] == "0" and inherited == []
+    monkeypatch.setenv("DEFTX_SHARE_DEVICES", "yes")
+    with pytest.raises(ValueError, match="is 'yes', expected 0 or 1"), claimed(1, "second"):
+        pass
+
+
+def test_slurm_is_trusted_between_allocations_and_not_within_one(holder, monkeypatch):
+    for job in ("7", "8"):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        with claimed(1, "first"):
+            assert os.environ[VISIBLE] == "0"
+            os.environ[VISIBLE] = "0,1"
+            with claimed(1, "second"):
+                assert os.environ[VISIBLE] == "1"
+
+
+@pytest.mark.parametrize("name", ["GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "MIG-GPU-8932/1/0"])
+def test_a_uuid_works(name, monkeypatch, locks):
+    monkeypatch.setenv(VISIBLE, f"{name}, MIG-4")
+    with claimed(1, "first"):
+        assert os.environ[VISIBLE] == name
+        assert not devices._take([name], 1)
+    assert len(list(locks.iterdir())) == 1
+
+
+def test_index_and_uuid_of_one_device_meet(monkeypatch, tmp_path):
+    for minor, uuid in (("0", "GPU-aa11"), ("3", "GPU-aa22")):
+        (tmp_path / "dev").mkdir(exist_ok=True)
+        (tmp_path / f"dev/nvidia{minor}").touch()
+        (tmp_path / f"proc/{minor}").mkdir(parents=True)
+        (tmp_path / f"proc/{minor}/information").write_text(
+            f"Model: \t\t NVIDIA\nGPU UUID: \t {uuid}\nDevice Minor: \t {minor}\n"
+        )
+    (tmp_path / "dev/nvidiactl").touch()
+    monkeypatch.delenv(VISIBLE)
+    assert visible_devices() == ["0", "1"]  # as CUDA counts
+    with claimed(2, "first"):
+        assert not any(devices._take([name], 1) for name in ("0", "1", "GPU-aa11", "GPU-aa2"))
+    assert devices._identity("GPU-aa") == "GPU-aa"  # fits two, as CUDA will say
+    assert VISIBLE not in os.environ
+
+
+def test_workers_of_a_job_never_claim(holder, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with claimed(2, "worker") as inherited:
+        assert os.environ[VISIBLE] == "0,1" and inherited == []
+
+
+@pytest.mark.parametrize("given", ["", "-1", "NoDevFiles", None])
+def test_without_a_gpu_nothing_is_claimed(given, monkeypatch, locks):
+    monkeypatch.delenv(VISIBLE) if given is None else monkeypatch.setenv(VISIBLE, given)
+    with claimed(2, "on the CPU") as inherited:
+        assert os.environ.get(VISIBLE) == given and inherited == []
+    assert not list(locks.iterdir())
+
+
+def test_any_user_of_the_machine_can_take_the_device_next(locks):
+    before = os.umask(0o077)
+    try:
+        with claimed(1, "first"):
+            (file,) = locks.iterdir()
+    finally:
+        os.umask(before)
+    assert file.stat().st_mode & 0o777 == 0o666
+
+
+@pytest.mark.parametrize("given", ["cuda:0", "0,,1", "0,0"])
+def test_devices_that_cuda_does_not_know_are_an_error(given, monkeypatch):
+    monkeypatch.setenv(VISIBLE, given)
+    with pytest.raises(ValueError, match=f"{VISIBLE} is '{given}', expected"):
+        visible_devices()
+
+
+def test_cuda_reads_no_further_than_minus_one(monkeypatch):
+    monkeypatch.setenv(VISIBLE, "3,-1,1")
+    assert visible_devices() == ["3"]
+
+
+@pytest.mark.parametrize("given", [0, -1, "2", 1.0, True, None])
+def test_the_number_of_devices_is_a_positive_integer(given):
+    with pytest.raises(ValueError, match=r"engine\.devices is .*, expected a pos"):
+        devices_of({"engine": {"devices": given}})
+    assert devices_of({"engine": {"devices": 2}}) == 2
+    assert devices_of({"engine": {}}) == devices_of({}) == 1
+
+
+# Several processes, one job
+
+WORKER = """
+import os, signal, sys, time
+from pathlib import Path
+from deftx.launcher import end_with_parent
+
+end_with_parent(signal.SIGKILL)
+rank = os.environ["LOCAL_RANK"]
+def stop(number, frame):
+    Path(f"stopped-{rank}").write_text(str(number))
+    sys.exit(3)
+signal.signal(signal.SIGTERM, stop)
+signal.signal(signal.SIGUSR1, stop)
+Path(f"pid-{rank}.tmp").write_text(str(os.getpid()))
+Path(f"pid-{rank}.tmp").rename(f"pid-{rank}")
+time.sleep(1000)
+"""
+
+
+@pytest.fixture
+def running(tmp_path, monkeypatch):
+    """A process that has launched two workers, and their ids."""
+    monkeypatch.chdir(tmp_path)
+    Path("worker.py").write_text(WORKER)
+    code = (
+        "import sys\nfrom deftx.devices import claimed\nfrom deftx.launcher import launch\n"
+        "with claimed(2, 'a test') as locks: sys.exit(launch(2, ['worker.py'], locks))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as process:
+        files = [Path("pid-0"), Path("pid-1")]
+        until(lambda: all(file.exists() for file in files) or process.poll() is not None)
+        yield process, [int(file.read_text()) for file in files]
+        process.kill()
+
+
+def alive(pid):
+    """Whether a process runs; one that has ended and is not yet reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_reaches_every_worker(running, number):
+    process, workers = running
+    process.send_signal(number)
+    assert process.wait(PATIENCE) != 0
+    assert [Path(f"stopped-{rank}").read_text() for rank in (0, 1)] == [str(int(number))] * 2
+    assert not any(map(alive, workers))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+@pytest.mark.parametrize("whom", ["job", "launcher"])
+def test_killed_from_outside_no_worker_goes_on_without_a_claim(running, whom):
+    process, workers = running
+    stat = Path(f"/proc/{workers[0]}/stat").read_text()
+    launcher = int(stat.rsplit(")", 1)[1].split()[1])
+    os.kill(launcher if whom == "launcher" else process.pid, signal.SIGKILL)
+    assert process.wait(PATIENCE) == (128 + signal.SIGKILL if whom == "launcher" else -9)
+    until(lambda: not any(map(alive, workers)))
+    with claimed(2, "next"):  # waits for the launcher, which has the locks too
+        assert not alive(launcher)
+
+
+FAKE = """
+import json, os, sys
+from pathlib import Path
+rank = os.environ["LOCAL_RANK"]
+told = {"arguments": sys.argv[1:], "devices": os.environ.get("CUDA_VISIBLE_DEVICES")}
+Path(f"rank-{rank}.json").write_text(json.dumps(told))
+sys.exit(rank == "1" and "--fail" in sys.argv)
+"""
+
+
+@pytest.mark.parametrize(
+    ("visible", "option", "status"),
+    [
+        ("0,1,2", ["--params", '{"engine": {"devices": 2}}'], 0),
+        ("", ["--engine", "{devices: 2}", "--fail"], 1),  # on the CPU, without a claim
+    ],
+)
+def test_a_job_on_two_devices_is_the_same_command_twice(
+    visible, option, status, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # where `python -m` looks first, and a script does not
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/deftx").write_text("import sys, deftx.cli\nsys.exit(deftx.cli.main())")
+    (tmp_path / "deftx").mkdir()
+    (tmp_path / "deftx/__init__.py").touch()
+    (tmp_path / "deftx/__main__.py").write_text(FAKE)
+    monkeypatch.setenv(VISIBLE, visible)
+    command = ["full", *option, "--out", "x.safetensors"]
+    done = subprocess.run([sys.executable, "bin/deftx", *command], check=False)
+    assert done.returncode == status
+    for rank in (0, 1):
+        told = json.loads(Path(f"rank-{rank}.json").read_text())
+        assert told == {"arguments": command, "devices": "0,1" if visible else ""}
+
+
+def test_more_devices_than_there_are_is_one_message(capsys):
+    assert main(["sparse", "--params", '{"engine": {"devices": 3}}', "--out", "x"]) == 1
+    assert "deftx sparse: engine.devices is 3, expected at most 2" in capsys.readouterr().err
+
+
+# What the workflow says of it
+
+
+def test_rules_that_ask_for_a_gpu_are_the_stages_that_claim_one():
+    asked = {}
+    for path in (PROJECT / "workflow/rules").glob("*.smk"):
+        for name, body in re.findall(
+            r"^rule (\w+):\n(.*?)(?=^rule|\Z)", path.read_text(), re.M | re.S
+        ):
+            if found := re.search(r"^ +gpu=(.*),$", body, re.M):
+                asked[name] = found[1]
+    assert asked == {
+        stage: f'gpus("{stage}")' if stage in ON_SEVERAL_GPUS else "1" for stage in ON_GPU
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "jobs"), [("0", 1), ("2,3", 2), ("GPU-a,GPU-b,GPU-c", 3), ("", 1000), ("-1", 1000)]
+)
+def test_the_profile_counts_the_visible_gpus(given, jobs, monkeypatch):
+    monkeypatch.setenv(VISIBLE, given)
+    profile = yte.process_yaml((PROJECT / "profiles/default/profile.yaml").read_text())
+    assert profile["resources"]["gpu"] == jobs == (len(visible_devices()) or 1000)

@@ -1,0 +1,291 @@
+"""Interrupted training goes on with the same bits, and nothing else is ever gone on from."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import PROJECT, sentences
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from deftx.backbone import backbone_parameters, layer_norm_names
+from deftx.checkpoint import Checkpoint
+from deftx.cli import main
+from deftx.data import write_items
+from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
+from deftx.language_objective import masked_language_modelling
+from deftx.mask import mask_layout, mask_tensors
+from deftx.selection import uniform
+from deftx.session import Session
+from deftx.settings.training import LanguageTraining, TaskTraining
+from deftx.task_objective import classification
+from deftx.tensor_file import TensorFile, save_tensors
+from deftx.training import fit
+from deftx.training_errors import CheckpointError
+
+CLASSES = ["low", "high"]
+
+
+class KillError(Exception):
+    """Stands for a kill: nothing is saved because of it."""
+
+
+class KillBefore(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **_):
+        if state.global_step == self.step:
+            raise KillError
+
+
+@pytest.fixture(autouse=True)
+def _every_step(monkeypatch):
+    monkeypatch.setenv("DEFTX_CHECKPOINT_MINUTES", "0")
+
+
+def language(base):
+    settings = LanguageTraining(
+        learning_rate=1e-2, batch_size=4, epochs=2.5, min_steps=0, max_length=16, evaluate_every=4
+    )
+    objective = masked_language_modelling(sentences(40), load_tokenizer(base), settings)
+    return load_masked_lm(base), objective, settings
+
+
+def task(base):
+    settings = TaskTraining(
+        learning_rate=1e-2, batch_size=8, accumulation=2, epochs=3, max_length=32, evaluate_every=2
+    )
+    items = [{"text": line, "label": int("la" in line)} for line in sentences(70)]
+    objective = classification(items[:60], items[60:], load_tokenizer(base), settings)
+    return load_classifier(base, CLASSES, seed=0), objective, settings
+
+
+def trained(base, kind, sparse, **given):
+    model, objective, settings = kind(base)
+    norms, mask = layer_norm_names(model), None
+    if sparse:
+        shapes = {n: p.shape for n, p in backbone_parameters(model).items() if n not in norms}
+        mask = uniform(shapes, 900, 0)
+    session = Session(order_seed=1, draw_seed=2, dropout_seed=3, **given)
+    outcome = fit(model, objective, settings, mask=mask, session=session)
+    return outcome, {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("kind", [language, task])
+def test_resumed_training_has_the_bits_of_uninterrupted_training(base, tmp_path, kind, sparse):
+    """Stopped several times: mid-epoch, where an evaluation is due, and before the last step;
+    with dropout, order of examples, masked tokens, moments, schedule and best checkpoint."""
+    expected, weights = trained(base, kind, sparse)
+    assert any(p.p > 0 for p in kind(base)[0].modules() if isinstance(p, torch.nn.Dropout))
+    out, last = tmp_path / "model.safetensors", expected["steps"] - 1
+    for step in (1, 4, 5, last):
+        with Checkpoint(out, {"x": 1}) as checkpoint, pytest.raises(KillError):
+            trained(base, kind, sparse, checkpoint=checkpoint, callbacks=[KillBefore(step)])
+        assert len(list(checkpoint.folder.glob("*.safetensors"))) <= 1
+    with Checkpoint(out, {"x": 1}) as checkpoint:
+        outcome, resumed = trained(base, kind, sparse, checkpoint=checkpoint)
+        checkpoint.remove()
+    assert outcome == expected
+    assert [name for name in weights if not torch.equal(weights[name], resumed[name])] == []
+    assert list(tmp_path.iterdir()) == []  # removed on success
+
+
+def test_a_checkpoint_after_the_last_step_is_enough(base, tmp_path):
+    expected, weights = trained(base, language, True)
+    with Checkpoint(tmp_path / "m.safetensors", {}) as checkpoint:
+        trained(base, language, True, checkpoint=checkpoint)
+        step = int(checkpoint._states()[-1].stem.split("-")[1])
+        assert step == expected["steps"] - 1
+        outcome, again = trained(base, language, True, checkpoint=checkpoint)
+    assert outcome == expected and all(torch.equal(weights[n], again[n]) for n in weights)
+
+
+def test_a_checkpoint_of_other_parameters_is_never_used(base, tmp_path):
+    out = tmp_path / "m.safetensors"
+    with Checkpoint(out, {"learning_rate": 1}) as checkpoint, pytest.raises(KillError):
+        trained(base, task, False, checkpoint=checkpoint, callbacks=[KillBefore(3)])
+    with Checkpoint(out, {"learning_rate": 2}) as other:
+        assert other.load() is None
+        other.save(1, {"a": torch.zeros(1)}, {})
+    with Checkpoint(out, {"learning_rate": 1}) as checkpoint:
+        assert checkpoint.load()[1]["step"] == 2
+
+
+def test_checkpoints_of_other_parameters_are_few_and_go_when_the_artefact_is_made(tmp_path):
+    out = tmp_path / "m.safetensors"
+    for value in range(6):
+        with Checkpoint(out, {"value": value}) as checkpoint:
+            checkpoint.save(1, {"a": torch.zeros(1)}, {})
+        assert len(list((tmp_path / ".checkpoints").iterdir())) <= 3
+    with Checkpoint(tmp_path / "other.safetensors", {}) as other:
+        other.save(1, {"a": torch.zeros(1)}, {})
+    with Checkpoint(out, {"value": 9}) as checkpoint:
+        checkpoint.remove()
+    assert [path.name for path in (tmp_path / ".checkpoints").iterdir()] == [other.folder.name]
+
+
+def test_a_second_process_is_refused_and_told_who_is_there(tmp_path):
+    script = (
+        "import sys, pathlib\n"
+        "from deftx.checkpoint import Checkpoint\n"
+        "with Checkpoint(pathlib.Path(sys.argv[1]), {}):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    out = tmp_path / "m.safetensors"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, str(out)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT,
+    )  # fmt: skip
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(CheckpointError, match=f"process {holder.pid} on .*, since 20"):
+        Checkpoint(out, {}).__enter__()
+    with Checkpoint(out, {"other": 1}):
+        pass
+    holder.kill()
+    holder.communicate()
+    with Checkpoint(out, {}) as checkpoint:  # the lock dies with its process
+        assert checkpoint.load() is None
+
+
+def test_a_truncated_checkpoint_is_set_aside_and_said(base, tmp_path, caplog):
+    out = tmp_path / "m.safetensors"
+    with Checkpoint(out, {}) as checkpoint, pytest.raises(KillError):
+        trained(base, task, True, checkpoint=checkpoint, callbacks=[KillBefore(3)])
+    (state,) = checkpoint.folder.glob("*.safetensors")
+    state.write_bytes(state.read_bytes()[:-100])
+    with Checkpoint(out, {}) as checkpoint:
+        assert checkpoint.load() is None
+    assert "a checkpoint cannot be used" in caplog.text and "corrupt" in caplog.text
+
+
+def test_a_kill_between_two_checkpoints_leaves_one(tmp_path, monkeypatch):
+    """At any moment: after the new file and before its manifest; before the old one is deleted."""
+    with Checkpoint(tmp_path / "m.safetensors", {}) as checkpoint:
+        checkpoint.save(1, {"a": torch.ones(1)}, {"step": 1})
+        monkeypatch.setattr("deftx.tensor_file.write_manifest", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            checkpoint.save(2, {"a": torch.zeros(1)}, {"step": 2})
+        assert checkpoint.load()[1] == {"step": 1}
+        monkeypatch.undo()
+        monkeypatch.setattr("deftx.checkpoint._unlink", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            checkpoint.save(3, {"a": torch.zeros(1)}, {"step": 3})
+        assert checkpoint.load()[1] == {"step": 3}
+
+
+def test_a_loss_that_explodes_stops_and_leaves_the_last_good_checkpoint(base, tmp_path):
+    class Spoil(TrainerCallback):
+        def on_step_begin(self, args, state, control, model, **_):
+            if state.global_step == 3:
+                with torch.no_grad():
+                    for parameter in model.parameters():
+                        parameter.mul_(float("nan"))
+
+    with (
+        Checkpoint(tmp_path / "m.safetensors", {}) as checkpoint,
+        pytest.raises(FloatingPointError, match=r"step 3: not all trained values are finite"),
+    ):
+        trained(base, task, False, checkpoint=checkpoint, callbacks=[Spoil()])
+    with Checkpoint(tmp_path / "m.safetensors", {}) as checkpoint:
+        tensors, state = checkpoint.load()
+    assert state["step"] == 2 and all(torch.isfinite(t).all() for t in tensors.values())
+
+
+@pytest.fixture(scope="module")
+def stages(base_folder, tmp_path_factory):
+    """Command lines of both phases, long enough to be interrupted, and what they make."""
+    folder = tmp_path_factory.mktemp("stages")
+    text = [{"id": str(i), "text": line} for i, line in enumerate(sentences(300))]
+    write_items(folder / "text.parquet", text)
+    from deftx.base import Base
+
+    base = Base.load(base_folder)
+    mask = uniform(base.maskable, 900, 0)
+    save_tensors(
+        folder / "mask.safetensors", mask_tensors(mask), layout=mask_layout(mask),
+        base=base.identity, stage="mask",
+    )  # fmt: skip
+    settings = (
+        "{learning_rate: 0.005, batch_size: 4, epochs: 1, min_steps: 300, max_length: 16, "
+        "evaluate_every: 50}"
+    )
+    common = (
+        "--base", base_folder, "--target", "lang-qaa", "--language", settings,
+        "--train", folder / "text.parquet",
+    )  # fmt: skip
+    commands = {
+        "full": ["full", *common],
+        "sparse": ["sparse", *common, "--method", "m", "--mask", folder / "mask.safetensors"],
+    }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for name, command in commands.items():
+        commands[name] = [str(argument) for argument in command]
+        os.environ["DEFTX_CHECKPOINT_MINUTES"] = "1000"
+        assert main([*commands[name], "--out", str(folder / name / "expected.safetensors")]) == 0
+    torch.set_num_threads(threads)
+    return folder, commands
+
+
+def start(command, out):
+    environment = {
+        **os.environ, "DEFTX_CHECKPOINT_MINUTES": "0.001", "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1",
+    }  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", "deftx", *command, "--out", str(out)],
+        env=environment, cwd=out.parent, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def wait_for_checkpoint(process, out):
+    for _ in range(600):
+        if list(out.parent.glob(".checkpoints/*/step-*.safetensors.json")):
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    raise AssertionError("no checkpoint within a minute")
+
+
+@pytest.mark.parametrize("phase", ["full", "sparse"])
+def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(phase, stages, tmp_path):
+    folder, commands = stages
+    out = tmp_path / phase / "made.safetensors"
+    out.parent.mkdir()
+    process = start(commands[phase], out)
+    wait_for_checkpoint(process, out)
+    time.sleep(random.uniform(0, 1))  # any moment will do
+    process.kill()
+    process.communicate()
+    assert not out.exists()
+    process = start(commands[phase], out)
+    log = process.communicate()[1]
+    assert process.returncode == 0, log
+    assert "going on from step" in log
+    assert out.read_bytes() == (folder / phase / "expected.safetensors").read_bytes()
+    assert not (out.parent / ".checkpoints").exists()
+
+
+def test_sigterm_saves_and_exits_non_zero(stages, tmp_path):
+    _, commands = stages
+    out = tmp_path / "made.safetensors"
+    process = start(commands["full"], out)
+    wait_for_checkpoint(process, out)
+    process.send_signal(signal.SIGTERM)
+    log = process.communicate()[1]
+    assert process.returncode == 128 + signal.SIGTERM, log
+    step = int(log.split("stopped by SIGTERM after step ")[1].split()[0])
+    (state,) = out.parent.glob(".checkpoints/*/step-*.safetensors")
+    assert TensorFile(state).provenance["state"]["step"] == step
+    assert "the same command goes on from there" in log and "Traceback" not in log
+    assert json.loads((state.parent / "lock").read_text())["pid"] == process.pid
+    assert set(load_file(state)) >= {"trained.head.lm_head.bias", "exp_avg.head.lm_head.bias"}
