@@ -55,20 +55,24 @@ class Window(TrainerCallback):
             torch.cuda.synchronize()
         if self._step == self._last:
             self.seconds = time.perf_counter() - self._began
-            raise training.Enough
+            raise training.EnoughError
         self._start()
         self._began = time.perf_counter()
 
 
 def profiled(
-    case: training.Case, engine: deftx.Engine, steps: int, start: Callable[[], Any]
+    case: training.Case,
+    engine: deftx.Engine,
+    steps: tuple[int, int],
+    start: Callable[[], Any] = lambda: None,
 ) -> float:
-    """Seconds of some steps; `start` is called before the first, after a warm-up."""
-    window = Window(5, steps, start)
+    """Seconds of a step; `steps`: how many are made before it is measured, and how many are
+    measured; `start` is called between them."""
+    window = Window(*steps, start)
     try:
         case.fit([window], engine)
-    except training.Enough:
-        return window.seconds
+    except training.EnoughError:
+        return window.seconds / steps[1]
     raise RuntimeError("training ended too early")
 
 
@@ -78,14 +82,14 @@ def group(name: str) -> str:
     return next((g for g, parts in GROUPS.items() if any(p in name for p in parts)), "other")
 
 
-def operators(case: training.Case, engine: deftx.Engine, steps: int, top: int) -> str:
+def operators(case: training.Case, engine: deftx.Engine, steps: tuple[int, int], top: int) -> str:
     """The table of a case."""
-    plain = profiled(case, engine, steps, lambda: None) / steps
+    plain = profiled(case, engine, steps)
     on_gpu = torch.cuda.is_available()
     kinds = [torch.profiler.ProfilerActivity.CPU]
     kinds += [torch.profiler.ProfilerActivity.CUDA] if on_gpu else []
     profile = torch.profiler.profile(activities=kinds)
-    wall = profiled(case, engine, steps, profile.start) / steps
+    wall = profiled(case, engine, steps, profile.start)
     profile.stop()
     wanted = DeviceType.CUDA if on_gpu else DeviceType.CPU
     single: dict[str, tuple[float, int]] = {}
@@ -93,7 +97,7 @@ def operators(case: training.Case, engine: deftx.Engine, steps: int, top: int) -
         if event.device_type != wanted:
             continue
         own = event.self_device_time_total if on_gpu else event.self_cpu_time_total
-        single[event.key] = (own / 1e6 / steps, event.count)
+        single[event.key] = (own / 1e6 / steps[1], event.count)
     groups: dict[str, float] = {}
     for name, (seconds, _) in single.items():
         groups[group(name)] = groups.get(group(name), 0.0) + seconds
@@ -102,7 +106,7 @@ def operators(case: training.Case, engine: deftx.Engine, steps: int, top: int) -
     rows.append(("device idle" if on_gpu else "no operator: Python, the loop", wall - busy, ""))
     rows.sort(key=lambda row: -row[1])
     largest = sorted(single.items(), key=lambda item: -item[1][0])[:top]
-    rows += [(f"  {n[:60]}", s, f"{count / steps:.0f} calls") for n, (s, count) in largest]
+    rows += [(f"  {n[:60]}", s, f"{count / steps[1]:.0f} calls") for n, (s, count) in largest]
     lines = [
         f"{case}: {1000 * plain:.2f} ms/step; under the profiler {1000 * wall:.2f} ms, of which",
         *(f"{n:<62}{1000 * s:9.3f} ms {100 * s / wall:6.1f} %  {note}" for n, s, note in rows),
@@ -110,13 +114,13 @@ def operators(case: training.Case, engine: deftx.Engine, steps: int, top: int) -
     return "\n".join(lines)
 
 
-def python(case: training.Case, engine: deftx.Engine, steps: int, top: int) -> str:
+def python(case: training.Case, engine: deftx.Engine, steps: tuple[int, int], top: int) -> str:
     """The functions of Python with the most time of their own and of what they call."""
     profile = cProfile.Profile()
     wall = profiled(case, engine, steps, profile.enable)
     profile.disable()
     text = io.StringIO()
-    print(f"{case}: {1000 * wall / steps:.2f} ms/step under cProfile, {steps} steps", file=text)
+    print(f"{case}: {1000 * wall:.2f} ms/step under cProfile, {steps[1]} steps", file=text)
     statistics = pstats.Stats(profile, stream=text).strip_dirs()
     statistics.sort_stats("cumulative").print_stats(2 * top)
     statistics.sort_stats("tottime").print_stats(top)
@@ -129,12 +133,14 @@ def main(arguments: list[str] | None = None) -> None:
     )
     training.arguments_of_cases(parser)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--warmup", type=int, default=5, help="steps before that")
     parser.add_argument("--top", type=int, default=15, help="single operators or functions shown")
     parser.add_argument("--python", action="store_true", help="cProfile instead")
     given = parser.parse_args(arguments)
     engine = training.engine_of(given.engine)
+    show = python if given.python else operators
     for case in training.cases(given):
-        print((python if given.python else operators)(case, engine, given.steps, given.top))
+        print(show(case, engine, (given.warmup, given.steps), given.top))
         torch._dynamo.reset()
     print(measure.machine())
 

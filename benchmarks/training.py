@@ -160,7 +160,7 @@ def tokenizer_of(size: str) -> PreTrainedTokenizerFast:
     )
 
 
-class Enough(Exception):
+class EnoughError(Exception):
     """Ends training where it stands."""
 
 
@@ -181,14 +181,14 @@ class Stepwise(TrainerCallback):
         self._reports.put(None)
         self._go.acquire()
         if self._closing:
-            raise Enough
+            raise EnoughError
 
     def run(self) -> None:
         """Train, in the thread that calls this, until `close`."""
         failure = "training ended"
         try:
             self._fit([self])
-        except Enough:
+        except EnoughError:
             failure = "closed"
         except Exception as error:
             logging.debug("training failed", exc_info=True)
