@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -69,16 +70,16 @@ def compare(
         memory.reset()
         for _ in range(max(1, warmup)):
             step()
-        _synchronize()
+        synchronize()
         timings.append(Timing(name, peak=memory.peak(), warmup=clock() - began))
         contestants.append(step)
     for _ in range(rounds):
         for timing, step in zip(timings, contestants, strict=True):
-            _synchronize()
+            synchronize()
             began = clock()
             for _ in range(steps):
                 step()
-            _synchronize()
+            synchronize()
             timing.rounds.append((clock() - began) / steps)
     return timings
 
@@ -96,7 +97,7 @@ class Memory:
         gc.collect()
         self._gpu = torch.cuda.is_available()
         if self._gpu:
-            _synchronize()
+            synchronize()
             torch.cuda.empty_cache()
             self._before = torch.cuda.memory_allocated()
         else:
@@ -129,7 +130,8 @@ def _resident_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _synchronize() -> None:
+def synchronize() -> None:
+    """Wait for the GPU, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
@@ -138,6 +140,11 @@ def table(timings: list[Timing], against: str | None = None) -> str:
     """Timings as text; `against` names the contestant to compare the others with, the first one
     if it is not given."""
     base = next((t for t in timings if t.name == against), timings[0])
+    return table_of_pairs([(timing, base) for timing in timings])
+
+
+def table_of_pairs(pairs: list[tuple[Timing, Timing]]) -> str:
+    """Timings as text, each with the one it was made by turns with (which may be itself)."""
     rows = [("", "s/step", "fastest", "slowest", "times faster", "peak MiB", "warm-up s")]
     rows += [
         (
@@ -149,7 +156,7 @@ def table(timings: list[Timing], against: str | None = None) -> str:
             f"{timing.peak / MIB:.0f}",
             f"{timing.warmup:.1f}",
         )
-        for timing in timings
+        for timing, base in pairs
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
@@ -190,8 +197,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant")
     parser.add_argument("--steps", type=int, default=3, help="steps in a turn")
     parser.add_argument("--warmup", type=int, default=3, help="steps before that, not timed")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="of the process, not the wall clock's (no GPU)"
+    )
 
 
-def settings(given: argparse.Namespace) -> dict[str, int]:
+def settings(given: argparse.Namespace) -> dict[str, Any]:
     """What was given for them, as arguments of `compare`."""
-    return {"rounds": given.rounds, "steps": given.steps, "warmup": given.warmup}
+    chosen = {"rounds": given.rounds, "steps": given.steps, "warmup": given.warmup}
+    return {**chosen, "clock": time.process_time} if given.cpu_time else chosen

@@ -1,15 +1,20 @@
 """The benchmarks' plain side: what it trains, what its data are like, how it is timed."""
 
+import contextlib
 import math
 import sys
+import threading
+import unittest.mock
 
 import pytest
 import torch
 from conftest import PROJECT
 
+from deftx.trainer import StepTrainer
+
 sys.path.insert(0, str(PROJECT))  # benchmarks/ is not installed
 
-from benchmarks import measure, models, reference
+from benchmarks import measure, models, passes, profile, reference, training
 
 
 def language_model(**settings):
@@ -234,3 +239,123 @@ def test_the_reference_runs_as_a_script(capsys):
     reference.main([*common, "--target", "task", "--phase", "sparse", "--micro-batches", "2"])
     printed = capsys.readouterr().out
     assert printed.count("s/step") == 2 and "full" in printed and "torch" in printed
+
+
+def test_the_engine_is_held_at_each_step_and_trains_what_the_plain_loop_does(monkeypatch):
+    case = training.Case("tiny", "language", "full", 2, 16)
+    stepwise = training.Stepwise(lambda callbacks: case.fit(callbacks, training.engine_of([])))
+    begun = []
+    begin = StepTrainer.training_step
+    monkeypatch.setattr(
+        StepTrainer, "training_step", lambda self, *a, **k: begun.append(1) or begin(self, *a, **k)
+    )
+    thread = threading.Thread(target=stepwise.run)
+    thread.start()
+    stepwise.ready()
+    assert len(begun) == 0
+    stepwise()
+    stepwise()
+    assert len(begun) == 2
+    stepwise.close()
+    thread.join(timeout=60)
+    assert not thread.is_alive() and len(begun) == 2
+
+
+def test_a_contestant_that_fails_is_told_and_nothing_hangs():
+    def fit(callbacks):
+        callbacks[0].on_step_begin()
+        raise ValueError("no such thing\nat all")
+
+    with pytest.raises(RuntimeError, match="ValueError: no such thing"):
+        training.compare({"plain": lambda: lambda: None}, "engine", fit, rounds=1, steps=1)
+
+
+@pytest.mark.parametrize("target", ["language", "task"])
+def test_examples_are_those_of_the_plain_loop(target):
+    case = training.Case("tiny", target, "sparse", 4, 32)
+    objective = case.objective()
+    assert len(objective) == 64
+    found = objective.examples(range(64), seed=0)
+    if target == "task":
+        expected = models.task_examples("tiny", 64)
+        for one, other in zip(found, expected, strict=True):
+            assert one["input_ids"].tolist() == other["input_ids"]
+            assert int(one["labels"]) == other["labels"]
+    else:
+        for one, other in zip(found, models.blocks("tiny", 64, 32), strict=True):
+            kept = one["labels"] == -100
+            assert torch.equal(one["input_ids"][kept], torch.tensor(other["input_ids"])[kept])
+        changed = torch.cat([e["input_ids"][e["labels"] != -100] for e in found])
+        assert float((changed == 1999).float().mean()) == pytest.approx(0.8, abs=0.1)
+    assert len(case.mask()) > 0
+
+
+def test_the_dense_contestant_ends_where_the_engine_does():
+    """What is timed is the same computation: equal weights but for rounding."""
+    case = training.Case("tiny", "language", "sparse", 2, 16)
+    ends = []
+    for fit in (case.fit, case.fit_dense):
+        model = models.masked_lm("tiny", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        held = unittest.mock.patch.object(training.Case, "model", lambda self, model=model: model)
+        window = profile.Window(0, 3, lambda: None)
+        with held, contextlib.suppress(training.EnoughError):
+            fit([window], training.engine_of([]))
+        ends.append(copies(model))
+    start = copies(language_model())
+    for name in start:
+        moved = ends[0][name] - start[name], ends[1][name] - start[name]
+        torch.testing.assert_close(*moved, rtol=0, atol=2e-6, msg=name)
+    assert any(not torch.equal(ends[0][name], start[name]) for name in start)
+
+
+def test_engine_settings_are_read_from_words():
+    engine = training.engine_of(["precision=bf16", "compile=true", "devices=2"])
+    assert (engine.precision, engine.compile, engine.devices) == ("bf16", True, 2)
+    assert training.engine_of(["compile=reduce-overhead"]).compile == "reduce-overhead"
+    assert training.name_of(training.engine_of(["compile=false"])) == "engine compile=False"
+
+
+def test_the_engine_is_timed_as_a_script_and_a_failure_is_a_row(capsys, monkeypatch):
+    common = "--size tiny --batch 2 --rounds 1 --steps 1 --warmup 1".split()
+    bad = {"precision": "fp32", "compile": "max-autotune"}
+    monkeypatch.setattr(training, "VARIANTS", (training.VARIANTS[0], bad, training.VARIANTS[1]))
+    fit = training.Case.fit
+
+    def failing(self, callbacks, engine):
+        if engine.compile == "max-autotune":
+            raise RuntimeError("cannot compile")
+        fit(self, callbacks, engine)
+
+    monkeypatch.setattr(training.Case, "fit", failing)
+    training.main([*common, "--length", "16", "--variants", "--phase", "sparse"])
+    printed = capsys.readouterr().out
+    assert "compile=max-autotune: failed: RuntimeError: cannot compile" in printed
+    assert "reference" in printed and "precision=bf16" in printed
+    training.main([*common, "--length", "16", "--phase", "sparse", "--against", "dense"])
+    training.main([*common, "--target", "task", "--phase", "full", "--cpu-time"])
+    printed = capsys.readouterr().out
+    assert "dense engine" in printed and printed.count("s/step") == 2
+
+
+def test_profiles_and_passes_run_as_scripts(capsys):
+    common = "--size tiny --batch 2 --length 16 --phase sparse".split()
+    profile.main([*common, "--steps", "2", "--warmup", "1"])
+    printed = capsys.readouterr().out
+    assert "matrix products" in printed and "the loop" in printed
+    profile.main([*common, "--steps", "2", "--warmup", "1", "--python"])
+    assert "training_step" in capsys.readouterr().out
+    passes.main([*common, "--rounds", "1"])
+    assert "a pass, which is" in capsys.readouterr().out
+
+
+def test_operators_are_put_into_groups():
+    groups = {
+        "aten::mm": "matrix products",
+        "aten::_softmax": "attention",
+        "aten::_log_softmax": "loss",
+        "aten::bernoulli_": "dropout, random numbers",
+        "void flash_fwd_kernel<...>": "attention",
+        "aten::_foreach_add_": "optimiser",
+        "aten::as_strided": "other",
+    }
+    assert {name: profile.group(name) for name in groups} == groups

@@ -1,0 +1,149 @@
+"""Where the time of a step goes: the engine's operators in groups, and what is no operator.
+
+    python -m benchmarks.profile --size mini
+    python -m benchmarks.profile --size tiny --python
+
+On a CPU the loop's own time is the wall clock less all operators. On a GPU, where operators run
+while the loop goes on, it is what the device stands idle.
+"""
+
+import argparse
+import cProfile
+import io
+import pstats
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.autograd import DeviceType
+from transformers import TrainerCallback
+
+import deftx
+from benchmarks import measure, training
+
+GROUPS = {
+    "loss": ("log_softmax", "nll_loss", "cross_entropy", "logsumexp"),
+    "attention": ("attention", "flash", "fmha", "bmm", "softmax"),
+    "optimiser": ("adam", "optimizer", "lerp", "addcdiv", "addcmul", "_foreach", "multi_tensor"),
+    "matrix products": ("mm", "matmul", "linear", "gemm", "cutlass", "nvjet", "xmma", "einsum"),
+    "embedding, gather, scatter": ("embedding", "index", "gather", "scatter", "put", "where"),
+    "dropout, random numbers": ("dropout", "bernoulli", "random", "philox", "uniform"),
+    "normalisation, activation": ("layer_norm", "layernorm", "gelu", "tanh", "silu"),
+    "copies, zeros": ("copy", "memcpy", "memset", "zero", "fill", "cat", "clone", "contiguous"),
+    "compiled, fused": ("triton", "graph_", "compiledfunction", "cpp_fused"),
+    "sums, products, norms": ("add", "mul", "div", "sum", "sub", "norm", "pow", "sqrt", "sign"),
+}
+"""Name → what occurs in the names of its operators or kernels; the first that fits counts. An
+operator's time is its own, without that of those it calls."""
+
+
+class Window(TrainerCallback):
+    """Starts something at one step and ends training some steps later."""
+
+    def __init__(self, first: int, steps: int, start: Callable[[], Any]) -> None:
+        self._first, self._last, self._start = first, first + steps, start
+        self._step = -1
+        self.seconds = 0.0
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Start, or end."""
+        self._step += 1
+        if self._step not in (self._first, self._last):
+            return
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        if self._step == self._last:
+            self.seconds = time.perf_counter() - self._began
+            raise training.EnoughError
+        self._start()
+        self._began = time.perf_counter()
+
+
+def profiled(
+    case: training.Case,
+    engine: deftx.Engine,
+    steps: tuple[int, int],
+    start: Callable[[], Any] = lambda: None,
+) -> float:
+    """Seconds of a step; `steps`: how many are made before it is measured, and how many are
+    measured; `start` is called between them."""
+    window = Window(*steps, start)
+    try:
+        case.fit([window], engine)
+    except training.EnoughError:
+        return window.seconds / steps[1]
+    raise RuntimeError("training ended too early")
+
+
+def group(name: str) -> str:
+    """The group of an operator."""
+    name = name.lower().removeprefix("aten::")
+    return next((g for g, parts in GROUPS.items() if any(p in name for p in parts)), "other")
+
+
+def operators(case: training.Case, engine: deftx.Engine, steps: tuple[int, int], top: int) -> str:
+    """The table of a case."""
+    plain = profiled(case, engine, steps)
+    on_gpu = torch.cuda.is_available()
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    kinds += [torch.profiler.ProfilerActivity.CUDA] if on_gpu else []
+    profile = torch.profiler.profile(activities=kinds)
+    wall = profiled(case, engine, steps, profile.start)
+    profile.stop()
+    wanted = DeviceType.CUDA if on_gpu else DeviceType.CPU
+    single: dict[str, tuple[float, int]] = {}
+    for event in profile.key_averages():
+        if event.device_type != wanted:
+            continue
+        own = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        single[event.key] = (own / 1e6 / steps[1], event.count)
+    groups: dict[str, float] = {}
+    for name, (seconds, _) in single.items():
+        groups[group(name)] = groups.get(group(name), 0.0) + seconds
+    busy = sum(groups.values())
+    rows = [(name, seconds, "") for name, seconds in groups.items()]
+    rows.append(("device idle" if on_gpu else "no operator: Python, the loop", wall - busy, ""))
+    rows.sort(key=lambda row: -row[1])
+    largest = sorted(single.items(), key=lambda item: -item[1][0])[:top]
+    rows += [(f"  {n[:60]}", s, f"{count / steps[1]:.0f} calls") for n, (s, count) in largest]
+    lines = [
+        f"{case}: {1000 * plain:.2f} ms/step; under the profiler {1000 * wall:.2f} ms, of which",
+        *(f"{n:<62}{1000 * s:9.3f} ms {100 * s / wall:6.1f} %  {note}" for n, s, note in rows),
+    ]
+    return "\n".join(lines)
+
+
+def python(case: training.Case, engine: deftx.Engine, steps: tuple[int, int], top: int) -> str:
+    """The functions of Python with the most time of their own and of what they call."""
+    profile = cProfile.Profile()
+    wall = profiled(case, engine, steps, profile.enable)
+    profile.disable()
+    text = io.StringIO()
+    print(f"{case}: {1000 * wall:.2f} ms/step under cProfile, {steps[1]} steps", file=text)
+    statistics = pstats.Stats(profile, stream=text).strip_dirs()
+    statistics.sort_stats("cumulative").print_stats(2 * top)
+    statistics.sort_stats("tottime").print_stats(top)
+    return text.getvalue()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    training.arguments_of_cases(parser)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--warmup", type=int, default=5, help="steps before that")
+    parser.add_argument("--top", type=int, default=15, help="single operators or functions shown")
+    parser.add_argument("--python", action="store_true", help="cProfile instead")
+    given = parser.parse_args(arguments)
+    engine = training.engine_of(given.engine)
+    show = python if given.python else operators
+    for case in training.cases(given):
+        print(show(case, engine, (given.warmup, given.steps), given.top))
+        torch._dynamo.reset()
+    print(measure.machine())
+
+
+if __name__ == "__main__":
+    main()

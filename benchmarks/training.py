@@ -1,0 +1,361 @@
+"""One step of the engine beside one of the plain loop.
+
+What is timed is `deftx.fit` itself, with all that its loop does: it is held at the beginning of
+every step and let go when it is its turn.
+
+    python -m benchmarks.training --size mini
+    python -m benchmarks.training --size mini --target task --batch 32 --phase sparse
+    python -m benchmarks.training --size xlm-r-base --engine precision=bf16 compile=true
+    python -m benchmarks.training --size xlm-r-base --variants
+    python -m benchmarks.training --size mini --phase sparse --against dense
+"""
+
+import argparse
+import gc
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast, TrainerCallback
+
+import deftx
+from benchmarks import measure, models, reference
+from deftx.backbone import backbone_parameters, head_parameters
+from deftx.engine import resolve
+from deftx.language_objective import MaskedLanguageModelling
+from deftx.mask import Mask
+from deftx.objective import Objective
+from deftx.task_objective import Classification
+from deftx.trainer import freeze, train
+
+VARIANTS = (
+    {"precision": "fp32", "compile": False},
+    {"precision": "bf16", "compile": False},
+    {"precision": "bf16", "compile": True},
+    {"precision": "bf16", "compile": "reduce-overhead"},
+)
+
+NO_END = 10_000
+"""Steps of a phase, of which few are made."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained; `length` is that of blocks of text."""
+
+    size: str = "mini"
+    target: str = "language"
+    phase: str = "full"
+    batch: int = 8
+    length: int = 256
+
+    def __str__(self) -> str:
+        what = f"{self.batch} x " + (str(self.length) if self.target == "language" else "sentences")
+        return f"{self.size}, {self.target}, {self.phase}, {what}"
+
+    def model(self) -> Any:
+        """A fresh one."""
+        return (models.masked_lm if self.target == "language" else models.classifier)(self.size)
+
+    def mask(self) -> Mask | None:
+        """None in the full phase."""
+        if self.phase == "full":
+            return None
+        with torch.device("meta"):
+            shapes = models.maskable_shapes(self.model())
+        return models.random_mask(shapes, self.target)
+
+    def settings(self) -> Any:
+        """The same as the plain loop's."""
+        given = {"batch_size": self.batch, "max_steps": NO_END, "evaluate_every": 10 * NO_END}
+        if self.target == "language":
+            return deftx.LanguageTraining(epochs=NO_END, max_length=self.length, **given)
+        return deftx.TaskTraining(epochs=NO_END, **given)
+
+    def objective(self) -> Objective:
+        """The examples that the plain loop trains on, of 16 steps, and none to validate on."""
+        tokenizer = tokenizer_of(self.size)
+        if self.target == "language":
+            blocks = models.blocks(self.size, 16 * self.batch, self.length)
+            examples = [
+                {
+                    "input_ids": torch.tensor(block["input_ids"], dtype=torch.int32),
+                    "special_tokens_mask": torch.tensor(block["special_tokens_mask"]).bool(),
+                }
+                for block in blocks
+            ]
+            return MaskedLanguageModelling(examples, [], tokenizer, 0.15)
+        examples = [
+            {name: torch.tensor(example[name]) for name in ("input_ids", "labels")}
+            for example in models.task_examples(self.size, 16 * self.batch)
+        ]
+        return Classification(examples, [], tokenizer, self.settings())
+
+    def fit(self, callbacks: Sequence[TrainerCallback], engine: deftx.Engine) -> None:
+        """Train with the engine."""
+        session = deftx.Session(engine=engine, callbacks=callbacks)
+        deftx.fit(
+            self.model(), self.objective(), self.settings(), mask=self.mask(), session=session
+        )
+
+    def fit_dense(self, callbacks: Sequence[TrainerCallback], engine: deftx.Engine) -> None:
+        """The engine's loop and loss in the sparse phase, but with dense weights, gradients and
+        optimiser: gradients times boolean masks after each backward pass."""
+        session = deftx.Session(engine=engine, callbacks=callbacks)
+        model, objective, mask = self.model(), self.objective(), self.mask()
+        assert mask is not None
+        total = freeze(model)
+        backbone = backbone_parameters(model)
+        masked = [(backbone[n], mask.dense(n).to(model.device)) for n in mask.index]
+        head = head_parameters(model)
+        trained = {**{n: backbone[n] for n in mask.index}, **head}
+        for parameter in trained.values():
+            parameter.requires_grad_(True)
+
+        @contextmanager
+        def masking() -> Iterator[None]:
+            yield
+            for parameter, chosen in masked:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(chosen)
+
+        low = resolve(engine, model.device).low
+        with closing(objective.learner(model, low)) as learner:
+            train(
+                learner,
+                trained,
+                objective,
+                self.settings(),
+                session,
+                total=total,
+                around_batch=masking,
+            )
+
+
+def tokenizer_of(size: str) -> PreTrainedTokenizerFast:
+    """A tokenizer with XLM-R's special tokens; the words are numbers."""
+    count = models.SIZES[size]["vocab_size"]
+    vocabulary = {str(i): i for i in range(count)}
+    special = {
+        "bos_token": models.START,
+        "pad_token": models.PAD,
+        "eos_token": models.END,
+        "unk_token": 3,
+        "mask_token": count - 1,
+    }
+    for name, number in special.items():
+        del vocabulary[str(number)]
+        vocabulary[f"<{name}>"] = number
+    words = Tokenizer(WordLevel(vocabulary, unk_token="<unk_token>"))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words, **{name: f"<{name}>" for name in special}
+    )
+
+
+class EnoughError(Exception):
+    """Ends training where it stands."""
+
+
+class Stepwise(TrainerCallback):
+    """A call of `fit` that goes one step when this is called and then stands still.
+
+    A step goes from the beginning of one to the beginning of the next, so it includes whatever the
+    loop does in between. `fit`: trains with the callbacks that it is given.
+    """
+
+    def __init__(self, fit: Callable[[Sequence[TrainerCallback]], object]) -> None:
+        self._fit = fit
+        self._go, self._reports = threading.Semaphore(0), queue.SimpleQueue[str | None]()
+        self._closing = False
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Stand still."""
+        self._reports.put(None)
+        self._go.acquire()
+        if self._closing:
+            raise EnoughError
+
+    def run(self) -> None:
+        """Train, in the thread that calls this, until `close`."""
+        failure = "training ended"
+        try:
+            self._fit([self])
+        except EnoughError:
+            failure = "closed"
+        except Exception as error:
+            logging.debug("training failed", exc_info=True)
+            first = (str(error).strip() or "?").splitlines()[0]
+            failure = f"{type(error).__name__}: {first}"
+        self._reports.put(failure)
+
+    def ready(self) -> "Stepwise":
+        """This, when training stands before its next step. Raises RuntimeError if it failed."""
+        failure = self._reports.get()
+        if failure is not None:
+            self._reports.put(failure)
+            raise RuntimeError(failure)
+        return self
+
+    def __call__(self) -> None:
+        self._go.release()
+        self.ready()
+
+    def close(self) -> None:
+        """End the training, which may also have failed."""
+        self._closing = True
+        self._go.release()
+
+
+def compare(
+    makers: dict[str, Callable[[], Callable[[], object]]],
+    name: str,
+    fit: Callable[[Sequence[TrainerCallback]], object],
+    **settings: Any,
+) -> list[measure.Timing]:
+    """`measure.compare` of `makers` and, under `name`, of a `fit`.
+
+    That runs in this thread, the others in another one: compiled code keeps its CUDA graphs by
+    thread, and finds them in the main thread only.
+    """
+    engine, asked = Stepwise(fit), threading.Event()
+    found: list[Any] = []
+
+    def make() -> Stepwise:
+        asked.set()
+        return engine.ready()
+
+    def conduct() -> None:
+        try:
+            found.append(measure.compare({**makers, name: make}, **settings))
+        except Exception as error:
+            found.append(error)
+        finally:
+            engine.close()
+            asked.set()
+
+    thread = threading.Thread(target=conduct)
+    thread.start()
+    asked.wait()
+    engine.run()
+    thread.join()
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
+
+
+@contextmanager
+def dense(case: Case, engine: deftx.Engine) -> Iterator[Callable[[], Stepwise]]:
+    """A maker of the dense contestant, which is ended after this; see `Case.fit_dense`."""
+    stepwise = Stepwise(lambda callbacks: case.fit_dense(callbacks, engine))
+    thread = threading.Thread(target=stepwise.run)
+
+    def make() -> Stepwise:
+        thread.start()
+        return stepwise.ready()
+
+    yield make
+    stepwise.close()
+    if thread.ident:
+        thread.join()
+
+
+def engine_of(words: Sequence[str]) -> deftx.Engine:
+    """`name=value …` as the engine's settings."""
+    told: dict[str, Any] = {"true": True, "false": False}
+    pairs = [word.partition("=")[::2] for word in words]
+    given = {n: int(v) if v.isdigit() else told.get(v, v) for n, v in pairs}
+    return deftx.Engine(**given)
+
+
+def name_of(engine: deftx.Engine) -> str:
+    """The settings that are not the default."""
+    given = engine.model_dump(exclude_defaults=True)
+    return "engine" + "".join(f" {name}={value}" for name, value in given.items())
+
+
+def arguments_of_cases(parser: argparse.ArgumentParser) -> None:
+    """The options that say what is trained and where."""
+    parser.add_argument("--size", choices=models.SIZES, default="mini")
+    parser.add_argument("--target", choices=models.CHOSEN, default="language")
+    phases = ["full", "sparse"]
+    parser.add_argument("--phase", choices=phases, nargs="+", default=phases)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--length", type=int, default=256, help="tokens per block of text")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="the GPU, if there is one")
+    parser.add_argument("--threads", type=int, help="of PyTorch on the CPU")
+    parser.add_argument("--engine", nargs="*", default=[], help="name=value …, of deftx.Engine")
+
+
+def cases(given: argparse.Namespace) -> list[Case]:
+    """What was asked for, one for each phase; puts device and threads into effect."""
+    if given.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif given.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("there is no GPU that PyTorch can use")
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    return [Case(given.size, given.target, p, given.batch, given.length) for p in given.phase]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments_of_cases(parser)
+    parser.add_argument("--variants", action="store_true", help="several settings of the engine")
+    parser.add_argument("--against", choices=["reference", "dense"], default="reference")
+    parser.add_argument("--micro-batches", type=int, default=1, help="of the reference")
+    measure.add_arguments(parser)
+    given = parser.parse_args(arguments)
+    todo, settings = cases(given), measure.settings(given)
+    engines = [deftx.Engine(**v) for v in VARIANTS] if given.variants else [engine_of(given.engine)]
+    for case in todo:
+        print(case, flush=True)
+        rows, failures = [], []
+        shape = case.size, case.batch, case.length, given.micro_batches
+        plain = None
+        for engine in engines:
+            name = name_of(engine)
+            opponents: dict[str, Callable[[], Callable[[], object]]]
+            try:
+                if given.against == "dense":
+                    with dense(case, engine) as opponent:
+                        opponents = {f"dense {name}": opponent}
+                        timings = _measured(case, opponents, name, engine, settings)
+                    rows += [(t, timings[0]) for t in timings]
+                else:
+                    if plain is None:
+                        plain = reference.prepared(case.target, case.phase, *shape)
+                    opponents = {"reference": lambda plain=plain: plain}
+                    timings = _measured(case, opponents, name, engine, settings)
+                    rows += [(t, timings[0]) for t in timings[bool(rows) :]]
+            except Exception as error:
+                failures.append(f"{name}: failed: {error}")
+            gc.collect()
+            torch._dynamo.reset()
+        if rows:
+            print(measure.table_of_pairs(rows))
+        print("\n".join([*failures, measure.machine()]), flush=True)
+        del plain
+
+
+def _measured(
+    case: Case,
+    opponents: dict[str, Callable[[], Callable[[], object]]],
+    name: str,
+    engine: deftx.Engine,
+    settings: dict[str, Any],
+) -> list[measure.Timing]:
+    return compare(opponents, name, lambda callbacks: case.fit(callbacks, engine), **settings)
+
+
+if __name__ == "__main__":
+    main()
