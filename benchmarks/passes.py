@@ -1,4 +1,4 @@
-"""What a forward and backward pass costs beyond its tokens, in tokens: see deftx.steps.
+"""What a forward and backward pass costs beyond its tokens, in tokens: see deftx.engine.steps.
 
     python -m benchmarks.passes --size mini --target task
 
@@ -16,9 +16,9 @@ import torch
 
 from benchmarks import measure, training
 from deftx.backbone import backbone_parameters, head_parameters, layer_norm_names
-from deftx.engine import resolve
-from deftx.packed import PackedEntries
-from deftx.trainer import freeze
+from deftx.engine.packed import PackedEntries
+from deftx.engine.resolved import resolve
+from deftx.engine.trainer import freeze
 
 LENGTHS = (8, 16, 32, 64, 96, 128)
 

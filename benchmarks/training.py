@@ -29,12 +29,12 @@ from transformers import PreTrainedTokenizerFast, TrainerCallback
 import deftx
 from benchmarks import measure, models, reference
 from deftx.backbone import backbone_parameters, head_parameters
-from deftx.engine import resolve
+from deftx.engine.objective import Objective
+from deftx.engine.resolved import resolve
+from deftx.engine.trainer import freeze, train
 from deftx.language_objective import MaskedLanguageModelling
 from deftx.mask import Mask
-from deftx.objective import Objective
 from deftx.task_objective import Classification
-from deftx.trainer import freeze, train
 
 VARIANTS = (
     {"precision": "fp32", "compile": False},

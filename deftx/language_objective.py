@@ -1,12 +1,13 @@
 """Masked-language modelling of a text."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from transformers import DataCollatorForLanguageModeling, PreTrainedModel, PreTrainedTokenizerBase
 
-from deftx.engine.masked_tokens import IGNORED, MaskedTokens
-from deftx.engine.objective import Batch, Example, Learner, Objective, rounded_up
+from deftx.engine.masked_tokens import MaskedTokens
+from deftx.engine.objective import IGNORED, Batch, Example, Learner, Objective, rounded_up
 from deftx.settings.training import LanguageTraining
 
 VALIDATION_SEED = 0
@@ -16,9 +17,8 @@ VALIDATION_TOKENS = 16_384
 """Tokens that go through the model at a time in validation, where no gradients need memory."""
 
 
-FEW_SIZES = 128
-"""Numbers of masked tokens are rounded up to a multiple of this where code is compiled for each:
-of 8 × 256 tokens 307 ± 16 are masked, nearly always between 256 and 384."""
+FEW_SIZES = 64
+"""Numbers of masked tokens are rounded up to a multiple of this where code is compiled for each."""
 
 
 class MaskedLanguageModelling(Objective):
@@ -38,7 +38,7 @@ class MaskedLanguageModelling(Objective):
         mask_probability: float,
     ) -> None:
         self._train = train
-        self._pad = tokenizer.pad_token_id
+        self._pad, self._probability = tokenizer.pad_token_id, mask_probability
         self._longest = max(len(block["input_ids"]) for block in train)
         self._masker = DataCollatorForLanguageModeling(tokenizer, mlm_probability=mask_probability)
         self.valid = self._masked(valid, VALIDATION_SEED) if valid else []
@@ -63,31 +63,39 @@ class MaskedLanguageModelling(Objective):
         parts = zip(inputs[0].split(lengths), labels[0].split(lengths), strict=True)
         return [{"input_ids": ids, "labels": wanted} for ids, wanted in parts]
 
-    def collate(self, examples: Sequence[Example], few_shapes: bool = False) -> Batch:
+    def collate(self, examples: Sequence[Example], rows: int = 0) -> Batch:
         """`input_ids`, the `positions` of masked tokens in them and their `targets`, and an
-        `attention_mask` if anything is padded."""
-        longest = max(len(example["input_ids"]) for example in examples)
-        length = self._longest if few_shapes else longest
-        padded = any(len(e["input_ids"]) != length for e in examples)
-        ids = torch.full((len(examples), length), self._pad)
-        labels = torch.full((len(examples), length), IGNORED)
+        `attention_mask` if an example is shorter than others: without one attention takes a faster
+        kernel. Rows that fill up are padding, which nothing of the others attends to."""
+        lengths = [len(example["input_ids"]) for example in examples]
+        length = self._longest if rows else max(lengths)
+        shape = (max(rows, len(examples)), length)
+        ids, labels = torch.full(shape, self._pad), torch.full(shape, IGNORED)
         for row, example in enumerate(examples):
-            ids[row, : len(example["input_ids"])] = example["input_ids"]
-            labels[row, : len(example["labels"])] = example["labels"]
+            ids[row, : lengths[row]] = example["input_ids"]
+            labels[row, : lengths[row]] = example["labels"]
         positions = torch.nonzero(labels.view(-1) != IGNORED).squeeze(1)
         targets = labels.view(-1)[positions]
-        size = rounded_up(max(1, len(positions)), FEW_SIZES if few_shapes else 1)
+        size = self._positions(shape, len(positions)) if rows else max(1, len(positions))
         more = size - len(positions)
         batch = {
             "input_ids": ids,
             "positions": torch.nn.functional.pad(positions, (0, more)),
             "targets": torch.nn.functional.pad(targets, (0, more), value=IGNORED),
         }
-        if padded:  # without a mask attention takes a faster kernel
-            batch["attention_mask"] = torch.zeros_like(ids)
-            for row, example in enumerate(examples):
-                batch["attention_mask"][row, : len(example["input_ids"])] = 1
+        if min(lengths) < length:
+            here = torch.ones(shape, dtype=torch.int64)
+            for row, size in enumerate(lengths):
+                here[row, size:] = 0
+            batch["attention_mask"] = here
         return batch
+
+    def _positions(self, shape: tuple[int, int], masked: int) -> int:
+        """Room for so many masked tokens as a batch of a shape hardly ever has, so that nearly all
+        batches have the same room: of 8 × 256 tokens 307 ± 16 are masked, of 384 at most."""
+        p, count = self._probability, shape[0] * shape[1]
+        hardly_ever = p * count + 4 * math.sqrt(p * (1 - p) * count)
+        return rounded_up(max(masked, round(hardly_ever)), FEW_SIZES)
 
     def labels(self, example: Example) -> int:
         """How many tokens are masked."""
@@ -132,15 +140,17 @@ def masked_language_modelling(
 
 def blocks(lines: Sequence[str], tokenizer: PreTrainedTokenizerBase, length: int) -> list[Example]:
     """The lines, each with its special tokens, run together and cut into blocks of `length`
-    tokens; the last one is shorter, so that nothing of a small corpus is lost."""
+    tokens. The last block starts early enough to be as long as the others, so that nothing of a
+    small corpus is lost and nothing is padded; a text shorter than that is one short block."""
     encoded = tokenizer(list(lines), return_special_tokens_mask=True, verbose=False)
     tokens, special = (
         torch.tensor([value for line in encoded[key] for value in line], dtype=dtype)
         for key, dtype in (("input_ids", torch.int32), ("special_tokens_mask", torch.bool))
     )
+    starts = [max(0, min(at, len(tokens) - length)) for at in range(0, len(tokens), length)]
     return [
-        {"input_ids": ids, "special_tokens_mask": flags}
-        for ids, flags in zip(tokens.split(length), special.split(length), strict=True)
+        {"input_ids": tokens[at : at + length], "special_tokens_mask": special[at : at + length]}
+        for at in starts
     ]
 
 

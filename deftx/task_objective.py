@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from deftx.engine.objective import Batch, Example, Learner, Objective, rounded_up
+from deftx.engine.objective import IGNORED, Batch, Example, Learner, Objective, rounded_up
 from deftx.metrics import accuracy_and_f1
 from deftx.settings.training import TaskTraining
 
@@ -39,11 +39,14 @@ class Classification(Objective):
         """Items as they are; nothing is drawn."""
         return [self._train[i] for i in indices]
 
-    def collate(self, examples: Sequence[Example], few_shapes: bool = False) -> Batch:
-        """The model's inputs and `labels`."""
+    def collate(self, examples: Sequence[Example], rows: int = 0) -> Batch:
+        """The model's inputs and `labels`. Rows that fill up are the first example again, without
+        its label."""
         length = max(len(example["input_ids"]) for example in examples)
-        if few_shapes:
+        if rows:
             length = min(rounded_up(length, FEW_LENGTHS), self._max_length)
+            filling = {**examples[0], "labels": torch.tensor(IGNORED)}
+            examples = [*examples, *[filling] * (rows - len(examples))]
         return padded(examples, self._tokenizer, length)
 
     def labels(self, example: Example) -> int:
@@ -71,7 +74,8 @@ class Classifying(Learner):
 
     def forward(self, labels: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
         """`labels` (batch,), and the model's inputs (batch, length)."""
-        return cross_entropy(self.model(**inputs).logits.float(), labels, reduction="sum")
+        found = self.model(**inputs).logits.float()
+        return cross_entropy(found, labels, ignore_index=IGNORED, reduction="sum")
 
     def close(self) -> None:
         """Nothing to put back."""

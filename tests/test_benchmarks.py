@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import PROJECT
 
-from deftx.trainer import StepTrainer
+from deftx.engine.trainer import StepTrainer
 
 sys.path.insert(0, str(PROJECT))  # benchmarks/ is not installed
 

@@ -180,6 +180,32 @@ def test_the_cut_is_the_cheapest_of_all_cuts():
     assert cut([], 3, 1) == []
 
 
+@pytest.mark.parametrize("kind", [language, task])
+def test_batches_that_are_filled_up_have_few_shapes_and_the_same_loss_and_gradient(base, kind):
+    objective, settings = kind(base, batch_size=7)
+    given = {"order_seed": 1, "draw_seed": 2, "cost": 4096}
+    plain = Steps(objective, settings, 0, **given)
+    filled = Steps(objective, settings, 0, **given, few_shapes=True)
+    shapes = {
+        tuple(sorted((name, tuple(t.shape)) for name, t in batch.items()))
+        for step in filled
+        for batch in step["batches"]
+    }
+    assert len(shapes) == 1
+    model = model_for(base, objective)
+    learner = objective.learner(model)
+    for number in (0, len(plain) - 1):
+        found = []
+        for steps in (plain, filled):
+            losses = [learner(**batch) for batch in steps[number]["batches"]]
+            model.zero_grad()
+            sum(losses).backward()
+            gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad])
+            found.append((sum(losses).detach(), gradient))
+        torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-6, atol=0)
+        assert (found[0][1] - found[1][1]).norm() <= 1e-6 * found[0][1].norm()
+
+
 # Precision, compilation, memory, processes
 
 
@@ -291,7 +317,8 @@ def test_auto_is_plain_float32_on_a_cpu_and_is_said(base):
 @pytest.mark.parametrize(("kind", "mask"), [(language, True), (task, False)])
 def test_compiled_training_changes_rounding_only(base, kind, mask):
     """Both losses, both phases; blocks that are short, and the last step of an epoch."""
-    made = kind(base, epochs=1)
+    made = kind(base, epochs=1, batch_size=7)
+    assert len(made[0]) % 7
     compiled = Session(engine=Engine(compile=True))
     outcome, weights = trained(base, made, mask, compiled)
     assert outcome["engine"]["compile"] == "default"

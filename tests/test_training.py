@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import sentences
+from transformers import TrainerCallback
 
 from deftx.backbone import backbone_parameters, head_parameters, layer_norm_names
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
@@ -255,15 +256,17 @@ def language_settings(**changes):
 
 def test_the_loss_at_masked_positions_is_the_whole_models(base, tokenizer):
     """Its gradients too, of every parameter but the frozen decoder; padding included."""
-    objective = masked_language_modelling(sentences(40), tokenizer, language_settings())
-    examples = objective.examples([0, 1, 2, len(objective) - 1], seed=3)
-    assert len({len(example["input_ids"]) for example in examples}) == 2
+    settings = language_settings(packed=False)
+    objective = masked_language_modelling(sentences(40), tokenizer, settings)
+    lengths = [len(example["input_ids"]) for example in objective._train]
+    examples = objective.examples([0, 1, 2, lengths.index(min(lengths))], seed=3)
+    assert len({len(example["input_ids"]) for example in examples}) > 1
     few, every = (no_dropout(load_masked_lm(base)) for _ in range(2))
-    for few_shapes in (False, True):
+    for rows in (0, 6):
         for model in (few, every):
             model.zero_grad()
         learner = objective.learner(few)
-        loss = learner(**objective.collate(examples, few_shapes))
+        loss = learner(**objective.collate(examples, rows))
         loss.backward()
         learner.close()
         batch = tokenizer.pad(
@@ -398,6 +401,21 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(base, tokenizer):
         fit(model, objective, settings, session=SEEDS)
 
 
+def test_dropout_is_on_from_the_first_step_and_after_evaluations(base, tokenizer):
+    """Models come from disk in evaluation mode."""
+    seen = []
+
+    class Watch(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, model, **_):
+            seen.append({module.training for module in model.modules()})
+
+    settings = task_settings(evaluate_every=1)
+    model = load_classifier(base, CLASSES, seed=3)
+    objective = classification(items(32, 1), items(8, 2), tokenizer, settings)
+    fit(model, objective, settings, session=Session(callbacks=[Watch()]))
+    assert seen == [{True}] * 8
+
+
 @pytest.mark.parametrize(
     ("changes", "steps"),
     [
@@ -417,7 +435,7 @@ def test_held_out_lines_are_the_first_and_masked_once(base, tokenizer):
     settings = LanguageTraining(max_length=16, held_out=0.1)
     lines = sentences(50)
     one, two = (masked_language_modelling(lines, tokenizer, settings) for _ in range(2))
-    held_out = tokenizer(lines[:5])["input_ids"]
+    held_out = [t for line in tokenizer(lines[:5])["input_ids"] for t in line]
     columns = [
         [t for block in objective.valid for t in block[name].tolist()]
         for objective in (one, two)
@@ -426,7 +444,7 @@ def test_held_out_lines_are_the_first_and_masked_once(base, tokenizer):
     assert columns[:2] == columns[2:]
     tokens, labels = columns[:2]
     original = [t if label == -100 else label for t, label in zip(tokens, labels, strict=True)]
-    assert original == [t for line in held_out for t in line]
+    assert original == held_out[: len(held_out) // 16 * 16] + held_out[-16:]
     share = sum(label != -100 for label in labels) / len(labels)
     assert 0.05 < share < 0.3
 

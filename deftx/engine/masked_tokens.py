@@ -12,10 +12,7 @@ from torch.nn.functional import cross_entropy, linear
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from deftx.engine.objective import Learner
-
-IGNORED = -100
-"""The label of a position that does not count, as in PyTorch and transformers."""
+from deftx.engine.objective import IGNORED, Learner
 
 LOGITS_AT_ONCE = 2**25
 """Entries of the logits that exist at one time: 128 MiB in float32."""

@@ -11,6 +11,9 @@ Example = dict[str, torch.Tensor]
 
 Batch = dict[str, torch.Tensor]
 
+IGNORED = -100
+"""The label of what does not count, as in PyTorch and transformers."""
+
 
 class Learner(torch.nn.Module, ABC):
     """A model with a loss: its forward pass takes a batch to the sum of the cross-entropies of its
@@ -46,9 +49,9 @@ class Objective(ABC):
         """Training examples by number, drawn anew from `seed` where something is random in them."""
 
     @abstractmethod
-    def collate(self, examples: Sequence[Example], few_shapes: bool = False) -> Batch:
-        """Examples as one padded batch for `learner`; with `few_shapes`, sizes that vary from batch
-        to batch are rounded up, since code is compiled for each."""
+    def collate(self, examples: Sequence[Example], rows: int = 0) -> Batch:
+        """Examples as one padded batch for `learner`. With `rows`, filled up to so many by rows
+        that do not count, and other sizes rounded up: code is compiled for each shape."""
 
     @abstractmethod
     def labels(self, example: Example) -> int:

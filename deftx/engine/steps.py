@@ -33,7 +33,7 @@ class Steps(Dataset[dict[str, Any]]):
         draw_seed: of what an objective draws in each step.
         share: (rank, processes): which part of each step is this process's.
         limit: examples in one batch; may be lowered while training.
-        few_shapes: see `Objective.collate`.
+        few_shapes: whether batches are filled up, see `Objective.collate`.
         cost: see COST_OF_A_PASS.
     """
 
@@ -65,10 +65,11 @@ class Steps(Dataset[dict[str, Any]]):
         examples.sort(key=lambda example: len(example["input_ids"]))  # stable
         limit = max(1, self.settings.batch_size // (processes * parts))
         batches = cut(examples[rank::processes], limit, self.cost)
+        rows = limit if self.few_shapes else 0
         return {
             "step": step,
             "labels": labels,
-            "batches": [self.objective.collate(few, self.few_shapes) for few in batches],
+            "batches": [self.objective.collate(few, rows) for few in batches],
         }
 
     def _indices(self, step: int) -> list[int]:

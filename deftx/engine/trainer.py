@@ -161,11 +161,13 @@ class StepTrainer(Trainer):
         self.add_callback(_StartAt(steps.first))
         self.add_callback(self._shown)
         if resolved.compile:
+            torch.compiler.reset()  # what was compiled for another model counts as a recompilation
             torch._dynamo.config.suppress_errors = resolved.fall_back
             learner.compile(mode=resolved.compile)
 
     def run(self) -> None:
         """Train to the last step."""
+        self._learner.train()  # not in each step: it visits every module
         try:
             self.train()
             self.guard.check()
@@ -199,10 +201,12 @@ class StepTrainer(Trainer):
     ) -> torch.Tensor:
         """The loss of a step, its gradient in what trains."""
         step, (rank, processes) = inputs["step"], share()
-        model.train()
         while True:
             # Dropout, too, is a function of the step.
-            torch.manual_seed(stream(self._session.dropout_seed, "step", str(step), str(rank)))
+            _seed(stream(self._session.dropout_seed, "step", str(step), str(rank)))
+            if self._resolved.compile:
+                # Once a step, not for each batch: CUDA graphs hold gradients that are added to.
+                torch.compiler.cudagraph_mark_step_begin()
             try:
                 if self.progress["parts"] > 1:
                     inputs = self._steps.step(step, self.progress["parts"])
@@ -224,8 +228,6 @@ class StepTrainer(Trainer):
     def _backward(self, batch: dict[str, torch.Tensor], labels: int) -> torch.Tensor:
         device = self.args.device
         batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-        if self._resolved.compile:
-            torch.compiler.cudagraph_mark_step_begin()
         with self.around_batch():
             with self._autocast():
                 loss = self._learner(**batch)
@@ -272,6 +274,7 @@ class StepTrainer(Trainer):
         self._learner.eval()
         with self._autocast():
             values = self._steps.objective.validate(self._learner, self.args.device)
+        self._learner.train()
         metrics = {f"eval_{name}": value for name, value in values.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
@@ -290,6 +293,12 @@ class _StartAt(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         state.global_step = self._step
+
+
+def _seed(seed: int) -> None:
+    """As torch.manual_seed, which takes half a millisecond to look for other kinds of device."""
+    torch.default_generator.manual_seed(seed)
+    torch.cuda.manual_seed(seed)
 
 
 def _schedule(
