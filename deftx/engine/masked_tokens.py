@@ -18,6 +18,10 @@ LOGITS_AT_ONCE = 2**25
 """Entries of the logits that exist at one time: 128 MiB in float32."""
 
 
+TILE = 64
+"""Rows of which GPUs multiply whole blocks."""
+
+
 class MaskedTokens(Learner):
     """Batch → the sum of the cross-entropies at its masked positions.
 
@@ -109,7 +113,8 @@ def decoder_loss(
     """
     if bias is None:
         bias = features.new_zeros(weight.shape[0])
-    return _DecoderLoss.apply(features, weight, bias, targets)
+    # Asked here: inside of the function no gradients are recorded.
+    return _DecoderLoss.apply(features, weight, bias, targets, torch.is_grad_enabled())
 
 
 class _DecoderLoss(torch.autograd.Function):
@@ -120,11 +125,11 @@ class _DecoderLoss(torch.autograd.Function):
         weight: torch.Tensor,
         bias: torch.Tensor,
         targets: torch.Tensor,
+        wanted: bool,
     ) -> torch.Tensor:
-        wanted = any(ctx.needs_input_grad)
         total = torch.zeros((), dtype=torch.float32, device=features.device)
         gradients, bias_gradient = [], torch.zeros_like(bias, dtype=torch.float32)
-        rows = max(1, LOGITS_AT_ONCE // weight.shape[0])
+        rows = max(1, LOGITS_AT_ONCE // weight.shape[0] // TILE) * TILE
         for few, labels in zip(features.split(rows), targets.split(rows), strict=True):
             counts, place = labels != IGNORED, labels.clamp(min=0).unsqueeze(1)
             logits = linear(few.to(weight.dtype), weight).float().add_(bias)
@@ -143,4 +148,4 @@ class _DecoderLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         features, bias = ctx.saved_tensors
-        return slope.to(features.dtype) * features, None, slope * bias, None
+        return slope.to(features.dtype) * features, None, slope * bias, None, None

@@ -56,6 +56,8 @@ class PackedEntries(torch.nn.Module):
         self.values = torch.nn.Parameter(
             torch.cat([w.detach().view(-1)[i] for w, i in self._chosen] or [words.weight[:0, 0]])
         )
+        for parameter in (self.values, self.rows):  # of BitFit no entry is a word's
+            parameter.requires_grad_(len(parameter) > 0)
         self._originals = [(w, w.detach().cpu()) for w in lowered.values()]
         for weight, _ in self._originals:
             weight.data = weight.detach().to(low)

@@ -29,7 +29,6 @@ def fit_entries(
     `trained_head`; and ArtefactError if the mask does not fit.
     """
     session = session or Session()
-    session = session or Session()
     total = freeze(model)
     head = head_parameters(model)
     for parameter in head.values():
@@ -44,8 +43,7 @@ def fit_entries(
         outcome = train(
             learner,
             {
-                "values": packed.values,
-                "rows": packed.rows,
+                **{name: p for name, p in packed.named_parameters(recurse=False) if len(p)},
                 **{f"head.{name}": p for name, p in head.items()},
             },
             objective,

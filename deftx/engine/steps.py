@@ -32,7 +32,6 @@ class Steps(Dataset[dict[str, Any]]):
         order_seed: of the order of the examples, another in each epoch.
         draw_seed: of what an objective draws in each step.
         share: (rank, processes): which part of each step is this process's.
-        limit: examples in one batch; may be lowered while training.
         few_shapes: whether batches are filled up, see `Objective.collate`.
         cost: see COST_OF_A_PASS.
     """
@@ -88,6 +87,8 @@ def cut(examples: Sequence[Example], limit: int, cost: int) -> list[Sequence[Exa
     """Examples, ascending in length, in consecutive batches of at most `limit`, such that padded
     tokens plus `cost` per batch are fewest. Source: design choice; the reference pads to 128."""
     lengths = [len(example["input_ids"]) for example in examples]
+    if not lengths or lengths[0] == lengths[-1]:
+        return [examples[at : at + limit] for at in range(0, len(lengths), limit)]
     best, first = [0.0], [0]
     for end in range(1, len(lengths) + 1):
         options = [

@@ -203,7 +203,7 @@ class StepTrainer(Trainer):
         step, (rank, processes) = inputs["step"], share()
         while True:
             # Dropout, too, is a function of the step.
-            _seed(stream(self._session.dropout_seed, "step", str(step), str(rank)))
+            self._seed(stream(self._session.dropout_seed, "step", str(step), str(rank)))
             if self._resolved.compile:
                 # Once a step, not for each batch: CUDA graphs hold gradients that are added to.
                 torch.compiler.cudagraph_mark_step_begin()
@@ -224,6 +224,12 @@ class StepTrainer(Trainer):
         loss = loss * processes  # the Trainer reports the mean over processes
         self.guard.note(step + 1, loss)
         return loss
+
+    def _seed(self, seed: int) -> None:
+        """As torch.manual_seed, which takes half a millisecond to look for other devices."""
+        torch.default_generator.manual_seed(seed)
+        if self._resolved.device == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def _backward(self, batch: dict[str, torch.Tensor], labels: int) -> torch.Tensor:
         device = self.args.device
@@ -293,12 +299,6 @@ class _StartAt(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         state.global_step = self._step
-
-
-def _seed(seed: int) -> None:
-    """As torch.manual_seed, which takes half a millisecond to look for other kinds of device."""
-    torch.default_generator.manual_seed(seed)
-    torch.cuda.manual_seed(seed)
 
 
 def _schedule(
