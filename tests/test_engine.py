@@ -344,6 +344,14 @@ def test_what_does_not_compile_is_an_error_if_it_was_asked_for(base, monkeypatch
     assert distance(trained(base, made)[1], trained(base, made)[1]) == 0
 
 
+def test_what_is_not_installed_is_said_by_its_key(base):
+    made = task(base)
+    with pytest.raises(ValueError, match=r"engine\.attention is 'flash_attention_2': .*install"):
+        trained(base, made, session=Session(engine=Engine(attention="flash_attention_2")))
+    with pytest.raises(ValueError, match=r"report_to is \['wandb'\]: .*install wandb"):
+        trained(base, made, session=Session(report_to=["wandb"]))
+
+
 @pytest.mark.parametrize("kind", [language, task])
 def test_eager_attention_changes_rounding_only(base, kind):
     found = [

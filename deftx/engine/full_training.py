@@ -26,13 +26,12 @@ def fit_everything(
     entries, and `trained_head`.
     """
     session = session or Session()
-    total, norms = freeze(model), layer_norm_names(model)
+    total, norms = freeze(model, session.engine.attention), layer_norm_names(model)
     backbone = {n: p for n, p in backbone_parameters(model).items() if n not in norms}
     head = head_parameters(model)
     trained = {**backbone, **{f"head.{name}": p for name, p in head.items()}}
     for parameter in trained.values():
         parameter.requires_grad_(True)
-    model.set_attn_implementation(session.engine.attention)
     low = resolve(session.engine, model.device).low
     with closing(objective.learner(model, low)) as learner:
         outcome = train(learner, trained, objective, settings, session, total=total)

@@ -29,11 +29,10 @@ def fit_entries(
     `trained_head`; and ArtefactError if the mask does not fit.
     """
     session = session or Session()
-    total = freeze(model)
+    total = freeze(model, session.engine.attention)
     head = head_parameters(model)
     for parameter in head.values():
         parameter.requires_grad_(True)
-    model.set_attn_implementation(session.engine.attention)
     low = resolve(session.engine, model.device).low
     with (
         closing(PackedEntries(model, mask, low)) as packed,

@@ -45,9 +45,16 @@ LOSSES_AT_ONCE = {"cpu": 1, "cuda": 50}
 """Steps between two looks at the loss; on a GPU each look waits for the device."""
 
 
-def freeze(model: PreTrainedModel) -> int:
+def freeze(model: PreTrainedModel, attention: str = "sdpa") -> int:
     """How many parameters the model has, which now is on the device it will train on, and none of
-    which trains. To be called before anything refers to its tensors: moving replaces them."""
+    which trains. To be called before anything refers to its tensors: moving replaces them.
+
+    Raises ValueError if there is no such attention for it here.
+    """
+    try:
+        model.set_attn_implementation(attention)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"engine.attention is {attention!r}: {error}") from None
     torch.nn.Module.to(model, available_device())
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -153,7 +160,10 @@ class StepTrainer(Trainer):
     ) -> None:
         self._learner, self._steps = learner, steps
         self._session, self._resolved = session, resolved
-        super().__init__(model=learner, train_dataset=steps, **given)
+        try:
+            super().__init__(model=learner, train_dataset=steps, **given)
+        except RuntimeError as error:  # a tracker's package that is not installed
+            raise ValueError(f"report_to is {list(session.report_to)}: {error}") from error
         self.remove_callback(PrinterCallback)
         # Imported by its name, which the fingerprint does not follow: it changes no result.
         progress = import_module("deftx.engine.progress")
