@@ -25,6 +25,16 @@ changes nothing in the result, so it is no setting."""
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
+def _minutes() -> float:
+    given = os.environ.get("DEFTX_CHECKPOINT_MINUTES", str(MINUTES))
+    try:
+        return float(given)
+    except ValueError:
+        raise ValueError(
+            f"DEFTX_CHECKPOINT_MINUTES is {given!r}, expected a number of minutes"
+        ) from None
+
+
 class SaveState(TrainerCallback):
     """Saves what a phase needs to go on with the same bits: trained values, moments of the
     optimiser, the best checkpoint so far. Everything random is a function of the step.
@@ -45,7 +55,7 @@ class SaveState(TrainerCallback):
         self._checkpoint, self._stop = checkpoint, stop
         self._trained, self._optimizer = trained, optimizer
         self._keeper, self._guard, self._progress = keeper, guard, progress
-        self._seconds = 60 * float(os.environ.get("DEFTX_CHECKPOINT_MINUTES", MINUTES))
+        self._seconds = 60 * _minutes()
         self._saved_step, self._saved_at = 0, time.monotonic()
 
     @torch.no_grad()
@@ -72,6 +82,12 @@ class SaveState(TrainerCallback):
         self._saved_step = state["step"]
         log.info("going on from step %d (%s)", self._saved_step, self._checkpoint.folder)
         return self._saved_step
+
+    def kept(self) -> str:
+        """Where the newest state is, as the end of a message about a failure."""
+        if not self._saved_step:
+            return ""
+        return f"; the state after step {self._saved_step} is kept ({self._checkpoint.folder})"
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

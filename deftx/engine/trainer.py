@@ -97,7 +97,7 @@ def train(
     l1 = L1(list(trained.values()), settings.l1, total) if settings.l1 else None
     progress = {"parts": 1}
     watchers: list[TrainerCallback] = [keeper, *session.callbacks]
-    done = 0
+    done, state = 0, None
     with StopRequest(catch=session.checkpoint is not None) as stop:
         if session.checkpoint is not None:
             state = SaveState(session.checkpoint, stop, trained, optimizer, keeper, guard, progress)
@@ -127,8 +127,11 @@ def train(
             )
             trainer.trained, trainer.around_batch = list(trained.values()), around_batch
             trainer.guard, trainer.l1, trainer.progress = guard, l1, progress
-            if len(steps):
-                trainer.run()
+            try:
+                if len(steps):
+                    trainer.run()
+            except FloatingPointError as error:
+                raise FloatingPointError(f"{error}{state.kept() if state else ''}") from None
     keeper.restore()
     after_step()
     return {
