@@ -6,8 +6,13 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import pytest
-import torch
+# The suite is for the CPU, also where there is a GPU; test_gpu.py brings it back for itself.
+VISIBLE_DEVICES = os.environ.get("CUDA_VISIBLE_DEVICES")
+if "DEFTX_TEST_ON_GPU" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 PROJECT = Path(__file__).parent.parent
 
