@@ -47,6 +47,14 @@ def sentences(count: int, seed: int = 0) -> list[str]:
     ]
 
 
+def without_dropout(model):
+    """The model, in which nothing is random any more, in training neither."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model
+
+
 @pytest.fixture(scope="session")
 def base_folder(tmp_path_factory) -> Path:
     """A base of 2 layers, hidden 32, pretrained for 3 steps, as `deftx base` writes it."""

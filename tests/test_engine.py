@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import torch
-from conftest import PROJECT, sentences
+from conftest import PROJECT, sentences, without_dropout
 from transformers import TrainerCallback
 
 from deftx.backbone import backbone_parameters, layer_norm_names
@@ -48,17 +48,6 @@ def task(base, count=60, **changes):
     lines = [line[: 12 + 7 * (i % 9)] for i, line in enumerate(sentences(count))]
     items = [{"text": line, "label": int("la" in line)} for line in lines]
     return classification(items, items[:10], load_tokenizer(base), settings), settings
-
-
-def without_dropout(model):
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    model.config.attention_probs_dropout_prob = 0.0
-    for module in model.modules():
-        if hasattr(module, "dropout_prob"):
-            module.dropout_prob = 0.0
-    return model
 
 
 def maskable(model):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import sentences
+from conftest import sentences, without_dropout
 from transformers import TrainerCallback
 
 from deftx.backbone import backbone_parameters, head_parameters, layer_norm_names
@@ -34,13 +34,6 @@ def tokenizer(base):
 def task_settings(**changes):
     defaults = {"learning_rate": 1e-2, "batch_size": 8, "epochs": 2, "max_length": 32}
     return TaskTraining(**{**defaults, **changes})
-
-
-def no_dropout(model):
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    return model
 
 
 def maskable(model):
@@ -103,7 +96,7 @@ def in_order(monkeypatch):
 def test_sparse_training_equals_plain_loop_with_masked_gradients(base, tokenizer, in_order):
     settings = task_settings(evaluate_every=1000)
     objective = classification(items(32, 1), items(8, 2), tokenizer, settings)
-    models = [no_dropout(load_classifier(base, CLASSES, seed=3)) for _ in range(2)]
+    models = [without_dropout(load_classifier(base, CLASSES, seed=3)) for _ in range(2)]
     shapes = {n: s for n, s in maskable(models[0]).items() if not without_gradient(n)}
     mask = uniform(shapes, 700, 0)
     fit(models[0], objective, settings, mask=mask, session=SEEDS)
@@ -155,7 +148,7 @@ def test_packed_adamw_has_the_bits_of_masked_dense_adamw(base):
 def test_packed_gradients_are_the_masked_dense_ones(base, tokenizer):
     """Of every tensor, word embeddings with repeated and padding tokens too, bit for bit but for
     the order of sums; and two batches add up."""
-    fast, slow = (no_dropout(load_masked_lm(base)) for _ in range(2))
+    fast, slow = (without_dropout(load_masked_lm(base)) for _ in range(2))
     mask = uniform(maskable(fast), 2000, 0)
     for parameter in fast.parameters():
         parameter.requires_grad_(False)
@@ -274,7 +267,7 @@ def test_the_loss_at_masked_positions_is_the_whole_models(base, tokenizer):
     lengths = [len(example["input_ids"]) for example in objective._train]
     examples = objective.examples([0, 1, 2, lengths.index(min(lengths))], seed=3)
     assert len({len(example["input_ids"]) for example in examples}) > 1
-    few, every = (no_dropout(load_masked_lm(base)) for _ in range(2))
+    few, every = (without_dropout(load_masked_lm(base)) for _ in range(2))
     for rows in (0, 6):
         for model in (few, every):
             model.zero_grad()
@@ -382,7 +375,7 @@ def test_gradient_accumulation_equals_the_larger_batch(base, tokenizer, in_order
     results = []
     for batch, accumulation in ((8, 1), (4, 2)):
         settings = task_settings(batch_size=batch, accumulation=accumulation)
-        model = no_dropout(load_classifier(base, CLASSES, seed=3))
+        model = without_dropout(load_classifier(base, CLASSES, seed=3))
         objective = classification(items(32, 1), items(8, 2), tokenizer, settings)
         outcome = fit(
             model, objective, settings, mask=uniform(maskable(model), 300, 0), session=SEEDS

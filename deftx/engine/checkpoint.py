@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import torch
 
-from deftx.artefact import ArtefactError, canonical
+from deftx.artefact import ArtefactError, canonical, manifest_path
 from deftx.device import available_device
 from deftx.engine.processes import is_first, share
 from deftx.fingerprint import fingerprint
@@ -178,5 +178,5 @@ def _holder(folder: Path) -> str:
 
 
 def _unlink(path: Path) -> None:
-    path.with_name(path.name + ".json").unlink(missing_ok=True)
+    manifest_path(path).unlink(missing_ok=True)
     path.unlink(missing_ok=True)

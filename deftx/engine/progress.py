@@ -80,14 +80,8 @@ class ShowProgress(TrainerCallback):
         where = f"step {state.global_step:,} of {state.max_steps:,} ({share:.0f} %)"
         log.info("%s: %s, %s left", where, ", ".join(facts), _duration(left))
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Take the bar away."""
-        self.stop()
-
     def stop(self) -> None:
-        """Take the bar away, also after an error."""
+        """Take the bar away."""
         if self._bar is not None:
             self._bar.stop()
 

@@ -121,12 +121,15 @@ def train(
                 steps,
                 session,
                 resolved,
+                trained=list(trained.values()),
+                around_batch=around_batch,
+                guard=guard,
+                l1=l1,
+                progress=progress,
                 args=_arguments(folder, steps, session, resolved),
                 optimizers=(optimizer, _schedule(optimizer, settings, len(objective), done)),
                 callbacks=watchers,
             )
-            trainer.trained, trainer.around_batch = list(trained.values()), around_batch
-            trainer.guard, trainer.l1, trainer.progress = guard, l1, progress
             try:
                 if len(steps):
                     trainer.run()
@@ -147,30 +150,32 @@ class StepTrainer(Trainer):
     """The Trainer over `Steps`: a step's batches forward and backward, then what belongs to the
     step as a whole, before the Trainer clips and updates."""
 
-    trained: list[torch.nn.Parameter]
-    guard: LossGuard
-    l1: L1 | None
-    progress: dict[str, int]
-    around_batch: Callable[[], AbstractContextManager[None]]
-
     def __init__(
         self,
         learner: Learner,
         steps: Steps,
         session: Session,
         resolved: Resolved,
+        *,
+        trained: list[torch.nn.Parameter],
+        around_batch: Callable[[], AbstractContextManager[None]],
+        guard: LossGuard,
+        l1: L1 | None,
+        progress: dict[str, int],
         **given: Any,
     ) -> None:
         self._learner, self._steps = learner, steps
         self._session, self._resolved = session, resolved
+        self._trained, self._around_batch = trained, around_batch
+        self._guard, self._l1, self._progress = guard, l1, progress
         try:
             super().__init__(model=learner, train_dataset=steps, **given)
         except RuntimeError as error:  # a tracker's package that is not installed
             raise ValueError(f"report_to is {list(session.report_to)}: {error}") from error
         self.remove_callback(PrinterCallback)
         # Imported by its name, which the fingerprint does not follow: it changes no result.
-        progress = import_module("deftx.engine.progress")
-        self._shown = progress.ShowProgress(lambda: self.guard.recent())
+        module = import_module("deftx.engine.progress")
+        self._shown = module.ShowProgress(guard.recent)
         self.add_callback(_StartAt(steps.first))
         self.add_callback(self._shown)
         if resolved.compile:
@@ -183,7 +188,7 @@ class StepTrainer(Trainer):
         self._learner.train()  # not in each step: it visits every module
         try:
             self.train()
-            self.guard.check()
+            self._guard.check()
         finally:
             self._shown.stop()
 
@@ -221,8 +226,8 @@ class StepTrainer(Trainer):
                 # Once a step, not for each batch: CUDA graphs hold gradients that are added to.
                 torch.compiler.cudagraph_mark_step_begin()
             try:
-                if self.progress["parts"] > 1:
-                    inputs = self._steps.step(step, self.progress["parts"])
+                if self._progress["parts"] > 1:
+                    inputs = self._steps.step(step, self._progress["parts"])
                 loss = sum(
                     (self._backward(batch, inputs["labels"]) for batch in inputs["batches"]),
                     torch.zeros((), device=self.args.device),
@@ -231,11 +236,11 @@ class StepTrainer(Trainer):
             except torch.OutOfMemoryError as error:
                 self._cut_further(step, inputs["batches"], error)
         self._shown.tokens += tokens(inputs["batches"])
-        add_up_gradients(self.trained)
-        if self.l1 is not None:
-            self.l1.add_gradient()
+        add_up_gradients(self._trained)
+        if self._l1 is not None:
+            self._l1.add_gradient()
         loss = loss * processes  # the Trainer reports the mean over processes
-        self.guard.note(step + 1, loss)
+        self._guard.note(step + 1, loss)
         return loss
 
     def _seed(self, seed: int) -> None:
@@ -247,7 +252,7 @@ class StepTrainer(Trainer):
     def _backward(self, batch: dict[str, torch.Tensor], labels: int) -> torch.Tensor:
         device = self.args.device
         batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-        with self.around_batch():
+        with self._around_batch():
             with self._autocast():
                 loss = self._learner(**batch)
             # A short text may have no masked token: then there is no loss and no gradient.
@@ -256,9 +261,8 @@ class StepTrainer(Trainer):
         return loss.detach()
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        low = self._resolved.low
         return torch.autocast(
-            self._resolved.device, dtype=torch.bfloat16, enabled=low == torch.bfloat16
+            self._resolved.device, torch.bfloat16, enabled=self._resolved.precision == "bf16"
         )
 
     def _cut_further(
@@ -277,19 +281,19 @@ class StepTrainer(Trainer):
             ) from None
         self._learner.zero_grad()
         torch.cuda.empty_cache()
-        self.progress["parts"] *= 2
+        self._progress["parts"] *= 2
         log.warning(
             "step %d: the GPU's memory does not hold a batch of %d examples; from here on each is "
             "cut into %d, which changes rounding only",
             step + 1,
             largest,
-            self.progress["parts"],
+            self._progress["parts"],
         )
 
     @torch.no_grad()
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Validation values, under the names that the Trainer gives them."""
-        self.guard.check()
+        self._guard.check()
         self._learner.eval()
         with self._autocast():
             values = self._steps.objective.validate(self._learner, self.args.device)

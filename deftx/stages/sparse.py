@@ -86,13 +86,9 @@ def sparse(
 
 
 def _entries(model: PreTrainedModel, mask: Mask) -> dict[str, torch.Tensor]:
-    """The chosen entries of a model's weights, on the CPU."""
-    weights = backbone_parameters(model)
-    mask.check_fits({name: tuple(weight.shape) for name, weight in weights.items()})
-    return {
-        name: weights[name].detach().view(-1)[index.to(model.device)].cpu()
-        for name, index in mask.index.items()
-    }
+    """The chosen entries of a model's weights."""
+    weights = {name: weight.detach() for name, weight in backbone_parameters(model).items()}
+    return SparseDelta.from_dense(weights, mask).values
 
 
 def _write(
