@@ -16,6 +16,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/base.smk"
 include: "workflow/rules/vectors.smk"
+include: "workflow/rules/families.smk"
 include: "workflow/rules/transfer.smk"
 include: "workflow/rules/results.smk"
 

@@ -21,6 +21,7 @@ from deftx.fingerprint import fingerprint
 from deftx.launcher import end_with_parent, launch
 
 STAGES = {
+    "config": "write down a config with its defaults",
     "data": "read one split of one language into parquet",
     "world": "make one split of one language of the embedded world",
     "base": "fetch or pretrain the base model",
@@ -28,12 +29,22 @@ STAGES = {
     "denoise": "keep the leading singular components of the difference",
     "mask": "choose exactly K entries",
     "sparse": "re-train only the chosen entries",
+    "adapter": "train the adapters of a language or a task",
+    "gate": "learn a soft mask of the linear layers",
+    "gated": "train the weights under a soft mask",
+    "lora": "train a low-rank vector",
     "compose": "add task and language vector",
     "evaluate": "predict and score the test set of a language",
+    "diagnostics": "compare the vectors of a system with each other",
+    "coverage": "count into how many pieces the tokenizer cuts each language",
     "tables": "make the tables of a run",
+    "claims": "measure again what the papers claim",
     "figures": "draw the figures of a run",
+    "costs": "add up what each system cost",
+    "cards": "write the card of each vector",
+    "summary": "make the page that leads the reader",
 }
-ON_GPU = ("base", "full", "sparse", "evaluate")
+ON_GPU = ("base", "full", "sparse", "adapter", "gate", "gated", "lora", "evaluate")
 """Stages that train or predict: each runs inside a claim of its devices."""
 ON_SEVERAL_GPUS = ("full", "sparse")
 """Those that may use `engine.devices` of them; the others use one."""
@@ -73,8 +84,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _overview() -> str:
     lines = ["usage: deftx VERB [options]; deftx VERB --help tells more", "", "stages:"]
-    lines += [f"  {name:10}{text}" for name, text in STAGES.items()]
-    lines += ["", "tools:", *(f"  {name:10}{text}" for name, text in TOOLS.items())]
+    lines += [f"  {name:13}{text}" for name, text in STAGES.items()]
+    lines += ["", "tools:", *(f"  {name:13}{text}" for name, text in TOOLS.items())]
     return "\n".join(lines)
 
 

@@ -1,6 +1,7 @@
 """The whole of `config.yaml`: one schema, and one place for defaults. Free of torch, since the
 workflow reads it at each start."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,8 @@ from pydantic import Field
 from deftx.settings.base import BaseModelSource
 from deftx.settings.data import Dataset, Split
 from deftx.settings.engine import Engine
-from deftx.settings.method import Budget, Kind, Method, Row, System
+from deftx.settings.method import Kind, Method, Row, System
+from deftx.settings.selection import Budget
 from deftx.settings.strict import Strict
 from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.settings.world import World
@@ -19,6 +21,12 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 Threads = Annotated[int, Field(ge=1)]
 
 NONE = "none"
+BASE = "base"
+"""The start of a target that starts at the base's own weights."""
+
+ROUND = re.compile(r"\.round(\d+)$")
+"""How the name of a method ends in artefacts of a round that is not its last."""
+
 OWN_TEXT = "own-text"
 """The dataset of languages whose `text` is a path of their own."""
 
@@ -41,19 +49,39 @@ class Items(Strict):
     split: Split
 
 
+class Source(Items):
+    """Labelled data of one more language."""
+
+    language: LanguageKey
+
+
 class Task(Strict):
-    """A classification with labelled data in one source language and test sets in others."""
+    """A classification with labelled data in a source language, or in several, and test sets in
+    others."""
 
     classes: Annotated[list[str], Field(min_length=2)]
     source: LanguageKey
     train: Items
     valid: Items
     test: Items
+    more_sources: list[Source] = Field(
+        default_factory=list,
+        description="further labelled languages to train on, each under its own vector of "
+        "task_start; the source validates",
+    )
     languages: list[LanguageKey] | None = Field(
         default=None,
         description="where it is evaluated; default: every language; an empty list leaves it out",
     )
+    systems: list[Name] | None = Field(
+        default=None, description="which are evaluated on it; default: every system"
+    )
     training: TaskTraining = TaskTraining()
+
+    @property
+    def sources(self) -> list[str]:
+        """The languages with labelled data, `source` first."""
+        return [self.source, *(more.language for more in self.more_sources)]
 
 
 class Budgets(Strict):
@@ -73,6 +101,10 @@ class StageThreads(Strict):
     denoise: Threads = 1
     mask: Threads = 1
     sparse: Threads = 1
+    adapter: Threads = 1
+    gate: Threads = 1
+    gated: Threads = 1
+    lora: Threads = 1
     compose: Threads = 1
     evaluate: Threads = 1
 
@@ -91,7 +123,7 @@ class Config(Strict):
     languages: Annotated[dict[LanguageKey, Language], Field(min_length=1)]
     tasks: Annotated[dict[Name, Task], Field(min_length=1)]
     task_start: Name = Field(
-        default="base",
+        default=BASE,
         description="where tasks start: base, or the method whose vector of the source language is "
         "added first",
     )
@@ -99,6 +131,16 @@ class Config(Strict):
     budget: Budgets = Budgets()
     methods: Annotated[dict[Name, Method], Field(min_length=1)]
     systems: Annotated[dict[Name, System], Field(min_length=1)]
+    reference: Name | None = Field(
+        default=None,
+        description="the system that each other one is compared with in each language; default: "
+        "lt-sft if there is one, else the first",
+    )
+    groups: dict[Name, Annotated[list[LanguageKey], Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="sets of languages with a mean of their own, shown for each task that is "
+        "evaluated in all of them",
+    )
     engine: Engine = Engine()
     report_to: list[str] = Field(
         default_factory=list,
@@ -109,7 +151,8 @@ class Config(Strict):
     def row(self, method: str, kind: Kind) -> Row:
         """A method for one kind of target, its budget filled in."""
         row = self.methods[method].row(kind)
-        if row.selection.score == "none" or row.dense or row.selection.budget is not None:
+        has_budget = row.lora is not None or (row.chooses and row.selection.score != "none")
+        if not has_budget or row.selection.budget is not None:
             return row
         budget = getattr(self.budget, kind)
         selection = row.selection.model_copy(update={"budget": budget})
@@ -119,6 +162,17 @@ class Config(Strict):
         """The languages in which a task is evaluated."""
         languages = self.tasks[task].languages
         return list(self.languages) if languages is None else languages
+
+    def task_systems(self, task: str) -> list[str]:
+        """The systems that are evaluated on a task, in the order of `systems`."""
+        wanted = self.tasks[task].systems
+        return [name for name in self.systems if wanted is None or name in wanted]
+
+    @property
+    def compared_with(self) -> str:
+        """The system that the others are compared with."""
+        first = "lt-sft" if "lt-sft" in self.systems else next(iter(self.systems))
+        return self.reference or first
 
     def has_text(self, language: str) -> bool:
         """Whether a language vector can be made for it."""

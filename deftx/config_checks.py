@@ -11,15 +11,18 @@ import yaml
 from pydantic import ValidationError
 
 from deftx.config import (
+    BASE,
     NONE,
     OWN_TEXT,
+    ROUND,
     Config,
     ConfigError,
     Items,
     is_path,
 )
 from deftx.settings.denoise import RankRule
-from deftx.settings.method import Kind, ObservedShares
+from deftx.settings.method import Kind, System
+from deftx.settings.selection import ObservedShares
 
 
 def read_config(path: Path) -> Config:
@@ -127,6 +130,7 @@ def _cross_checks(config: Config) -> Iterator[str]:
     """What no single key can tell: names that must exist, and combinations that cannot work."""
     yield from _check_languages(config)
     yield from _check_tasks(config)
+    yield from _check_starts(config)
     yield from _check_methods(config)
     yield from _check_systems(config)
     pretrain = config.base.pretrain
@@ -184,6 +188,7 @@ def _check_patterns(config: Config) -> Iterator[str]:
             (task.train, [task.source]),
             (task.valid, [task.source]),
             (task.test, config.task_languages(name)),
+            *((more, [more.language]) for more in task.more_sources),
         ):
             uses.setdefault(items.dataset, set()).update((key, items.split) for key in languages)
     for name, dataset in config.datasets.items():
@@ -200,15 +205,26 @@ def _check_tasks(config: Config) -> Iterator[str]:
     for name, task in config.tasks.items():
         if len(set(task.classes)) != len(task.classes):
             yield f"tasks.{name}.classes: {task.classes} has a class twice"
+        for system in task.systems or []:
+            if system not in config.systems:
+                yield _unknown(f"tasks.{name}.systems", system, config.systems, "system")
+        if task.systems == []:
+            yield f"tasks.{name}.systems: empty; leave the task out with languages: []"
+        if len(set(task.sources)) != len(task.sources):
+            yield f"tasks.{name}.more_sources: {', '.join(task.sources)} has a language twice"
         for language in config.task_languages(name):
             if language not in config.languages:
                 yield _unknown(f"tasks.{name}.languages", language, config.languages, "language")
-        for part, languages in (
-            ("train", [task.source]),
-            ("valid", [task.source]),
-            ("test", config.task_languages(name)),
-        ):
-            items: Items = getattr(task, part)
+        parts: list[tuple[str, Items, list[str]]] = [
+            ("train", task.train, [task.source]),
+            ("valid", task.valid, [task.source]),
+            ("test", task.test, config.task_languages(name)),
+            *(
+                (f"more_sources.{number}", more, [more.language])
+                for number, more in enumerate(task.more_sources)
+            ),
+        ]
+        for part, items, languages in parts:
             key = f"tasks.{name}.{part}.dataset"
             yield from _check_dataset(
                 config, key, items.dataset, languages, items.split, labelled=True
@@ -220,21 +236,33 @@ def _check_tasks(config: Config) -> Iterator[str]:
                         f"datasets.{items.dataset}.labels: maps to {label!r}, which is none of "
                         f"tasks.{name}.classes: {', '.join(task.classes)}"
                     )
-        if config.task_start != "base":
-            if config.task_start not in config.methods:
-                yield _unknown("task_start", config.task_start, config.methods, "method")
-            elif config.row(config.task_start, "language").dense:
-                yield f"task_start: {config.task_start} makes dense vectors; a sparse one is needed"
-            if not config.has_text(task.source):
+
+
+def _check_starts(config: Config) -> Iterator[str]:
+    starts = {"task_start": config.task_start}
+    for name, system in config.systems.items():
+        if system.task_start is not None:
+            starts[f"systems.{name}.task_start"] = system.task_start
+    for key, start in starts.items():
+        if start == BASE:
+            continue
+        if start not in config.methods:
+            yield _unknown(key, start, [*config.methods, BASE], "method")
+        elif not config.row(start, "language").chooses:
+            yield f"{key}: {start} does not make sparse vectors; one is needed"
+        for name, task in config.tasks.items():
+            if not config.has_text(task.source) and config.task_languages(name):
                 yield (
-                    f"task_start: {config.task_start} needs a vector of {task.source}, the source "
-                    f"of tasks.{name}: give languages.{task.source}.text"
+                    f"{key}: {start} needs a vector of {task.source}, the source of tasks.{name}: "
+                    f"give languages.{task.source}.text"
                 )
 
 
 def _check_methods(config: Config) -> Iterator[str]:
     rules: dict[tuple[str, str], tuple[str, RankRule]] = {}
     for name in config.methods:
+        if ROUND.search(name):
+            yield f"methods.{name}: names that end so are kept for the rounds of a method"
         for kind in ("task", "language"):
             row = config.methods[name].row(kind)
             if row.denoise is not None:
@@ -249,8 +277,10 @@ def _check_methods(config: Config) -> Iterator[str]:
             if isinstance(shares, ObservedShares):
                 if shares.observed not in config.methods:
                     yield _unknown(key, shares.observed, config.methods, "method")
-                elif config.row(shares.observed, kind).dense:
-                    yield f"{key}: observed: {shares.observed} has no mask (prune: false)"
+                elif not config.row(shares.observed, kind).chooses:
+                    yield f"{key}: observed: {shares.observed} has no mask"
+                elif config.row(shares.observed, kind).rounds > 1:
+                    yield f"{key}: observed: {shares.observed} chooses in several rounds"
                 elif _observes(config, name, kind):
                     yield f"{key}: observed: {shares.observed} leads back to {name}"
             elif shares and abs(sum(shares.values()) - 1) > 1e-9:
@@ -274,6 +304,47 @@ def _check_systems(config: Config) -> Iterator[str]:
     for name, system in config.systems.items():
         if system.task not in config.methods:
             yield _unknown(f"systems.{name}.task", system.task, config.methods, "method")
-        elif system.language != NONE and system.language not in config.methods:
+            continue
+        if system.language != NONE and system.language not in config.methods:
             known = [*config.methods, NONE]
             yield _unknown(f"systems.{name}.language", system.language, known, "method")
+            continue
+        yield from _check_pair(config, name, system)
+    if config.reference is not None and config.reference not in config.systems:
+        yield _unknown("reference", config.reference, config.systems, "system")
+    for name, languages in config.groups.items():
+        for language in languages:
+            if language not in config.languages:
+                yield _unknown(f"groups.{name}", language, config.languages, "language")
+
+
+def _check_pair(config: Config, name: str, system: System) -> Iterator[str]:
+    """Whether the two methods of a system, and the tasks, go together."""
+    row = config.row(system.task, "task")
+    language = None if system.language == NONE else config.row(system.language, "language")
+    key = f"systems.{name}"
+    if language is not None and bool(row.adapter) != bool(language.adapter):
+        yield (
+            f"{key}: {system.task} and {system.language}: adapters go with adapters only, and "
+            "differences of weights with differences"
+        )
+    if row.adapter:
+        if language is not None and system.language != system.task:
+            yield f"{key}.language: the adapters of {system.task} are stacked on its own, or none"
+        for field, default in (("combine", None), ("task_start", None)):
+            if getattr(system, field) != default:
+                yield f"{key}.{field} has no effect on adapters"
+        if (system.task_scale, system.language_scale) != (1.0, 1.0):
+            yield f"{key}: task_scale and language_scale have no effect on adapters"
+    if system.combine is not None and language is None:
+        yield f"{key}.combine: needs a method for the language vectors"
+    start = system.task_start or config.task_start
+    for task in config.tasks:
+        evaluated = config.task_languages(task) and name in config.task_systems(task)
+        if not evaluated or not config.tasks[task].more_sources:
+            continue
+        if row.adapter or (row.stage in ("gated", "lora") and start != BASE):
+            yield (
+                f"{key}: {system.task} cannot train on several sources, each under its own vector, "
+                f"as tasks.{task}.more_sources asks; differences of weights can"
+            )

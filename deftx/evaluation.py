@@ -1,14 +1,13 @@
-"""Predictions of a classifier, and putting a composed model together."""
+"""Predictions of a classifier."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from deftx.backbone import backbone_parameters, head_parameters
 from deftx.metrics import accuracy_and_f1
-from deftx.task_objective import PREDICTED_AT_ONCE, encode, logits
+from deftx.task_objective import PREDICTED_AT_ONCE, batches_to_predict, encode
 
 
 def evaluate(
@@ -31,20 +30,34 @@ def predict(
     batch_size: int = PREDICTED_AT_ONCE,
 ) -> torch.Tensor:
     """Logits (items, classes), float32 on the CPU, in the order of the items."""
-    return logits(model, encode(items, tokenizer, max_length), tokenizer, batch_size)
+    return predict_and_pool(model, items, tokenizer, max_length, batch_size)[0]
 
 
 @torch.no_grad()
-def add_dense(
+def predict_and_pool(
     model: PreTrainedModel,
-    vectors: Sequence[tuple[Mapping[str, torch.Tensor], float]],
-    head: Mapping[str, torch.Tensor],
-) -> None:
-    """Add Σ scale · vector to the backbone, summed first and added once, and put the head in."""
-    weights, heads = backbone_parameters(model), head_parameters(model)
-    for name, weight in weights.items():
-        parts = [vector[name] * scale for vector, scale in vectors if name in vector]
-        if parts:
-            weight.add_(sum(parts[1:], parts[0]).to(weight.device))
-    for name, tensor in head.items():
-        heads[name].copy_(tensor)
+    items: Sequence[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int = 128,
+    batch_size: int = PREDICTED_AT_ONCE,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (items, classes) and what the model makes of each item, (items, hidden): the mean of
+    the backbone's last hidden states over its tokens. Both float32 on the CPU, in the order of the
+    items."""
+    examples = encode(items, tokenizer, max_length)
+    found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    states: list[torch.Tensor] = []
+    watch = model.base_model.register_forward_hook(
+        lambda _, __, output: states.append(output.last_hidden_state)
+    )
+    try:
+        for chosen, batch in batches_to_predict(model, examples, tokenizer, batch_size):
+            logits = model(**batch).logits.float().cpu()
+            here = batch["attention_mask"].unsqueeze(2)
+            pooled = ((states.pop() * here).sum(1) / here.sum(1)).float().cpu()
+            found.update(zip(chosen, zip(logits, pooled, strict=True), strict=True))
+    finally:
+        watch.remove()
+    in_order = [found[i] for i in range(len(items))]
+    return torch.stack([each for each, _ in in_order]), torch.stack([each for _, each in in_order])
+

@@ -6,7 +6,8 @@ from math import prod
 from typing import Any
 
 from deftx.base import Base
-from deftx.settings.method import Kind, Row, entries
+from deftx.settings.method import Kind, Row
+from deftx.settings.selection import entries
 from deftx.shares import group_names, largest_remainder
 
 
@@ -27,7 +28,7 @@ def check_methods(base: Base, methods: Mapping[str, Mapping[Kind, Any]]) -> None
 def _check_budget(base: Base, row: Row) -> None:
     selection = row.selection
     shapes = base.candidates(selection.choose_from, selection.layer_norm)
-    if row.dense or selection.score == "none":
+    if not row.chooses or selection.score == "none":
         return
     assert selection.budget is not None, "the budget of a method is filled in by the config"
     sizes = {name: prod(shape) for name, shape in shapes.items()}

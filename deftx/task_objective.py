@@ -1,6 +1,6 @@
 """Classification of sentences, or of pairs of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -140,19 +140,27 @@ def logits(
     tokenizer: PreTrainedTokenizerBase,
     batch_size: int = PREDICTED_AT_ONCE,
 ) -> torch.Tensor:
-    """Logits (examples, classes), float32 on the CPU, in the order of the examples.
+    """Logits (examples, classes), float32 on the CPU, in the order of the examples."""
+    found: dict[int, torch.Tensor] = {}
+    for chosen, batch in batches_to_predict(model, examples, tokenizer, batch_size):
+        found.update(zip(chosen, model(**batch).logits.float().cpu(), strict=True))
+    return torch.stack([found[i] for i in range(len(examples))])
 
-    Examples of similar length go through together, so that little is padded.
-    """
+
+def batches_to_predict(
+    model: PreTrainedModel,
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    batch_size: int,
+) -> Iterator[tuple[list[int], Batch]]:
+    """Numbers of examples and the inputs made of them, on the model's device; the model in
+    evaluation mode. Examples of similar length go together, so that little is padded."""
     model.eval()
     device = next(model.parameters()).device
     order = sorted(range(len(examples)), key=lambda i: (len(examples[i]["input_ids"]), i))
-    found: dict[int, torch.Tensor] = {}
     for first in range(0, len(order), batch_size):
         chosen = order[first : first + batch_size]
         longest = len(examples[chosen[-1]]["input_ids"])
         batch = padded([examples[i] for i in chosen], tokenizer, longest)
         del batch["labels"]
-        output = model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
-        found.update(zip(chosen, output.float().cpu(), strict=True))
-    return torch.stack([found[i] for i in range(len(examples))])
+        yield chosen, {name: tensor.to(device) for name, tensor in batch.items()}

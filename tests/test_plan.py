@@ -9,7 +9,8 @@ from conftest import PROJECT
 
 from deftx.config import ConfigError
 from deftx.config_checks import check_config
-from deftx.plan import Artefact, Plan
+from deftx.graph import PAGES, Artefact, Target
+from deftx.plan import Plan
 
 TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
 
@@ -31,7 +32,10 @@ def state(plan):
     }
 
 
-def differing(before, after, ignore=("tables", "figures")):
+PAGES_AND_SUMS = (*PAGES, "config.json", "coverage", "diagnostics")
+
+
+def differing(before, after, ignore=PAGES_AND_SUMS):
     """Stages/folders of artefacts that are new or have other parameters or inputs."""
     return sorted(
         path
@@ -49,15 +53,18 @@ def test_a_task_needs_no_language_vector_and_a_language_without_text_has_none():
     assert inputs["language_vector"] == []
 
 
-def test_one_full_serves_every_method():
-    found = plan()
-    users = {
-        a.path.split("/")[0]
+def users(found, path):
+    """Stages that an artefact goes into."""
+    return {
+        a.stage
         for a in found.artefacts()
         for parts in found.inputs(a).values()
-        if any(p.path == "full/lang-qta/seed0/model.safetensors" for p in parts)
+        if any(p.path == path for p in parts)
     }
-    assert users == {"denoise", "mask"}
+
+
+def test_one_full_serves_every_method():
+    assert users(plan(), "full/lang-qta/seed0/model.safetensors") == {"denoise", "mask"}
 
 
 def add_language(raw):
@@ -167,7 +174,7 @@ def test_files_are_found_below_data_dir_by_alias_and_split(tmp_path, monkeypatch
     monkeypatch.setenv("DEFTX_DATA", str(tmp_path))
     found = plan(with_files)
     files = {
-        (a["dataset"], a["language"], a["split"]): str(found.file(a).relative_to(tmp_path))
+        (a["dataset"], a["language"], a["split"]): str(found.files.of(a).relative_to(tmp_path))
         for a in found.artefacts()
         if a.stage == "data"
     }
@@ -188,3 +195,122 @@ def test_a_moved_file_is_the_same_and_an_edited_one_is_not(tmp_path, monkeypatch
         texts.append(plan(with_files).params(artefact))
     assert texts[0] == texts[1] != texts[2]
     assert not any(str(tmp_path) in str(text) for text in texts)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        Target("language", "ace"),
+        Target("task", "nli"),
+        Target("task", "nli", "lt-sft"),
+        Target("language", "ace", added="lt-sft.round1"),
+        Target("task", "nli", "lt-sft", "lt-sft.round2"),
+    ],
+)
+def test_a_target_as_text_is_the_target(target):
+    assert Target.parse(str(target)) == target
+
+
+def in_rounds(raw):
+    raw["methods"]["lt-sft"] = {"rounds": 3}
+    raw["systems"] = {"lt-sft": {"task": "lt-sft"}}
+
+
+def test_each_round_builds_on_the_vector_of_the_one_before():
+    paths = state(plan(in_rounds))
+    added = "full/lang-qta/base+lt-sft.round{}/seed0/model.safetensors"
+    vector = "sparse/lt-sft.round{}/lang-qta/seed0/sft_model.safetensors"
+    mask = "mask/lt-sft{}/lang-qta/seed0.safetensors"
+    assert paths["full/lang-qta/seed0/model.safetensors"][1]["round_vector"] == []
+    for number in (1, 2):
+        assert paths[added.format(number)][1]["round_vector"] == [vector.format(number)]
+    last = paths["sparse/lt-sft/lang-qta/seed0/sft_model.safetensors"][1]
+    assert last["round_vector"] == [vector.format(2)] and last["mask"] == [mask.format("")]
+    params, inputs = paths[mask.format("")]
+    assert inputs["chosen"] == [mask.format(".round2")]
+    assert inputs["delta"] == [added.format(2)]
+    assert (json.loads(params)["round"], json.loads(params)["rounds"]) == (3, 3)
+    params, inputs = paths[mask.format(".round1")]
+    assert inputs["chosen"] == [] and json.loads(params)["round"] == 1
+    assert users(plan(in_rounds), vector.format(1)) == {"full", "sparse"}
+
+
+def families(raw):
+    raw["languages"]["qaa"] = {"text": "text"}
+    raw["methods"] |= {"mad-x": {"adapter": {}}, "ada-sft": {"gate": {}}, "lora": {"lora": {}}}
+    raw["systems"] = {
+        "mad-x": {"task": "mad-x"},
+        "ada-sft": {"task": "ada-sft", "language": "lt-sft"},
+        "lora": {"task": "lora", "language": "lt-sft"},
+    }
+
+
+def test_a_task_adapter_is_trained_on_the_adapter_of_the_source():
+    paths = state(plan(families))
+    source = "adapter/mad-x/lang-qaa/seed0.safetensors"
+    _, inputs = paths["adapter/mad-x/task-sentiment/base/seed0.safetensors"]
+    assert inputs["language_adapter"] == [source]
+    assert paths[source][1]["language_adapter"] == []
+    _, inputs = paths["evaluate/mad-x/sentiment/qta/seed0.safetensors"]
+    assert inputs["language_vector"] == ["adapter/mad-x/lang-qta/seed0.safetensors"]
+    _, inputs = paths["evaluate/mad-x/sentiment/qtb/seed0.safetensors"]  # which has no text
+    assert inputs["language_vector"] == [] and inputs["start_vector"] == [source]
+
+
+def test_a_soft_mask_is_learned_before_the_weights_under_it():
+    paths = state(plan(families))
+    _, inputs = paths["gated/ada-sft/task-sentiment/base/seed0.safetensors"]
+    assert inputs["gate"] == ["gate/ada-sft/task-sentiment/base/seed0.safetensors"]
+    assert not any(path.startswith("full/task") for path in paths)
+
+
+def test_low_rank_training_gets_the_budget_of_its_kind():
+    params, _ = state(plan(families))["lora/lora/task-sentiment/base/seed0.safetensors"]
+    assert json.loads(params)["budget"] == 0.1
+
+
+def several_sources(raw):
+    raw["languages"]["qta"] = {"text": "text"}
+    raw["languages"]["qaa"] = {"text": "text"}
+    more = [{"language": key, "dataset": "sentiment", "split": "train"} for key in ("qta", "qtb")]
+    raw["tasks"]["sentiment"]["more_sources"] = more
+
+
+def test_sources_train_under_their_own_vectors_and_not_on_top_of_one():
+    def start(raw):
+        several_sources(raw)
+        raw["task_start"] = "lt-sft"
+
+    params, inputs = state(plan(start))["full/task-sentiment/lt-sft/seed0/model.safetensors"]
+    assert inputs["train"] == [f"data/sentiment/{key}/train.parquet" for key in ("qaa", "qta", "qtb")]
+    assert inputs["start_vector"] == []
+    vectors = [f"sparse/lt-sft/lang-{key}/seed0/sft_model.safetensors" for key in ("qaa", "qta")]
+    assert inputs["source_vector"] == vectors
+    assert json.loads(params)["sources"] == ["qaa", "qta", "qtb"]
+    assert json.loads(params)["with_vectors"] == ["qaa", "qta"]
+    _, inputs = state(plan(several_sources))["full/task-sentiment/base/seed0/model.safetensors"]
+    assert inputs["source_vector"] == []
+
+
+def test_a_system_may_start_its_task_elsewhere():
+    def start(raw):
+        raw["languages"]["qaa"] = {"text": "text"}
+        raw["systems"]["on-source"] = {"task": "lt-sft", "task_start": "lt-sft"}
+
+    paths = state(plan(start))
+    _, inputs = paths["compose/on-source/sentiment/qta/seed0.safetensors"]
+    task = "sparse/lt-sft/task-sentiment/lt-sft/seed0/sft_model.safetensors"
+    assert inputs["task_vector"] == [task]
+    assert paths[task][1]["start_vector"] == ["sparse/lt-sft/lang-qaa/seed0/sft_model.safetensors"]
+    assert "sparse/lt-sft/task-sentiment/base/seed0/sft_model.safetensors" in paths
+
+
+def test_a_system_that_is_combined_otherwise_reads_its_vectors_themselves():
+    def combine(raw):
+        raw["systems"]["ties"] = {"task": "lt-sft", "combine": {"ties": {"density": 0.2}}}
+
+    paths = state(plan(combine))
+    _, inputs = paths["evaluate/ties/sentiment/qta/seed0.safetensors"]
+    assert len(inputs["task_vector"]) == len(inputs["language_vector"]) == 1
+    _, inputs = paths["evaluate/lt-sft/sentiment/qta/seed0.safetensors"]
+    assert inputs["task_vector"] == inputs["language_vector"] == []

@@ -48,6 +48,8 @@ class Dataset(Strict):
     items: dict[Split, Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict, description="how many the world makes of each split"
     )
+    licence: str | None = Field(default=None, description="as the cards of vectors state it")
+    source: str | None = Field(default=None, description="where it is from, for the cards")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

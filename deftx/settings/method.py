@@ -1,91 +1,20 @@
 """A method is a row of data: how entries are scored, how the budget is shared out, what may be
 chosen, and how it is trained."""
 
-import re
-from fractions import Fraction
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from deftx.settings.adapter import Adapter
+from deftx.settings.combine import Combine
 from deftx.settings.denoise import RankRule
+from deftx.settings.gate import Gate
+from deftx.settings.lora import Lora
+from deftx.settings.selection import Budget, Pattern, Selection, Shares
 from deftx.settings.strict import Strict
 
 Kind = Literal["task", "language"]
 T = TypeVar("T")
-
-
-def _pattern(value: str) -> str:
-    try:
-        re.compile(value)
-    except re.error as error:
-        raise ValueError(f"{value!r} is not a regular expression: {error}") from None
-    return value
-
-
-Pattern = Annotated[str, AfterValidator(_pattern)]
-
-
-def _budget(value: int | float | str) -> int | float | str:
-    if isinstance(value, str):
-        try:
-            fraction = Fraction(value)
-        except (ValueError, ZeroDivisionError):
-            raise ValueError(f"{value!r} is neither a number nor a ratio such as 1/20") from None
-        if not 0 < fraction <= 1:
-            raise ValueError(f"the ratio {value} must lie above 0 and not above 1")
-    elif isinstance(value, float) and not 0 < value <= 1:
-        raise ValueError(f"a share must lie above 0 and not above 1, got {value}")
-    elif isinstance(value, int) and value < 1:
-        raise ValueError(f"K must be at least 1, got {value}")
-    return value
-
-
-Budget = Annotated[
-    int | float | str,
-    AfterValidator(_budget),
-    Field(
-        description="a whole number is K itself; a share (0.05) or a ratio of two whole numbers "
-        "('14155776/277414656') is taken of the model's maskable entries and rounded",
-    ),
-]
-
-
-def entries(budget: int | float | str, maskable: int) -> int:
-    """K for a model with this many maskable entries."""
-    if isinstance(budget, int):
-        return budget
-    return round(Fraction(str(budget)) * maskable)
-
-
-class ObservedShares(Strict):
-    """Shares counted in the mask that another method chose for the same target and seed."""
-
-    observed: str = Field(description="the method whose mask is counted")
-    groups: Annotated[list[Pattern], Field(min_length=1)] | None = Field(
-        default=None, description="regular expressions; without them each tensor is its own group"
-    )
-
-
-FixedShares = Annotated[dict[Pattern, Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
-Shares = FixedShares | ObservedShares
-
-
-class Selection(Strict):
-    """How the entries that train are chosen; what the `mask` stage reads of a method."""
-
-    score: Literal["magnitude", "random", "none"] = Field(
-        default="magnitude",
-        description="magnitude: of the (denoised) difference; random: drawn uniformly; none: "
-        "everything that may be chosen is",
-    )
-    choose_from: Pattern = Field(
-        default="", description="only tensors in whose name this regular expression is found"
-    )
-    layer_norm: bool = Field(default=False, description="normalisation layers may be chosen too")
-    budget: Budget | None = None
-    shares: Shares | None = Field(
-        default=None, description="groups of tensors (regular expressions) and their part of K"
-    )
 
 
 class Row(Strict):
@@ -96,16 +25,28 @@ class Row(Strict):
     prune: bool
     retrain: bool
     learning_rate: float | None
+    rounds: int = 1
+    adapter: Adapter | None = None
+    gate: Gate | None = None
+    lora: Lora | None = None
 
     @property
-    def dense(self) -> bool:
-        """Whether the vector is a whole difference, with nothing chosen."""
-        return not self.prune
+    def stage(self) -> str:
+        """The stage whose artefact is the vector."""
+        if self.adapter:
+            return "adapter"
+        if self.gate:
+            return "gated"
+        if self.lora:
+            return "lora"
+        if self.prune:
+            return "sparse"
+        return "denoise" if self.denoise else "full"
 
     @property
-    def needs_full(self) -> bool:
-        """Whether the method looks at fully fine-tuned weights."""
-        return self.dense or not self.retrain or self.selection.score == "magnitude"
+    def chooses(self) -> bool:
+        """Whether the vector is sparse, by a mask."""
+        return self.stage == "sparse"
 
 
 class PerKind(Strict, Generic[T]):
@@ -146,7 +87,31 @@ class Method(Strict):
     )
     learning_rate: (
         _one_or_per_kind(Annotated[float, Field(gt=0)]) | None  # type: ignore[valid-type]
-    ) = Field(default=None, description="of the sparse phase, instead of the target's own")
+    ) = Field(
+        default=None, description="of what the method trains by itself, instead of the target's own"
+    )
+    rounds: Annotated[int, Field(ge=1)] = Field(
+        default=1, description="K is chosen in so many rounds, each with a full phase of its own"
+    )
+    adapter: Adapter | None = Field(
+        default=None, description="MAD-X: adapters instead of a difference of weights"
+    )
+    gate: Gate | None = Field(default=None, description="Ada-SFT: a learned soft mask")
+    lora: Lora | None = Field(default=None, description="a low-rank vector, trained as such")
+
+    @model_validator(mode="after")
+    def _one_family(self) -> Self:
+        families = [name for name in ("adapter", "gate", "lora") if getattr(self, name) is not None]
+        if len(families) > 1:
+            raise ValueError(
+                f"give at most one of adapter, gate, lora; given: {', '.join(families)}"
+            )
+        for family in families:
+            allowed = {family, "learning_rate", *(["budget"] if family == "lora" else [])}
+            for name, field in type(self).model_fields.items():
+                if name not in allowed and getattr(self, name) != field.default:
+                    raise ValueError(f"{name} has no effect on a method with {family}")
+        return self
 
     @model_validator(mode="after")
     def _cells(self) -> Self:
@@ -156,8 +121,8 @@ class Method(Strict):
                 "say retrain: false as well"
             )
         if not self.prune:
-            for name in ("shares", "budget", "choose_from", "layer_norm"):
-                if getattr(self, name) not in (None, "", False):
+            for name in ("shares", "budget", "choose_from", "layer_norm", "rounds"):
+                if getattr(self, name) not in (None, "", False, 1):
                     raise ValueError(f"{name} has no effect with prune: false")
         if not self.retrain and self.learning_rate is not None:
             raise ValueError("learning_rate has no effect with retrain: false")
@@ -167,6 +132,8 @@ class Method(Strict):
                     raise ValueError(f"{name} needs score: magnitude, here it is {self.score}")
         if self.score != "magnitude" and not self.retrain:
             raise ValueError(f"retrain: false needs score: magnitude, here it is {self.score}")
+        if self.rounds > 1 and (self.score != "magnitude" or not self.retrain):
+            raise ValueError("rounds needs score: magnitude and retrain: true")
         if self.score == "none" and self.budget is not None:
             raise ValueError("budget has no effect with score: none, which takes everything")
         return self
@@ -190,6 +157,10 @@ class Method(Strict):
             prune=self.prune,
             retrain=self.retrain,
             learning_rate=pick(self.learning_rate),
+            rounds=self.rounds,
+            adapter=self.adapter,
+            gate=self.gate,
+            lora=self.lora,
         )
 
 
@@ -202,6 +173,12 @@ class System(Strict):
     )
     task_scale: float = 1.0
     language_scale: float = 1.0
+    combine: Combine | None = Field(
+        default=None, description="how the two become one; default: their sum"
+    )
+    task_start: str | None = Field(
+        default=None, description="where its task vector starts, instead of the run's task_start"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from deftx.base import Base
+from deftx.settings.combine import Combine
 from deftx.settings.strict import Strict
 from deftx.sparse_delta import SparseDelta
 from deftx.tensor_file import TensorFile, save_tensors
@@ -19,6 +22,9 @@ class Params(Strict):
     seed: int = 0
     task_scale: float = 1.0
     language_scale: float = 1.0
+    combine: Combine | None = Field(
+        default=None, description="how the two become one; default: their sum"
+    )
 
 
 def compose(
@@ -31,9 +37,9 @@ def compose(
 ) -> None:
     """Write task_scale · φ_T + language_scale · φ_L with the head of φ_T.
 
-    Where a vector is dense (a full or a denoise artefact), only the head and a recipe that names
-    the inputs by their content are written, and `evaluate` adds them in memory. Without a
-    language vector the task vector stands alone.
+    Where a vector is not sparse, or the two are combined in another way, only the head and a
+    recipe that names the inputs by their content are written, and `evaluate` puts them together
+    in memory. Without a language vector the task vector stands alone.
 
     Raises ArtefactError if a vector was made for another base, or the two have different seeds.
     """
@@ -53,8 +59,9 @@ def compose(
         "inputs": {
             role: file.content for role, (file, _) in zip(("task", "language"), files, strict=False)
         },
+        "trained": _trained([file for file, _ in files]),
     }
-    if all(file.provenance["stage"] == "sparse" for file, _ in files):
+    if params.combine is None and all(file.provenance["stage"] == "sparse" for file, _ in files):
         vectors = [SparseDelta.read(file) * scale for file, scale in files]
         total = vectors[0] if len(vectors) == 1 else vectors[0] + vectors[1]
         total.save(out, **provenance)
@@ -65,3 +72,15 @@ def compose(
             for file, scale in files
         ]
         save_tensors(out, head, recipe=recipe, **provenance)
+
+
+def _trained(files: list[TensorFile]) -> dict[str, int | None]:
+    """How many parameters each vector trained, and the head of the task; None where the vector does
+    not tell."""
+    outcomes = [file.provenance.get("outcome", {}) for file in files]
+    language = outcomes[1].get("trained") if len(outcomes) > 1 else 0
+    return {
+        "task": outcomes[0].get("trained"),
+        "language": language,
+        "head": outcomes[0].get("trained_head"),
+    }

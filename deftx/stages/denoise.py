@@ -59,5 +59,6 @@ def denoise(
         base=encoder.identity,
         params=params.model_dump(),
         ranks=ranks,
+        outcome={name: file.provenance["outcome"][name] for name in ("trained", "trained_head")},
         inputs={"full": file.content},
     )

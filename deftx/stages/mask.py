@@ -11,7 +11,7 @@ from deftx.delta import Only
 from deftx.mask import Mask, load_mask, mask_layout, mask_tensors
 from deftx.seeds import stream
 from deftx.selection import everything, top_k, top_k_in_groups, uniform
-from deftx.settings.method import ObservedShares, Selection, entries
+from deftx.settings.selection import ObservedShares, Selection, entries
 from deftx.settings.strict import Strict
 from deftx.shares import group_names
 from deftx.tensor_file import TensorFile, save_tensors

@@ -13,7 +13,8 @@ rule base:
         manifest=made("base") + ".json",
         others=beside("base", *COMPANIONS["base"]),
     log:
-        log_of("base"),
+        out=log_of("base"),
+        cost=cost_of("base"),
     benchmark:
         benchmark_of("base")
     priority: 90
@@ -28,4 +29,4 @@ rule base:
         methods=methods_in_use,
     shell:
         "python -m deftx base --params {params.cfg:q} --model {params.model:q} "
-        "--methods {params.methods:q} --text {input.text:q} --out {output.data:q} > {log:q} 2>&1"
+        "--methods {params.methods:q} --text {input.text:q} --cost {log.cost:q} --out {output.data:q} > {log.out:q} 2>&1"

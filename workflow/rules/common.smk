@@ -1,6 +1,6 @@
 """What the rules share: the validated config, the plan, and how a rule refers to artefacts.
 
-A rule's inputs come twice: the artefact as `ancient`, so that a touched or copied file reruns
+A large artefact is an input twice: itself as `ancient`, so that a touched or copied file reruns
 nothing, and its manifest, a small file that Snakemake compares by content. Never as `ancient` alone:
 behind a job that is to run, Snakemake (9.27) looks at no parameters, and across such an edge it does
 not rerun either, so a changed parameter would be missed.
@@ -18,7 +18,8 @@ from snakemake.settings.types import DeploymentMethod
 
 from deftx.config import OWN_TEXT, ConfigError
 from deftx.config_checks import check_config, check_run_names
-from deftx.plan import PATTERNS, Artefact, Plan
+from deftx.graph import PATTERNS, WITHOUT_MANIFEST, Artefact
+from deftx.plan import Plan
 
 if len(workflow.overwrite_configfiles) > 1:
     raise WorkflowError(
@@ -35,9 +36,9 @@ try:
     if workflow.is_main_process:
         check_run_names(CONFIG_FILE, CONFIG, Path(workflow.basedir))
         PLAN.check_base()
-        if PLAN.data_folder_is_known():
+        if PLAN.files.folder_is_known():
             PLAN.check_files()
-        elif PLAN.missing_files():
+        elif PLAN.files.missing(PLAN.artefacts()):
             logger.warning(
                 "data_dir and $DEFTX_DATA are not set: the plan is made without the user's files"
             )
@@ -82,13 +83,19 @@ onstart:
 def needs(stage):
     """Named inputs of a rule: a list of artefacts per role, and the manifests of all of them."""
 
+    def path(part):
+        there = f"{ROOT}/{part.path}"
+        return there if part.stage in WITHOUT_MANIFEST else ancient(there)
+
     def inputs(wildcards):
         found = PLAN.inputs(Artefact.of(stage, **dict(wildcards.items())))
-        named = {
-            role: [ancient(f"{ROOT}/{part.path}") for part in parts]
-            for role, parts in found.items()
-        }
-        parts = dict.fromkeys(part for group in found.values() for part in group)
+        named = {role: [path(part) for part in parts] for role, parts in found.items()}
+        parts = dict.fromkeys(
+            part
+            for group in found.values()
+            for part in group
+            if part.stage not in WITHOUT_MANIFEST
+        )
         return {**named, "manifests": [manifest(part) for part in parts]}
 
     return inputs
@@ -118,12 +125,12 @@ def reads(stage):
 def user_file(wildcards, threads):
     """The file to read: one that moves is the same file, and its checksum is in `cfg`. As an
     input, its path and time would count."""
-    return str(PLAN.file(Artefact.of("data", **dict(wildcards.items()))))
+    return str(PLAN.files.of(Artefact.of("data", **dict(wildcards.items()))))
 
 
 def local_model(wildcards, threads):
     """The local model folder, if the base is one."""
-    folder = PLAN.base_folder()
+    folder = PLAN.files.base_folder()
     return [str(folder)] if folder else []
 
 
@@ -159,24 +166,49 @@ def benchmark_of(stage):
     return f"{ROOT}/benchmarks/{os.path.splitext(PATTERNS[stage])[0]}.tsv"
 
 
+def cost_of(stage):
+    """Path pattern of what a job of a stage says of its own cost. A log and no output: two runs of
+    a job differ in it."""
+    return f"{ROOT}/benchmarks/{os.path.splitext(PATTERNS[stage])[0]}.json"
+
+
 def beside(stage, *names):
     """Path patterns of files in the folder of a stage's artefact."""
     return [f"{os.path.dirname(made(stage))}/{name}" for name in names]
 
 
+TITLES = {
+    "transfer": "zero-shot transfer",
+    "differences": "differences to the reference",
+    "overlap": "overlap of vectors",
+    "layers": "chosen entries layer by layer",
+    "mask": "where the masks lie",
+    "spectrum": "singular values and the cut",
+    "sweep": "one setting varied",
+    "distance": "transfer and the language",
+}
+"""Figure → what the report calls it; transfer comes first."""
+
+FIGURES = tuple(TITLES)
 COMPANIONS = {
     "base": ("backbone.json", "config.json", "tokenizer.json"),
-    "sparse": ("sft_config.json", "README.md"),
+    "sparse": ("sft_config.json",),
     "tables": (
         "scores.csv",
+        "classes.csv",
         "differences.csv",
+        "published.csv",
         "transfer.md",
         "transfer.tex",
         "transfer.html",
     ),
-    "figures": ("transfer.png", "mask.svg", "mask.png", "spectrum.svg", "spectrum.png"),
+    "claims": ("claims.md",),
+    "figures": (
+        *(f"{name}.svg" for name in FIGURES[1:]),
+        *(f"{name}.png" for name in FIGURES),
+    ),
+    "costs": ("stages.csv", "jobs.csv", "costs.md", "cost.svg", "cost.png"),
 }
-WITHOUT_MANIFEST = ("tables", "figures")
 
 
 def files_of(artefact):
@@ -190,13 +222,18 @@ def files_of(artefact):
 
 
 EVERYTHING = [file for artefact in PLAN.artefacts() for file in files_of(artefact)]
+CARDS = [
+    f"{ROOT}/{os.path.dirname(vector.path)}/README.md"
+    for vector in PLAN.inputs(Artefact.of("cards"))["vectors"]
+]
 
 
 wildcard_constraints:
     dataset=r"[a-z0-9][a-z0-9.-]*",
     language=r"[a-z]{3}",
     split=r"train|valid|test",
-    target=r"lang-[a-z]{3}|task-[a-z0-9][a-z0-9.-]*/[a-z0-9][a-z0-9.-]*",
+    target=r"lang-[a-z]{3}(?:/base\+[a-z0-9][a-z0-9.-]*)?"
+    r"|task-[a-z0-9][a-z0-9.-]*/[a-z0-9][a-z0-9.-]*(?:\+[a-z0-9][a-z0-9.-]*)?",
     rule=r"[a-z0-9.-]+",
     method=r"[a-z0-9][a-z0-9.-]*",
     system=r"[a-z0-9][a-z0-9.-]*",

@@ -15,7 +15,8 @@ rule data:
         data=made("data"),
         manifest=made("data") + ".json",
     log:
-        log_of("data"),
+        out=log_of("data"),
+        cost=cost_of("data"),
     benchmark:
         benchmark_of("data")
     wildcard_constraints:
@@ -27,8 +28,8 @@ rule data:
         cfg=reads("data"),
         file=user_file,
     shell:
-        "python -m deftx data --params {params.cfg:q} --file {params.file:q} --out {output.data:q} "
-        "> {log:q} 2>&1"
+        "python -m deftx data --params {params.cfg:q} --file {params.file:q} --cost {log.cost:q} --out {output.data:q} "
+        "> {log.out:q} 2>&1"
 
 
 rule world:
@@ -37,7 +38,8 @@ rule world:
         data=made("world"),
         manifest=made("world") + ".json",
     log:
-        log_of("world"),
+        out=log_of("world"),
+        cost=cost_of("world"),
     benchmark:
         benchmark_of("world")
     wildcard_constraints:
@@ -48,4 +50,4 @@ rule world:
     params:
         cfg=reads("world"),
     shell:
-        "python -m deftx world --params {params.cfg:q} --out {output.data:q} > {log:q} 2>&1"
+        "python -m deftx world --params {params.cfg:q} --cost {log.cost:q} --out {output.data:q} > {log.out:q} 2>&1"

@@ -13,7 +13,8 @@ rule compose:
         data=made("compose"),
         manifest=made("compose") + ".json",
     log:
-        log_of("compose"),
+        out=log_of("compose"),
+        cost=cost_of("compose"),
     benchmark:
         benchmark_of("compose")
     conda:
@@ -24,7 +25,7 @@ rule compose:
     shell:
         "python -m deftx compose --params {params.cfg:q} --base {input.base:q} "
         "--task-vector {input.task_vector:q} --language-vector {input.language_vector:q} "
-        "--out {output.data:q} > {log:q} 2>&1"
+        "--cost {log.cost:q} --out {output.data:q} > {log.out:q} 2>&1"
 
 
 rule evaluate:
@@ -36,7 +37,8 @@ rule evaluate:
         manifest=made("evaluate") + ".json",
         metrics=made("evaluate").replace(".safetensors", ".json"),
     log:
-        log_of("evaluate"),
+        out=log_of("evaluate"),
+        cost=cost_of("evaluate"),
     benchmark:
         benchmark_of("evaluate")
     conda:
@@ -50,4 +52,4 @@ rule evaluate:
         "python -m deftx evaluate --params {params.cfg:q} --base {input.base:q} "
         "--composed {input.composed:q} --test {input.test:q} --task-vector {input.task_vector:q} "
         "--language-vector {input.language_vector:q} --start-vector {input.start_vector:q} "
-        "--out {output.data:q} > {log:q} 2>&1"
+        "--cost {log.cost:q} --out {output.data:q} > {log.out:q} 2>&1"

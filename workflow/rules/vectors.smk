@@ -13,7 +13,8 @@ rule full:
         data=made("full"),
         manifest=made("full") + ".json",
     log:
-        log_of("full"),
+        out=log_of("full"),
+        cost=cost_of("full"),
     benchmark:
         benchmark_of("full")
     conda:
@@ -27,7 +28,9 @@ rule full:
     shell:
         "python -m deftx full --params {params.cfg:q} --report-to {params.report_to:q} "
         "--base {input.base:q} --train {input.train:q} --valid {input.valid:q} "
-        "--start-vector {input.start_vector:q} --out {output.data:q} > {log:q} 2>&1"
+        "--start-vector {input.start_vector:q} --round-vector {input.round_vector:q} "
+        "--source-vector {input.source_vector:q} --cost {log.cost:q} --out {output.data:q} "
+        "> {log.out:q} 2>&1"
 
 
 rule denoise:
@@ -38,7 +41,8 @@ rule denoise:
         data=made("denoise"),
         manifest=made("denoise") + ".json",
     log:
-        log_of("denoise"),
+        out=log_of("denoise"),
+        cost=cost_of("denoise"),
     benchmark:
         benchmark_of("denoise")
     conda:
@@ -48,8 +52,8 @@ rule denoise:
         cfg=reads("denoise"),
     shell:
         "python -m deftx denoise --params {params.cfg:q} --base {input.base:q} "
-        "--full {input.full:q} --start-vector {input.start_vector:q} --out {output.data:q} "
-        "> {log:q} 2>&1"
+        "--full {input.full:q} --start-vector {input.start_vector:q} --cost {log.cost:q} "
+        "--out {output.data:q} > {log.out:q} 2>&1"
 
 
 rule mask:
@@ -60,7 +64,8 @@ rule mask:
         data=made("mask"),
         manifest=made("mask") + ".json",
     log:
-        log_of("mask"),
+        out=log_of("mask"),
+        cost=cost_of("mask"),
     benchmark:
         benchmark_of("mask")
     conda:
@@ -71,7 +76,8 @@ rule mask:
     shell:
         "python -m deftx mask --params {params.cfg:q} --base {input.base:q} "
         "--delta {input.delta:q} --start-vector {input.start_vector:q} "
-        "--observed {input.observed:q} --out {output.data:q} > {log:q} 2>&1"
+        "--observed {input.observed:q} --chosen {input.chosen:q} --cost {log.cost:q} "
+        "--out {output.data:q} > {log.out:q} 2>&1"
 
 
 rule sparse:
@@ -83,7 +89,8 @@ rule sparse:
         manifest=made("sparse") + ".json",
         others=beside("sparse", *COMPANIONS["sparse"]),
     log:
-        log_of("sparse"),
+        out=log_of("sparse"),
+        cost=cost_of("sparse"),
     benchmark:
         benchmark_of("sparse")
     conda:
@@ -98,4 +105,5 @@ rule sparse:
         "python -m deftx sparse --params {params.cfg:q} --report-to {params.report_to:q} "
         "--base {input.base:q} --mask {input.mask:q} --train {input.train:q} "
         "--valid {input.valid:q} --start-vector {input.start_vector:q} --delta {input.delta:q} "
-        "--out {output.data:q} > {log:q} 2>&1"
+        "--round-vector {input.round_vector:q} --source-vector {input.source_vector:q} "
+        "--cost {log.cost:q} --out {output.data:q} > {log.out:q} 2>&1"

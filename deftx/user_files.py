@@ -1,0 +1,87 @@
+"""The user's own files that a config names: where they lie, and whether they are there. Free of
+torch."""
+
+import os
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from deftx.artefact import file_sha256
+from deftx.config import OWN_TEXT, Config, ConfigError
+from deftx.graph import Artefact
+from deftx.model_folder import MODEL_FILES
+from deftx.model_folder import folder_sha256 as any_folder_sha256
+from deftx.settings.data import Columns, Dataset
+
+
+class UserFiles:
+    """The files of a config."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def dataset(self, name: str) -> Dataset:
+        """A dataset by its name, that of languages whose text is a path included."""
+        if name == OWN_TEXT:
+            return Dataset(files="", columns=Columns())
+        return self.config.datasets[name]
+
+    def of(self, artefact: Artefact) -> Path:
+        """The file that a `data` artefact is read from."""
+        dataset = self.dataset(artefact["dataset"])
+        language, split = artefact["language"], artefact["split"]
+        if artefact["dataset"] == OWN_TEXT:
+            return self.locate(self.config.languages[language].text)
+        assert dataset.files is not None
+        name = dataset.files.replace("{language}", dataset.aliases.get(language, language))
+        return self.locate(name.replace("{split}", dataset.splits.get(split, split)))  # type: ignore[call-overload]
+
+    def locate(self, path: str) -> Path:
+        """A path of the config: as it is if absolute, else below data_dir, $DEFTX_DATA, or the
+        working folder, the first of these that is set."""
+        folder = self.config.data_dir or os.environ.get("DEFTX_DATA") or "."
+        return Path(os.path.expanduser(folder)) / os.path.expanduser(path)
+
+    def base_folder(self) -> Path | None:
+        """The local folder of the base, or None if it is a hub id or is made here."""
+        model = self.config.base.model
+        if model is None or not (self.locate(model) / "config.json").is_file():
+            return None
+        return self.locate(model)
+
+    def folder_is_known(self) -> bool:
+        """Whether the config or the environment says where relative paths start."""
+        return bool(self.config.data_dir or os.environ.get("DEFTX_DATA"))
+
+    def check(self, artefacts: Iterable[Artefact]) -> None:
+        """Raise ConfigError, naming each, if files are missing that these are read from."""
+        if missing := self.missing(artefacts):
+            hint = "" if self.folder_is_known() else "; set data_dir or $DEFTX_DATA"
+            raise ConfigError("\n".join([f"missing{hint}:", *(f"  {line}" for line in missing)]))
+
+    def missing(self, artefacts: Iterable[Artefact]) -> list[str]:
+        """A line for each file that is not there, naming who needs it."""
+        lines = []
+        for artefact in artefacts:
+            if artefact.stage == "data" and not (path := self.of(artefact)).is_file():
+                who, language = artefact["dataset"], artefact["language"]
+                key = f"languages.{language}.text" if who == OWN_TEXT else f"datasets.{who}.files"
+                split = "" if who == OWN_TEXT else f" ({artefact['split']} of {language})"
+                lines.append(f"{key}{split}: no file {path}")
+        model = self.config.base.model
+        if model and self.base_folder() is None and (model.startswith(("/", ".", "~"))):
+            lines.append(f"base.model: no model folder {self.locate(model)}")
+        return lines
+
+
+sha256 = cache(file_sha256)
+"""SHA-256 of a file, computed once."""
+
+
+@cache
+def folder_sha256(folder: Path) -> str:
+    """SHA-256 of a model folder, computed once. Raises ConfigError if its weights are missing."""
+    missing = [name for name in MODEL_FILES[-1:] if not (folder / name).is_file()]
+    if missing:
+        raise ConfigError(f"base.model: no {missing[0]} in {folder}")
+    return any_folder_sha256(folder)
