@@ -52,8 +52,7 @@ def _check_budget(base: Base, row: Row) -> None:
 
 def _check_ranks(base: Base, row: Row) -> None:
     rule = row.denoise
-    # What an energy rule keeps depends on what is trained.
-    if rule is None or rule.allow_full_rank or rule.energy is not None:
+    if rule is None or rule.allow_full_rank or rule.needs_spectrum:
         return
     matrices = [shape for name, shape in base.maskable.items() if rule.applies_to(name, shape)]
     if all(rule.components([], *shape) >= min(shape) for shape in matrices):

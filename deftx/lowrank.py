@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from deftx.noise import signal_rank
 from deftx.ranking import largest
 from deftx.settings.denoise import RankRule
 
@@ -70,7 +71,7 @@ def low_rank(matrix: torch.Tensor, rule: RankRule) -> LowRank:
     """The (m, n) matrix with only its leading components kept, as many as `rule` says."""
     rows, columns = matrix.shape
     values, vectors = spectrum(matrix)
-    rank = rule.components(values.tolist(), rows, columns)
+    rank = _rank(matrix, values.tolist(), rule)
     basis = _fixed_signs(vectors[:, :rank])
     # Projecting onto the kept singular vectors needs no division by small singular values.
     if rows >= columns:
@@ -130,6 +131,19 @@ def decompose(
             f"denoise rule {rule.slug()!r} truncates none of {matrices} matrices, so it changes "
             "nothing: lower it, or say allow_full_rank: true"
         )
+
+
+def _rank(matrix: torch.Tensor, values: list[float], rule: RankRule) -> int:
+    """How many leading components of a matrix with these singular values are kept."""
+    if rule.auto is None:
+        return rule.components(values, *matrix.shape)
+    # Most tokens do not occur in a text: rows that never changed are no sample of the noise.
+    rows, columns = 0, matrix.new_zeros(matrix.shape[1], dtype=torch.bool)
+    for block in matrix.split(16_384):
+        changed = block != 0
+        rows += int(changed.any(dim=1).sum())
+        columns |= changed.any(dim=0)
+    return signal_rank(values, rows, int(columns.sum()), rule.auto)
 
 
 def _times(matrix: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:

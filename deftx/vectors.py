@@ -35,16 +35,16 @@ def full_delta(file: TensorFile, base: Base, start: Path | None) -> Delta:
 
 
 def dense_vector(file: TensorFile, base: Base, start: Path | None) -> Mapping[str, torch.Tensor]:
-    """A whole difference by backbone name, from a `full` or a `denoise` artefact. Raises
+    """A whole difference by backbone name, from a `full`, a `denoise` or a `lora` artefact. Raises
     ArtefactError if it is none, or was made for another base."""
     stage = file.provenance["stage"]
     if stage == "full":
         return full_delta(file, base, start)
-    if stage == "denoise":
+    if stage in ("denoise", "lora"):
         base.check(file.provenance, file.path)
         return Denoised(file)
     raise ArtefactError(
-        f"{file.path}: expected a full or a denoise artefact, this is of stage {stage}"
+        f"{file.path}: expected a full, denoise or lora artefact, this is of stage {stage}"
     )
 
 

@@ -6,8 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deftx.feasible import check_methods
 from deftx.lowrank import LowRank, decompose, denoise, low_rank, spectrum
 from deftx.settings.denoise import RankRule
+from deftx.settings.method import Method
 
 SHAPES = [(40, 12), (12, 40), (20, 20), (30_000, 8), (1, 5)]
 
@@ -76,6 +78,55 @@ def test_rank_share_follows_the_smaller_side():
     assert rule.components([], 2, 768) == 1
 
 
+AUTOMATIC = ["optimal-threshold", "noise-edge"]
+
+
+def signal_and_noise(rows, columns, rank, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    left, right = (torch.randn(side, rank, generator=generator) for side in (rows, columns))
+    return left @ right.T + 0.1 * torch.randn(rows, columns, generator=generator)
+
+
+@pytest.mark.parametrize("auto", AUTOMATIC)
+@pytest.mark.parametrize("shape", [(200, 60), (60, 200), (90, 90)])
+def test_an_automatic_rank_is_that_of_the_signal(auto, shape):
+    kept = low_rank(signal_and_noise(*shape, 5), RankRule(auto=auto))
+    assert kept.rank == 5
+    signal, found = signal_and_noise(*shape, 5), kept.product()
+    plain = low_rank(signal, RankRule(rank=5)).product()
+    assert torch.equal(found, plain)
+
+
+@pytest.mark.parametrize("auto", AUTOMATIC)
+def test_rows_and_columns_that_never_changed_change_no_automatic_rank(auto):
+    """As in word embeddings: 70 words of 40,000 occur in a text, more or fewer than columns."""
+    for rows, columns in ((70, 40), (40, 70)):
+        matrix = signal_and_noise(rows, columns, 4)
+        wide = torch.zeros(40_000, 96)
+        place = torch.randperm(len(wide))[:rows].sort().values
+        wide[place.unsqueeze(1), torch.randperm(96)[:columns]] = matrix
+        assert low_rank(wide, RankRule(auto=auto)).rank == 4
+        assert low_rank(wide.T, RankRule(auto=auto)).rank == 4
+
+
+@pytest.mark.parametrize("auto", AUTOMATIC)
+def test_an_automatic_rank_of_what_has_no_noise_is_the_rank(auto):
+    exact = torch.randint(-3, 4, (50, 3)).float() @ torch.randint(-3, 4, (3, 40)).float()
+    assert low_rank(exact, RankRule(auto=auto)).rank == 3
+    assert low_rank(torch.zeros(6, 4), RankRule(auto=auto)).rank == 0
+    one = torch.randn(1, 30)
+    torch.testing.assert_close(low_rank(one, RankRule(auto=auto)).product(), one)
+
+
+@pytest.mark.parametrize("rule", [{"energy": 1.0}, {"auto": "noise-edge"}])
+def test_what_a_rule_keeps_of_trained_weights_is_not_judged_before(base, rule):
+    row = Method(denoise=RankRule(**rule), budget=100).row("task")
+    check_methods(base, {"m": {"task": row.model_dump()}})
+    with pytest.raises(ValueError, match=r"rank-share-1\.0 truncates none"):
+        full = Method(denoise=RankRule(rank_share=1.0), budget=100).row("task")
+        check_methods(base, {"m": {"task": full.model_dump()}})
+
+
 def test_residual_keeps_the_largest_of_what_is_discarded():
     matrix = torch.randn(10, 8)
     plain = low_rank(matrix, RankRule(rank=2)).product()
@@ -122,14 +173,23 @@ def test_the_largest_finite_values_are_finite():
     assert len(denoise({"b": torch.full((3, 2), most)}, rank=1)) == 1
 
 
-@pytest.mark.parametrize("given_rules", [{}, {"rank": 3, "energy": 0.9}])
+@pytest.mark.parametrize(
+    "given_rules", [{}, {"rank": 3, "energy": 0.9}, {"rank": 3, "auto": "noise-edge"}]
+)
 def test_exactly_one_rank_rule_is_given(given_rules):
     with pytest.raises(ValueError, match="give exactly one of rank"):
         RankRule(**given_rules)
 
 
 @pytest.mark.parametrize(
-    "bad", [{"rank": 0}, {"rank_share": 0}, {"energy": 1.5}, {"rank": 3, "residual_keep": 1.0}]
+    "bad",
+    [
+        {"rank": 0},
+        {"rank_share": 0},
+        {"energy": 1.5},
+        {"rank": 3, "residual_keep": 1.0},
+        {"auto": "median"},
+    ],
 )
 def test_values_out_of_range_are_refused(bad):
     with pytest.raises(ValueError, match="Input should be"):
@@ -143,5 +203,8 @@ def test_a_slug_tells_rules_apart():
         {"energy": 0.1},
         {"rank": 100, "residual_keep": 0.05},
         {"rank": 100, "embeddings": False},
+        {"auto": "optimal-threshold"},
+        {"auto": "noise-edge"},
     ]
+    assert RankRule(**rules[-2]).slug() == "auto-optimal-threshold"
     assert len({RankRule(**rule).slug() for rule in rules}) == len(rules)

@@ -1,13 +1,15 @@
 """How a difference of weights is denoised: the rank rule and its variants."""
 
 from collections.abc import Sequence
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from deftx.settings.strict import Strict
 
 Share = Annotated[float, Field(gt=0, le=1)]
+Automatic = Literal["optimal-threshold", "noise-edge"]
+RULES = ("rank", "rank_share", "energy", "auto")
 
 
 class RankRule(Strict):
@@ -23,6 +25,12 @@ class RankRule(Strict):
         default=None,
         description="the smallest rank whose share of the squared singular values is this",
     )
+    auto: Automatic | None = Field(
+        default=None,
+        description="what stands out from noise, of which the median singular value tells. "
+        "optimal-threshold: what a matrix of low rank is recovered best with (Gavish & Donoho "
+        "2014); noise-edge: what exceeds the largest singular value of noise",
+    )
     residual_keep: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0,
         description="share of the discarded part's entries, the largest, that is added back",
@@ -34,14 +42,17 @@ class RankRule(Strict):
 
     @model_validator(mode="after")
     def _exactly_one_rule(self) -> Self:
-        given = [
-            name for name in ("rank", "rank_share", "energy") if getattr(self, name) is not None
-        ]
+        given = [name for name in RULES if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
-                f"give exactly one of rank, rank_share, energy; given: {', '.join(given) or 'none'}"
+                f"give exactly one of {', '.join(RULES)}; given: {', '.join(given) or 'none'}"
             )
         return self
+
+    @property
+    def needs_spectrum(self) -> bool:
+        """Whether ranks depend on the matrix, and not on its shape alone."""
+        return self.energy is not None or self.auto is not None
 
     def applies_to(self, name: str, shape: Sequence[int]) -> bool:
         """Whether a backbone tensor is denoised: matrices are, embeddings unless left out."""
@@ -49,7 +60,8 @@ class RankRule(Strict):
 
     def components(self, singular_values: list[float], rows: int, columns: int) -> int:
         """How many leading components of a rows × columns matrix with these singular values
-        (descending) are kept; 0 for a zero matrix under `energy`."""
+        (descending) are kept; 0 for a zero matrix under `energy`. Not for `auto`, which needs more
+        than these: deftx.noise."""
         full = min(rows, columns)
         if self.rank is not None:
             return min(self.rank, full)
@@ -67,7 +79,7 @@ class RankRule(Strict):
         """The rule as a folder name, such as `rank-100` or `energy-0.9-residual-0.05`."""
         rule = next(
             f"{name.replace('_', '-')}-{value}"
-            for name in ("rank", "rank_share", "energy")
+            for name in RULES
             if (value := getattr(self, name)) is not None
         )
         residual = f"-residual-{self.residual_keep}" if self.residual_keep else ""

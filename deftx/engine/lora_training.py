@@ -1,0 +1,106 @@
+"""Low-rank training: two thin factors for the matrix of each linear layer, by PEFT."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from math import sqrt
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from deftx.backbone import head_parameters, matrices
+from deftx.engine.objective import Objective
+from deftx.engine.resolved import resolve
+from deftx.engine.session import Session
+from deftx.engine.trainer import freeze, train
+from deftx.seeds import stream
+from deftx.settings.training import Training
+
+Factors = dict[str, tuple[torch.Tensor, torch.Tensor]]
+"""Name of a matrix (m, n) → (m, r) and (r, n), whose product is the change of the matrix."""
+
+ADAPTER = "default"
+"""PEFT's name for an adapter that nobody named."""
+
+
+def fit_factors(
+    model: PreTrainedModel,
+    objective: Objective,
+    settings: Training,
+    rank: int,
+    alpha: float,
+    seed: int = 0,
+    session: Session | None = None,
+) -> tuple[Factors, dict[str, Any]]:
+    """Train factors A (r, n) and B (m, r) for every linear layer of the backbone, whose matrix
+    counts as W + (alpha / r) · BA, and the head. Afterwards the model has its former layers, every
+    weight of the backbone its former bits, and the head is that of the best checkpoint.
+
+    Source: LoRA (Hu et al. 2022). B starts at zero and A, as PEFT has it, uniformly in ±1/√n: a
+    function of `seed` and the matrix's name. L1 and weight decay act on the factors.
+
+    Returns (alpha / r) · B and A of the best checkpoint; and what `train` in trainer.py returns,
+    with `rank`, `alpha`, `trained`, the number of the factors' entries, and `trained_head`.
+    Raises what `train` does.
+    """
+    session = session or Session()
+    total = freeze(model, session.engine.attention)
+    head = head_parameters(model)
+    for parameter in head.values():
+        parameter.requires_grad_(True)
+    low = resolve(session.engine, model.device).low
+    with _with_lora(model, rank, alpha) as layers:
+        _start(layers, seed)
+        factors = {
+            f"{name}.{factor}": getattr(layer, factor)[ADAPTER].weight
+            for name, layer in layers.items()
+            for factor in ("lora_A", "lora_B")
+        }
+        trained = {**factors, **{f"head.{name}": p for name, p in head.items()}}
+        with closing(objective.learner(model, low)) as learner:
+            outcome = train(learner, trained, objective, settings, session, total=total)
+        found = {
+            name: (
+                layer.scaling[ADAPTER] * layer.lora_B[ADAPTER].weight.detach(),
+                layer.lora_A[ADAPTER].weight.detach(),
+            )
+            for name, layer in layers.items()
+        }
+    return found, {
+        **outcome,
+        "rank": rank,
+        "alpha": alpha,
+        "trained": sum(parameter.numel() for parameter in factors.values()),
+        "trained_head": sum(parameter.numel() for parameter in head.values()),
+    }
+
+
+@contextmanager
+def _with_lora(model: PreTrainedModel, rank: int, alpha: float) -> Iterator[dict[str, Any]]:
+    """Inside, name of its matrix → PEFT's layer in the place of a linear layer of the backbone."""
+    from peft import LoraConfig, LoraModel  # seconds of import that no other method needs
+
+    names = sorted(matrices(model))
+    paths = {name: name.removesuffix(".weight") for name in names}
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type] # typed int, divided by r all the same
+        lora_dropout=0.0,
+        target_modules=list(paths.values()),
+    )
+    tuner = LoraModel(model.base_model, config, ADAPTER)
+    try:
+        yield {name: model.base_model.get_submodule(path) for name, path in paths.items()}
+    finally:
+        tuner.unload()
+
+
+@torch.no_grad()
+def _start(layers: dict[str, Any], seed: int) -> None:
+    """Draw A of each layer from a stream of its own; PEFT draws them one after the other from the
+    stream of everything. B is zero already."""
+    for name, layer in layers.items():
+        weight = layer.lora_A[ADAPTER].weight
+        generator = torch.Generator().manual_seed(stream(seed, name))
+        drawn = torch.rand(weight.shape, generator=generator) * 2 - 1
+        weight.copy_(drawn / sqrt(weight.shape[1]))

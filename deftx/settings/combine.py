@@ -1,0 +1,60 @@
+"""How a whole task vector and a whole language vector become one, other than by their sum."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from deftx.settings.strict import Strict
+
+Density = Annotated[float, Field(gt=0, le=1)]
+Layers = Annotated[int, Field(ge=0)]
+
+
+class Ties(Strict):
+    """TIES merging: small entries and disagreements about the sign are left out."""
+
+    density: Density = Field(
+        default=0.2, description="share of each vector's entries, the largest, that stays"
+    )
+
+
+class Dare(Strict):
+    """DARE: random entries are dropped, the others scaled up to make good for them."""
+
+    density: Density = Field(description="probability with which an entry stays")
+
+
+class LayerSwap(Strict):
+    """Layer swapping: the outer layers are those of the language, the inner ones of the task."""
+
+    bottom: Layers = Field(
+        description="lowest layers, and if there are any the embeddings, that are the language's"
+    )
+    top: Layers = Field(description="highest layers that are the language's")
+    transition: Layers = Field(
+        default=0, description="layers next to each of the two that are the average of both"
+    )
+
+    @model_validator(mode="after")
+    def _transition_has_an_effect(self) -> Self:
+        if self.transition and not (self.bottom or self.top):
+            raise ValueError("transition has no effect with bottom: 0 and top: 0")
+        return self
+
+
+class Combine(Strict):
+    """How two vectors are merged; exactly one way is given."""
+
+    ties: Ties | None = None
+    dare: Dare | None = None
+    layer_swap: LayerSwap | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one_way(self) -> Self:
+        ways = type(self).model_fields
+        given = [name for name in ways if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"give exactly one of {', '.join(ways)}; given: {', '.join(given) or 'none'}"
+            )
+        return self

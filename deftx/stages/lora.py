@@ -1,0 +1,99 @@
+"""Stage `lora`: train low-rank factors instead of chosen entries, from the start weights."""
+
+from math import prod
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from deftx.artefact import digests
+from deftx.backbone import head_parameters, matrices
+from deftx.base import Base
+from deftx.engine.checkpoint import Checkpoint
+from deftx.engine.lora_training import fit_factors
+from deftx.engine.processes import is_first
+from deftx.seeds import stream
+from deftx.settings.lora import Lora, largest_rank
+from deftx.settings.method import Budget, entries
+from deftx.target import TargetParams, prepare
+from deftx.tensor_file import save_tensors
+
+
+class Params(TargetParams):
+    """What is trained and how, with how many parameters."""
+
+    method: str
+    lora: Lora = Lora()
+    budget: Budget | None = Field(default=None, description="which the rank follows from")
+    learning_rate: float | None = Field(
+        default=None, description="instead of that of the target's settings"
+    )
+
+    @model_validator(mode="after")
+    def _one_source_of_the_rank(self) -> Self:
+        if (self.lora.rank is None) == (self.budget is None):
+            raise ValueError("give one of lora.rank and budget, from which the rank follows")
+        return self
+
+
+def lora(
+    params: Params,
+    *,
+    base: Path,
+    train: Path,
+    valid: Path | None = None,
+    start_vector: Path | None = None,
+    out: Path,
+) -> None:
+    """Write the factors of the change of every linear layer's matrix, as `denoise` writes them, and
+    the head of a task.
+
+    Interrupted training goes on where it was. Source: LoRA (Hu et al. 2022). Raises as `prepare`
+    and `fit_factors` do, ValueError if the budget has no room for rank 1, and CheckpointError if
+    another process is training the same.
+    """
+    encoder = Base.load(base)
+    inputs = digests(train=train, valid=valid, start=start_vector)
+    facts = {**params.recorded(), "base": encoder.identity}
+    with Checkpoint.of_stage("lora", out, facts, inputs) as state:
+        # Streams of the sparse phase, so that its batches, masked tokens and dropout are the same.
+        ready = prepare(params, "sparse", encoder, train, valid, start_vector)
+        settings = params.training
+        if params.learning_rate is not None:
+            settings = settings.model_copy(update={"learning_rate": params.learning_rate})
+        rank = params.lora.rank
+        if params.budget is not None:
+            k = entries(params.budget, sum(map(prod, encoder.maskable.values())))
+            rank = largest_rank([tuple(p.shape) for p in matrices(ready.model).values()], k)
+        assert rank is not None
+        factors, outcome = fit_factors(
+            ready.model,
+            ready.objective,
+            settings,
+            rank,
+            params.lora.alpha_of(rank),
+            stream(params.seed, params.target, "lora"),
+            ready.session(state),
+        )
+        if not is_first():
+            return
+        tensors = {}
+        for name, (left, right) in factors.items():
+            tensors[f"{name}.left"], tensors[f"{name}.right"] = left, right
+        if params.classes:  # the head of a language model serves no task
+            tensors |= {f"head.{n}": p.detach() for n, p in head_parameters(ready.model).items()}
+        save_tensors(
+            out,
+            tensors,
+            stage="lora",
+            method=params.method,
+            target=params.target,
+            start=params.start,
+            seed=params.seed,
+            base=encoder.identity,
+            params=params.recorded(),
+            ranks=dict.fromkeys(factors, rank),
+            inputs=inputs,
+            outcome=outcome,
+        )
+        state.remove()

@@ -1,0 +1,253 @@
+"""Laws of the LoRA control, against a plain loop over W + (alpha / r) · BA without PEFT."""
+
+import peft
+import pytest
+import torch
+from conftest import sentences, without_dropout
+from hypothesis import given
+from hypothesis import strategies as st
+from test_resume import CLASSES, KillBefore, KillError, language, task
+
+from deftx.backbone import backbone_parameters, head_parameters, matrices
+from deftx.data import write_items
+from deftx.denoised import Denoised
+from deftx.encoder import load_classifier, load_masked_lm
+from deftx.engine.checkpoint import Checkpoint
+from deftx.engine.lora_training import fit_factors
+from deftx.engine.session import Session
+from deftx.evaluation import add_dense
+from deftx.settings.engine import Engine
+from deftx.settings.lora import Lora, largest_rank
+from deftx.settings.training import LanguageTraining, TaskTraining
+from deftx.stages.lora import Params, lora
+from deftx.tensor_file import TensorFile
+from deftx.vectors import dense_vector, head_of
+
+KINDS = [language, task]
+
+
+def fitted(base, kind, rank=3, alpha=6.0, seed=0, **given_session):
+    model, objective, settings = kind(base)
+    session = Session(order_seed=1, draw_seed=2, dropout_seed=3, **given_session)
+    return model, *fit_factors(model, objective, settings, rank, alpha, seed, session)
+
+
+def products(factors):
+    return {name: left @ right for name, (left, right) in factors.items()}
+
+
+def weights(model):
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def some_logits(model):
+    tokens = torch.arange(5, 29).view(2, 12)
+    with torch.no_grad():
+        return model.eval()(input_ids=tokens).logits
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_product_is_the_change_that_the_trained_model_computes_with(base, kind, monkeypatch):
+    seen, unload = [], peft.LoraModel.unload
+
+    def look(tuner):
+        seen.append(some_logits(model))
+        return unload(tuner)
+
+    monkeypatch.setattr(peft.LoraModel, "unload", look)
+    model, objective, settings = kind(base)
+    factors, _ = fit_factors(model, objective, settings, rank=3, alpha=6.0)
+    without = some_logits(model)
+    add_dense(model, [(products(factors), 1.0)], {})
+    torch.testing.assert_close(some_logits(model), seen[0], rtol=1e-4, atol=1e-5)
+    assert (without - seen[0]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_model_is_left_as_it_was_made_but_for_its_head(base, kind, precision):
+    plain = kind(base)[0]
+    before, head = weights(plain), set(head_parameters(plain))
+    model, factors, _ = fitted(base, kind, engine=Engine(precision=precision))
+    assert [type(m) for m in model.modules()] == [type(m) for m in plain.modules()]
+    assert not hasattr(model.base_model, "peft_config")
+    after = weights(model)
+    assert after.keys() == before.keys()
+    assert {name for name in after if not torch.equal(after[name], before[name])} == head
+    assert factors.keys() == matrices(plain).keys()
+    for name, (left, right) in factors.items():
+        assert left.shape == (len(backbone_parameters(plain)[name]), 3) and right.shape[0] == 3
+        assert left.any() and right.any() and left.dtype == right.dtype == torch.float32
+
+
+def test_training_equals_a_plain_loop_over_the_sum(base, monkeypatch):
+    """AdamW on A, B and the head, with clipping and linear decay; the product put into the weights
+    by hand in each step."""
+    monkeypatch.setattr("deftx.engine.steps._order", lambda examples, seed: torch.arange(examples))
+    models = []
+    for _ in range(2):
+        model, objective, settings = task(base)
+        models.append(without_dropout(model))
+    settings = TaskTraining(learning_rate=1e-2, batch_size=8, epochs=1, evaluate_every=99)
+    factors, _ = fit_factors(models[0], objective, settings, rank=2, alpha=3.0)
+    plain = models[1]
+    still = {**settings.model_dump(), "learning_rate": 1e-30}  # A as it starts
+    start, _ = fit_factors(task(base)[0], objective, TaskTraining(**still), rank=2, alpha=3.0)
+    a = {name: right.clone().requires_grad_() for name, (_, right) in start.items()}
+    b = {name: torch.zeros_like(left).requires_grad_() for name, (left, _) in start.items()}
+    full = {id(p): name for name, p in plain.named_parameters()}
+    matrix = {name: (full[id(p)], p.detach()) for name, p in matrices(plain).items()}
+    trained = [*a.values(), *b.values(), *head_parameters(plain).values()]
+    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0)
+    steps = settings.steps(len(objective))
+    for step in range(steps):
+        few = range(8 * step, min(8 * step + 8, len(objective)))
+        batch = objective.collate(objective.examples(few, seed=0))
+        moved = {full_name: w + 1.5 * b[n] @ a[n] for n, (full_name, w) in matrix.items()}
+        optimizer.zero_grad()
+        torch.func.functional_call(plain.train(), moved, kwargs=batch).loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, settings.clip)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * (1 - step / steps)
+        optimizer.step()
+    assert steps == 8
+    for name, product in products(factors).items():
+        expected = (1.5 * b[name] @ a[name]).detach()
+        assert (product - expected).norm() < 1e-3 * expected.norm(), name
+    for name, parameter in head_parameters(models[0]).items():
+        torch.testing.assert_close(parameter, head_parameters(plain)[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_resumed_training_has_the_bits_of_uninterrupted_training(base, tmp_path, kind, monkeypatch):
+    monkeypatch.setenv("DEFTX_CHECKPOINT_MINUTES", "0")
+    model, expected, outcome = fitted(base, kind)
+    out = tmp_path / "model.safetensors"
+    for step in (3, outcome["steps"] - 1):
+        with Checkpoint(out, {}) as checkpoint, pytest.raises(KillError):
+            fitted(base, kind, checkpoint=checkpoint, callbacks=[KillBefore(step)])
+    with Checkpoint(out, {}) as checkpoint:
+        resumed, found, again = fitted(base, kind, checkpoint=checkpoint)
+    assert again == outcome
+    for name, pair in expected.items():
+        assert all(map(torch.equal, found[name], pair)), name
+    for name, parameter in head_parameters(model).items():
+        assert torch.equal(parameter, head_parameters(resumed)[name]), name
+
+
+def test_where_training_starts_follows_from_the_seed_alone(base):
+    runs = []
+    for seed, elsewhere in ((0, 1), (0, 2), (1, 1)):
+        torch.manual_seed(elsewhere)
+        runs.append(fitted(base, task, seed=seed)[1])
+    first, same, other = runs
+    for name in first:
+        assert torch.equal(first[name][1], same[name][1])
+        assert not torch.equal(first[name][1], other[name][1])
+
+
+@given(
+    shapes=st.lists(st.tuples(st.integers(1, 50), st.integers(1, 50)), min_size=1, max_size=6),
+    k=st.integers(1, 5000),
+)
+def test_the_largest_rank_is_the_last_that_fits(shapes, k):
+    def parameters(rank):
+        return sum(rows * rank + rank * columns for rows, columns in shapes)
+
+    if k < parameters(1):
+        with pytest.raises(ValueError, match=f"K is {k}, but LoRA of rank 1 has {parameters(1)}"):
+            largest_rank(shapes, k)
+    else:
+        rank = largest_rank(shapes, k)
+        assert parameters(rank) <= k < parameters(rank + 1)
+
+
+def test_alpha_is_twice_the_rank_unless_given():
+    assert Lora().alpha_of(8) == 16 and Lora(alpha=3).alpha_of(8) == 3
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    text = [{"id": str(i), "text": line} for i, line in enumerate(sentences(40))]
+    write_items(folder / "text.parquet", text)
+    labelled = [{**item, "label": CLASSES["la" in item["text"]]} for item in text]
+    write_items(folder / "labelled.parquet", labelled)
+    return folder
+
+
+def params(**changes):
+    settings = TaskTraining(learning_rate=1e-2, batch_size=8, epochs=1, max_length=32)
+    given_params = {"method": "lora", "target": "task-x", "classes": CLASSES, "task": settings}
+    return Params(**{**given_params, **changes})
+
+
+def made(base, data, out, **changes):
+    file = "text" if "language" in changes else "labelled"
+    valid = None if "language" in changes else data / "labelled.parquet"
+    path = data / f"{file}.parquet"
+    lora(params(**changes), base=base.folder, train=path, valid=valid, out=out)
+    return TensorFile(out)
+
+
+def test_the_stage_writes_a_difference_whose_parameters_fit_the_budget(base, data, tmp_path):
+    file = made(base, data, tmp_path / "a.safetensors", budget=2500)
+    outcome, model = file.provenance["outcome"], load_classifier(base, CLASSES, 0)
+    factors = [name for name in file if not name.startswith("head.")]
+    parameters = sum(file[name].numel() for name in factors)
+    each = sum(sum(p.shape) for p in matrices(model).values())
+    assert outcome["trained"] == parameters == outcome["rank"] * each
+    assert parameters <= 2500 < parameters + each
+    assert outcome["alpha"] == 2 * outcome["rank"]
+    assert file.provenance["stage"] == "lora" and file.provenance["base"] == base.identity
+    assert set(head_of(file)) == set(head_parameters(model))
+
+    vector = dense_vector(file, base, None)
+    assert isinstance(vector, Denoised) and set(vector) == set(matrices(model))
+    for name in vector:
+        assert torch.equal(vector[name], file[f"{name}.left"] @ file[f"{name}.right"])
+        assert vector.rank(name) == outcome["rank"] and vector.spectrum(name) is None
+        assert vector[name].any()
+
+
+def test_the_stage_makes_the_same_bytes_again_and_others_for_another_target(base, data, tmp_path):
+    paths = [tmp_path / f"{n}.safetensors" for n in range(3)]
+    for path, target in zip(paths, ("task-x", "task-x", "task-y"), strict=True):
+        made(base, data, path, lora=Lora(rank=1), target=target)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    name = "encoder.layer.0.output.dense.weight.right"
+    assert not torch.equal(TensorFile(paths[0])[name], TensorFile(paths[2])[name])
+    assert not (tmp_path / ".checkpoints").exists()
+
+
+def test_a_language_has_factors_and_no_head(base, data, tmp_path):
+    settings = LanguageTraining(
+        learning_rate=1e-2, batch_size=8, epochs=1, min_steps=0, max_length=16, evaluate_every=9
+    )
+    changes = {"classes": None, "task": None, "language": settings, "target": "lang-qaa"}
+    file = made(base, data, tmp_path / "l.safetensors", lora=Lora(rank=2), **changes)
+    assert head_of(file) == {}
+    vector = dense_vector(file, base, None)
+    assert set(vector) == set(matrices(load_masked_lm(base)))
+    assert all(torch.linalg.matrix_rank(vector[name]) == 2 for name in vector)
+
+
+def test_a_learning_rate_of_its_own_replaces_that_of_the_target(base, data, tmp_path):
+    slow, given_rate = TaskTraining(learning_rate=1e-5, batch_size=8, epochs=1, max_length=32), 1e-2
+    expected = made(base, data, tmp_path / "a.safetensors", lora=Lora(rank=1))
+    found = made(
+        base, data, tmp_path / "b.safetensors",
+        lora=Lora(rank=1), task=slow, learning_rate=given_rate,
+    )  # fmt: skip
+    assert found.content == expected.content
+
+
+def test_a_budget_without_room_for_rank_1_is_an_error(base, data, tmp_path):
+    with pytest.raises(ValueError, match="budget: K is 10, but LoRA of rank 1 has"):
+        made(base, data, tmp_path / "a.safetensors", budget=10)
+
+
+@pytest.mark.parametrize("given_params", [{}, {"budget": 900, "lora": Lora(rank=3)}])
+def test_the_rank_has_one_source(given_params):
+    with pytest.raises(ValueError, match=r"one of lora\.rank and budget"):
+        params(**given_params)

@@ -1,0 +1,226 @@
+"""Laws of merging, each with a plain oracle over flat arrays."""
+
+import numpy as np
+import pytest
+import torch
+
+from deftx.delta import Only
+from deftx.merging import language_share, merged
+from deftx.settings.combine import Combine, LayerSwap
+
+EMBEDDINGS, TOP = "embeddings.word_embeddings.weight", "final_norm.weight"
+LAYERS = [f"encoder.layer.{n}.output.dense.weight" for n in range(6)]
+NAMES = [EMBEDDINGS, *LAYERS, TOP]
+
+
+def vectors(seed=0):
+    """A task's and a language's: random, with ties and zeros, and each with a tensor of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    both = []
+    for only in ("only.task", "only.language"):
+        shapes = dict.fromkeys(NAMES, (7, 5)) | {only: (11,)}
+        vector = {
+            name: torch.randn(shape, generator=generator).mul(4).round().div(4)
+            for name, shape in shapes.items()
+        }
+        both.append(vector)
+    return both
+
+
+def merge(task, language, seed=0, **way):
+    found = merged(task, language, Combine(**way), seed)
+    return {name: found[name] for name in found}
+
+
+def flat(vector, names):
+    return np.concatenate([vector[name].numpy().ravel() for name in names])
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name in found:
+        assert torch.equal(found[name], expected[name]), name
+
+
+def plain_sum(task, language):
+    names = task.keys() | language.keys()
+    return {n: sum(v[n] for v in (task, language) if n in v) for n in names}
+
+
+@pytest.mark.parametrize("density", [0.1, 0.2, 0.5, 1])
+def test_ties_is_trim_elect_and_mean(density):
+    """As the paper writes it, with each vector as one array."""
+    vectors_of_two = [{name: vector[name] for name in sorted(NAMES)} for vector in vectors()]
+    trimmed = []
+    for vector in vectors_of_two:
+        values = flat(vector, vector)
+        smallest = np.argsort(-np.abs(values), kind="stable")[round(density * len(values)) :]
+        values[smallest] = 0
+        trimmed.append(values)
+    sign = np.sign(np.sum(trimmed, axis=0))
+    agree = (np.sign(trimmed) == sign) & (sign != 0)
+    expected = (trimmed * agree).sum(axis=0) / np.maximum(1, agree.sum(axis=0))
+    found = merge(*vectors_of_two, ties={"density": density})
+    np.testing.assert_array_equal(flat(found, sorted(found)), expected)
+
+
+@pytest.mark.parametrize("density", [0.02, 0.2, 0.37])
+def test_exactly_the_density_of_each_vector_stays_ties_or_not(density):
+    for vector in (vectors()[0], {"a": torch.ones(10, 10), "b": torch.ones(27)}):
+        nowhere_zero = {name: tensor + 100 for name, tensor in vector.items()}
+        for task, language in ((nowhere_zero, {}), ({}, nowhere_zero)):
+            found = merge(task, language, ties={"density": density})
+            kept = sum(int(tensor.count_nonzero()) for tensor in found.values())
+            assert kept == round(density * sum(tensor.numel() for tensor in vector.values()))
+
+
+def test_ties_of_equal_signs_with_nothing_trimmed_is_the_mean():
+    task, language = ({n: t.abs() + 1 for n, t in v.items() if n in NAMES} for v in vectors())
+    expected = {name: (task[name] + language[name]) / 2 for name in task}
+    assert_same(merge(task, language, ties={"density": 1}), expected)
+
+
+def test_ties_keeps_what_scales_and_order_do_not_change():
+    task, language = vectors()
+    found = merge(task, language, ties={"density": 0.3})
+    assert_same(merge(language, task, ties={"density": 0.3}), found)
+    twice = merge(
+        *({n: 2 * t for n, t in v.items()} for v in (task, language)), ties={"density": 0.3}
+    )
+    assert_same(twice, {name: 2 * tensor for name, tensor in found.items()})
+
+
+def test_opposite_values_of_equal_size_are_merged_to_zero():
+    task, language = {"a": torch.tensor([2.0, 2.0])}, {"a": torch.tensor([-2.0, -1.0])}
+    found = merge(task, language, ties={"density": 1})
+    assert found["a"].tolist() == [0.0, 2.0]
+
+
+def test_dare_without_dropping_is_the_sum():
+    assert_same(merge(*vectors(), dare={"density": 1}), plain_sum(*vectors()))
+
+
+def test_what_dare_keeps_is_scaled_up_and_the_rest_is_zero():
+    task, _ = vectors()
+    found = merge(task, {}, dare={"density": 0.25})
+    for name, tensor in found.items():
+        assert ((tensor == 0) | (tensor == 4 * task[name])).all()
+
+
+def test_dare_is_the_sum_in_the_mean():
+    task, language = (
+        {"a": torch.ones(40, 50)},
+        {"a": torch.full((40, 50), -3.0), "b": torch.ones(9)},
+    )
+    found = [merge(task, language, seed, dare={"density": 0.4})["a"] for seed in range(50)]
+    values = torch.stack(found)
+    kept = [values == v for v in (2.5, -7.5, -5.0, 0.0)]  # task alone, language alone, both, none
+    shares = [float(where.float().mean()) for where in kept]
+    assert shares == pytest.approx([0.24, 0.24, 0.16, 0.36], abs=0.01)  # independent draws
+    assert float(values.mean()) == pytest.approx(-2.0, abs=0.05)
+    spread = float(values.mean(dim=0).std())  # another draw for each entry and seed
+    assert spread == pytest.approx(float(values.std()) / np.sqrt(50), rel=0.1)
+
+
+def test_the_draws_of_dare_are_keyed_by_seed_tensor_and_vector():
+    ones = {"a": torch.ones(300), "b": torch.ones(300)}
+    way = {"dare": {"density": 0.5}}
+    found = merge(ones, {}, **way)
+    assert_same(merge(ones, {}, **way), found)
+    assert torch.equal(merge({"b": ones["b"]}, {}, **way)["b"], found["b"])
+    others = [found["b"], merge(ones, {}, 1, **way)["a"], merge({}, ones, **way)["a"]]
+    for other in others:
+        assert 0.3 < float((other == found["a"]).float().mean()) < 0.7
+
+
+@pytest.mark.parametrize(
+    ("swap", "expected"),
+    [
+        ({"bottom": 2, "top": 1}, "LLLTTTLL"),
+        ({"bottom": 2, "top": 1, "transition": 1}, "LLLATALL"),
+        ({"bottom": 1, "top": 1, "transition": 2}, "LLAAAALL"),
+        ({"bottom": 0, "top": 2, "transition": 1}, "TTTTALLL"),
+        ({"bottom": 3, "top": 0, "transition": 1}, "LLLLATTT"),
+        ({"bottom": 0, "top": 0}, "TTTTTTTT"),
+        ({"bottom": 6, "top": 0}, "LLLLLLLT"),
+        ({"bottom": 3, "top": 3}, "LLLLLLLL"),
+    ],
+)
+def test_layers_are_swapped_as_written(swap, expected):
+    """Embeddings, six layers from the lowest, what stands above them: L, T, or their average A."""
+    task, language = vectors()
+    found = merge(task, language, layer_swap=swap)
+    for name, letter in zip(NAMES, expected, strict=True):
+        average = (task[name] + language[name]) / 2
+        plain = {"T": task[name], "L": language[name], "A": average}[letter]
+        assert torch.equal(found[name], plain), name
+
+
+def test_swapping_no_layer_leaves_the_task_vector():
+    task, language = vectors()
+    found = merge(task, language, layer_swap={"bottom": 0, "top": 0})
+    assert not found.pop("only.language").any()
+    assert_same(found, task)
+
+
+def test_a_tensor_of_one_vector_is_zero_in_the_other():
+    task, language = {LAYERS[0]: torch.ones(3)}, {LAYERS[1]: torch.ones(2)}
+    found = merge(task, language, layer_swap={"bottom": 1, "top": 0})
+    assert found[LAYERS[0]].tolist() == [0, 0, 0] and found[LAYERS[1]].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "swap", [{"bottom": 4, "top": 3}, {"bottom": 2, "top": 1, "transition": 2}]
+)
+def test_more_layers_than_there_are_is_an_error(swap):
+    with pytest.raises(ValueError, match="take 7 layers, but these vectors have 6"):
+        merge(*vectors(), layer_swap=swap)
+
+
+def test_layers_are_told_from_the_names_of_any_architecture():
+    share = language_share(LayerSwap(bottom=1, top=1), ["layers.11.mlp.Wi.weight"])
+    assert [share(f"layers.{n}.attn.Wqkv.weight") for n in (0, 1, 10, 11)] == [1, 0, 0, 1]
+
+
+def test_a_tensor_of_two_shapes_is_named():
+    with pytest.raises(
+        ValueError, match=r"a: shape \(2,\) in the task's vector, \(3,\) in the lan"
+    ):
+        merge({"a": torch.ones(2)}, {"a": torch.ones(3)}, dare={"density": 0.5})
+
+
+@pytest.mark.parametrize(
+    "way", [{"dare": {"density": 0.5}}, {"layer_swap": {"bottom": 1, "top": 1}}]
+)
+def test_a_tensor_is_read_when_it_is_asked_for(way):
+    class Counted(Only):
+        read = ()
+
+        def __getitem__(self, name):
+            self.read = (*self.read, name)
+            return super().__getitem__(name)
+
+    task, language = (Counted(vector, vector) for vector in vectors())
+    found = merged(task, language, Combine(**way), seed=0)
+    assert len(found) == len(NAMES) + 2 and EMBEDDINGS in found and "nothing" not in found
+    assert task.read == language.read == ()
+    assert found[EMBEDDINGS].shape == (7, 5)
+    assert task.read == language.read == (EMBEDDINGS,)
+    with pytest.raises(KeyError):
+        found["nothing"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({}, "give exactly one of ties, dare, layer_swap; given: none"),
+        ({"ties": {}, "dare": {"density": 0.5}}, "given: ties, dare"),
+        ({"dare": {"density": 0}}, "greater than 0"),
+        ({"ties": {"density": 1.1}}, "less than or equal to 1"),
+        ({"layer_swap": {"bottom": -1, "top": 1}}, "greater than or equal to 0"),
+        ({"layer_swap": {"bottom": 0, "top": 0, "transition": 1}}, "transition has no effect"),
+    ],
+)
+def test_settings_without_a_meaning_are_refused(bad, message):
+    with pytest.raises(ValueError, match=message):
+        Combine(**bad)
