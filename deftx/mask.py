@@ -29,11 +29,15 @@ class Mask:
         return sum(len(index) for index in self.index.values())
 
     def __or__(self, other: "Mask") -> "Mask":
-        """The union of two masks over different tensors. Raises ValueError if they share one."""
-        shared = sorted(self.index.keys() & other.index.keys())
-        if shared:
-            raise ValueError(f"both masks choose entries of {shared[0]}")
-        return Mask({**self.index, **other.index}, {**self.shapes, **other.shapes})
+        """The union of two masks without a common entry. Raises ValueError if there is one, and
+        ArtefactError if they disagree on a tensor's shape."""
+        self.check_fits({**self.shapes, **other.shapes}, "the masks disagree")
+        index = {**self.index, **other.index}
+        for name in sorted(self.index.keys() & other.index.keys()):
+            index[name] = torch.cat([self.index[name], other.index[name]]).sort().values
+            if (index[name].diff() == 0).any():
+                raise ValueError(f"both masks choose entries of {name}, and some of them both")
+        return Mask(index, {**self.shapes, **other.shapes})
 
     def dense(self, name: str) -> torch.Tensor:
         """The mask of one tensor as booleans in the tensor's shape, which must be known."""

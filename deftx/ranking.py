@@ -37,23 +37,30 @@ def largest(scores: torch.Tensor, k: int) -> torch.Tensor:
 
 
 def pooled(
-    names: Iterable[str], scores: Scores, k: int, where: str = "", allow_zero: bool = False
+    names: Iterable[str],
+    scores: Scores,
+    k: int,
+    where: str = "",
+    allow_zero: bool = False,
+    besides: Mask | None = None,
 ) -> Mask:
     """The k entries of largest |score| over the tensors of these names, on the device of the
-    scores; see `top_k` for ties and errors, prefixed by `where`.
+    scores; see `top_k` for ties and errors, prefixed by `where`. Those of `besides` are never
+    chosen, and count as if they were not there (not together with `allow_zero`).
 
-    Each tensor is asked for once and let go. Memory beyond it: a few times k entries.
+    Each tensor is asked for once and let go. Memory beyond it: a few times k entries; and another
+    tensor where some of its entries are left out.
     """
     if k < (0 if allow_zero else 1):
         raise ValueError(f"{where}k must be at least 1, got {k}")
     if k == 0:
         return Mask({}, {})
-    stream = _Stream(sorted(names), scores)
+    stream = _Stream(sorted(names), scores, besides or Mask({}, {}))
     candidates = _Candidates(k, bound=-1.0 if allow_zero else 0.0)
     for magnitudes in stream:
         candidates.add(magnitudes)
     stream.check_finite()
-    total = sum(stream.sizes)
+    total = sum(stream.sizes) - stream.left_out
     if k > total:
         raise ValueError(f"{where}k is {k}, but there are only {total} entries to choose from")
     position = candidates.best()
@@ -68,8 +75,8 @@ def pooled(
 class _Stream:
     """The magnitudes of all entries, tensor after tensor, in chunks; afterwards, what they were."""
 
-    def __init__(self, names: list[str], scores: Scores) -> None:
-        self._names, self._scores = names, scores
+    def __init__(self, names: list[str], scores: Scores, besides: Mask) -> None:
+        self._names, self._scores, self._besides = names, scores, besides
         self._shapes: list[tuple[int, ...]] = []
         self._peaks: list[Flat] = []
 
@@ -78,12 +85,20 @@ class _Stream:
         """Entries of each tensor that was read."""
         return [prod(shape) for shape in self._shapes]
 
+    @property
+    def left_out(self) -> int:
+        """Entries of these tensors that are not to be chosen."""
+        return sum(len(self._besides.index.get(name, ())) for name in self._names)
+
     def __iter__(self) -> Iterator[Flat]:
         parts: list[torch.Tensor] = []
         waiting = 0
         for name in self._names:
             scores = self._scores(name).detach()
             self._shapes.append(tuple(scores.shape))
+            if name in self._besides.index:  # what is zero is never chosen
+                index = self._besides.index[name].to(scores.device)
+                scores = scores.reshape(-1).index_fill(0, index, 0)
             room = CPU_CHUNK if scores.device.type == "cpu" else GPU_CHUNK
             for part in scores.reshape(-1).split(room):
                 parts.append(part)

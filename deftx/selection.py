@@ -17,45 +17,78 @@ from deftx.mask import Mask
 from deftx.ranking import pooled
 from deftx.shares import group_names, largest_remainder
 
+NOTHING = Mask({}, {})
+"""No entry at all."""
 
-def top_k(delta: Mapping[str, torch.Tensor], k: int) -> Mask:
-    """The k entries of largest magnitude over all tensors of `delta`, pooled.
+
+def top_k(delta: Mapping[str, torch.Tensor], k: int, besides: Mask = NOTHING) -> Mask:
+    """The k entries of largest magnitude over all tensors of `delta`, pooled, among those that
+    `besides` has not chosen already.
 
     Ties go to the smaller tensor name, then to the smaller row-major position.
 
     Raises ValueError if k is not positive, if more entries are asked for than differ from zero,
     or if a tensor is not finite.
     """
-    return pooled(delta, delta.__getitem__, k)
+    return pooled(delta, delta.__getitem__, k, besides=besides)
 
 
 def top_k_in_groups(
-    delta: Mapping[str, torch.Tensor], k: int, shares: Mapping[str, float | Fraction]
+    delta: Mapping[str, torch.Tensor],
+    k: int,
+    shares: Mapping[str, float | Fraction],
+    besides: Mask = NOTHING,
+    total: int | None = None,
 ) -> Mask:
     """k entries, shared out over groups of tensors and chosen as by `top_k` inside each group.
 
     `shares` maps a regular expression, matched from the start of the tensor name, to its part of
-    k; each tensor belongs to the first expression that matches. The parts are rounded by largest
-    remainder, so that they sum to exactly k.
+    the `total`: of k and what `besides` has chosen already, unless more is to be chosen later. Each
+    tensor belongs to the first expression that matches. The parts are rounded by largest remainder,
+    so that they sum to exactly `total`, and the k are shared out likewise in proportion to what
+    each group still lacks of its part: so no group ever has to give an entry back, as it might if
+    each growing sum were shared out anew. That is a design choice.
 
     Raises ValueError if the shares do not sum to 1, a tensor belongs to no group, a group matches
-    no tensor, or a group has fewer non-zero entries than its part of k.
+    no tensor, `total` leaves no room for k, more than its part of a group is chosen already, or
+    a group has fewer non-zero entries than it should get.
     """
     groups = group_names(delta, shares)
-    parts = largest_remainder(k, shares)
-    mask = Mask({}, {})
+    total = len(besides) + k if total is None else total
+    if not 1 <= k <= total - len(besides):
+        raise ValueError(
+            f"k must be at least 1 and at most {total - len(besides)}, what is left of {total}; "
+            f"got {k}"
+        )
+    parts, lacking = largest_remainder(total, shares), {}
     for pattern, names in groups.items():
-        if parts[pattern] == 0:
+        chosen = sum(len(besides.index.get(name, ())) for name in names)
+        lacking[pattern] = parts[pattern] - chosen
+        if lacking[pattern] < 0:
+            raise ValueError(
+                f"group '{pattern}': {chosen} entries are chosen already, its part is "
+                f"{parts[pattern]}"
+            )
+    left = sum(lacking.values())
+    more = largest_remainder(k, {p: Fraction(few, left) for p, few in lacking.items()})
+    mask = NOTHING
+    for pattern, names in groups.items():
+        if more[pattern] == 0:
             continue
-        mask |= pooled(names, delta.__getitem__, parts[pattern], f"group '{pattern}': ")
+        where = f"group '{pattern}': "
+        mask |= pooled(names, delta.__getitem__, more[pattern], where, besides=besides)
     return mask
 
 
-def uniform(shapes: Mapping[str, tuple[int, ...]], k: int, seed: int) -> Mask:
-    """k entries drawn uniformly without replacement over all tensors of these shapes.
+def uniform(
+    shapes: Mapping[str, tuple[int, ...]], k: int, seed: int, besides: Mask = NOTHING
+) -> Mask:
+    """k entries drawn uniformly without replacement over all tensors of these shapes, from those
+    that `besides` has not chosen already.
 
     Each entry gets a random score from a stream keyed by (seed, tensor name), and the largest win:
-    so the draw does not depend on the order of tensors, nor on any draw made before.
+    so the draw does not depend on the order of tensors, nor on any draw made before; and entries
+    drawn in several rounds with one seed are those of a single draw.
     """
 
     def scores(name: str) -> torch.Tensor:
@@ -65,7 +98,7 @@ def uniform(shapes: Mapping[str, tuple[int, ...]], k: int, seed: int) -> Mask:
         # 1 - u lies in (0, 1]: a score of zero would count as "never moved".
         return torch.from_numpy(np.subtract(1.0, score, out=score))
 
-    return pooled(shapes, scores, k)
+    return pooled(shapes, scores, k, besides=besides)
 
 
 def everything(shapes: Mapping[str, tuple[int, ...]]) -> Mask:

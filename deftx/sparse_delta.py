@@ -51,6 +51,12 @@ class SparseDelta:
             values[name] = dense[name].reshape(-1).index_select(0, index[name])
         return cls(Mask(index, mask.shapes), values, dict(head or {}))
 
+    def to(self, device: torch.device) -> Self:
+        """The vector with positions and values on a device; the head stays where it is."""
+        index = {name: places.to(device) for name, places in self.mask.index.items()}
+        values = {name: value.to(device) for name, value in self.values.items()}
+        return type(self)(Mask(index, self.mask.shapes), values, self.head, self.provenance)
+
     def __len__(self) -> int:
         """K, the number of entries (head excluded)."""
         return len(self.mask)
@@ -102,6 +108,17 @@ class SparseDelta:
                 device = flat.device
                 flat.index_add_(0, index.to(device), self.values[name].to(device, flat.dtype))
 
+    def put_head(self, model: "PreTrainedModel") -> None:
+        """Put the head, if there is one, in place of the model's. Raises ArtefactError, before
+        anything is changed, if it does not fit."""
+        heads = head_parameters(model)
+        Mask({}, {n: tuple(t.shape) for n, t in self.head.items()}).check_fits(
+            {n: tuple(p.shape) for n, p in heads.items()}, "head of the vector"
+        )
+        with torch.no_grad():
+            for name, tensor in self.head.items():
+                heads[name].copy_(tensor)
+
     @contextmanager
     def applied(self, model: "PreTrainedModel") -> Iterator["PreTrainedModel"]:
         """The model with the differences added and the head in place; on leaving the block every
@@ -110,20 +127,15 @@ class SparseDelta:
         `model` is a transformers model; raises ArtefactError if the vector does not fit it.
         """
         weights, heads = backbone_parameters(model), head_parameters(model)
-        Mask({}, {n: tuple(t.shape) for n, t in self.head.items()}).check_fits(
-            {n: tuple(p.shape) for n, p in heads.items()}, "head of the vector"
-        )
         self.mask.check_fits({n: tuple(p.shape) for n, p in weights.items()}, "vector")
         former = {
             name: weights[name].detach().view(-1).index_select(0, index.to(weights[name].device))
             for name, index in self.mask.index.items()
         }
-        former_head = {name: heads[name].detach().clone() for name in self.head}
+        former_head = {n: heads[n].detach().clone() for n in self.head if n in heads}
         try:
+            self.put_head(model)
             self.add_to(weights)
-            with torch.no_grad():
-                for name, tensor in self.head.items():
-                    heads[name].copy_(tensor)
             yield model
         finally:
             with torch.no_grad():

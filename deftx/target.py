@@ -1,5 +1,6 @@
 """A target, a language or a task, made ready to train: a model at the start, and an objective."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from pydantic import Field
 from transformers import PreTrainedModel
 
+from deftx.artefact import ArtefactError
 from deftx.backbone import backbone_parameters
 from deftx.base import Base
 from deftx.data import load_labelled, load_text
@@ -20,7 +22,7 @@ from deftx.settings.engine import Engine
 from deftx.settings.strict import Strict
 from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.sparse_delta import SparseDelta
-from deftx.task_objective import classification
+from deftx.task_objective import classification_of_sources
 
 
 class TargetParams(Strict):
@@ -85,15 +87,18 @@ def prepare(
     params: TargetParams,
     phase: str,
     base: Base,
-    train: Path,
+    train: Path | Sequence[Path],
     valid: Path | None,
     start: Path | None,
 ) -> Prepared:
-    """Load the model, add the start vector if there is one, and tokenise the data.
+    """Load the model, add the start vector if there is one, and tokenise the data; several training
+    files are several sources of a task.
 
     The head is the same in both phases. Raises ArtefactError if the start vector was made for
-    another base or the data do not fit the task; ValueError if the text is too short.
+    another base or the data do not fit the task; ValueError if the text is too short, or a
+    language has several files.
     """
+    files = [train] if isinstance(train, Path) else train
     tokenizer = load_tokenizer(base)
     objective: Objective
     if params.classes:
@@ -101,22 +106,47 @@ def prepare(
             raise ValueError(f"{params.target}: a task needs validation data")
         assert isinstance(params.training, TaskTraining)
         model = load_classifier(base, params.classes, stream(params.seed, params.target, "head"))
-        objective = classification(
-            load_labelled(train, params.classes),
+        objective = classification_of_sources(
+            [load_labelled(file, params.classes) for file in files],
             load_labelled(valid, params.classes),
             tokenizer,
             params.training,
         )
     else:
         assert isinstance(params.training, LanguageTraining)
+        if len(files) != 1:
+            raise ValueError(f"{params.target}: {len(files)} training files, a language has one")
         model = load_masked_lm(base)
-        objective = masked_language_modelling(load_text(train), tokenizer, params.training)
+        objective = masked_language_modelling(load_text(files[0]), tokenizer, params.training)
     _check_positions(model, params)
     if start is not None:
         vector = SparseDelta.load(start)
         base.check(vector.provenance, start)
         vector.add_to(backbone_parameters(model))
     return Prepared(params, phase, model, objective)
+
+
+def load_round_vector(
+    params: TargetParams, number: int, base: Base, path: Path | None
+) -> SparseDelta | None:
+    """What round `number` of a target begins with: the vector of the round before, relative to the
+    same start, or None for the first one. Raises ValueError if it is missing, or given to a first
+    round; ArtefactError if it was made for another base, target or round."""
+    if path is None:
+        if number > 1:
+            raise ValueError(f"round {number} begins with the vector of the one before: give it")
+        return None
+    if number == 1:
+        raise ValueError(f"{path}: round 1 begins at the start weights, not with a vector")
+    vector = SparseDelta.load(path)
+    base.check(vector.provenance, path)
+    wanted = {name: getattr(params, name) for name in ("target", "start", "seed")}
+    expected = {**wanted, "round": number - 1}
+    known = {**vector.provenance.get("params", {}), **vector.provenance}
+    found = {name: known.get(name) for name in expected}
+    if found != expected:
+        raise ArtefactError(f"{path}: the vector of {found}, expected that of {expected}")
+    return vector
 
 
 def _check_positions(model: PreTrainedModel, params: TargetParams) -> None:

@@ -28,12 +28,19 @@ class Classification(Objective):
         valid: Sequence[Example],
         tokenizer: PreTrainedTokenizerBase,
         settings: TaskTraining,
+        sources: tuple[int, ...] = (),
     ) -> None:
         self._train, self.valid, self._tokenizer = train, valid, tokenizer
         self._max_length, self.best = settings.max_length, settings.metric
+        self._sources = sources or (len(train),)
 
     def __len__(self) -> int:
         return len(self._train)
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """How many training examples each source has."""
+        return self._sources
 
     def examples(self, indices: Sequence[int], seed: int) -> list[Example]:
         """Items as they are; nothing is drawn."""
@@ -89,11 +96,22 @@ def classification(
 ) -> Classification:
     """The objective of sentences or pairs of sentences with labels; items have `text`, perhaps
     `text_pair`, and `label` as a number."""
+    return classification_of_sources([train], valid, tokenizer, settings)
+
+
+def classification_of_sources(
+    train: Sequence[Sequence[dict[str, Any]]],
+    valid: Sequence[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    settings: TaskTraining,
+) -> Classification:
+    """As `classification`, on the items of several sources."""
     return Classification(
-        encode(train, tokenizer, settings.max_length),
+        [example for few in train for example in encode(few, tokenizer, settings.max_length)],
         encode(valid, tokenizer, settings.max_length),
         tokenizer,
         settings,
+        sources=tuple(map(len, train)),
     )
 
 

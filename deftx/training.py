@@ -1,5 +1,6 @@
 """Training as a user of the library calls it: all weights, or the entries of a mask."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -10,6 +11,7 @@ from deftx.engine.session import Session
 from deftx.engine.sparse_training import fit_entries
 from deftx.mask import Mask
 from deftx.settings.training import Training
+from deftx.sparse_delta import SparseDelta
 
 
 def fit(
@@ -19,10 +21,12 @@ def fit(
     *,
     mask: Mask | None = None,
     session: Session | None = None,
+    round_vector: SparseDelta | None = None,
+    source_vectors: Sequence[SparseDelta | None] = (),
 ) -> dict[str, Any]:
     """Train `model` in place and leave it at its best checkpoint: by `fit_everything`, or with a
     mask by `fit_entries`. The stages call these two by themselves, so that an edit of the sparse
     phase does not make the full phase stale."""
     if mask is None:
-        return fit_everything(model, objective, settings, session)
-    return fit_entries(model, objective, settings, mask, session)
+        return fit_everything(model, objective, settings, session, round_vector, source_vectors)
+    return fit_entries(model, objective, settings, mask, session, round_vector, source_vectors)

@@ -80,6 +80,17 @@ def test_masks_over_other_tensors_unite():
         first | first
 
 
+def test_masks_without_a_common_entry_unite():
+    shapes = {"a": (3, 3), "b": (2,)}
+    first = Mask({"a": torch.tensor([1, 7]), "b": torch.tensor([0])}, shapes)
+    second = Mask({"a": torch.tensor([0, 3, 8])}, {"a": (3, 3)})
+    for united in (first | second, second | first):
+        assert united.index["a"].tolist() == [0, 1, 3, 7, 8]
+        assert united.index["b"].tolist() == [0] and united.shapes == shapes
+    with pytest.raises(ArtefactError, match=r"a has shape \(3, 3\), in the model \(9,\)"):
+        first | Mask({"a": torch.tensor([0])}, {"a": (9,)})
+
+
 def test_a_mask_that_does_not_fit_names_the_tensor():
     mask = Mask({"a": torch.tensor([1])}, {"a": (2, 3)})
     with pytest.raises(ArtefactError, match="the model has no tensor a"):

@@ -14,6 +14,7 @@ from deftx.delta import Delta, Only
 from deftx.lowrank import decompose, denoise
 from deftx.ranking import largest
 from deftx.selection import (
+    NOTHING,
     everything,
     top_k,
     top_k_in_groups,
@@ -217,6 +218,97 @@ def test_uniform_is_uniform():
         counts += uniform({"a": (60,)}, 6, seed).dense("a")
     # 1,999 draws at 1/10 each: mean 199.9, standard deviation 13.4; five of them are allowed.
     assert ((counts - 199.9).abs() < 67).all()
+
+
+def removed(delta, mask):
+    """The entries of a mask and their like as a plain sort without them: they have no value."""
+    left = {name: value.clone() for name, value in delta.items()}
+    for name, index in mask.index.items():
+        left[name].view(-1)[index] = 0
+    return left
+
+
+@given(
+    first=st.integers(1, 30),
+    k=st.integers(1, 30),
+    seed=st.integers(0, 20),
+    ties=st.booleans(),
+    chunk=st.integers(1, 9),
+)
+@settings(deadline=None)
+def test_besides_a_mask_the_largest_of_all_others_are_chosen(first, k, seed, ties, chunk):
+    """Chosen by another difference, so that what is left out are not just the largest."""
+    delta, chosen = random_delta(seed, ties), top_k(random_delta(seed + 100), first)
+    left = removed(delta, chosen)
+    if k <= sum(int((value != 0).sum()) for value in left.values()):
+        before = {name: value.clone() for name, value in delta.items()}
+        with mock.patch.object(ranking, "CPU_CHUNK", chunk):
+            mask = top_k(delta, k, besides=chosen)
+        assert as_lists(mask) == plain_top_k(left, k)
+        assert len(chosen | mask) == first + k
+        assert all(torch.equal(delta[name], before[name]) for name in delta)
+
+
+@given(cuts=st.lists(st.integers(1, 39), max_size=4, unique=True), ties=st.booleans())
+@settings(deadline=None)
+def test_rounds_over_one_difference_choose_what_one_round_does(cuts, ties):
+    """Of magnitude, and drawn."""
+    delta = random_delta(2, ties)
+    shapes = {name: tuple(value.shape) for name, value in delta.items()}
+    ends = [*sorted(cuts), 40]
+    if sum(int((value != 0).sum()) for value in delta.values()) >= 40:
+        largest_ones = drawn = NOTHING
+        for k in map(int.__sub__, ends, [0, *ends]):
+            largest_ones |= top_k(delta, k, besides=largest_ones)
+            drawn |= uniform(shapes, k, 5, besides=drawn)
+        assert as_lists(largest_ones) == as_lists(top_k(delta, 40))
+        assert as_lists(drawn) == as_lists(uniform(shapes, 40, 5))
+
+
+GROUPS = {r"a\.w": 0.41, r"a\.b": 0.13, "b": 0.46}
+
+
+@given(
+    total=st.integers(3, 40),
+    rounds=st.integers(1, 8),
+    parts=st.lists(st.integers(1, 40), min_size=3, max_size=3),
+)
+@settings(deadline=None)
+def test_rounds_in_groups_only_add_and_end_with_the_parts_of_one_round(total, rounds, parts):
+    delta = {name: value.abs() + 1 for name, value in random_delta(4).items()}
+    shares = {group: Fraction(part, sum(parts)) for group, part in zip(GROUPS, parts, strict=True)}
+    final = largest_remainder(total, shares)
+    if final[r"a\.b"] > 6 or final[r"a\.w"] > 24 or final["b"] > 35 or rounds > total:
+        return
+    mask = NOTHING
+    for number in range(rounds):
+        k = total * (number + 1) // rounds - len(mask)
+        mask |= top_k_in_groups(delta, k, shares, besides=mask, total=total)
+        assert len(mask) == total * (number + 1) // rounds
+    assert as_lists(mask) == as_lists(top_k_in_groups(delta, total, shares))
+
+
+def test_sharing_each_sum_out_anew_could_take_an_entry_away():
+    """The Alabama paradox, which is why what is lacking is shared out instead."""
+    shares = {"a": Fraction(6, 14), "b": Fraction(6, 14), "c": Fraction(2, 14)}
+    assert largest_remainder(10, shares)["c"] == 2 and largest_remainder(11, shares)["c"] == 1
+    delta = {name: torch.ones(20) for name in "abc"}
+    ten = top_k_in_groups(delta, 10, shares)
+    more = top_k_in_groups(delta, 1, shares, besides=ten, total=14)
+    assert {n: len(i) for n, i in (ten | more).index.items()} == {"a": 5, "b": 4, "c": 2}
+
+
+def test_what_is_chosen_already_is_not_there_to_be_chosen():
+    delta = {"a": torch.ones(4), "b": torch.tensor([1.0, 0.0, 1.0])}
+    chosen = top_k(delta, 2)
+    with pytest.raises(ValueError, match="k is 5, but only 4 of 5 entries differ from zero"):
+        top_k(delta, 5, besides=chosen)
+    with pytest.raises(ValueError, match="k is 6, but there are only 5 entries"):
+        uniform({"a": (4,), "b": (3,)}, 6, 0, besides=chosen)
+    with pytest.raises(ValueError, match="group 'a': 2 entries are chosen already, its part is 1"):
+        top_k_in_groups(delta, 2, {"a": 0.25, "b": 0.75}, besides=chosen)
+    with pytest.raises(ValueError, match="at least 1 and at most 1, what is left of 3; got 2"):
+        top_k_in_groups(delta, 2, {"a": 0.5, "b": 0.5}, besides=chosen, total=3)
 
 
 def test_everything_is_everything():

@@ -1,5 +1,6 @@
 """The full phase: all weights train."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
@@ -9,8 +10,10 @@ from deftx.backbone import backbone_parameters, head_parameters, layer_norm_name
 from deftx.engine.objective import Objective
 from deftx.engine.resolved import resolve
 from deftx.engine.session import Session
+from deftx.engine.source_vectors import around_source
 from deftx.engine.trainer import freeze, train
 from deftx.settings.training import Training
+from deftx.sparse_delta import SparseDelta
 
 
 def fit_everything(
@@ -18,12 +21,17 @@ def fit_everything(
     objective: Objective,
     settings: Training,
     session: Session | None = None,
+    round_vector: SparseDelta | None = None,
+    source_vectors: Sequence[SparseDelta | None] = (),
 ) -> dict[str, Any]:
     """Train the backbone but for its normalisation layers, and the head, in place; a frozen
     decoder stays frozen. Leaves the model at its best checkpoint.
 
+    `round_vector`: training begins with it added to the weights and its head in place, while the
+    L1 term holds the weights as they are given. `source_vectors`: see `around_source`.
+
     Returns and raises what `train` in trainer.py does, with `trained`, the number of backbone
-    entries, and `trained_head`.
+    entries, and `trained_head`; and ArtefactError if a vector does not fit.
     """
     session = session or Session()
     total, norms = freeze(model, session.engine.attention), layer_norm_names(model)
@@ -32,9 +40,24 @@ def fit_everything(
     trained = {**backbone, **{f"head.{name}": p for name, p in head.items()}}
     for parameter in trained.values():
         parameter.requires_grad_(True)
+
+    def begin() -> None:
+        if round_vector is not None:
+            round_vector.put_head(model)
+            round_vector.add_to(backbone_parameters(model))
+
     low = resolve(session.engine, model.device).low
     with closing(objective.learner(model, low)) as learner:
-        outcome = train(learner, trained, objective, settings, session, total=total)
+        outcome = train(
+            learner,
+            trained,
+            objective,
+            settings,
+            session,
+            total=total,
+            begin=begin,
+            around_source=around_source(model, objective, source_vectors),
+        )
     return {
         **outcome,
         "trained": sum(parameter.numel() for parameter in backbone.values()),

@@ -32,12 +32,12 @@ class KeepBest(TrainerCallback):
         objective: Objective,
         settings: Training,
     ) -> None:
-        examples = len(objective)
+        examples = objective.sources
         self._trained, self._name = trained, objective.best
-        self._last = settings.steps(examples)
+        self._last = settings.steps(*examples)
         self._sign = -1.0 if objective.best == "loss" else 1.0
         every = settings.evaluate_every
-        self._every = settings.steps_per_epoch(examples) if every == "epoch" else every
+        self._every = settings.steps_per_epoch(*examples) if every == "epoch" else every
         self._validates = objective.validates and is_first()
         self.kept: dict[str, torch.Tensor] = {}
         self.facts: dict[str, Any] = {"best": None, "best_step": None, "history": []}

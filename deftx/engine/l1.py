@@ -7,7 +7,7 @@ import torch
 
 class L1:
     """The gradient of λ·Σ|p − p_start| / N in closed form, N counting every parameter of the
-    model, trained or not (as the LT-SFT code does)."""
+    model, trained or not (as the LT-SFT code does). p_start is what p is when this is made."""
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter], weight: float, total: int) -> None:
         self._scale = weight / total

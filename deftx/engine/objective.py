@@ -44,6 +44,12 @@ class Objective(ABC):
     def __len__(self) -> int:
         """Training examples."""
 
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """How many training examples each source has, of which one comes after the other. Most
+        targets have one source."""
+        return (len(self),)
+
     @abstractmethod
     def examples(self, indices: Sequence[int], seed: int) -> list[Example]:
         """Training examples by number, drawn anew from `seed` where something is random in them."""

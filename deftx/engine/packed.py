@@ -13,8 +13,10 @@ import torch
 from torch.nn.functional import embedding
 from transformers import PreTrainedModel
 
+from deftx.artefact import ArtefactError
 from deftx.backbone import backbone_parameters, matrices
 from deftx.mask import Mask
+from deftx.sparse_delta import SparseDelta
 
 
 class PackedEntries(torch.nn.Module):
@@ -44,6 +46,7 @@ class PackedEntries(torch.nn.Module):
         words = cast(torch.nn.Embedding, model.get_input_embeddings())
         device = words.weight.device
         index = {name: mask.index[name].to(device) for name in sorted(mask.index)}
+        self._index = dict(index)
         word_index = torch.empty(0, dtype=torch.int64, device=device)
         for name in list(index):
             if weights[name] is words.weight:
@@ -52,6 +55,7 @@ class PackedEntries(torch.nn.Module):
         # Names in the order of their dtype, so that each dtype is one slice of `values`.
         lowered = matrices(model) if low != torch.float32 else {}
         names = sorted(index, key=lambda name: (name in lowered, name))
+        self._names = names
         self._chosen = [(weights[name], index[name]) for name in names]
         self.values = torch.nn.Parameter(
             torch.cat([w.detach().view(-1)[i] for w, i in self._chosen] or [words.weight[:0, 0]])
@@ -87,6 +91,26 @@ class PackedEntries(torch.nn.Module):
         if parts:
             found = torch.cat(parts)
             self.values.grad = found if self.values.grad is None else self.values.grad.add_(found)
+
+    @torch.no_grad()
+    def add(self, vector: SparseDelta) -> None:
+        """Add the differences of a vector to the entries; the dense weights have them after
+        `write_back`. Raises ArtefactError, before anything is changed, if the vector has an entry
+        that the mask does not choose."""
+        lengths = [len(index) for _, index in self._chosen]
+        packed = dict(zip(self._names, self.values.split(lengths), strict=True))
+        places = {}
+        for name, index in vector.mask.index.items():
+            wanted = index.to(self.rows.device)
+            chosen = self._index.get(name, wanted[:0])
+            place = places[name] = torch.searchsorted(chosen, wanted)
+            if not ((place < len(chosen)).all() and torch.equal(chosen[place], wanted)):
+                raise ArtefactError(
+                    f"the vector has entries of {name} that the mask does not choose"
+                )
+        for name, place in places.items():
+            values = vector.values[name].to(place.device)
+            packed.get(name, self.rows).index_add_(0, place, values)
 
     @torch.no_grad()
     def write_back(self) -> None:

@@ -3,9 +3,11 @@
 So a phase can go on from any step, and no state of a random stream need be kept.
 """
 
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate, groupby
 from typing import Any
 
 import torch
@@ -25,7 +27,9 @@ class Steps(Dataset[dict[str, Any]]):
     """Item i: what step `first + i` needs, in as many batches as memory and padding ask for.
 
     A step's loss is the mean over all labels of its `batch_size × accumulation` examples: how it
-    is cut into batches, and over which processes, changes rounding only.
+    is cut into batches, and over which processes, changes rounding only. Where there are several
+    sources a step takes `accumulation` times up to `batch_size` examples of one of them, in an
+    order that is a shuffle of all such portions of an epoch; no batch holds examples of two.
 
     Attributes:
         first: how many steps are already done.
@@ -46,7 +50,7 @@ class Steps(Dataset[dict[str, Any]]):
     cost: int = COST_OF_A_PASS["cpu"]
 
     def __len__(self) -> int:
-        return self.settings.steps(len(self.objective)) - self.first
+        return self.settings.steps(*self.objective.sources) - self.first
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         if not 0 <= item < len(self):
@@ -54,33 +58,50 @@ class Steps(Dataset[dict[str, Any]]):
         return self.step(self.first + item)
 
     def step(self, step: int, parts: int = 1) -> dict[str, Any]:
-        """The `batches` of a step, on the CPU, and its `labels`, those of other processes included;
-        `parts`: into how many more each batch is cut."""
-        examples = self.objective.examples(
-            self._indices(step), stream(self.draw_seed, "step", str(step))
-        )
+        """The `batches` of a step, on the CPU, and of which of the `sources` each is; those of one
+        source follow each other. Its `labels`, those of other processes included. `parts`: into how
+        many more each batch is cut."""
+        indices, ends = self._indices(step), list(accumulate(self.objective.sources))
+        examples = self.objective.examples(indices, stream(self.draw_seed, "step", str(step)))
         labels = sum(self.objective.labels(example) for example in examples)
         rank, processes = self.share
-        examples.sort(key=lambda example: len(example["input_ids"]))  # stable
         limit = max(1, self.settings.batch_size // (processes * parts))
-        batches = cut(examples[rank::processes], limit, self.cost)
         rows = limit if self.few_shapes else 0
-        return {
-            "step": step,
-            "labels": labels,
-            "batches": [self.objective.collate(few, rows) for few in batches],
-        }
+        pairs = [(bisect(ends, i), example) for i, example in zip(indices, examples, strict=True)]
+        pairs.sort(key=lambda pair: (pair[0], len(pair[1]["input_ids"])))  # stable
+        sources, batches = [], []
+        for source, few in groupby(pairs[rank::processes], key=lambda pair: pair[0]):
+            for batch in cut([example for _, example in few], limit, self.cost):
+                sources.append(source)
+                batches.append(self.objective.collate(batch, rows))
+        return {"step": step, "labels": labels, "sources": sources, "batches": batches}
 
     def _indices(self, step: int) -> list[int]:
-        size = self.settings.batch_size * self.settings.accumulation
-        epoch, place = divmod(step, self.settings.steps_per_epoch(len(self.objective)))
-        order = _order(len(self.objective), stream(self.order_seed, "epoch", str(epoch)))
-        return order[place * size : (place + 1) * size].tolist()
+        settings, sources = self.settings, self.objective.sources
+        epoch, place = divmod(step, settings.steps_per_epoch(*sources))
+        seed = stream(self.order_seed, "epoch", str(epoch))
+        if len(sources) > 1:
+            portions = _portions(sources, settings.batch_size, seed)
+            few = portions[place * settings.accumulation : (place + 1) * settings.accumulation]
+            return torch.cat(few).tolist()
+        size = settings.batch_size * settings.accumulation
+        return _order(len(self.objective), seed)[place * size : (place + 1) * size].tolist()
 
 
 @lru_cache(maxsize=2)
 def _order(examples: int, seed: int) -> torch.Tensor:
     return torch.randperm(examples, generator=torch.Generator().manual_seed(seed))
+
+
+@lru_cache(maxsize=2)
+def _portions(sources: tuple[int, ...], size: int, seed: int) -> list[torch.Tensor]:
+    """The examples of an epoch in portions of one source each, at most `size` large, shuffled: each
+    source comes up in proportion to its portions, as in the public LT-SFT code."""
+    portions: list[torch.Tensor] = []
+    for number, examples in enumerate(sources):
+        order = _order(examples, stream(seed, "source", str(number)))
+        portions += (order + sum(sources[:number])).split(size)
+    return [portions[i] for i in _order(len(portions), stream(seed, "portions")).tolist()]
 
 
 def cut(examples: Sequence[Example], limit: int, cost: int) -> list[Sequence[Example]]:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -69,14 +70,19 @@ def train(
     session: Session,
     *,
     total: int,
+    begin: Callable[[], None] = lambda: None,
+    around_source: Callable[[int], AbstractContextManager[Any]] = nullcontext,
     around_batch: Callable[[], AbstractContextManager[None]] = nullcontext,
     after_step: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Train the parameters `trained` and leave them at their best checkpoint, or as they are after
     the last step if nothing validates.
 
-    `total` is N of the L1 term, the number of all parameters. Each forward and backward pass runs
-    inside of `around_batch()`; `after_step()` is called whenever values have changed.
+    `total` is N of the L1 term, the number of all parameters. `begin()` puts in the values that
+    training begins with, while the L1 term holds those that are there before. Each forward and
+    backward pass runs inside of `around_batch()`, all of one source's in a step inside of
+    `around_source(number)`, and validation inside of that of the first; `after_step()` is called
+    whenever values have changed.
 
     Returns what happened: `steps`, the `best_step` with its validation value, the `history` of
     validation values, and the `engine` as it was resolved.
@@ -95,6 +101,7 @@ def train(
     keeper = KeepBest(trained, objective, settings)
     guard = LossGuard(LOSSES_AT_ONCE[device.type])
     l1 = L1(list(trained.values()), settings.l1, total) if settings.l1 else None
+    begin()
     progress = {"parts": 1}
     watchers: list[TrainerCallback] = [keeper, *session.callbacks]
     done, state = 0, None
@@ -102,8 +109,8 @@ def train(
         if session.checkpoint is not None:
             state = SaveState(session.checkpoint, stop, trained, optimizer, keeper, guard, progress)
             done = state.restore()
-            after_step()
             watchers.append(state)
+        after_step()
         optimizer.register_step_post_hook(lambda *_: after_step())
         steps = Steps(
             objective,
@@ -122,12 +129,13 @@ def train(
                 session,
                 resolved,
                 trained=list(trained.values()),
+                around_source=around_source,
                 around_batch=around_batch,
                 guard=guard,
                 l1=l1,
                 progress=progress,
                 args=_arguments(folder, steps, session, resolved),
-                optimizers=(optimizer, _schedule(optimizer, settings, len(objective), done)),
+                optimizers=(optimizer, _schedule(optimizer, settings, objective, done)),
                 callbacks=watchers,
             )
             try:
@@ -138,7 +146,7 @@ def train(
     keeper.restore()
     after_step()
     return {
-        "steps": settings.steps(len(objective)),
+        "steps": settings.steps(*objective.sources),
         "best_step": keeper.facts["best_step"],
         "best": {objective.best: keeper.facts["best"]},
         "history": keeper.facts["history"],
@@ -158,6 +166,7 @@ class StepTrainer(Trainer):
         resolved: Resolved,
         *,
         trained: list[torch.nn.Parameter],
+        around_source: Callable[[int], AbstractContextManager[Any]],
         around_batch: Callable[[], AbstractContextManager[None]],
         guard: LossGuard,
         l1: L1 | None,
@@ -166,7 +175,8 @@ class StepTrainer(Trainer):
     ) -> None:
         self._learner, self._steps = learner, steps
         self._session, self._resolved = session, resolved
-        self._trained, self._around_batch = trained, around_batch
+        self._trained = trained
+        self._around_source, self._around_batch = around_source, around_batch
         self._guard, self._l1, self._progress = guard, l1, progress
         try:
             super().__init__(model=learner, train_dataset=steps, **given)
@@ -228,10 +238,12 @@ class StepTrainer(Trainer):
             try:
                 if self._progress["parts"] > 1:
                     inputs = self._steps.step(step, self._progress["parts"])
-                loss = sum(
-                    (self._backward(batch, inputs["labels"]) for batch in inputs["batches"]),
-                    torch.zeros((), device=self.args.device),
-                )
+                loss = torch.zeros((), device=self.args.device)
+                pairs = zip(inputs["sources"], inputs["batches"], strict=True)
+                for source, few in groupby(pairs, key=lambda pair: pair[0]):
+                    with self._around_source(source):
+                        for _, batch in few:
+                            loss = loss + self._backward(batch, inputs["labels"])
                 break
             except torch.OutOfMemoryError as error:
                 self._cut_further(step, inputs["batches"], error)
@@ -295,7 +307,7 @@ class StepTrainer(Trainer):
         """Validation values, under the names that the Trainer gives them."""
         self._guard.check()
         self._learner.eval()
-        with self._autocast():
+        with self._around_source(0), self._autocast():
             values = self._steps.objective.validate(self._learner, self.args.device)
         self._learner.train()
         metrics = {f"eval_{name}": value for name, value in values.items()}
@@ -319,12 +331,12 @@ class _StartAt(TrainerCallback):
 
 
 def _schedule(
-    optimizer: torch.optim.Optimizer, settings: Training, examples: int, done: int
+    optimizer: torch.optim.Optimizer, settings: Training, objective: Objective, done: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """Warm-up and linear decay to 0, from the step after `done` on."""
     for group in optimizer.param_groups:
         group["initial_lr"] = settings.learning_rate
-    steps = settings.steps(examples)
+    steps = settings.steps(*objective.sources)
     return get_linear_schedule_with_warmup(
         optimizer, settings.warmup_steps, steps, last_epoch=done - 1
     )

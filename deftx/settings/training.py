@@ -36,14 +36,15 @@ class Training(Strict):
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     clip: Annotated[float, Field(gt=0)] = Field(default=1.0, description="largest gradient norm")
 
-    def steps(self, examples: int) -> int:
-        """Optimiser steps of one phase over this many training examples."""
-        steps = max(round(self.epochs * self.steps_per_epoch(examples)), self.min_steps, 1)
+    def steps(self, *examples: int) -> int:
+        """Optimiser steps of one phase over this many training examples of each source."""
+        steps = max(round(self.epochs * self.steps_per_epoch(*examples)), self.min_steps, 1)
         return min(steps, self.max_steps) if self.max_steps else steps
 
-    def steps_per_epoch(self, examples: int) -> int:
-        """Optimiser steps of one pass over this many training examples."""
-        batches = -(-examples // self.batch_size)
+    def steps_per_epoch(self, *examples: int) -> int:
+        """Optimiser steps of one pass over this many training examples of each source; no batch
+        holds examples of two."""
+        batches = sum(-(-few // self.batch_size) for few in examples)
         return -(-batches // self.accumulation)
 
 

@@ -8,11 +8,14 @@ from deftx.base import Base
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.full_training import fit_everything
 from deftx.engine.processes import is_first
-from deftx.target import TargetParams, prepare
+from deftx.settings.rounds import Round
+from deftx.settings.sources import SourceLanguages
+from deftx.sources import Sources
+from deftx.target import TargetParams, load_round_vector, prepare
 from deftx.tensor_file import save_tensors
 
 
-class Params(TargetParams):
+class Params(TargetParams, SourceLanguages, Round):
     """What is trained and how."""
 
 
@@ -20,24 +23,41 @@ def full(
     params: Params,
     *,
     base: Path,
-    train: Path,
+    train: Path | list[Path],
     valid: Path | None = None,
     start_vector: Path | None = None,
+    round_vector: Path | None = None,
+    source_vector: list[Path] | None = None,
     out: Path,
 ) -> None:
     """θ1: all weights after fine-tuning, LayerNorm frozen, and the head under `head.`
 
+    A later round begins with the vector of the one before (`round_vector`). With several training
+    files, one for each source of a task, the vector of a source (`source_vector`) is in the weights
+    while its batches are computed, and not in θ1.
+
     Interrupted training goes on where it was. Source: the first phase of LT-SFT (Ansell et al.
-    2022, section 3). Raises as `prepare` and `fit` do, and CheckpointError if another process is
-    training the same.
+    2022, section 3). Raises as `prepare`, `load_round_vector`, `Sources` and `fit` do, and
+    CheckpointError if another process is training the same.
     """
     encoder = Base.load(base)
-    inputs = digests(train=train, valid=valid, start=start_vector)
+    sources = Sources.of(params, train, source_vector, start_vector)
+    begin = load_round_vector(params, params.round, encoder, round_vector)
+    inputs = {
+        **sources.digests(),
+        **digests(valid=valid, start=start_vector, round_vector=round_vector),
+    }
     facts = {**params.recorded(), "base": encoder.identity}
     with Checkpoint.of_stage("full", out, facts, inputs) as state:
-        ready = prepare(params, "full", encoder, train, valid, start_vector)
+        phase = params.phase("full")
+        ready = prepare(params, phase, encoder, sources.train, valid, start_vector)
         outcome = fit_everything(
-            ready.model, ready.objective, params.training, ready.session(state)
+            ready.model,
+            ready.objective,
+            params.training,
+            ready.session(state),
+            begin,
+            sources.load_vectors(encoder),
         )
         if not is_first():
             return

@@ -1,27 +1,29 @@
 """Stage `sparse`: re-train only the chosen entries, from the start weights again."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from transformers import PreTrainedModel
 
-from deftx.artefact import digests, write_json, write_text
+from deftx.artefact import digests, write_json
 from deftx.backbone import backbone_parameters, head_parameters, weights_of
 from deftx.base import Base
-from deftx.card import model_card
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.processes import is_first
 from deftx.engine.sparse_training import fit_entries
 from deftx.mask import Mask, load_mask
+from deftx.settings.rounds import RoundOf
+from deftx.settings.sources import SourceLanguages
+from deftx.sources import Sources
 from deftx.sparse_delta import SparseDelta
-from deftx.target import TargetParams, prepare
+from deftx.target import TargetParams, load_round_vector, prepare
 from deftx.tensor_file import TensorFile
 from deftx.vectors import dense_vector, head_of
 
 
-class Params(TargetParams):
+class Params(TargetParams, SourceLanguages, RoundOf):
     """What is trained and how, by which method."""
 
     method: str
@@ -30,32 +32,47 @@ class Params(TargetParams):
         default=None, description="instead of that of the target's settings"
     )
 
+    @model_validator(mode="after")
+    def _rounds_train(self) -> Self:
+        if self.rounds > 1 and not self.retrain:
+            raise ValueError(f"rounds is {self.rounds}: with retrain: false there is one")
+        return self
+
 
 def sparse(
     params: Params,
     *,
     base: Path,
     mask: Path,
-    train: Path,
+    train: Path | list[Path],
     valid: Path | None = None,
     start_vector: Path | None = None,
+    round_vector: Path | None = None,
+    source_vector: list[Path] | None = None,
     delta: Path | None = None,
     out: Path,
 ) -> None:
     """φ = θ2 − θs at the entries of the mask, and the head of a task in full, with
-    `sft_config.json` and a README beside it. `delta` is read only with `retrain: false`.
+    `sft_config.json` beside it. `delta` is read only with `retrain: false`.
+
+    A later round begins with the vector of the one before (`round_vector`), which φ contains. For
+    several training files and `source_vector` see `full`.
 
     Interrupted training goes on where it was. Source: the second phase of LT-SFT (Ansell et al.
-    2022, section 3). Raises as `prepare` and `fit` do, ArtefactError if the mask was made for
-    another base, and CheckpointError if another process is training the same.
+    2022, section 3). Raises as `prepare`, `load_round_vector`, `Sources` and `fit` do,
+    ArtefactError if the mask was made for another base, and CheckpointError if another process is
+    training the same.
     """
     encoder = Base.load(base)
     chosen_file = TensorFile(mask)
     encoder.check(chosen_file.provenance, mask)
     chosen = load_mask(chosen_file)
+    sources = Sources.of(params, train, source_vector, start_vector)
+    begin = load_round_vector(params, params.round, encoder, round_vector)
     inputs = {
         "mask": chosen_file.content,
-        **digests(train=train, valid=valid, start=start_vector),
+        **sources.digests(),
+        **digests(valid=valid, start=start_vector, round_vector=round_vector),
     }
     if not params.retrain:
         if delta is None:
@@ -67,12 +84,21 @@ def sparse(
         return
     facts = {**params.recorded(), "base": encoder.identity}
     with Checkpoint.of_stage("sparse", out, facts, inputs) as state:
-        ready = prepare(params, "sparse", encoder, train, valid, start_vector)
+        phase = params.phase("sparse")
+        ready = prepare(params, phase, encoder, sources.train, valid, start_vector)
         settings = params.training
         if params.learning_rate is not None:
             settings = settings.model_copy(update={"learning_rate": params.learning_rate})
         before = _entries(ready.model, chosen)
-        outcome = fit_entries(ready.model, ready.objective, settings, chosen, ready.session(state))
+        outcome = fit_entries(
+            ready.model,
+            ready.objective,
+            settings,
+            chosen,
+            ready.session(state),
+            begin,
+            sources.load_vectors(encoder),
+        )
         if not is_first():
             return
         after = _entries(ready.model, chosen)
@@ -99,7 +125,8 @@ def _write(
     inputs: dict[str, str],
     outcome: dict[str, Any],
 ) -> None:
-    if not params.classes:  # the head of a language model serves no task
+    # The head of a language model serves no task, but the next round goes on with it.
+    if not params.classes and params.last:
         phi = SparseDelta(phi.mask, phi.values)
     provenance = {
         "stage": "sparse",
@@ -114,7 +141,6 @@ def _write(
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out.parent / "sft_config.json", _config(params, base, phi))
-    write_text(out.parent / "README.md", model_card(provenance, len(phi)))
     phi.save(out, **provenance)
 
 

@@ -1,0 +1,363 @@
+"""Entries chosen in several rounds: each phase against a plain loop over dense tensors."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from conftest import sentences, without_dropout
+from safetensors.torch import load_file
+from test_selection import plain_top_k
+
+import deftx.target
+from deftx.artefact import ArtefactError
+from deftx.backbone import backbone_parameters, head_parameters, layer_norm_names
+from deftx.data import write_items
+from deftx.encoder import load_classifier, load_masked_lm
+from deftx.engine.packed import PackedEntries
+from deftx.engine.steps import Steps
+from deftx.mask import load_mask
+from deftx.seeds import stream
+from deftx.selection import uniform
+from deftx.settings.rounds import RoundOf
+from deftx.sparse_delta import SparseDelta
+from deftx.stages import full as full_stage
+from deftx.stages import mask as mask_stage
+from deftx.stages import sparse as sparse_stage
+from deftx.target import prepare
+from deftx.tensor_file import TensorFile
+from deftx.vectors import start_weights
+
+CLASSES = ["low", "high"]
+TRAINING = {"learning_rate": 5e-3, "batch_size": 8, "max_length": 16, "evaluate_every": 1000}
+TARGETS = {
+    "task": {
+        "target": "task-x",
+        "classes": CLASSES,
+        "task": {**TRAINING, "epochs": 2, "l1": 50.0},
+    },
+    "language": {
+        "target": "lang-qaa",
+        "language": {**TRAINING, "min_steps": 0, "max_steps": 6, "l1": 50.0},
+    },
+}
+WITHOUT_KEY_BIAS = r"^(?!.*key\.bias)"
+"""Its gradient is nothing but rounding, of which AdamW makes steps as large as any."""
+K = 901
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    for split, count, seed in (("train", 40, 1), ("valid", 12, 2)):
+        lines = sentences(count, seed)
+        items = [
+            {"id": str(i), "text": line, "label": CLASSES["la" in line]}
+            for i, line in enumerate(lines)
+        ]
+        write_items(folder / f"{split}.parquet", items)
+    return {split: folder / f"{split}.parquet" for split in ("train", "valid")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_dropout():
+    """So that a plain loop can follow."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, load in (
+            ("load_classifier", load_classifier),
+            ("load_masked_lm", load_masked_lm),
+        ):
+            patch.setattr(
+                deftx.target, name, lambda *given, load=load: without_dropout(load(*given))
+            )
+        yield
+
+
+def data_of(kind, files):
+    return files if kind == "task" else {"train": files["train"]}
+
+
+def run(folder, base, files, kind, number, rounds, **selection):
+    """One round by the stages; the paths of what it makes."""
+    paths = {s: folder / f"{s}-{number}/m.safetensors" for s in ("full", "mask", "sparse")}
+    before = {s: folder / f"{s}-{number - 1}/m.safetensors" for s in ("mask", "sparse")}
+    later = number > 1
+    given = {"base": base.folder, **data_of(kind, files)}
+    begin = {"round_vector": before["sparse"]} if later else {}
+    facts = {**TARGETS[kind], "round": number}
+    full_stage.full(full_stage.Params(**facts), **given, **begin, out=paths["full"])
+    chosen = {"chosen": before["mask"]} if later else {}
+    of = {"round": number, "rounds": rounds, "method": "m", "target": facts["target"]}
+    rule = {"budget": K, "choose_from": WITHOUT_KEY_BIAS, **selection}
+    mask_stage.mask(
+        mask_stage.Params(**of, selection=rule),
+        base=base.folder, delta=paths["full"], **chosen, out=paths["mask"],
+    )  # fmt: skip
+    params = sparse_stage.Params(**facts, method="m", rounds=rounds)
+    sparse_stage.sparse(params, **given, **begin, mask=paths["mask"], out=paths["sparse"])
+    return paths
+
+
+@pytest.fixture(scope="module", params=["task", "language"])
+def two_rounds(request, base_folder, files, tmp_path_factory):
+    from deftx.base import Base
+
+    base, folder = Base.load(base_folder), tmp_path_factory.mktemp("rounds")
+    rounds = [run(folder, base, files, request.param, number, 2) for number in (1, 2)]
+    return request.param, base, rounds
+
+
+def plain_phase(kind, base, files, phase, begin, mask=None):
+    """The slow way: dense weights, gradients times the mask, L1 towards θs by autograd, AdamW,
+    clipping, linear decay. `begin` has φ of the round before as dense tensors, and the head."""
+    params = full_stage.Params(**TARGETS[kind])
+    data = data_of(kind, files)
+    ready = prepare(params, phase, base, data["train"], data.get("valid"), None)
+    model, settings = ready.model, params.training
+    seed, target = params.seed, params.target
+    steps = Steps(
+        ready.objective,
+        settings,
+        0,
+        order_seed=stream(seed, target, phase, "order"),
+        draw_seed=stream(seed, target, phase, "masks"),
+    )
+    frozen = layer_norm_names(model)
+    backbone = {n: p for n, p in backbone_parameters(model).items() if n not in frozen}
+    head = head_parameters(model)
+    total = sum(p.numel() for p in model.parameters())
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    trained = [p.requires_grad_(True) for p in [*backbone.values(), *head.values()]]
+    start = [p.detach().clone() for p in trained]
+    with torch.no_grad():
+        for name, difference in begin.items():
+            if name.startswith("head."):
+                head[name.removeprefix("head.")].copy_(difference)
+            else:
+                backbone[name] += difference
+    chosen = {
+        n: mask.dense(n) if n in mask.index else torch.zeros_like(p).bool()
+        for n, p in (backbone.items() if mask else ())
+    }
+    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: max(0.0, 1 - s / len(steps)))
+    learner = ready.objective.learner(model)
+    learner.train()
+    for step in steps:
+        loss = sum(learner(**batch) for batch in step["batches"]) / step["labels"]
+        pull = sum((p - s).abs().sum() for p, s in zip(trained, start, strict=True))
+        (loss + settings.l1 * pull / total).backward()
+        for name, places in chosen.items():
+            backbone[name].grad *= places
+        torch.nn.utils.clip_grad_norm_(trained, settings.clip)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    learner.close()
+    return {
+        **{name: p.detach() for name, p in backbone.items()},
+        **{f"head.{name}": p.detach() for name, p in head.items()},
+    }
+
+
+def dense(path):
+    """φ of a file as dense tensors, and its head."""
+    vector = SparseDelta.load(path)
+    tensors = {name: torch.zeros(shape) for name, shape in vector.mask.shapes.items()}
+    vector.add_to(tensors)
+    return {**tensors, **{f"head.{name}": t for name, t in vector.head.items()}}
+
+
+def assert_close(ours, plain):
+    """What moved, to the rounding of some steps of AdamW, each tensor of its own norm."""
+    for name, slow in plain.items():
+        if not name.endswith("key.bias"):
+            assert float((ours[name] - slow).norm()) <= 1e-4 * float(slow.norm()) + 1e-7, name
+
+
+def test_the_full_phase_of_a_round_is_a_plain_loop_from_the_vector_before(two_rounds, files):
+    kind, base, (first, second) = two_rounds
+    for paths, phase, begin in (
+        (first, "full", {}),
+        (second, "full-2", dense(first["sparse"])),
+    ):
+        assert any(n.startswith("head.") for n in begin) == bool(begin)
+        plain = plain_phase(kind, base, files, phase, begin)
+        assert_close(load_file(paths["full"]), plain)
+    other = plain_phase(kind, base, files, "full-2", {})
+    with pytest.raises(AssertionError):
+        assert_close(load_file(second["full"]), other)
+
+
+def test_a_round_chooses_the_largest_of_all_entries_not_chosen_yet(two_rounds):
+    """The difference is from θs, not from where the round began."""
+    _, base, (first, second) = two_rounds
+    masks = [load_mask(TensorFile(paths["mask"])) for paths in (first, second)]
+    assert [len(mask) for mask in masks] == [450, 901]
+    start, left = start_weights(base, None), {}
+    theta1 = load_file(second["full"])
+    for name in base.maskable:
+        if not name.endswith("key.bias"):
+            left[name] = theta1[name] - start[name]
+            left[name].view(-1)[masks[0].index.get(name, [])] = 0
+    plain = plain_top_k(left, 451)
+    for name, index in masks[1].index.items():
+        before = masks[0].index[name].tolist() if name in masks[0].index else []
+        assert index.tolist() == sorted([*before, *plain.get(name, [])])
+    assert all(name in masks[1].index for name in plain)
+
+
+def test_the_sparse_phase_of_a_round_is_a_plain_loop_with_the_united_mask(two_rounds, files):
+    kind, base, (first, second) = two_rounds
+    start = start_weights(base, None)
+    for paths, phase, begin in (
+        (first, "sparse", {}),
+        (second, "sparse-2", dense(first["sparse"])),
+    ):
+        mask = load_mask(TensorFile(paths["mask"]))
+        plain = plain_phase(kind, base, files, phase, begin, mask)
+        found = dense(paths["sparse"])
+        assert {n for n in found if not n.startswith("head.")} == set(mask.index)
+        ours = {n: start[n] + found[n] if n in found else start[n] for n in base.maskable}
+        heads = {n: t for n, t in found.items() if n.startswith("head.")}
+        assert_close({**ours, **heads}, {n: plain[n] for n in [*ours, *heads]})
+
+
+def test_the_vector_of_the_last_round_is_a_vector_like_any_other(two_rounds):
+    """And one before it keeps the head of a language, which the next round goes on with."""
+    kind, _, rounds = two_rounds
+    vectors = [SparseDelta.load(paths["sparse"]) for paths in rounds]
+    assert [len(vector) for vector in vectors] == [450, 901]
+    assert [bool(vector.head) for vector in vectors] == [True, kind == "task"]
+    assert all(values.abs().sum() > 0 for vector in vectors for values in vector.values.values())
+
+
+def test_a_round_that_learns_nothing_keeps_the_vector_of_the_one_before(
+    two_rounds, files, tmp_path
+):
+    """To one rounding of θs + φ; the entries added have 0."""
+    kind, base, (first, second) = two_rounds
+    name = "task" if kind == "task" else "language"
+    facts = {**TARGETS[kind], "round": 2, "rounds": 2, "method": "m"}
+    facts[name] = {**facts[name], "learning_rate": 1e-300}
+    out = tmp_path / "m.safetensors"
+    sparse_stage.sparse(
+        sparse_stage.Params(**facts), base=base.folder, **data_of(kind, files), out=out,
+        mask=second["mask"], round_vector=first["sparse"],
+    )  # fmt: skip
+    ours, before, start = dense(out), dense(first["sparse"]), start_weights(base, None)
+    for name in (name for name in ours if not name.startswith("head.")):
+        was = before.get(name, torch.zeros_like(ours[name]))
+        assert torch.equal(ours[name], (start[name] + was) - start[name]), name
+    assert all(torch.equal(ours[n], before[n]) for n in ours if n.startswith("head."))
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        {},
+        {"score": "random"},
+        {"shares": {"embeddings": 0.3, r"encoder\.layer\.0": 0.25, "": 0.45}},
+    ],
+)
+def test_rounds_over_one_difference_make_the_mask_of_one_round(
+    two_rounds, selection, tmp_path, base
+):
+    """With K that the rounds do not divide; and each round ends with K · i // n entries."""
+    _, _, (first, _) = two_rounds
+    rule = {"budget": K, "choose_from": WITHOUT_KEY_BIAS, **selection}
+
+    def choose(number, rounds, chosen, out):
+        params = {"method": "m", "target": "task-x", "selection": rule}
+        if rounds > 1:
+            params |= {"round": number, "rounds": rounds}
+        mask_stage.mask(
+            mask_stage.Params(**params), base=base.folder, delta=first["full"], chosen=chosen,
+            out=tmp_path / out,
+        )  # fmt: skip
+        return load_mask(TensorFile(tmp_path / out))
+
+    masks, chosen = [], None
+    for number in (1, 2, 3):
+        masks.append(choose(number, 3, chosen, f"{number}.safetensors"))
+        chosen = tmp_path / f"{number}.safetensors"
+    assert [len(mask) for mask in masks] == [300, 600, 901]
+    for before, after in pairwise(masks):
+        for name, index in before.index.items():
+            assert set(index.tolist()) <= set(after.index[name].tolist())
+    once = choose(1, 1, None, "once.safetensors")
+    assert {n: i.tolist() for n, i in masks[-1].index.items()} == {
+        n: i.tolist() for n, i in once.index.items()
+    }
+
+
+def test_one_round_is_training_and_choosing_as_ever(two_rounds, files, tmp_path, base):
+    """The first of several rounds, whose budget alone is another; and nothing said of rounds."""
+    kind, _, (first, _) = two_rounds
+    out = tmp_path / "full.safetensors"
+    params = full_stage.Params(**TARGETS[kind])
+    full_stage.full(params, base=base.folder, **data_of(kind, files), out=out)
+    assert out.read_bytes() == first["full"].read_bytes()
+    assert RoundOf().phase("sparse") == "sparse" and RoundOf().budgets(K) == (0, K)
+
+
+@pytest.mark.parametrize("low", [torch.float32, torch.bfloat16])
+def test_a_vector_is_added_to_packed_entries_in_float32(base, low):
+    """Of word embeddings too; θs + φ before it is rounded to the dtype of the matrices."""
+    model = load_masked_lm(base)
+    weights = {name: p.detach().clone() for name, p in backbone_parameters(model).items()}
+    mask = uniform(base.maskable, 900, 0)
+    few = uniform(base.maskable, 400, 0)
+    vector = SparseDelta(few, {name: torch.randn(len(i)) for name, i in few.index.items()})
+    packed = PackedEntries(model, mask, low)
+    packed.add(vector)
+    packed.write_back()
+    packed.close()
+    vector.add_to(weights)
+    for name, parameter in backbone_parameters(model).items():
+        assert torch.equal(parameter, weights[name]), name
+    packed = PackedEntries(load_masked_lm(base), few, low)
+    with pytest.raises(ArtefactError, match=r"entries of \S+ that the mask does not choose"):
+        packed.add(SparseDelta(mask, {name: torch.ones(len(i)) for name, i in mask.index.items()}))
+
+
+def test_wrong_rounds_are_refused_by_what_is_wrong(two_rounds, files, tmp_path, base):
+    kind, _, (first, second) = two_rounds
+    given = {"base": base.folder, **data_of(kind, files), "out": tmp_path / "m.safetensors"}
+
+    def train(number, vector, **changes):
+        params = full_stage.Params(**{**TARGETS[kind], "round": number, **changes})
+        full_stage.full(params, **given, round_vector=vector)
+
+    with pytest.raises(ValueError, match="round 2 begins with the vector of the one before"):
+        train(2, None)
+    with pytest.raises(ValueError, match="round 1 begins at the start weights, not with a vector"):
+        train(1, first["sparse"])
+    with pytest.raises(ArtefactError, match=r"'round': 2\}, expected that of .*'round': 1\}"):
+        train(2, second["sparse"])
+    with pytest.raises(ArtefactError, match=r"'seed': 0, .* expected that of .*'seed': 7, "):
+        train(2, first["sparse"], seed=7)
+
+    def choose(number, rounds, chosen, **rule):
+        params = mask_stage.Params(
+            method="m", target=TARGETS[kind]["target"], round=number, rounds=rounds,
+            selection={"budget": K, **rule},
+        )  # fmt: skip
+        mask_stage.mask(
+            params, base=base.folder, delta=first["full"], chosen=chosen, out=given["out"]
+        )
+
+    with pytest.raises(ValueError, match="round is 3, but rounds is 2"):
+        choose(3, 2, first["mask"])
+    with pytest.raises(ValueError, match=r"round 2 adds to the mask of round 1 .*--chosen"):
+        choose(2, 2, None)
+    with pytest.raises(ValueError, match="round 1 chooses the first entries"):
+        choose(1, 2, first["mask"])
+    with pytest.raises(ArtefactError, match="450 entries, but the round before ends with 300"):
+        choose(2, 3, first["mask"])
+    with pytest.raises(ArtefactError, match=r"entries of .*embeddings.*, of which none may be"):
+        choose(2, 2, first["mask"], choose_from=r"^encoder\.")
+    with pytest.raises(ValueError, match="rounds is 2, but score: none takes everything at once"):
+        choose(2, 2, first["mask"], score="none", budget=None)
+    with pytest.raises(ValueError, match="rounds is 2: with retrain: false there is one"):
+        sparse_stage.Params(**TARGETS[kind], method="m", rounds=2, retrain=False)
