@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deftx.base import Base
-from deftx.config import Config, ConfigError
+from deftx.config import ROUND, Config, ConfigError
 from deftx.feasible import check_methods
 from deftx.fingerprint import fingerprint
 from deftx.graph import Artefact, Graph, Target
@@ -87,6 +87,13 @@ class Plan(Graph):
         return {"id": folder.name, "content": folder_sha256(folder)}
 
     def _full_params(self, artefact: Artefact) -> dict[str, Any]:
+        target = Target.parse(artefact["target"])
+        before = ROUND.search(target.added)
+        number = int(before[1]) + 1 if before else 1
+        return {**self._difference_params(artefact), "round": number}
+
+    def _difference_params(self, artefact: Artefact) -> dict[str, Any]:
+        """What a training of the model's own weights depends on."""
         params = self._training_params(artefact)
         target = Target.parse(artefact["target"])
         if target.kind == "task" and (task := self.config.tasks[target.name]).more_sources:
@@ -131,7 +138,9 @@ class Plan(Graph):
     def _sparse_params(self, artefact: Artefact) -> dict[str, Any]:
         row = self.row(artefact)
         return {
-            **self._full_params(artefact),
+            **self._difference_params(artefact),
+            "round": self.round(artefact),
+            "rounds": row.rounds,
             "method": artefact["method"],
             "retrain": row.retrain,
             "learning_rate": row.learning_rate,
