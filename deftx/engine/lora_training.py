@@ -78,7 +78,7 @@ def fit_factors(
 @contextmanager
 def _with_lora(model: PreTrainedModel, rank: int, alpha: float) -> Iterator[dict[str, Any]]:
     """Inside, name of its matrix → PEFT's layer in the place of a linear layer of the backbone."""
-    from peft import LoraConfig, LoraModel  # seconds of import that no other method needs
+    from peft import LoraConfig, LoraModel  # here, since this method alone needs it
 
     names = sorted(matrices(model))
     paths = {name: name.removesuffix(".weight") for name in names}
