@@ -12,6 +12,7 @@ from deftx.artefact import ArtefactError
 from deftx.backbone import backbone_parameters, head_parameters
 from deftx.base import Base
 from deftx.merging import merged
+from deftx.seeds import stream
 from deftx.settings.combine import Combine
 from deftx.sparse_delta import SparseDelta
 from deftx.tensor_file import TensorFile
@@ -58,7 +59,8 @@ def composed(
     ]
     combine = file.provenance["params"]["combine"]
     if combine is not None:
-        seed = file.provenance["seed"]
+        made = file.provenance
+        seed = stream(made["seed"], made["task"], made["language"])
         parts = [merged(parts[0], parts[1], Combine.model_validate(combine), seed)]
     add_dense(model, parts, head_of(file))
     yield model

@@ -151,7 +151,10 @@ class Config(Strict):
     def row(self, method: str, kind: Kind) -> Row:
         """A method for one kind of target, its budget filled in."""
         row = self.methods[method].row(kind)
-        has_budget = row.lora is not None or (row.chooses and row.selection.score != "none")
+        if row.lora is not None:
+            has_budget = row.lora.rank is None
+        else:
+            has_budget = row.chooses and row.selection.score != "none"
         if not has_budget or row.selection.budget is not None:
             return row
         budget = getattr(self.budget, kind)

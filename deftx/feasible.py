@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 from deftx.base import Base
+from deftx.settings.lora import largest_rank
 from deftx.settings.method import Kind, Row
 from deftx.settings.selection import entries
 from deftx.shares import group_names, largest_remainder
@@ -13,8 +14,8 @@ from deftx.shares import group_names, largest_remainder
 
 def check_methods(base: Base, methods: Mapping[str, Mapping[Kind, Any]]) -> None:
     """Raise ValueError that names the method if, for a kind of target for which it is used, nothing
-    may be chosen, K is larger than what may be, a group is empty or too small, a tensor is in no
-    group, or a rank truncates no matrix."""
+    may be chosen, K is larger than what may be or too small for its rounds or for LoRA, a group is
+    empty or too small, a tensor is in no group, or a rank truncates no matrix."""
     for name, rows in methods.items():
         for kind, given in rows.items():
             row = Row.model_validate(given)
@@ -27,6 +28,9 @@ def check_methods(base: Base, methods: Mapping[str, Mapping[Kind, Any]]) -> None
 
 def _check_budget(base: Base, row: Row) -> None:
     selection = row.selection
+    if row.lora is not None and selection.budget is not None:
+        linear = [s for n, s in base.maskable.items() if len(s) == 2 and "embeddings" not in n]
+        largest_rank(linear, entries(selection.budget, sum(map(prod, base.maskable.values()))))
     shapes = base.candidates(selection.choose_from, selection.layer_norm)
     if not row.chooses or selection.score == "none":
         return
@@ -34,10 +38,11 @@ def _check_budget(base: Base, row: Row) -> None:
     sizes = {name: prod(shape) for name, shape in shapes.items()}
     maskable = sum(map(prod, base.maskable.values()))
     k = entries(selection.budget, maskable)
-    if not 1 <= k <= sum(sizes.values()):
+    if not row.rounds <= k <= sum(sizes.values()):
         raise ValueError(
             f"budget: K is {k} ({selection.budget}, of {maskable} maskable entries), but it must "
-            f"be at least 1 and at most the {sum(sizes.values())} entries that may be chosen"
+            f"be at least {row.rounds} and at most the {sum(sizes.values())} entries that may be "
+            "chosen"
         )
     if not isinstance(selection.shares, dict):  # observed shares are known later
         return

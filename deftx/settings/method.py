@@ -111,6 +111,8 @@ class Method(Strict):
             for name, field in type(self).model_fields.items():
                 if name not in allowed and getattr(self, name) != field.default:
                     raise ValueError(f"{name} has no effect on a method with {family}")
+        if self.lora is not None and self.lora.rank is not None and self.budget is not None:
+            raise ValueError("give one of budget and lora.rank, not both")
         return self
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from deftx.engine.lora_training import fit_factors
 from deftx.engine.processes import is_first
 from deftx.seeds import stream
 from deftx.settings.lora import Lora, largest_rank
-from deftx.settings.method import Budget, entries
+from deftx.settings.selection import Budget, entries
 from deftx.target import TargetParams, prepare
 from deftx.tensor_file import save_tensors
 
