@@ -1,0 +1,115 @@
+"""Stage `adapter`: train the adapter of a language or a task (MAD-X)."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from deftx.adapter_file import StoredAdapter, adapter_tensors, load_adapter
+from deftx.adapters import fresh_adapter
+from deftx.artefact import ArtefactError, digests
+from deftx.backbone import head_parameters
+from deftx.base import Base
+from deftx.engine.adapter_training import fit_adapter
+from deftx.engine.checkpoint import Checkpoint
+from deftx.engine.processes import is_first
+from deftx.seeds import stream
+from deftx.settings.adapter import Adapter
+from deftx.target import TargetParams, prepare
+from deftx.tensor_file import TensorFile, save_tensors
+
+
+class Params(TargetParams):
+    """What is trained and how, by which method."""
+
+    method: str
+    start: Literal["base"] = Field(
+        default="base", description="adapters are trained on the base itself"
+    )
+    adapter: Adapter = Adapter()
+    learning_rate: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="instead of that of the target's settings"
+    )
+
+    def recorded(self) -> dict[str, Any]:
+        """What the provenance says of these: all that the result depends on."""
+        return {
+            **super().recorded(),
+            "adapter": self.adapter.relevant(language=not self.classes),
+        }
+
+
+def adapter(
+    params: Params,
+    *,
+    base: Path,
+    train: Path,
+    valid: Path | None = None,
+    language_adapter: Path | None = None,
+    out: Path,
+) -> None:
+    """The adapter of a language: bottlenecks in all layers and an invertible adapter, trained by
+    masked-language modelling. Or that of a task: bottlenecks in all layers but the last
+    `drop_last`, trained on top of `language_adapter`, the frozen one of the source language, and
+    its head under `head.`
+
+    Interrupted training goes on where it was. Source: MAD-X (Pfeiffer et al. 2020). Raises as
+    `prepare` and `fit_adapter` do, ArtefactError if the language's adapter is none or was made for
+    another base, and CheckpointError if another process is training the same.
+    """
+    encoder = Base.load(base)
+    inputs = digests(train=train, valid=valid)
+    below = None
+    if language_adapter is not None:
+        if not params.classes:
+            raise ValueError(f"{params.target}: only a task is trained on a language's adapter")
+        file = TensorFile(language_adapter)
+        below = _of_language(file, encoder)
+        inputs["language_adapter"] = file.content
+    facts = {**params.recorded(), "base": encoder.identity}
+    with Checkpoint.of_stage("adapter", out, facts, inputs) as state:
+        ready = prepare(params, "adapter", encoder, train, valid, None)
+        settings = params.training
+        if params.learning_rate is not None:
+            settings = settings.model_copy(update={"learning_rate": params.learning_rate})
+        module = fresh_adapter(
+            ready.model,
+            params.adapter,
+            language=not params.classes,
+            seed=stream(params.seed, params.target, "adapter"),
+        )
+        outcome = fit_adapter(
+            ready.model,
+            ready.objective,
+            settings,
+            module,
+            below=below.module if below else None,
+            drop_last=params.adapter.drop_last if params.classes else 0,
+            session=ready.session(state),
+        )
+        if not is_first():
+            return
+        save_tensors(
+            out,
+            # The head of a language model serves no task.
+            adapter_tensors(module, head_parameters(ready.model) if params.classes else {}),
+            stage="adapter",
+            method=params.method,
+            target=params.target,
+            start=params.start,
+            seed=params.seed,
+            base=encoder.identity,
+            params=params.recorded(),
+            inputs=inputs,
+            outcome=outcome,
+        )
+        state.remove()
+
+
+def _of_language(file: TensorFile, base: Base) -> StoredAdapter:
+    found = load_adapter(file, base)
+    if found.head:
+        raise ArtefactError(
+            f"{file.path}: the adapter of {file.provenance['target']}, expected that of a language"
+        )
+    return found

@@ -1,0 +1,721 @@
+"""Laws of adapters, against plain forward passes and plain loops over full logits."""
+
+import math
+from contextlib import closing
+
+import pytest
+import torch
+from conftest import sentences, without_dropout
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    CamembertConfig,
+    CamembertForMaskedLM,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    RobertaForSequenceClassification,
+    TrainerCallback,
+    XLMRobertaConfig,
+    XLMRobertaForMaskedLM,
+)
+
+from deftx.adapter_file import load_adapter, stacked
+from deftx.adapters import BEFORE_DECODER, AdapterModule, Invertible, fresh_adapter, installed
+from deftx.artefact import ArtefactError
+from deftx.backbone import head_parameters
+from deftx.data import load_labelled, write_items
+from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
+from deftx.engine.adapter_training import fit_adapter
+from deftx.engine.checkpoint import Checkpoint
+from deftx.engine.l1 import L1
+from deftx.engine.session import Session
+from deftx.evaluation import evaluate
+from deftx.language_objective import masked_language_modelling
+from deftx.seeds import stream
+from deftx.settings.adapter import Adapter
+from deftx.settings.engine import Engine
+from deftx.settings.training import LanguageTraining, TaskTraining
+from deftx.stages.adapter import Params, adapter
+from deftx.task_objective import classification
+from deftx.tensor_file import TensorFile, save_tensors
+
+CLASSES = ["low", "high"]
+SETTINGS = Adapter(task_reduction=8)
+SHAPE = {
+    "vocab_size": 60,
+    "hidden_size": 12,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 20,
+    "max_position_embeddings": 40,
+    "pad_token_id": 1,
+}
+
+
+def random(module, spread=0.3, seed=7):
+    """The module with weights and biases that all matter."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(0, spread, generator=generator)
+    return module
+
+
+def language_adapter(model, settings=SETTINGS, seed=1):
+    return random(fresh_adapter(model, settings, language=True, seed=0), seed=seed)
+
+
+def task_adapter(model, settings=SETTINGS, seed=2):
+    return random(fresh_adapter(model, settings, language=False, seed=0), seed=seed)
+
+
+def snapshot(model):
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def structure(model):
+    return [(name, type(m), len(m._forward_hooks)) for name, m in model.named_modules()]
+
+
+# What is computed
+
+
+@pytest.mark.parametrize("hidden", [12, 13])
+@pytest.mark.parametrize("non_linearity", ["relu", "gelu", "swish", "tanh"])
+def test_the_inverse_is_exact(hidden, non_linearity):
+    invertible = random(Invertible(hidden, 2, non_linearity).double(), 1.0)
+    features = torch.randn(3, 5, hidden, dtype=torch.float64)
+    moved = invertible(features)
+    torch.testing.assert_close(invertible.inverse(moved), features, rtol=0, atol=1e-12)
+    assert float((moved - features).detach().norm()) > 1
+
+
+ACTIVATIONS = {
+    "relu": lambda x: x.clamp(min=0),
+    "gelu": lambda x: x * (1 + torch.erf(x / 2**0.5)) / 2,
+    "swish": lambda x: x * torch.sigmoid(x),
+    "tanh": torch.tanh,
+}
+
+
+def plain_bottleneck(weights, layer, x, function):
+    w = {k: weights[f"layers.{layer}.{k}"] for k in ("down.weight", "down.bias", "up.weight")}
+    middle = function(x @ w["down.weight"].T + w["down.bias"])
+    return middle @ w["up.weight"].T + weights[f"layers.{layer}.up.bias"]
+
+
+def plain_half(weights, name, x, function):
+    middle = function(x @ weights[f"{name}.0.weight"].T + weights[f"{name}.0.bias"])
+    return middle @ weights[f"{name}.2.weight"].T + weights[f"{name}.2.bias"]
+
+
+def plain_forward(model, ids, language, task, drop_last, function):
+    """MAD-X written down layer by layer from the names and tensors of the adapters' files; logits
+    of the language model."""
+    layers = model.base_model.encoder.layer
+    x = model.base_model.embeddings(input_ids=ids)
+    half = x.shape[-1] // 2
+    f, g = (lambda x, n=n: plain_half(language, f"invertible.{n}", x, function) for n in "fg")
+    y1 = x[..., :half] + f(x[..., half:])
+    x = torch.cat([y1, x[..., half:] + g(y1)], dim=-1)
+    for number, layer in enumerate(layers):
+        x = layer.attention(x)[0]
+        h = layer.output.dense(layer.intermediate(x))
+        norm = layer.output.LayerNorm
+        if number < len(layers) - drop_last:
+            h = h + plain_bottleneck(language, number, norm(h + x), function)
+            if task is not None:
+                h = h + plain_bottleneck(task, number, norm(h + x), function)
+        x = norm(h + x)
+    if isinstance(model, BertForMaskedLM):
+        head, transformed = model.cls.predictions, model.cls.predictions.transform(x)
+    else:
+        head = model.lm_head
+        transformed = head.layer_norm(torch.nn.functional.gelu(head.dense(x)))
+    y1, y2 = transformed[..., :half], transformed[..., half:]
+    x2 = y2 - g(y1)
+    return head.decoder(torch.cat([y1 - f(x2), x2], dim=-1))
+
+
+ENDS = {"bos_token_id": 0, "eos_token_id": 2}
+MASKED_LM = {
+    "bert": lambda: BertForMaskedLM(BertConfig(**SHAPE)),
+    "camembert": lambda: CamembertForMaskedLM(CamembertConfig(**SHAPE, **ENDS)),
+    "roberta": lambda: RobertaForMaskedLM(RobertaConfig(**SHAPE, **ENDS)),
+    "xlm-roberta": lambda: XLMRobertaForMaskedLM(XLMRobertaConfig(**SHAPE, **ENDS)),
+}
+
+
+@pytest.mark.parametrize("kind", BEFORE_DECODER)
+@pytest.mark.parametrize("drop_last", [0, 1])
+@torch.no_grad()
+def test_a_stack_computes_what_mad_x_says(kind, drop_last):
+    """In every model type that takes adapters, with every non-linearity and attention; with
+    random biases and LayerNorms, so that nothing is applied once instead of twice."""
+    model = random(MASKED_LM[kind]().eval(), 0.2)
+    ids = torch.randint(4, SHAPE["vocab_size"], (3, 9))
+    seen = []
+    for non_linearity, attention in zip(ACTIVATIONS, ("eager", "sdpa") * 2, strict=True):
+        model.set_attn_implementation(attention)
+        settings = Adapter(task_reduction=4, non_linearity=non_linearity, drop_last=drop_last)
+        language, task = language_adapter(model, settings), task_adapter(model, settings)
+        assert len(task.layers) == 3 - drop_last and len(language.layers) == 3
+        for stack, above in ([language], None), ([language, task], task.state_dict()):
+            with installed(model, stack, drop_last):
+                found = model(input_ids=ids).logits
+            plain = plain_forward(
+                model, ids, language.state_dict(), above, drop_last, ACTIVATIONS[non_linearity]
+            )
+            torch.testing.assert_close(found, plain, rtol=0, atol=2e-5)
+            seen.append(found)
+    assert all(not torch.allclose(seen[0], other, atol=1e-3) for other in seen[1:])
+
+
+@torch.no_grad()
+def test_an_adapter_that_gives_zero_changes_nothing(base):
+    model = load_masked_lm(base).eval()
+    silent = fresh_adapter(model, SETTINGS, language=True, seed=0)
+    for name, parameter in silent.named_parameters():
+        if ".up." in name or name.startswith(("invertible.f.2", "invertible.g.2")):
+            parameter.zero_()
+    batch = load_tokenizer(base)(sentences(3), return_tensors="pt", padding=True)
+    expected = model(**batch).logits
+    with installed(model, [silent]):
+        assert torch.equal(model(**batch).logits, expected)
+
+
+def test_sizes_are_the_papers():
+    """On XLM-R base: 590,976 weights a layer and 295,680 in the invertible adapter of a language,
+    74,544 a layer of a task; the last layer left out."""
+    language = AdapterModule(Adapter(), 768, 12, language=True)
+    task = AdapterModule(Adapter(), 768, 11, language=False)
+    count = lambda module: sum(p.numel() for p in module.parameters())  # noqa: E731
+    assert count(language.layers[0]) == 590_976 and count(language) == 7_387_776
+    assert count(task.layers[0]) == 74_544 and count(task) == 11 * 74_544
+    none = AdapterModule(Adapter(invertible_reduction=None), 768, 12, language=True)
+    assert none.invertible is None and count(none) == 12 * 590_976
+
+
+def test_fresh_weights_are_a_pure_function_of_the_seed(base):
+    model = load_masked_lm(base)
+    one, same, other = (fresh_adapter(model, SETTINGS, language=True, seed=s) for s in (3, 3, 4))
+    weights = torch.cat([p.flatten() for n, p in one.named_parameters() if "weight" in n])
+    assert abs(float(weights.detach().std()) - 0.02) < 1e-3
+    assert all((p == 0).all() for n, p in one.named_parameters() if "bias" in n)
+    pairs = zip(one.parameters(), same.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert not torch.equal(one.layers[0].down.weight, other.layers[0].down.weight)
+    # A task's adapter with fewer layers begins like that with more.
+    whole, dropped = (
+        fresh_adapter(model, Adapter(drop_last=n), language=False, seed=3) for n in (0, 1)
+    )
+    assert torch.equal(whole.layers[0].up.weight, dropped.layers[0].up.weight)
+
+
+# Putting them into a model
+
+
+def test_a_model_is_as_it_was_after_the_block(base):
+    """Also after an error; and inside of the block its parameters have their names."""
+    model = load_masked_lm(base).eval()
+    before, shape, names = snapshot(model), structure(model), list(model.state_dict())
+    batch = load_tokenizer(base)(sentences(3), return_tensors="pt", padding=True)
+    with torch.no_grad():
+        expected = model(**batch).logits
+    with (
+        pytest.raises(ZeroDivisionError),
+        installed(model, [language_adapter(model), task_adapter(model)], 1),
+    ):
+        assert list(snapshot(model)) == list(before) and list(model.state_dict()) == names
+        assert not torch.allclose(model(**batch).logits, expected, atol=1e-2)
+        1 / 0  # noqa: B018
+    assert structure(model) == shape
+    with torch.no_grad():
+        assert torch.equal(model(**batch).logits, expected)
+    assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
+
+
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable:FutureWarning")
+def test_gradients_reach_adapters_alone_and_checkpointing_changes_none(base):
+    """transformers' gradient checkpointing computes each layer a second time, adapters included."""
+    model = load_masked_lm(base)
+    model.requires_grad_(False)
+    adapters = [language_adapter(model), task_adapter(model)]
+    batch = load_tokenizer(base)(sentences(3), return_tensors="pt", padding=True)
+    found = []
+    without_dropout(model).train()
+    for checkpointing in (False, True):
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        with installed(model, adapters, 1):
+            model(**batch).logits.pow(2).mean().backward()
+        found.append({f"{i}.{n}": p.grad for i, a in enumerate(adapters)
+                      for n, p in a.named_parameters()})  # fmt: skip
+        for module in adapters:
+            module.zero_grad(set_to_none=True)
+    assert all(p.grad is None for p in model.parameters())
+    # The language's bottleneck in the last layer is left out.
+    unused = {name for name, gradient in found[0].items() if gradient is None}
+    assert unused == {f"0.layers.1.{end}.{kind}" for end in ("down", "up")
+                      for kind in ("weight", "bias")}  # fmt: skip
+    for name in found[0].keys() - unused:
+        assert found[0][name].abs().sum() > 0, name
+        torch.testing.assert_close(found[0][name], found[1][name], rtol=1e-5, atol=1e-7)
+
+
+@torch.no_grad()
+def test_the_last_layer_of_a_language_counts_unless_it_is_left_out(base):
+    model = load_masked_lm(base).eval()
+    batch = load_tokenizer(base)(sentences(3), return_tensors="pt", padding=True)
+    language = language_adapter(model)
+    found = {}
+    for changed in (False, True):
+        if changed:
+            random(language.layers[-1], seed=9)
+        for drop_last in (0, 1):
+            with installed(model, [language], drop_last):
+                found[drop_last, changed] = model(**batch).logits
+    assert torch.equal(found[1, False], found[1, True])
+    assert not torch.allclose(found[0, False], found[0, True], atol=1e-2)
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_changed(base):
+    model = load_classifier(base, CLASSES, seed=0)
+    shape, fitting = structure(model), task_adapter(model)
+    wrong = {
+        "hidden size 16 does not fit a base of hidden size 32": AdapterModule(
+            SETTINGS, 16, 2, language=True
+        ),
+        "3 layers does not fit a base of 2 layers": AdapterModule(SETTINGS, 32, 3, language=True),
+    }
+    for message, module in wrong.items():
+        with pytest.raises(ValueError, match=message), installed(model, [module, fitting], 1):
+            pass
+    with pytest.raises(ValueError, match=r"1 layers does not fit .* the first 2"):
+        installed(model, [fitting], 0).__enter__()
+    with installed(model, [fitting], 1), pytest.raises(ValueError, match="has adapters already"):
+        installed(model, [fitting], 1).__enter__()
+    with pytest.raises(ValueError, match="drop_last is 2, the base has 2 layers"):
+        fresh_adapter(model, Adapter(drop_last=2), language=False, seed=0)
+    assert structure(model) == shape
+
+
+def test_an_unknown_model_type_is_named():
+    config = ModernBertConfig(**SHAPE, **ENDS, cls_token_id=0, sep_token_id=2)
+    with pytest.raises(
+        ValueError, match=r"model type 'modernbert'.* bert, camembert, roberta, xlm"
+    ):
+        fresh_adapter(ModernBertForSequenceClassification(config), SETTINGS, language=True, seed=0)
+
+
+# Training
+
+
+def language_task(base, **changes):
+    defaults = {"learning_rate": 1e-2, "batch_size": 4, "epochs": 1.5, "min_steps": 0,
+                "max_length": 16, "evaluate_every": 4}  # fmt: skip
+    settings = LanguageTraining(**{**defaults, **changes})
+    objective = masked_language_modelling(sentences(40), load_tokenizer(base), settings)
+    return load_masked_lm(base), objective, settings
+
+
+def sentiment(base, **changes):
+    defaults = {"learning_rate": 1e-2, "batch_size": 8, "accumulation": 2, "epochs": 2,
+                "max_length": 32, "evaluate_every": 2}  # fmt: skip
+    settings = TaskTraining(**{**defaults, **changes})
+    items = [{"text": line, "label": int("la" in line)} for line in sentences(70)]
+    objective = classification(items[:60], items[60:], load_tokenizer(base), settings)
+    return load_classifier(base, CLASSES, seed=0), objective, settings
+
+
+def trained(base, kind, **given):
+    """What happened, the model, its adapter and the one below."""
+    model, objective, settings = kind(base)
+    language = objective.best == "loss"
+    module = fresh_adapter(model, SETTINGS, language=language, seed=5)
+    below = None if language else language_adapter(model)
+    session = Session(order_seed=1, draw_seed=2, dropout_seed=3, **given)
+    outcome = fit_adapter(
+        model, objective, settings, module,
+        below=below, drop_last=0 if language else 1, session=session,
+    )  # fmt: skip
+    return outcome, model, module, below
+
+
+def plain_masked_loss(model, tokenizer, examples):
+    """Over the logits at all positions."""
+    batch = tokenizer.pad(
+        {"input_ids": [example["input_ids"].tolist() for example in examples]},
+        return_tensors="pt",
+    )
+    labels = torch.nn.utils.rnn.pad_sequence(
+        [example["labels"] for example in examples], batch_first=True, padding_value=-100
+    )
+    logits = model(**batch).logits
+    return torch.nn.functional.cross_entropy(
+        logits.view(-1, logits.shape[-1]), labels.view(-1), reduction="sum"
+    )
+
+
+@pytest.mark.parametrize("kind", ["xlm-roberta", "bert"])
+@pytest.mark.parametrize("learner_first", [True, False])
+def test_the_loss_at_masked_positions_is_that_of_all_logits(base, kind, learner_first):
+    """With the inverse, whether the learner takes the decoder out before or after the adapters are
+    put in; gradients of the adapter and of the head too, padding included."""
+    tokenizer = load_tokenizer(base)
+    objective = masked_language_modelling(
+        sentences(40), tokenizer, LanguageTraining(max_length=16, packed=False)
+    )
+    lengths = [len(example["input_ids"]) for example in objective._train]
+    examples = objective.examples([0, 1, 2, lengths.index(min(lengths))], seed=3)
+    models = []
+    for _ in range(2):
+        model = load_masked_lm(base)
+        if kind == "bert":
+            torch.manual_seed(1)
+            sizes = {**SHAPE, "vocab_size": model.config.vocab_size}
+            model = BertForMaskedLM(BertConfig(**sizes))
+            decoder = model.get_output_embeddings()
+            decoder.weight = torch.nn.Parameter(decoder.weight.detach(), requires_grad=False)
+        models.append(without_dropout(model))
+    fast, plain = models
+    one, other = (language_adapter(model) for model in models)
+    if learner_first:
+        with closing(objective.learner(fast)) as learner, installed(fast, [one]):
+            loss = learner(**objective.collate(examples))
+            loss.backward()
+    else:
+        with installed(fast, [one]), closing(objective.learner(fast)) as learner:
+            loss = learner(**objective.collate(examples))
+            loss.backward()
+    with installed(plain, [other]):
+        expected = plain_masked_loss(plain, tokenizer, examples)
+        expected.backward()
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
+    with torch.no_grad():  # the inverse matters
+        without = language_adapter(plain, Adapter(invertible_reduction=None))
+        with installed(plain, [without]):
+            assert abs(float(plain_masked_loss(plain, tokenizer, examples) - expected)) > 0.1
+    pairs = [(one, other)] + [
+        (fast.get_submodule(name), plain.get_submodule(name))
+        for name in [BEFORE_DECODER[fast.config.model_type]]
+    ]
+    for ours, theirs in pairs:
+        for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+            assert b.grad.abs().sum() > 0, name
+            assert float((a.grad - b.grad).norm()) <= 1e-5 * float(b.grad.norm()), name
+
+
+def plain_loop(base, kind):
+    """AdamW over adapter and head, clipping, linear decay, the way it is written in textbooks."""
+    model, objective, settings = kind(base)
+    without_dropout(model).requires_grad_(False)
+    language = objective.best == "loss"
+    module = fresh_adapter(model, SETTINGS, language=language, seed=5)
+    stack = [module] if language else [language_adapter(model).requires_grad_(False), module]
+    trained = [*head_parameters(model).values(), *module.parameters()]
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0)
+    steps, per_step = settings.steps(len(objective)), settings.batch_size * settings.accumulation
+    with installed(model, stack, 0 if language else 1):
+        model.train()
+        for step in range(steps):
+            start = step % settings.steps_per_epoch(len(objective)) * per_step
+            few = range(start, min(start + per_step, len(objective)))
+            examples = objective.examples(few, stream(2, "step", str(step)))
+            if language:
+                total = plain_masked_loss(model, load_tokenizer(base), examples)
+                loss = total / sum(objective.labels(example) for example in examples)
+            else:
+                loss = model(**objective.collate(examples)).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained, settings.clip)
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * (1 - step / steps)
+            optimizer.step()
+            optimizer.zero_grad()
+    return model, module
+
+
+@pytest.mark.parametrize("make", [language_task, sentiment])
+def test_training_equals_a_plain_loop(base, make, monkeypatch):
+    monkeypatch.setattr("deftx.engine.steps._order", lambda examples, seed: torch.arange(examples))
+
+    def kind(base):
+        changes = {"l1": 0.0} if make is language_task else {}
+        model, *rest = make(base, learning_rate=1e-3, evaluate_every=10**6, **changes)
+        return without_dropout(model), *rest
+
+    _, model, module, _ = trained(base, kind)
+    plain_model, plain_module = plain_loop(base, kind)
+    heads = head_parameters(model), head_parameters(plain_model)
+    pairs = dict(module.named_parameters()), dict(plain_module.named_parameters())
+    for ours, theirs in (heads, pairs):
+        for name, parameter in ours.items():
+            difference = float((parameter - theirs[name]).detach().norm())
+            assert difference <= 2e-5 * float(theirs[name].detach().norm()) + 1e-8, name
+
+
+@pytest.mark.parametrize("kind", [language_task, sentiment])
+def test_only_adapter_and_head_move(base, kind):
+    """With weight decay, which would move what it can reach."""
+    before = snapshot(kind(base)[0])
+    outcome, model, module, below = trained(base, lambda base: kind(base, weight_decay=0.1))
+    start = fresh_adapter(model, SETTINGS, language=below is None, seed=5)
+    head = head_parameters(model)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]) == (name not in head), name
+    for (name, parameter), first in zip(module.named_parameters(), start.parameters(), strict=True):
+        assert not torch.equal(parameter, first), name
+    assert structure(model) == structure(kind(base)[0])
+    assert outcome["trained"] == sum(p.numel() for p in module.parameters())
+    assert outcome["trained_head"] == sum(p.numel() for p in head.values())
+    if below is not None:
+        expected = language_adapter(model).state_dict()
+        assert all(torch.equal(expected[n], p) for n, p in below.named_parameters())
+
+
+def test_l1_counts_the_adapter_among_all_parameters(base, monkeypatch):
+    """N of the L1 term, and what it holds: adapter and head."""
+    seen = {}
+
+    def noting(parameters, weight, total):
+        seen.update(held=len(parameters), weight=weight, total=total)
+        return L1(parameters, weight, total)
+
+    monkeypatch.setattr("deftx.engine.trainer.L1", noting)
+    _, model, module, _ = trained(base, lambda base: language_task(base, l1=0.1, max_steps=1))
+    every = [*model.parameters(), *module.parameters()]
+    held = len(head_parameters(model)) + len(list(module.parameters()))
+    assert seen == {"held": held, "weight": 0.1, "total": sum(p.numel() for p in every)}
+
+
+def test_bf16_stays_within_bounds_of_fp32(base):
+    losses = [
+        trained(base, language_task, engine=Engine(precision=precision))[0]["best"]["loss"]
+        for precision in ("fp32", "bf16")
+    ]
+    assert losses[0] != losses[1] and abs(losses[0] - losses[1]) < 0.02 * losses[0]
+
+
+class KillError(Exception):
+    """Stands for a kill: nothing is saved because of it."""
+
+
+class KillBefore(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **_):
+        if state.global_step == self.step:
+            raise KillError
+
+
+@pytest.mark.parametrize("kind", [language_task, sentiment])
+def test_resumed_training_has_the_bits_of_uninterrupted_training(base, tmp_path, kind, monkeypatch):
+    monkeypatch.setenv("DEFTX_CHECKPOINT_MINUTES", "0")
+    expected, whole_model, whole, _ = trained(base, kind)
+    out, last = tmp_path / "adapter.safetensors", expected["steps"] - 1
+    for step in (5, last):
+        with Checkpoint(out, {"x": 1}) as checkpoint, pytest.raises(KillError):
+            trained(base, kind, checkpoint=checkpoint, callbacks=[KillBefore(step)])
+    with Checkpoint(out, {"x": 1}) as checkpoint:
+        assert checkpoint.load()[1]["step"] == last - 1
+        outcome, model, module, _ = trained(base, kind, checkpoint=checkpoint)
+        checkpoint.remove()
+    assert outcome == expected
+    for ours, theirs in ((module, whole), (model, whole_model)):
+        pairs = zip(ours.named_parameters(), theirs.parameters(), strict=True)
+        assert [name for (name, a), b in pairs if not torch.equal(a, b)] == []
+
+
+# The stage, its files, and evaluation
+
+
+@pytest.fixture(scope="module")
+def files(base_folder, tmp_path_factory):
+    """Data, and the adapters of two languages and of a task on the first, as the stage makes them;
+    the call that made the task's."""
+    folder = tmp_path_factory.mktemp("adapters")
+    lines = sentences(8) * 10  # of which something can be learned
+    items = [{"id": str(i), "text": s} for i, s in enumerate(lines)]
+    write_items(folder / "text.parquet", items)
+    labelled = [{**item, "label": CLASSES["la" in item["text"]]} for item in items]
+    write_items(folder / "labelled.parquet", labelled)
+    reading = LanguageTraining(learning_rate=3e-2, batch_size=8, epochs=8, min_steps=0,
+                               max_length=16, evaluate_every=20, held_out=0.1)  # fmt: skip
+    for language, seed in (("qaa", 1), ("qab", 2)):
+        params = Params(
+            method="mad-x", target=f"lang-{language}", seed=seed, language=reading, adapter=SETTINGS
+        )
+        out = folder / f"{language}.safetensors"
+        adapter(params, base=base_folder, train=folder / "text.parquet", out=out)
+    task = TaskTraining(learning_rate=1e-2, batch_size=8, epochs=2, max_length=32)
+
+    def train_task(out, **changes):
+        given = {"method": "mad-x", "target": "task-x", "seed": 1, "classes": CLASSES,
+                 "task": task, "adapter": SETTINGS}  # fmt: skip
+        below = changes.pop("language_adapter", folder / "qaa.safetensors")
+        adapter(
+            Params(**{**given, **changes}),
+            base=base_folder, train=folder / "labelled.parquet",
+            valid=folder / "labelled.parquet", language_adapter=below, out=out,
+        )  # fmt: skip
+        return TensorFile(out)
+
+    train_task(folder / "task.safetensors")
+    return folder, train_task
+
+
+def stored(files, name):
+    return TensorFile(files[0] / f"{name}.safetensors")
+
+
+def test_the_files_hold_what_format_says(files, base):
+    language, task = stored(files, "qaa"), stored(files, "task")
+    bottleneck = {f"{end}.{kind}" for end in ("down", "up") for kind in ("weight", "bias")}
+    halves = {f"invertible.{f}.{i}.{kind}" for f in "fg" for i in (0, 2)
+              for kind in ("weight", "bias")}  # fmt: skip
+    assert set(language) == {f"layers.{i}.{name}" for i in (0, 1) for name in bottleneck} | halves
+    head = {f"head.{name}" for name in head_parameters(load_classifier(base, CLASSES, 0))}
+    assert set(task) == {f"layers.0.{name}" for name in bottleneck} | head
+    assert language["layers.1.down.weight"].shape == (16, 32)
+    assert language["invertible.f.0.weight"].shape == (8, 16)
+    assert task["layers.0.down.weight"].shape == (4, 32)
+    for file in (language, task):
+        facts = file.provenance
+        assert facts["stage"] == "adapter" and facts["start"] == "base"
+        assert facts["base"] == base.identity and facts["method"] == "mad-x"
+        body = sum(file[n].numel() for n in file if not n.startswith("head."))
+        assert facts["outcome"]["trained"] == body
+    assert language.provenance["params"]["adapter"] == {
+        "language_reduction": 2, "invertible_reduction": 2, "non_linearity": "relu"
+    }  # fmt: skip
+    assert task.provenance["params"]["adapter"] == {
+        "task_reduction": 8, "non_linearity": "relu", "drop_last": 1
+    }  # fmt: skip
+    assert task.provenance["inputs"]["language_adapter"] == language.content
+
+
+def test_training_lowers_the_held_out_loss(files):
+    history = stored(files, "qaa").provenance["outcome"]["history"]
+    assert history[-1]["loss"] < history[0]["loss"] - 0.2 < math.log(150) - 0.2
+    assert stored(files, "qaa").content != stored(files, "qab").content
+
+
+def test_the_same_call_writes_the_same_bytes(files, tmp_path):
+    folder, train_task = files
+    train_task(tmp_path / "again.safetensors")
+    again = (tmp_path / "again.safetensors").read_bytes()
+    assert again == (folder / "task.safetensors").read_bytes()
+    assert not (tmp_path / ".checkpoints").exists()
+
+
+def test_fresh_weights_depend_on_seed_and_target_alone(files, tmp_path):
+    """Hardly trained, by a method of another name and learning rate."""
+    still = TaskTraining(batch_size=8, epochs=1, max_steps=1, max_length=32)
+    found = files[1](tmp_path / "t.safetensors", method="other", task=still, learning_rate=1e-12)
+    seed = stream(1, "task-x", "adapter")
+    expected = AdapterModule(SETTINGS, 32, 1, language=False, seed=seed)
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-10)
+    assert found.provenance["params"]["learning_rate"] == 1e-12
+
+
+def test_settings_of_the_other_kind_change_nothing():
+    one, other = Adapter(), Adapter(task_reduction=4, drop_last=0)
+    assert one.relevant(language=True) == other.relevant(language=True)
+    assert one.relevant(language=False) != other.relevant(language=False)
+    other = Adapter(language_reduction=4, invertible_reduction=None)
+    assert one.relevant(language=False) == other.relevant(language=False)
+    assert one.relevant(language=True) != other.relevant(language=True)
+
+
+def test_evaluation_stacks_what_was_trained_and_swaps_languages(files, base):
+    """The head is the stored one; another language changes logits and nothing of the task; in the
+    end the model is the one it was."""
+    model = load_classifier(base, CLASSES, seed=9).eval()
+    before, shape = snapshot(model), structure(model)
+    languages = {n: load_adapter(stored(files, n), base) for n in ("qaa", "qab")}
+    task, content = load_adapter(stored(files, "task"), base), stored(files, "task").content
+    batch = load_tokenizer(base)(sentences(20), return_tensors="pt", padding=True)
+    found = []
+    for below in (*languages.values(), languages["qaa"], None):
+        with stacked(model, below, task), torch.no_grad():
+            found.append(model(**batch).logits)
+            assert all(torch.equal(p, task.head[n]) for n, p in head_parameters(model).items())
+    assert torch.equal(found[0], found[2])
+    for other in (found[1], found[3]):
+        assert not torch.allclose(found[0], other, atol=1e-3)
+    for name, parameter in task.module.named_parameters():
+        assert torch.equal(parameter, stored(files, "task")[name]), name
+    assert stored(files, "task").content == content
+    assert structure(model) == shape
+    assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
+    # By hand: the base's model with the stored head, and the stack.
+    heads = head_parameters(model)
+    with torch.no_grad():
+        for name, tensor in task.head.items():
+            heads[name].copy_(tensor)
+        with installed(model, [languages["qaa"].module, task.module], 1):
+            assert torch.equal(model(**batch).logits, found[0])
+
+
+def test_a_trained_stack_is_as_good_as_its_best_checkpoint(files, base):
+    model = load_classifier(base, CLASSES, seed=0)
+    items = load_labelled(files[0] / "labelled.parquet", CLASSES)
+    task, below = (load_adapter(stored(files, n), base) for n in ("task", "qaa"))
+    with stacked(model, below, task):
+        found = evaluate(model, items, load_tokenizer(base), max_length=32)
+    best = stored(files, "task").provenance["outcome"]["best"]
+    assert found["macro_f1"] == pytest.approx(best["macro_f1"])
+
+
+def test_files_that_do_not_fit_are_refused(files, base, tmp_path):
+    folder, train_task = files
+    task, language = stored(files, "task"), stored(files, "qaa")
+    other = {**language.provenance, "base": {"id": "other", "revision": None, "hash": "0" * 64}}
+    for key in ("format", "version"):
+        del other[key]
+    save_tensors(tmp_path / "other.safetensors", dict(language), **other)
+    with pytest.raises(ArtefactError, match="made for base other@None"):
+        load_adapter(TensorFile(tmp_path / "other.safetensors"), base)
+    with pytest.raises(ArtefactError, match="made for base other@None"):
+        train_task(tmp_path / "t.safetensors", language_adapter=tmp_path / "other.safetensors")
+    save_tensors(
+        tmp_path / "sparse.safetensors", dict(language), stage="sparse", base=base.identity
+    )
+    with pytest.raises(ArtefactError, match="expected an adapter, this is of stage sparse"):
+        load_adapter(TensorFile(tmp_path / "sparse.safetensors"), base)
+    with pytest.raises(ArtefactError, match="adapter of task-x, expected that of a language"):
+        train_task(tmp_path / "t.safetensors", language_adapter=folder / "task.safetensors")
+    with pytest.raises(ValueError, match="lang-qaa: only a task is trained on a language's"):
+        train_task(tmp_path / "t.safetensors", classes=None, target="lang-qaa")
+    model = load_classifier(base, CLASSES, seed=0)
+    of_task, of_language = load_adapter(task, base), load_adapter(language, base)
+    with pytest.raises(ValueError, match="has a head"), stacked(model, of_task, of_task):
+        pass
+    with pytest.raises(ValueError, match="has no tensors"), stacked(model, None, of_language):
+        pass
+    three = load_classifier(base, ["a", "b", "c"], seed=0)
+    with pytest.raises(ValueError, match="head of the task"), stacked(three, None, of_task):
+        pass
+    assert list(tmp_path.glob("t.safetensors*")) == []
+
+
+def test_other_models_of_the_family_classify_with_adapters():
+    for kind, config in (
+        (BertForSequenceClassification, BertConfig(**SHAPE)),
+        (RobertaForSequenceClassification, RobertaConfig(**SHAPE, **ENDS)),
+    ):
+        model = kind(config).eval()
+        ids = torch.randint(4, SHAPE["vocab_size"], (3, 9))
+        with torch.no_grad():
+            plain = model(input_ids=ids).logits
+            with installed(model, [language_adapter(model), task_adapter(model)], 1):
+                assert not torch.allclose(model(input_ids=ids).logits, plain, atol=1e-3)
+            assert torch.equal(model(input_ids=ids).logits, plain)
