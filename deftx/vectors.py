@@ -1,4 +1,4 @@
-"""Reading what a vector can be made from: θ1, a denoised difference, or a sparse vector."""
+"""Reading what a vector can be made from: θ1, a denoised difference, a gated or a sparse vector."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from deftx.artefact import ArtefactError
 from deftx.backbone import BaseWeights
 from deftx.base import Base
-from deftx.delta import Delta
+from deftx.delta import Delta, Only
 from deftx.denoised import Denoised
 from deftx.sparse_delta import SparseDelta
 from deftx.tensor_file import TensorFile
@@ -35,16 +35,20 @@ def full_delta(file: TensorFile, base: Base, start: Path | None) -> Delta:
 
 
 def dense_vector(file: TensorFile, base: Base, start: Path | None) -> Mapping[str, torch.Tensor]:
-    """A whole difference by backbone name, from a `full` or a `denoise` artefact. Raises
-    ArtefactError if it is none, or was made for another base."""
+    """A whole difference by backbone name, from a `full`, a `denoise` or a `gated` artefact; of
+    the last the matrices of linear layers alone. Raises ArtefactError if it is none, or was made
+    for another base."""
     stage = file.provenance["stage"]
     if stage == "full":
         return full_delta(file, base, start)
     if stage == "denoise":
         base.check(file.provenance, file.path)
         return Denoised(file)
+    if stage == "gated":
+        base.check(file.provenance, file.path)
+        return Only(file, (name for name in file if not name.startswith("head.")))
     raise ArtefactError(
-        f"{file.path}: expected a full or a denoise artefact, this is of stage {stage}"
+        f"{file.path}: expected a full, a denoise or a gated artefact, this is of stage {stage}"
     )
 
 
