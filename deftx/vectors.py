@@ -1,4 +1,4 @@
-"""Reading what a vector can be made from: θ1, a denoised difference, or a sparse vector."""
+"""Reading what a vector can be made from: θ1, a denoised difference, a gated or a sparse vector."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from deftx.artefact import ArtefactError
 from deftx.backbone import BaseWeights
 from deftx.base import Base
-from deftx.delta import Delta
+from deftx.delta import Delta, Only
 from deftx.denoised import Denoised
 from deftx.sparse_delta import SparseDelta
 from deftx.tensor_file import TensorFile
@@ -35,17 +35,21 @@ def full_delta(file: TensorFile, base: Base, start: Path | None) -> Delta:
 
 
 def dense_vector(file: TensorFile, base: Base, start: Path | None) -> Mapping[str, torch.Tensor]:
-    """A whole difference by backbone name, from a `full`, a `denoise` or a `lora` artefact. Raises
-    ArtefactError if it is none, or was made for another base."""
+    """A whole difference by backbone name, from a `full` or a `denoise` artefact; from `gated` and
+    `lora`, over the matrices of linear layers alone. Raises ArtefactError if it is none, or was
+    made for another base."""
     stage = file.provenance["stage"]
     if stage == "full":
         return full_delta(file, base, start)
-    if stage in ("denoise", "lora"):
-        base.check(file.provenance, file.path)
-        return Denoised(file)
-    raise ArtefactError(
-        f"{file.path}: expected a full, denoise or lora artefact, this is of stage {stage}"
-    )
+    if stage not in ("denoise", "gated", "lora"):
+        raise ArtefactError(
+            f"{file.path}: expected a full, denoise, gated or lora artefact, this is of stage "
+            f"{stage}"
+        )
+    base.check(file.provenance, file.path)
+    if stage == "gated":
+        return Only(file, (name for name in file if not name.startswith("head.")))
+    return Denoised(file)
 
 
 def head_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,0 +1,157 @@
+"""The two phases of Ada-SFT: gates train with the weights fixed, then weights with the gates fixed.
+
+Source: the SC-SFT paper, section 3.4. Biases, embeddings and normalisation layers train in
+neither, as its gates are those of linear layers.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
+
+import torch
+from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
+from transformers import PreTrainedModel
+
+from deftx.artefact import ArtefactError
+from deftx.backbone import head_parameters, matrices
+from deftx.engine.objective import Objective
+from deftx.engine.resolved import resolve
+from deftx.engine.session import Session
+from deftx.engine.trainer import freeze, train
+from deftx.gates import FUNCTIONS, gate_name, initial_gates
+from deftx.settings.gate import Gate
+from deftx.settings.training import Training
+
+
+def fit_gates(
+    model: PreTrainedModel,
+    objective: Objective,
+    settings: Training,
+    gate: Gate,
+    session: Session | None = None,
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Train S and the head, both at the learning rate of `gate`; the backbone keeps its bits. The
+    head is left at the best checkpoint.
+
+    Returns S at the best checkpoint, on the CPU, by the names of `gate_name`; and what `train` in
+    trainer.py returns, with `trained`, how many numbers S has, and `trained_head`. Raises as it.
+    """
+    session = session or Session()
+    total = freeze(model, session.engine.attention)
+    weights, head = matrices(model), head_parameters(model)
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    learned = {
+        name: torch.nn.Parameter(initial.to(model.device))
+        for name, initial in initial_gates(shapes, gate).items()
+    }
+    gates = {name: LearnedGate(learned[gate_name(name, gate)], gate) for name in weights}
+    settings = settings.model_copy(update={"learning_rate": gate.learning_rate})
+    with gated(model, gates):
+        outcome = _train(model, learned, head, objective, settings, session, total)
+    return {name: s.detach().cpu() for name, s in learned.items()}, outcome
+
+
+def fit_gated(
+    model: PreTrainedModel,
+    objective: Objective,
+    settings: Training,
+    gates: Mapping[str, torch.Tensor],
+    session: Session | None = None,
+) -> dict[str, Any]:
+    """Train the matrices W of the backbone's linear layers and the head, in place, in a model that
+    computes with W ⊙ M; `gates` holds M by the names of the matrices. The model is left with W ⊙ M
+    at the best checkpoint as its weights.
+
+    Returns and raises what `train` in trainer.py does, with `trained`, the entries of W, and
+    `trained_head`; and ArtefactError if the gates do not fit.
+    """
+    session = session or Session()
+    total = freeze(model, session.engine.attention)
+    weights, head = matrices(model), head_parameters(model)
+    for name, weight in weights.items():
+        if name not in gates:
+            raise ArtefactError(f"{name}: there is no gate for this matrix")
+        if gates[name].shape not in (weight.shape, ()):
+            raise ArtefactError(
+                f"{name}: the gate has shape {tuple(gates[name].shape)}, expected "
+                f"{tuple(weight.shape)} or one number"
+            )
+    fixed = {name: gates[name].to(weight.device) for name, weight in weights.items()}
+    with gated(model, {name: FixedGate(values) for name, values in fixed.items()}):
+        outcome = _train(model, weights, head, objective, settings, session, total)
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.mul_(fixed[name])
+    return outcome
+
+
+class LearnedGate(torch.nn.Module):
+    """W → W ⊙ σ(S), where S trains; several gates may share it."""
+
+    def __init__(self, learned: torch.nn.Parameter, gate: Gate) -> None:
+        super().__init__()
+        self.learned, self._squash = learned, FUNCTIONS[gate.function]
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """The gated matrix, of the shape of `weight`."""
+        return weight * self._squash(self.learned)
+
+
+class FixedGate(torch.nn.Module):
+    """W → W ⊙ M."""
+
+    values: torch.Tensor
+
+    def __init__(self, values: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("values", values)
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """The gated matrix, of the shape of `weight`."""
+        return weight * self.values
+
+
+@contextmanager
+def gated(model: PreTrainedModel, gates: Mapping[str, torch.nn.Module]) -> Iterator[None]:
+    """Inside, the linear layers of the backbone compute with what `gates` makes of their matrices,
+    by name. Afterwards the model is as it was made, with W as it then is."""
+    names = {id(weight): name for name, weight in matrices(model).items()}
+    layers = [
+        (layer, gates[names[id(layer.weight)]])
+        for layer in model.base_model.modules()
+        if isinstance(layer, torch.nn.Linear) and id(layer.weight) in names
+    ]
+    with ExitStack() as undone:
+        for layer, gate in layers:
+            register_parametrization(layer, "weight", gate)
+            undone.callback(_remove_gate, layer)
+        yield
+
+
+def _remove_gate(layer: torch.nn.Linear) -> None:
+    remove_parametrizations(layer, "weight", leave_parametrized=False)
+    # Now the weight stands behind the bias; everything that goes by position expects it first.
+    layer.register_parameter("bias", layer._parameters.pop("bias"))
+
+
+def _train(
+    model: PreTrainedModel,
+    trained: Mapping[str, torch.nn.Parameter],
+    head: Mapping[str, torch.nn.Parameter],
+    objective: Objective,
+    settings: Training,
+    session: Session,
+    total: int,
+) -> dict[str, Any]:
+    """Train these and the head."""
+    together = {**trained, **{f"head.{name}": p for name, p in head.items()}}
+    for parameter in together.values():
+        parameter.requires_grad_(True)
+    low = resolve(session.engine, model.device).low
+    with closing(objective.learner(model, low)) as learner:
+        outcome = train(learner, together, objective, settings, session, total=total)
+    return {
+        **outcome,
+        "trained": sum(parameter.numel() for parameter in trained.values()),
+        "trained_head": sum(parameter.numel() for parameter in head.values()),
+    }

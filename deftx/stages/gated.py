@@ -1,0 +1,97 @@
+"""Stage `gated`: train the weights behind learned gates, from the start weights again."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from deftx.artefact import ArtefactError, digests
+from deftx.backbone import head_parameters, matrices, weights_of
+from deftx.base import Base
+from deftx.delta import Delta
+from deftx.engine.checkpoint import Checkpoint
+from deftx.engine.gated_training import fit_gated
+from deftx.engine.processes import is_first
+from deftx.gates import gate_values
+from deftx.settings.gate import Gate
+from deftx.target import TargetParams, prepare
+from deftx.tensor_file import TensorFile, save_tensors
+
+
+class Params(TargetParams):
+    """What is trained and how, by which method."""
+
+    method: str
+    gate: Gate = Gate()
+    learning_rate: float | None = Field(
+        default=None, description="of the weights, instead of that of the target's settings"
+    )
+
+
+def gated(
+    params: Params,
+    *,
+    base: Path,
+    gates: Path,
+    train: Path,
+    valid: Path | None = None,
+    start_vector: Path | None = None,
+    out: Path,
+) -> None:
+    """W ⊙ M − θs of every matrix of the linear layers, and the head of a task in full. `gates` is
+    a gate artefact of the same settings.
+
+    Interrupted training goes on where it was. Source: the second step of Ada-SFT (the SC-SFT
+    paper, section 3.4). Raises as `prepare` and `fit_gated` do, ArtefactError if the gates were
+    made for another base or are of other settings, and CheckpointError if another process is
+    training the same.
+    """
+    encoder = Base.load(base)
+    learned = TensorFile(gates)
+    encoder.check(learned.provenance, gates)
+    _check_settings(learned, params.gate)
+    inputs = {
+        "gates": learned.content,
+        **digests(train=train, valid=valid, start=start_vector),
+    }
+    facts = {**params.recorded(), "base": encoder.identity}
+    with Checkpoint.of_stage("gated", out, facts, inputs) as state:
+        ready = prepare(params, "gated", encoder, train, valid, start_vector)
+        settings = params.training
+        if params.learning_rate is not None:
+            settings = settings.model_copy(update={"learning_rate": params.learning_rate})
+        weights = matrices(ready.model)
+        before = weights_of(weights)
+        values = gate_values(learned, weights, params.gate)
+        outcome = fit_gated(ready.model, ready.objective, settings, values, ready.session(state))
+        if not is_first():
+            return
+        vector = dict(Delta.between(before, weights_of(weights)))
+        if params.classes:  # the head of a language model serves no task
+            head = head_parameters(ready.model)
+            vector |= {f"head.{name}": p.detach() for name, p in head.items()}
+        save_tensors(
+            out,
+            vector,
+            stage="gated",
+            method=params.method,
+            target=params.target,
+            start=params.start,
+            seed=params.seed,
+            base=encoder.identity,
+            params=params.recorded(),
+            inputs=inputs,
+            outcome=outcome,
+        )
+        state.remove()
+
+
+def _check_settings(learned: TensorFile, gate: Gate) -> None:
+    stage = learned.provenance["stage"]
+    if stage != "gate":
+        raise ArtefactError(f"{learned.path}: expected a gate artefact, this is of stage {stage}")
+    found = learned.provenance["params"]["gate"]
+    for key, expected in gate.model_dump().items():
+        if found[key] != expected:
+            raise ArtefactError(
+                f"{learned.path}: gates of {key} {found[key]!r}, expected {key} {expected!r}"
+            )

@@ -1,0 +1,514 @@
+"""Laws of learned gates, against finite differences and plain loops."""
+
+import pytest
+import torch
+from conftest import sentences, without_dropout
+from pydantic import ValidationError
+from torch.func import functional_call
+from transformers import (
+    AlbertConfig,
+    AlbertModel,
+    BertConfig,
+    BertModel,
+    DistilBertConfig,
+    DistilBertModel,
+    ModernBertConfig,
+    ModernBertModel,
+    TrainerCallback,
+)
+
+from deftx.artefact import ArtefactError
+from deftx.backbone import BaseWeights, head_parameters, matrices
+from deftx.data import write_items
+from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
+from deftx.engine.checkpoint import Checkpoint
+from deftx.engine.gated_training import LearnedGate, fit_gated, fit_gates, gated
+from deftx.engine.session import Session
+from deftx.evaluation import add_dense, evaluate, predict
+from deftx.gates import block_of, gate_name, gate_values, initial_gates
+from deftx.language_objective import masked_language_modelling
+from deftx.seeds import stream
+from deftx.settings.engine import Engine
+from deftx.settings.gate import Gate
+from deftx.settings.training import LanguageTraining, TaskTraining
+from deftx.stages import gate as gate_stage
+from deftx.stages import gated as gated_stage
+from deftx.task_objective import classification
+from deftx.tensor_file import TensorFile, save_tensors
+from deftx.vectors import dense_vector, head_of
+
+CLASSES = ["low", "high"]
+GRANULARITIES = ["entry", "matrix", "block"]
+FUNCTIONS = {"sigmoid": 1.5, "hard-sigmoid": 1.5}
+SESSION = Session(order_seed=1, draw_seed=2, dropout_seed=3)
+
+
+def items(count, seed=0):
+    return [
+        {"id": str(i), "text": line, "label": int("la" in line)}
+        for i, line in enumerate(sentences(count, seed))
+    ]
+
+
+def task(base, valid=10, **changes):
+    defaults = {"learning_rate": 1e-2, "batch_size": 8, "epochs": 2, "max_length": 32}
+    settings = TaskTraining(**{**defaults, **changes})
+    objective = classification(items(48), items(valid, 1), load_tokenizer(base), settings)
+    return load_classifier(base, CLASSES, seed=3), objective, settings
+
+
+def language(base, **changes):
+    defaults = {
+        "learning_rate": 1e-2,
+        "batch_size": 4,
+        "epochs": 2.5,
+        "min_steps": 0,
+        "max_length": 16,
+        "evaluate_every": 4,
+    }
+    settings = LanguageTraining(**{**defaults, **changes})
+    objective = masked_language_modelling(sentences(40), load_tokenizer(base), settings)
+    return load_masked_lm(base), objective, settings
+
+
+def snapshot(model):
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def shapes(model):
+    return {name: tuple(weight.shape) for name, weight in matrices(model).items()}
+
+
+def random_gates(model):
+    return {name: torch.rand(shape) for name, shape in shapes(model).items()}
+
+
+def assert_close(ours, plain, name="", relative=1e-5):
+    """Of the norm of the tensor: single entries that nearly cancel have no digits to compare."""
+    assert float((ours - plain).norm()) <= relative * float(plain.norm()) + 1e-12, name
+
+
+@pytest.fixture
+def in_order(monkeypatch):
+    """Examples in the order they have, so that a plain loop can follow."""
+    monkeypatch.setattr("deftx.engine.steps._order", lambda examples, seed: torch.arange(examples))
+
+
+def plain_loop(model, objective, settings, trained, weights_of_step):
+    """AdamW on `trained` and the head, linear decay, clipping: the slow way. The model computes
+    with the parameters that `weights_of_step()` gives by their full names."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    everything = [*trained, *head_parameters(model).values()]
+    for parameter in everything:
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.AdamW(everything, lr=settings.learning_rate, weight_decay=0.0)
+    steps = settings.steps(len(objective))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1 - s / steps)
+    model.train()
+    for step in range(steps):
+        first = step * settings.batch_size % len(objective)
+        few = range(first, min(first + settings.batch_size, len(objective)))
+        batch = objective.collate(objective.examples(few, seed=0))
+        optimizer.zero_grad()
+        functional_call(model, weights_of_step(), kwargs=batch).loss.backward()
+        torch.nn.utils.clip_grad_norm_(everything, settings.clip)
+        optimizer.step()
+        schedule.step()
+
+
+def full_names(model, tensors):
+    return {f"{model.base_model_prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+# Gates
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_gradients_of_gates_are_finite_differences(base, granularity, function):
+    gate = Gate(granularity=granularity, function=function, initial=FUNCTIONS[function])
+    model = load_classifier(base, CLASSES, seed=3).double().eval()
+    batch = load_tokenizer(base)(sentences(6), return_tensors="pt", padding=True)
+    labels = torch.tensor([0, 1, 1, 0, 1, 0])
+    learned = {
+        name: torch.nn.Parameter(s.double() + 0.3 * torch.randn(s.shape, dtype=torch.float64))
+        for name, s in initial_gates(shapes(model), gate).items()
+    }
+    gates = {name: LearnedGate(learned[gate_name(name, gate)], gate) for name in shapes(model)}
+
+    def loss():
+        with gated(model, gates):
+            return torch.nn.functional.cross_entropy(model(**batch).logits, labels)
+
+    loss().backward()
+    step = 1e-5
+    for s in learned.values():
+        place = int(s.grad.abs().argmax())  # of all entries the one with most to compare
+        flat, found = s.detach().view(-1), []
+        for change in (step, -2 * step):
+            flat[place] += change
+            found.append(loss().item())
+        numeric = (found[0] - found[1]) / (2 * step)
+        assert numeric != 0
+        assert s.grad.view(-1)[place].item() == pytest.approx(numeric, rel=1e-4, abs=1e-10)
+        flat[place] += step
+
+
+def test_functions_are_those_of_their_formulas():
+    s = torch.linspace(-8, 8, 33)
+    for function, plain in (
+        ("sigmoid", 1 / (1 + torch.exp(-s))),
+        ("hard-sigmoid", (s / 6 + 0.5).clamp(0, 1)),
+    ):
+        found = gate_values({"a.gate": s}, ["a"], Gate(function=function, initial=0.0))
+        torch.testing.assert_close(found["a"], plain)
+
+
+@pytest.mark.parametrize(("function", "initial"), [("hard-sigmoid", 4.0), ("sigmoid", -20.0)])
+def test_gates_that_could_never_move_are_refused(function, initial):
+    with pytest.raises(ValidationError, match=f"initial is {initial}: {function} is flat there"):
+        Gate(function=function, initial=initial)
+    slope = torch.full((), initial, requires_grad=True)
+    values = gate_values({"a.gate": slope}, ["a"], Gate.model_construct(function=function))
+    values["a"].backward()
+    assert abs(slope.grad.item()) < 1e-8
+
+
+TINY = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 30}
+ENCODERS = {
+    "bert": lambda: BertModel(BertConfig(**TINY, num_hidden_layers=3)),
+    "modernbert": lambda: ModernBertModel(
+        ModernBertConfig(**TINY, num_hidden_layers=3, pad_token_id=1)
+    ),
+    "distilbert": lambda: DistilBertModel(
+        DistilBertConfig(dim=16, n_layers=3, n_heads=2, hidden_dim=24, vocab_size=30)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_blocks_are_the_layers_of_any_architecture(name):
+    """Told from names alone; and equal to what the layers themselves hold."""
+    model = ENCODERS[name]()
+    found = {}
+    for matrix in matrices(model):
+        found.setdefault(block_of(matrix), set()).add(matrix)
+    layers = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == 3)
+    linear = [{id(m.weight) for m in layer.modules() if type(m) is torch.nn.Linear}
+              for layer in layers]  # fmt: skip
+    ids = {matrix: id(weight) for matrix, weight in matrices(model).items()}
+    assert [{ids[m] for m in found[block]} for block in sorted(found)] == linear
+
+
+def test_a_matrix_outside_of_all_blocks_is_its_own_and_shared_layers_are_one():
+    """ALBERT has both: one group of layers used several times, and a projection before it."""
+    sizes = {**TINY, "embedding_size": 8, "num_hidden_layers": 3}
+    model = AlbertModel(AlbertConfig(**sizes))
+    projection = "encoder.embedding_hidden_mapping_in.weight"
+    assert {block_of(name) for name in matrices(model)} == {
+        projection,
+        "encoder.albert_layer_groups.0",
+    }
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_gates_are_as_many_as_their_granularity_says(base, granularity):
+    model = load_classifier(base, CLASSES, seed=3)
+    names, gate = shapes(model), Gate(granularity=granularity)
+    learned = initial_gates(names, gate)
+    expected = {
+        "entry": {f"{name}.gate": shape for name, shape in names.items()},
+        "matrix": {f"{name}.gate": () for name in names},
+        "block": {f"encoder.layer.{i}.gate": () for i in (0, 1)},
+    }[granularity]
+    assert {name: tuple(s.shape) for name, s in learned.items()} == expected
+    assert all(bool((s == 4.0).all()) for s in learned.values())
+
+
+# Phases
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_the_first_phase_equals_a_plain_loop_over_gates_and_head(base, in_order, granularity):
+    gate = Gate(granularity=granularity, initial=2.0, learning_rate=5e-2)
+    model, objective, settings = task(base, evaluate_every=1000)
+    found, outcome = fit_gates(without_dropout(model), objective, settings, gate, SESSION)
+    plain = without_dropout(task(base)[0])
+    weights = {name: p.detach() for name, p in matrices(plain).items()}
+    learned = {
+        name: torch.nn.Parameter(s) for name, s in initial_gates(shapes(plain), gate).items()
+    }
+
+    def products():
+        return full_names(
+            plain,
+            {n: w * torch.sigmoid(learned[gate_name(n, gate)]) for n, w in weights.items()},
+        )
+
+    rate = {"learning_rate": gate.learning_rate}
+    plain_loop(plain, objective, settings.model_copy(update=rate), learned.values(), products)
+    assert found.keys() == learned.keys()
+    assert outcome["trained"] == sum(s.numel() for s in found.values())
+    if granularity == "block":  # one number for all of a block's matrices
+        assert outcome["trained"] == 2
+    for name, s in learned.items():
+        assert s.shape == found[name].shape
+        moved = s.detach() - 2.0
+        assert moved.abs().max() > 0.01, name
+        # AdamW makes steps of gradients that are nothing but rounding.
+        assert_close(found[name] - 2.0, moved, name, relative=1e-3)
+    for (name, ours), other in zip(
+        head_parameters(model).items(), head_parameters(plain).values(), strict=True
+    ):
+        assert_close(ours.detach(), other.detach(), name, relative=1e-4)
+
+
+@pytest.mark.parametrize("ones", [False, True])
+def test_the_second_phase_equals_a_plain_loop_over_linear_layers_and_head(base, in_order, ones):
+    """With gates of 1 that is full fine-tuning of the linear layers alone. σ reaches 1 where
+    hard-sigmoid is flat."""
+    model, objective, settings = task(base, evaluate_every=1000)
+    gates = random_gates(model)
+    if ones:
+        flat = {f"{name}.gate": torch.full(shape, 9.0) for name, shape in shapes(model).items()}
+        gates = gate_values(flat, shapes(model), Gate(function="hard-sigmoid", initial=0.0))
+    outcome = fit_gated(without_dropout(model), objective, settings, gates, SESSION)
+    plain = without_dropout(task(base)[0])
+    weights = matrices(plain)
+    assert outcome["trained"] == sum(w.numel() for w in weights.values())
+
+    def products():
+        return full_names(plain, {n: w * gates[n] for n, w in weights.items()})
+
+    plain_loop(plain, objective, settings, weights.values(), (lambda: {}) if ones else products)
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.mul_(gates[name])
+    start = dict(task(base)[0].named_parameters())
+    for (name, ours), other in zip(model.named_parameters(), plain.parameters(), strict=True):
+        assert_close(ours.detach(), other.detach(), name)
+        trains = name.removeprefix("roberta.") in weights or name.startswith("classifier.")
+        assert torch.equal(ours, start[name]) == (not trains), name
+
+
+@pytest.mark.parametrize(("kind", "precision"), [(language, "bf16"), (task, "fp32")])
+def test_learning_gates_leaves_the_backbone_its_bits_and_the_model_plain(base, kind, precision):
+    """Not even weight decay moves a weight; names, order and modules are as they were made."""
+    model, objective, settings = kind(base, weight_decay=0.1)
+    before, modules = snapshot(model), [type(m) for m in model.modules()]
+    head = set(head_parameters(model))
+    session = Session(engine=Engine(precision=precision))
+    learned, outcome = fit_gates(model, objective, settings, Gate(), session)
+    assert outcome["engine"]["precision"] == precision
+    assert [type(m) for m in model.modules()] == modules
+    assert [name for name, _ in model.named_parameters()] == list(before)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]) or name in head, name
+    assert any(not torch.equal(parameter, before[name]) for name, parameter in
+               head_parameters(model).items())  # fmt: skip
+    assert all(s.dtype == torch.float32 and bool((s != 4.0).any()) for s in learned.values())
+
+
+@pytest.mark.parametrize("phase", ["gates", "gated"])
+def test_a_failure_leaves_the_model_plain(base, phase):
+    model, objective, settings = task(base)
+    modules, names = [type(m) for m in model.modules()], list(snapshot(model))
+    head_parameters(model)["classifier.out_proj.bias"].data.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="step 1: the loss is nan"):
+        if phase == "gates":
+            fit_gates(model, objective, settings, Gate(), SESSION)
+        else:
+            fit_gated(model, objective, settings, random_gates(model), SESSION)
+    assert [type(m) for m in model.modules()] == modules and list(snapshot(model)) == names
+
+
+def test_the_best_checkpoint_of_the_gated_model_is_what_its_weights_are_after_it(base):
+    """A learning rate that destroys the model late: the end is not the best."""
+    model, objective, settings = task(
+        base, valid=40, epochs=3, evaluate_every=1, learning_rate=0.05
+    )
+    outcome = fit_gated(model, objective, settings, random_gates(model), SESSION)
+    values = [entry["macro_f1"] for entry in outcome["history"]]
+    assert outcome["best"]["macro_f1"] == max(values) > values[-1]
+    found = evaluate(model, items(40, 1), load_tokenizer(base), 32)
+    assert found["macro_f1"] == pytest.approx(max(values))
+
+
+def test_gates_that_do_not_fit_are_named(base):
+    model, objective, settings = task(base)
+    gates = random_gates(model)
+    name = "encoder.layer.1.output.dense.weight"
+    with pytest.raises(ArtefactError, match=rf"{name}: the gate has shape \(2,\), expected \(32"):
+        fit_gated(model, objective, settings, {**gates, name: torch.ones(2)})
+    del gates[name]
+    with pytest.raises(ArtefactError, match=f"{name}: there is no gate for this matrix"):
+        fit_gated(model, objective, settings, gates)
+
+
+class KillError(Exception):
+    """Stands for a kill: nothing is saved because of it."""
+
+
+class KillBefore(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **_):
+        if state.global_step == self.step:
+            raise KillError
+
+
+@pytest.mark.parametrize("phase", ["gates", "gated"])
+@pytest.mark.parametrize("kind", [language, task])
+def test_resumed_phases_have_the_bits_of_uninterrupted_ones(
+    base, tmp_path, monkeypatch, kind, phase
+):
+    monkeypatch.setenv("DEFTX_CHECKPOINT_MINUTES", "0")
+
+    def trained(**given):
+        torch.manual_seed(7)
+        model, objective, settings = kind(base)
+        session = Session(order_seed=1, draw_seed=2, dropout_seed=3, **given)
+        if phase == "gates":
+            learned, outcome = fit_gates(
+                model, objective, settings, Gate(granularity="matrix"), session
+            )
+        else:
+            gates = random_gates(model)
+            learned, outcome = {}, fit_gated(model, objective, settings, gates, session)
+        return outcome, {**snapshot(model), **learned}
+
+    expected, weights = trained()
+    out = tmp_path / "m.safetensors"
+    assert expected["steps"] > 8
+    with Checkpoint(out, {}) as checkpoint, pytest.raises(KillError):
+        trained(checkpoint=checkpoint, callbacks=[KillBefore(8)])
+    with Checkpoint(out, {}) as checkpoint:
+        outcome, resumed = trained(checkpoint=checkpoint)
+        checkpoint.remove()
+    assert outcome == expected and resumed.keys() == weights.keys()
+    assert [name for name in weights if not torch.equal(weights[name], resumed[name])] == []
+
+
+# Stages
+
+
+@pytest.fixture
+def files(tmp_path):
+    lines = items(60)
+    write_items(tmp_path / "text.parquet", [{"id": i["id"], "text": i["text"]} for i in lines])
+    labelled = [{**item, "label": CLASSES[item["label"]]} for item in lines]
+    write_items(tmp_path / "labelled.parquet", labelled)
+    return tmp_path
+
+
+TASK = TaskTraining(learning_rate=1e-2, batch_size=8, epochs=1, max_length=32)
+LANGUAGE = LanguageTraining(
+    learning_rate=1e-2, batch_size=4, epochs=1, min_steps=0, max_length=16, evaluate_every=5
+)
+
+
+def run(files, base, kind="task", gate=None, expected=None, folder="", **changes):
+    """Both stages of a target; where the gates and the vector lie."""
+    given = {
+        "task": {"target": "task-x", "classes": CLASSES, "task": TASK},
+        "language": {"target": "lang-qaa", "language": LANGUAGE},
+    }[kind]
+    gate = gate or Gate()
+    data = files / ("labelled.parquet" if kind == "task" else "text.parquet")
+    paths = {"base": base.folder, "train": data, "valid": data if kind == "task" else None}
+    first, second = (files / folder / f"{kind}-{s}.safetensors" for s in ("gate", "gated"))
+    gate_stage.gate(gate_stage.Params(**given, method="ada-sft", gate=gate), **paths, out=first)
+    params = gated_stage.Params(**given, method="ada-sft", gate=expected or gate, **changes)
+    gated_stage.gated(params, **paths, gates=first, out=second)
+    return first, second
+
+
+@pytest.mark.parametrize("granularity", ["entry", "block"])
+def test_the_vector_on_the_start_weights_gives_the_logits_of_the_gated_model(
+    files, base, granularity
+):
+    """The gated model trained again by hand, through the library, from the same start."""
+    gate = Gate(granularity=granularity, initial=1.0)
+    first, second = run(files, base, gate=gate)
+    learned, vector = TensorFile(first), TensorFile(second)
+    head = stream(0, "task-x", "head")
+    model, other = (load_classifier(base, CLASSES, head) for _ in range(2))
+    delta = dense_vector(vector, base, None)
+    assert set(delta) == set(matrices(model)) and len(delta) == 12
+    add_dense(model, [(delta, 1.0)], head_of(vector))
+    objective = classification(items(60), items(60), load_tokenizer(base), TASK)
+    session = Session(
+        **{f"{n}_seed": stream(0, "task-x", "gated", s)
+           for n, s in (("order", "order"), ("draw", "masks"), ("dropout", "dropout"))}
+    )  # fmt: skip
+    gates = gate_values(learned, shapes(other), gate)
+    assert gate_name("encoder.layer.0.output.dense.weight", gate) in learned
+    outcome = fit_gated(other, objective, TASK, gates, session)
+    assert outcome == vector.provenance["outcome"]
+    tokenizer = load_tokenizer(base)
+    found, expected = (predict(m, items(60), tokenizer, 32) for m in (model, other))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    plain = predict(load_classifier(base, CLASSES, head), items(60), tokenizer, 32)
+    assert (expected - plain).abs().max() > 0.1
+    for name, tensor in head_parameters(other).items():
+        assert torch.equal(vector[f"head.{name}"], tensor), name
+
+
+def test_a_vector_of_a_language_has_the_linear_layers_and_no_head(files, base):
+    first, second = run(files, base, "language", Gate(granularity="block"))
+    learned, vector = TensorFile(first), TensorFile(second)
+    assert list(learned) == ["encoder.layer.0.gate", "encoder.layer.1.gate"]
+    names = set(shapes(load_masked_lm(base)))
+    assert set(vector) == names == set(dense_vector(vector, base, None))
+    assert all(t.dtype == torch.float32 and bool(t.any()) for t in vector.values())
+    for file, stage, trained in ((learned, "gate", 2), (vector, "gated", 14336)):
+        facts = file.provenance
+        assert (facts["stage"], facts["method"], facts["target"]) == (stage, "ada-sft", "lang-qaa")
+        assert facts["base"] == base.identity and facts["params"]["gate"]["granularity"] == "block"
+        assert facts["outcome"]["trained"] == trained
+        assert facts["outcome"]["best_step"] and len(facts["inputs"]["train"]) == 64
+    assert vector.provenance["inputs"]["gates"] == learned.content
+
+
+def test_the_vector_of_weights_that_do_not_move_is_the_gates_alone(files, base):
+    """θs ⊙ M − θs, with steps too small to be seen."""
+    first, second = run(files, base, gate=Gate(granularity="matrix"), learning_rate=1e-20)
+    learned, vector = TensorFile(first), TensorFile(second)
+    for name, delta in dense_vector(vector, base, None).items():
+        start = BaseWeights(base)[name]
+        expected = start * torch.sigmoid(learned[f"{name}.gate"]) - start
+        assert torch.equal(delta, expected), name
+
+
+def test_same_parameters_same_bytes(files, base):
+    for one, other in zip(run(files, base), run(files, base, folder="again"), strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    assert not list(files.rglob(".checkpoints"))
+
+
+def test_gates_of_another_base_or_of_other_settings_are_refused(files, base):
+    with pytest.raises(
+        ArtefactError, match=r"task-gate\.safetensors: gates of granularity 'block', expected .*'en"
+    ):
+        run(files, base, gate=Gate(granularity="block"), expected=Gate())
+    learned = TensorFile(files / "task-gate.safetensors")
+    facts = {k: v for k, v in learned.provenance.items() if k not in ("format", "version")}
+    params = gated_stage.Params(
+        target="task-x", classes=CLASSES, task=TASK, method="m", gate=Gate(granularity="block")
+    )
+
+    def refused(match, **changed):
+        other = files / "other.safetensors"
+        save_tensors(other, learned, **{**facts, **changed})
+        with pytest.raises(ArtefactError, match=match):
+            gated_stage.gated(
+                params, base=base.folder, gates=other, train=files / "labelled.parquet",
+                valid=files / "labelled.parquet", out=files / "out.safetensors",
+            )  # fmt: skip
+
+    refused("made for base mini@None", base={"id": "mini", "revision": None, "hash": "0" * 64})
+    refused("expected a gate artefact, this is of stage mask", stage="mask")
+    with pytest.raises(ArtefactError, match="expected a full, a denoise or a gated artefact"):
+        dense_vector(learned, base, None)
