@@ -1,4 +1,4 @@
-"""A model with a composed vector in it: sparse, put together from a recipe, or a stack of adapters."""
+"""A model with what was composed in it: a sparse vector, a recipe of others, or adapters."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

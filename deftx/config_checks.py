@@ -338,13 +338,12 @@ def _check_pair(config: Config, name: str, system: System) -> Iterator[str]:
             yield f"{key}: task_scale and language_scale have no effect on adapters"
     if system.combine is not None and language is None:
         yield f"{key}.combine: needs a method for the language vectors"
-    start = system.task_start or config.task_start
     for task in config.tasks:
         evaluated = config.task_languages(task) and name in config.task_systems(task)
         if not evaluated or not config.tasks[task].more_sources:
             continue
-        if row.adapter or (row.stage in ("gated", "lora") and start != BASE):
+        if row.adapter or row.gate or row.lora:
             yield (
-                f"{key}: {system.task} cannot train on several sources, each under its own vector, "
-                f"as tasks.{task}.more_sources asks; differences of weights can"
+                f"{key}: {system.task} cannot train on several sources, as "
+                f"tasks.{task}.more_sources asks; name those that can in tasks.{task}.systems"
             )

@@ -86,7 +86,7 @@ def evaluate(
         trained=file.provenance["trained"],
         inputs={"composed": file.content, "test": read_manifest(test)["sha256"]},
     )
-    # Imported by its name, which the fingerprint does not follow: what a job took changes no result.
+    # Imported by its name, which the fingerprint does not follow: it changes no result.
     cost = import_module("deftx.cost")
     cost.measured("inference_seconds", took)
     cost.measured("items", len(items))
