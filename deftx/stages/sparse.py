@@ -7,10 +7,9 @@ import torch
 from pydantic import Field
 from transformers import PreTrainedModel
 
-from deftx.artefact import digests, write_json, write_text
+from deftx.artefact import digests, write_json
 from deftx.backbone import backbone_parameters, head_parameters, weights_of
 from deftx.base import Base
-from deftx.card import model_card
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.processes import is_first
 from deftx.engine.sparse_training import fit_entries
@@ -43,7 +42,7 @@ def sparse(
     out: Path,
 ) -> None:
     """φ = θ2 − θs at the entries of the mask, and the head of a task in full, with
-    `sft_config.json` and a README beside it. `delta` is read only with `retrain: false`.
+    `sft_config.json` beside it. `delta` is read only with `retrain: false`.
 
     Interrupted training goes on where it was. Source: the second phase of LT-SFT (Ansell et al.
     2022, section 3). Raises as `prepare` and `fit` do, ArtefactError if the mask was made for
@@ -114,7 +113,6 @@ def _write(
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out.parent / "sft_config.json", _config(params, base, phi))
-    write_text(out.parent / "README.md", model_card(provenance, len(phi)))
     phi.save(out, **provenance)
 
 
