@@ -8,14 +8,17 @@ import logging
 import os
 import signal
 import sys
+import time
 import types
 import typing
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from deftx.cost import begin, measured, write_cost
 from deftx.devices import claimed, devices_of, is_worker
 from deftx.fingerprint import fingerprint
 from deftx.launcher import end_with_parent, launch
@@ -63,6 +66,7 @@ class StaleCodeError(Exception):
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; the exit status. Errors of the user's input are one message, no traceback
     (unless DEFTX_DEBUG is set)."""
+    begin(whole_process=arguments is None)
     arguments = sys.argv[1:] if arguments is None else arguments
     verb = arguments[0] if arguments else "--help"
     if verb in ("-h", "--help"):
@@ -111,26 +115,38 @@ def _is_about_input(error: Exception) -> bool:
 
 
 def _run_stage(stage: str, arguments: list[str]) -> int:
-    """Run a stage on the devices that it needs; the exit status."""
-    if is_worker():
+    """Run a stage on the devices that it needs, and write what that cost; the exit status."""
+    if is_worker():  # its launcher has the claim, and writes the cost
         end_with_parent(signal.SIGKILL)
-    elif stage in ON_GPU and not {"-h", "--help"} & set(arguments):
-        # Before torch is imported: it looks for devices once, and a job that waits should be small.
-        early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        for name in ("params", "engine", "out"):
-            early.add_argument(f"--{name}", dest=name)
-        options, _ = early.parse_known_args(arguments)
-        params = _read_params(options.params)
-        if options.engine is not None:
-            params["engine"] = yaml.safe_load(options.engine)
-        count = devices_of(params) if stage in ON_SEVERAL_GPUS else 1
-        with claimed(count, f"deftx {stage} {options.out}") as locks:
-            if count > 1:
-                return launch(count, ["-m", "deftx", stage, *arguments], locks)
+        _call_stage(stage, arguments)
+        return 0
+    # Before torch is imported: it looks for devices once, and a job that waits should be small.
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("params", "engine", "out", "cost"):
+        early.add_argument(f"--{name}", dest=name)
+    options, _ = early.parse_known_args(arguments)
+    asks = stage in ON_GPU and not {"-h", "--help"} & set(arguments)
+    count = _devices(options) if asks and stage in ON_SEVERAL_GPUS else 1
+    held: AbstractContextManager[list[int]] = nullcontext([])
+    if asks:
+        held = claimed(count, f"deftx {stage} {options.out}")
+    asked = time.monotonic()
+    with held as locks:
+        measured("waited_seconds", time.monotonic() - asked)
+        if count == 1:
             _call_stage(stage, arguments)
-            return 0
-    _call_stage(stage, arguments)
+        elif status := launch(count, ["-m", "deftx", stage, *arguments], locks):
+            return status
+    if options.cost is not None:
+        write_cost(Path(options.cost), stage, Path(options.out), launched=count > 1)
     return 0
+
+
+def _devices(options: argparse.Namespace) -> int:
+    params = _read_params(options.params)
+    if options.engine is not None:
+        params["engine"] = yaml.safe_load(options.engine)
+    return devices_of(params)
 
 
 def _call_stage(stage: str, arguments: list[str]) -> None:
@@ -187,6 +203,7 @@ def _stage_parser(
             metavar="PATH",
         )
     parser.add_argument("--params", metavar="JSON", help="parameters as JSON, or a file of it")
+    parser.add_argument("--cost", metavar="PATH", help="where to write what the job cost, as JSON")
     group = parser.add_argument_group("parameters (values as in YAML; they override --params)")
     for name, field in model.model_fields.items():
         default = "required" if field.is_required() else f"default: {field.default}"

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent
 
 def fingerprint(stage: str) -> str:
     """Twelve hexadecimal digits over the modules that `deftx.stages.<stage>` reaches by imports
-    inside of the package, itself included.
+    inside of the package, itself included, and over the templates that these name.
 
     `deftx/__init__.py` is not followed: it names everything. So inside of the package nothing
     is imported from it (a test sees to that).
@@ -22,6 +22,8 @@ def fingerprint(stage: str) -> str:
     digest = hashlib.sha256()
     for module in sorted(reached(f"deftx.stages.{stage}")):
         digest.update(f"{module} {_normal_form(_path(module))}\n".encode())
+        for template in _templates(_path(module)):
+            digest.update(template.read_bytes())
     return digest.hexdigest()[:12]
 
 
@@ -56,6 +58,16 @@ def _imports(path: Path) -> tuple[str, ...]:
             # `from deftx import world` and `from deftx.world import text` both lead to the file.
             names += [f"{node.module}.{alias.name}" for alias in node.names] + [node.module]
     return tuple(n for n in names if n.startswith("deftx.") and _path(n).is_file())
+
+
+@cache
+def _templates(path: Path) -> tuple[Path, ...]:
+    """The files of deftx/templates whose name a module writes out, with those of the same stem:
+    a style beside its page."""
+    words = {node.value for node in ast.walk(_tree(path)) if isinstance(node, ast.Constant)}
+    files = sorted((PACKAGE / "templates").glob("*"))
+    stems = {file.name.partition(".")[0] for file in files if file.name in words}
+    return tuple(file for file in files if file.name.partition(".")[0] in stems)
 
 
 @cache

@@ -20,7 +20,7 @@ def package(tmp_path, monkeypatch):
 
 
 def fingerprints():
-    for function in (module._tree, module._imports, module._normal_form):
+    for function in (module._tree, module._imports, module._normal_form, module._templates):
         function.cache_clear()
     return {stage: module.fingerprint(stage) for stage in STAGES}
 
@@ -108,6 +108,24 @@ def test_editing_what_chooses_or_checks_never_reaches_training(package, file, ol
 def test_editing_the_world_reaches_no_users_data(package):
     changed = changed_by(package, "world.py", "def text(", "def text_of(")
     assert changed == {"world"}
+
+
+def test_a_template_belongs_to_the_code_that_names_it(package):
+    def now():
+        return {stage: module.fingerprint(stage) for stage in ("summary", "cards", *STAGES)}
+
+    def edited(name):
+        before = now()
+        with open(package / "templates" / name, "a", encoding="utf-8") as file:
+            file.write(" ")
+        return {stage for stage, found in now().items() if found != before[stage]}
+
+    assert edited("summary.html.j2") == edited("summary.css") == {"summary"}
+    assert edited("card.md.j2") == edited("cards.md.j2") == {"cards"}
+
+
+def test_what_a_job_cost_reaches_nothing(package):
+    assert changed_by(package, "cost.py", "1024 *", "1000 *") == set()
 
 
 def test_the_package_is_never_imported_by_its_name():

@@ -1,0 +1,100 @@
+"""Stage `cards`: a README beside each sparse vector, once it is known what it scores."""
+
+import os
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from deftx.artefact import ArtefactError, read_manifest, write_text
+from deftx.base import Base
+from deftx.card import DatasetFacts, Vector, model_card
+from deftx.results import Comparison, draw, load_evaluations, transfer
+from deftx.template import render
+from deftx.tensor_file import TensorFile
+
+
+class Params(Comparison):
+    """Which systems are compared on what, and the vectors that they use."""
+
+    vectors: list[Vector]
+    tests: dict[str, DatasetFacts] = Field(description="task → the dataset that it is tested on")
+
+
+def cards(params: Params, *, folder: Path, evaluated: list[Path], out: Path) -> None:
+    """Write `README.md` beside each vector, and `out`, a page with links to all of them; `folder`
+    is results/{run}.
+
+    Raises ArtefactError if a vector or an evaluation is missing, corrupt or something else, or
+    a vector was made for another base; ValueError if an evaluation is missing.
+    """
+    base = Base.load(folder / "base")
+    maskable = sum(map(prod, base.maskable.values()))
+    means = transfer(params, draw(params, load_evaluations(evaluated)))
+    known = {vector.path: _provenance(folder / vector.path, base) for vector in params.vectors}
+    for vector in params.vectors:
+        partner = _partner(vector, params.vectors, known)
+        text = model_card(
+            vector,
+            known[vector.path],
+            params,
+            means,
+            tests=params.tests,
+            items={p.path: read_manifest(folder / p.path)["items"] for p in vector.data},
+            maskable=maskable,
+            partner=partner,
+            classes=next(
+                (c for v in (vector, partner) if v and (c := known[v.path]["params"]["classes"])),
+                [],
+            ),
+        )
+        write_text(folder / vector.folder / "README.md", text)
+    rows = [
+        {
+            **known[vector.path],
+            "name": _name(params, known[vector.path]),
+            "systems": vector.systems,
+            "card": Path(
+                os.path.relpath(folder / vector.folder / "README.md", out.parent)
+            ).as_posix(),
+        }
+        for vector in params.vectors
+    ]
+    write_text(out, render("cards.md.j2", rows=rows))
+
+
+def _provenance(path: Path, base: Base) -> dict[str, Any]:
+    """What the file of a vector says of itself, but for the layout of its tensors."""
+    found = TensorFile(path).provenance
+    if found["stage"] != "sparse":
+        raise ArtefactError(f"{path}: made by {found['stage']}, expected a vector, made by sparse")
+    base.check(found, path)
+    return {name: value for name, value in found.items() if name != "layout"}
+
+
+def _partner(
+    vector: Vector, vectors: Sequence[Vector], known: Mapping[str, Mapping[str, Any]]
+) -> Vector | None:
+    """The first vector of the other kind and the same seed that a system adds to this one."""
+    kind, seed = _kind(known[vector.path]), known[vector.path]["seed"]
+    for other in vectors:
+        theirs = known[other.path]
+        if (
+            _kind(theirs) != kind
+            and theirs["seed"] == seed
+            and set(other.systems) & set(vector.systems)
+        ):
+            return other
+    return None
+
+
+def _kind(provenance: Mapping[str, Any]) -> str:
+    kind: str = provenance["target"].partition("-")[0]
+    return kind
+
+
+def _name(params: Params, provenance: Mapping[str, Any]) -> str:
+    kind, _, name = provenance["target"].partition("-")
+    return params.name(name) if kind == "lang" else f"task {name}"

@@ -1,0 +1,148 @@
+"""Stage `summary`: one page that leads through the results of a run."""
+
+import os
+import platform
+from importlib.metadata import version
+from math import prod
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from markupsafe import Markup
+from pydantic import Field
+
+from deftx.accounting import STAGES_NOTE, SYSTEMS_NOTE, readable, unknown_note
+from deftx.artefact import ArtefactError, write_text
+from deftx.base import Base
+from deftx.embed import figure, page, table
+from deftx.results import METRIC_NAMES, TaskTable
+from deftx.settings.method import Budget, System, entries
+from deftx.settings.strict import Strict
+from deftx.template import render
+
+
+class Params(Strict):
+    """What the page tells of the run besides its results."""
+
+    run: str
+    title: str = Field(default="", description="of the page; default: the name of the run")
+    systems: dict[str, System]
+    tasks: dict[str, TaskTable]
+    names: dict[str, str] = Field(default={}, description="language → what it is called")
+    without_text: list[str] = Field(default=[], description="languages without a vector")
+    seeds: list[int]
+    budget: dict[str, Budget] = Field(
+        default={}, description="task and language → K, or what part of the entries it is"
+    )
+    figures: dict[str, str] = Field(description="name of a figure → its caption, in order")
+    config_sha256: str
+    config: str = Field(description="the text of the config")
+    commands: list[str] = Field(default=[], description="that make the run again")
+
+
+class Grid(NamedTuple):
+    """A table of text."""
+
+    head: list[str]
+    rows: list[list[str]]
+
+
+class Embedded(NamedTuple):
+    """A page of tables inside of this one."""
+
+    style: Markup
+    content: Markup
+
+
+def summary(
+    params: Params,
+    *,
+    tables: Path,
+    figures: Path,
+    costs: Path,
+    claims: Path | None = None,
+    coverage: Path | None = None,
+    base: Path,
+    out: Path,
+) -> None:
+    """Write `out`, an HTML page that needs no other file: what was run, `transfer.html` of the
+    folder `tables`, the SVGs of the folder `figures`, what is in the folder `costs`, and where it
+    all comes from. `claims` and `coverage` are tables as HTML or as CSV.
+
+    Raises ArtefactError if one of these is missing or something else.
+    """
+    encoder = Base.load(base)
+    maskable = sum(map(prod, encoder.maskable.values()))
+    systems, stages = (_costs(costs / f"{name}.csv") for name in ("systems", "stages"))
+    write_text(
+        out,
+        render(
+            "summary.html.j2",
+            params=params,
+            metrics={task: METRIC_NAMES[table.metric] for task, table in params.tasks.items()},
+            languages={
+                key: params.names.get(key) or key
+                for table in params.tasks.values()
+                for key in table.languages
+            },
+            systems=[
+                [
+                    name,
+                    _scaled(pair.task, pair.task_scale),
+                    _scaled(pair.language, pair.language_scale),
+                ]
+                for name, pair in params.systems.items()
+            ],
+            base=encoder.identity,
+            size=sum(map(prod, encoder.shapes.values())),
+            k={kind: entries(budget, maskable) for kind, budget in params.budget.items()},
+            maskable=maskable,
+            scores=Embedded(*page(tables / "transfer.html")),
+            claims=_shown(claims),
+            coverage=_shown(coverage),
+            figures={
+                name: figure(figures / f"{name}.svg", caption)
+                for name, caption in params.figures.items()
+            },
+            cost=figure(costs / "cost.svg", "Score against cost."),
+            costs=[
+                (Grid(*readable(systems)), SYSTEMS_NOTE),
+                (Grid(*readable(stages)), STAGES_NOTE),
+            ],
+            unknown=_unknown(stages),
+            versions={
+                "Python": platform.python_version(),
+                **{name: version(name) for name in ("deftx", "torch", "transformers")},
+            },
+            files={
+                kind: [(path.name, _link(path, out)) for path in sorted(folder.iterdir())]
+                for kind, folder in (("tables", tables), ("figures", figures), ("costs", costs))
+            },
+        ),
+    )
+
+
+def _costs(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise ArtefactError(f"{path}: no such file; it is made by the stage costs")
+    return pd.read_csv(path)
+
+
+def _unknown(stages: pd.DataFrame) -> str:
+    unknown, jobs = int(stages["unknown"].sum()), int(stages["jobs"].sum())
+    return unknown_note(unknown, jobs) if unknown else ""
+
+
+def _shown(path: Path | None) -> Embedded | Grid | None:
+    """A table made by another stage; None if it was not made."""
+    if path is None:
+        return None
+    return Embedded(*page(path)) if path.suffix == ".html" else Grid(*table(path))
+
+
+def _scaled(method: str, scale: float) -> str:
+    return method if scale == 1 else f"{scale:g} × {method}"
+
+
+def _link(path: Path, page: Path) -> str:
+    return Path(os.path.relpath(path, page.parent)).as_posix()

@@ -1,0 +1,285 @@
+"""The cards of vectors: what they say is so, the hub understands them, and their code runs."""
+
+import ast
+import contextlib
+import io
+import json
+import re
+import shutil
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import sentences
+from huggingface_hub import ModelCard
+from test_tables import LANGUAGES, params, save_evaluation
+
+from deftx.artefact import ArtefactError
+from deftx.backbone import head_parameters, weights_of
+from deftx.base import Base
+from deftx.data import write_items
+from deftx.encoder import load_classifier
+from deftx.mask import Mask
+from deftx.results import draw, load_evaluations, transfer
+from deftx.sparse_delta import SparseDelta
+from deftx.stages.cards import Params, cards
+
+CLASSES = ["a", "b", "c"]
+SYSTEMS = ["lt-sft", "deft-x"]
+WEIGHT = "encoder.layer.0.output.dense.weight"
+
+TRAINING = {"learning_rate": 1e-3, "batch_size": 8, "max_length": 16, "max_steps": None}
+
+DATA = {
+    "text": {"licence": "cc-by-sa-4.0", "source": "https://huggingface.co/datasets/me/words"},
+    "mood": {"licence": None, "source": None},
+}
+
+ROW = {
+    "selection": {"score": "magnitude", "budget": "1/20"},
+    "denoise": {"rank": 4},
+    "prune": True,
+    "retrain": True,
+    "learning_rate": None,
+}
+
+
+def save_vector(run: Path, method: str, target: str, seed: int, base: Base) -> str:
+    """A vector of three entries as the stage `sparse` writes it; its path below the run."""
+    kind = target.partition("-")[0]
+    shape = base.shapes[WEIGHT]
+    head = {}
+    if kind == "task":
+        head = weights_of(head_parameters(load_classifier(base, CLASSES, seed=0)))
+    mask = Mask({WEIGHT: torch.tensor([1, 5, 9])}, {WEIGHT: shape})
+    path = f"sparse/{method}/{target}{'/base' if kind == 'task' else ''}/seed{seed}"
+    path += "/sft_model.safetensors"
+    vector = SparseDelta(mask, {WEIGHT: torch.tensor([0.5, -0.5, 1.0])}, head)
+    (run / path).parent.mkdir(parents=True, exist_ok=True)
+    vector.save(
+        run / path,
+        stage="sparse",
+        method=method,
+        target=target,
+        start="base",
+        seed=seed,
+        base=base.identity,
+        params={
+            "classes": CLASSES if kind == "task" else None,
+            "task": TRAINING if kind == "task" else None,
+            "language": None if kind == "task" else TRAINING,
+            "learning_rate": 2e-3,
+        },
+        outcome={"best": {"loss": 1.25}, "best_step": 30, "steps": 40, "trained": 3},
+    )
+    return path
+
+
+def part(run: Path, dataset: str, language: str, split: str, count: int) -> dict:
+    path = f"data/{dataset}/{language}/{split}.parquet"
+    rows = [{"id": str(i), "text": s} for i, s in enumerate(sentences(count))]
+    write_items(run / path, rows)
+    return {"dataset": dataset, "language": language, "split": split, "path": path, **DATA[dataset]}
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one seed", "two seeds"])
+def run(request, base_folder, tmp_path_factory) -> Path:
+    """A run with its base, vectors and evaluations."""
+    folder = tmp_path_factory.mktemp("run")
+    shutil.copytree(base_folder, folder / "base")
+    base = Base.load(folder / "base")
+    for method, target, seed in product(
+        SYSTEMS, ("task-mood", "lang-ace", "lang-ban"), range(request.param)
+    ):
+        save_vector(folder, method, target, seed, base)
+    for system, language, seed in product(SYSTEMS, LANGUAGES, range(request.param)):
+        save_evaluation(folder, system, "mood", language, seed)
+    return folder
+
+
+def evaluated(run: Path) -> list[Path]:
+    return sorted((run / "evaluate").rglob("*.safetensors"))
+
+
+def stage_params(run: Path, **changes: object) -> Params:
+    vectors = []
+    for path in sorted((run / "sparse").rglob("sft_model.safetensors")):
+        where = path.relative_to(run)
+        method, target = where.parts[1:3]
+        language = target.removeprefix("lang-")
+        data = (
+            [part(run, "mood", "eng", "train", 60), part(run, "mood", "eng", "valid", 20)]
+            if target == "task-mood"
+            else [part(run, "text", language, "train", 150)]
+        )
+        row = ROW if method == "deft-x" else {**ROW, "denoise": None}
+        vectors.append({"path": str(where), "row": row, "systems": [method], "data": data})
+    settings = params(systems=SYSTEMS).model_dump()
+    tests = {"mood": {"dataset": "nusax", "licence": "cc-by-sa-4.0"}}
+    return Params.model_validate({**settings, "vectors": vectors, "tests": tests, **changes})
+
+
+@pytest.fixture(scope="module")
+def written(run) -> Path:
+    """The run with its cards."""
+    cards(stage_params(run), folder=run, evaluated=evaluated(run), out=run / "cards/index.md")
+    return run
+
+
+def card(run: Path, method: str = "deft-x", target: str = "lang-ace", seed: int = 0) -> str:
+    return (run / "sparse" / method / target / f"seed{seed}/README.md").read_text(encoding="utf-8")
+
+
+def front(text: str) -> dict:
+    return yaml.safe_load(text.split("---\n")[1])
+
+
+def all_cards(run: Path) -> list[Path]:
+    return sorted((run / "sparse").rglob("README.md"))
+
+
+def test_every_vector_has_a_card_and_the_page_leads_to_each(written):
+    assert [path.parent for path in all_cards(written)] == sorted(
+        path.parent for path in (written / "sparse").rglob("sft_model.safetensors")
+    )
+    index = written / "cards/index.md"
+    links = re.findall(r"\]\((.*?)\)", index.read_text(encoding="utf-8"))
+    assert sorted((index.parent / link).resolve() for link in links) == all_cards(written)
+
+
+def test_the_front_matter_is_what_the_hub_reads(written):
+    for path in all_cards(written):
+        text = path.read_text(encoding="utf-8")
+        parsed = ModelCard(text).data
+        assert parsed.library_name == "deftx"
+        assert parsed.base_model == "tiny"
+        assert parsed.eval_results and parsed.metrics == ["f1"]
+        assert parsed.to_dict()["model-index"] == front(text)["model-index"]
+
+
+def test_licence_and_datasets_are_those_of_the_data(written):
+    language, task = front(card(written)), front(card(written, target="task-mood/base"))
+    assert language["license"] == "cc-by-sa-4.0"
+    assert language["datasets"] == ["me/words"]
+    assert language["language"] == ["ace"]
+    assert task["license"] == "unknown"  # the config tells none of `mood`
+    assert "datasets" not in task
+    assert task["language"] == ["eng"]
+    assert "tells no licence of mood" in card(written, target="task-mood/base")
+
+
+def test_two_licences_are_not_one(run, tmp_path):
+    asked = stage_params(run).model_dump()
+    mine = next(v for v in asked["vectors"] if "task-mood" in v["path"])
+    mine["data"][0]["licence"], mine["data"][1]["licence"] = "mit", "cc-by-4.0"
+    copy = shutil.copytree(run, tmp_path / "run")
+    cards(
+        Params.model_validate(asked),
+        folder=copy,
+        evaluated=evaluated(copy),
+        out=copy / "cards/index.md",
+    )
+    text = (copy / mine["path"]).with_name("README.md").read_text(encoding="utf-8")
+    assert front(text)["license"] == "other"
+    assert "(data: cc-by-4.0, mit)" in text
+
+
+def test_scores_are_those_of_the_systems_that_use_the_vector(written):
+    comparison = params(systems=SYSTEMS)
+    means = transfer(comparison, draw(comparison, load_evaluations(evaluated(written))))
+    mine = {m.language: m for m in means if m.system == "deft-x"}
+
+    def cell(mean):
+        spread = "" if mean.sd is None else f" (sd {100 * mean.sd:.1f})"
+        return f"{100 * mean.mean:.1f} ± {50 * (mean.high - mean.low):.1f}{spread}"
+
+    assert f"| deft-x | {cell(mine['ace'])} |" in card(written)
+    task = card(written, target="task-mood/base")
+    for language, name in {"ace": "Acehnese", "nah": "Nahuatl †", "mean": "mean"}.items():
+        assert f"| {name} | {cell(mine[language])} |" in task
+    values = {
+        result["dataset"]["config"]: result["metrics"][0]["value"]
+        for result in front(task)["model-index"][0]["results"]
+    }
+    assert values.keys() == set(LANGUAGES)
+    for language, value in values.items():
+        assert value == pytest.approx(100 * mine[language].mean, abs=0.006)
+
+
+def test_the_spread_over_seeds_is_told_where_there_is_one(written):
+    seeds = len({path.name for path in evaluated(written)})
+    text = card(written)
+    assert ("One seed" in text) == (seeds == 1)
+    assert (f"Means over {seeds} seeds" in text) == (seeds > 1)
+
+
+def test_what_it_was_made_from_is_counted(written, base):
+    text = card(written, target="task-mood/base")
+    assert "| mood | eng | train | 60 |" in text and "| mood | eng | valid | 20 |" in text
+    assert "| text | ace | train | 150 | cc-by-sa-4.0 |" in card(written)
+    maskable = sum(int(np.prod(shape)) for shape in base.maskable.values())
+    assert f"3 numbers to add, {300 / maskable:.2g} % of its\n{maskable:,} entries" in text
+
+
+def test_the_method_is_told_in_words_and_as_its_row(written):
+    text = card(written)
+    assert "full fine-tuning makes, denoised." in text
+    assert "| rank | `4` |" in text and "| budget | `1/20` |" in text
+    assert "| learning rate | 0.002 |" in text  # the sparse phase's own
+    assert "loss 1.2500, at step 30 of 40" in text
+    assert "denoised" not in card(written, method="lt-sft")
+    assert "None" not in text and "None" not in card(written, target="task-mood/base")
+
+
+@pytest.mark.parametrize("target", ["lang-ace", "task-mood/base"])
+def test_the_code_of_a_card_runs(written, target, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", card(written, target=target), re.S)
+    monkeypatch.chdir(written)
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        exec(compile(code, "card", "exec"), {})
+    (answer,) = ast.literal_eval(output.getvalue())
+    assert answer["label"] in CLASSES and 0 < answer["score"] <= 1
+
+
+def test_the_code_of_a_language_without_a_task_runs(run, tmp_path, monkeypatch):
+    asked = stage_params(run).model_dump()
+    asked["vectors"] = [v for v in asked["vectors"] if "lang-" in v["path"]]
+    copy = shutil.copytree(run, tmp_path / "run")
+    cards(
+        Params.model_validate(asked),
+        folder=copy,
+        evaluated=evaluated(copy),
+        out=copy / "c/index.md",
+    )
+    (code,) = re.findall(r"```python\n(.*?)```", card(copy), re.S)
+    monkeypatch.chdir(copy)
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        exec(compile(code, "card", "exec"), {})
+    assert output.getvalue().startswith("torch.Size([1, ")
+
+
+def test_a_missing_vector_is_named(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    asked = stage_params(copy)
+    (copy / asked.vectors[2].path).unlink()
+    with pytest.raises(ArtefactError, match=f"{asked.vectors[2].path}: no such file"):
+        cards(asked, folder=copy, evaluated=evaluated(copy), out=copy / "cards/index.md")
+
+
+def test_a_vector_of_another_base_is_refused(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    facts = json.loads((copy / "base/backbone.json").read_text())
+    facts["identity"]["hash"] = "0" * 64
+    (copy / "base/backbone.json").write_text(json.dumps(facts))
+    with pytest.raises(ArtefactError, match="made for base"):
+        cards(stage_params(copy), folder=copy, evaluated=evaluated(copy), out=copy / "i.md")
+
+
+def test_same_inputs_same_bytes(written, tmp_path):
+    copy = shutil.copytree(written, tmp_path / "run")
+    cards(stage_params(copy), folder=copy, evaluated=evaluated(copy), out=copy / "cards/index.md")
+    for path in [*all_cards(written), written / "cards/index.md"]:
+        assert (copy / path.relative_to(written)).read_bytes() == path.read_bytes()

@@ -1,0 +1,139 @@
+"""What a job cost: written when it has ended well, by the process that the workflow started."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from deftx.cli import main
+from deftx.cost import begin, measured, write_cost
+from deftx.units import duration, size
+
+KEYS = {"stage", "seconds", "cpu_seconds", "peak_bytes", "peak_device_bytes", "stored_bytes"}
+
+
+def mask_job(base_folder, folder):
+    selection = "{score: random, budget: 9}"
+    arguments = ["mask", "--target", "lang-qaa", "--method", "r", "--selection", selection]
+    paths = ["--base", base_folder, "--out", folder / "m.safetensors", "--cost", folder / "c.json"]
+    return [str(a) for a in (*arguments, *paths)]
+
+
+def test_a_job_writes_what_it_cost(base_folder, tmp_path):
+    assert main(mask_job(base_folder, tmp_path)) == 0
+    cost = json.loads((tmp_path / "c.json").read_text())
+    assert cost.keys() == {*KEYS, "waited_seconds"}
+    assert cost["stage"] == "mask" and cost["peak_device_bytes"] == 0
+    files = [tmp_path / "m.safetensors", tmp_path / "m.safetensors.json"]
+    assert cost["stored_bytes"] == sum(file.stat().st_size for file in files)
+
+
+def test_no_cost_is_written_where_none_is_asked_for(base_folder, tmp_path):
+    arguments = mask_job(base_folder, tmp_path)
+    at = arguments.index("--cost")
+    assert main([*arguments[:at], *arguments[at + 2 :]]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "m.safetensors",
+        "m.safetensors.json",
+    ]
+
+
+def test_a_failing_job_writes_no_cost(tmp_path):
+    assert main(mask_job("nowhere", tmp_path)) == 1
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_a_worker_writes_no_cost(base_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setattr("deftx.cli.end_with_parent", lambda number: None)
+    assert main(mask_job(base_folder, tmp_path)) == 0
+    assert (tmp_path / "m.safetensors").exists()
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_the_launcher_writes_the_cost_of_its_workers(base_folder, tmp_path, monkeypatch):
+    """Their CPU time and memory, but not their GPU's, of which it knows nothing."""
+    child = "x = bytearray(300_000_000); sum(i for i in range(4_000_000))"
+
+    def launched(workers, program, locks):
+        assert workers == 2 and program[:3] == ["-m", "deftx", "full"]
+        return subprocess.run([sys.executable, "-c", child], check=False).returncode
+
+    monkeypatch.setattr("deftx.cli.launch", launched)
+    command = ["full", "--engine", "{devices: 2}", "--out", str(tmp_path / "model.safetensors")]
+    assert main([*command, "--cost", str(tmp_path / "c.json")]) == 0
+    cost = json.loads((tmp_path / "c.json").read_text())
+    assert cost["cpu_seconds"] > 0.05
+    assert cost["peak_bytes"] > 300_000_000
+    assert cost["peak_device_bytes"] is None
+    monkeypatch.setattr("deftx.cli.launch", lambda *_: 3)
+    assert main([*command, "--cost", str(tmp_path / "none.json")]) == 3
+    assert not (tmp_path / "none.json").exists()
+
+
+def test_what_a_stage_measured_is_written_and_forgotten_by_the_next_job(tmp_path):
+    out = tmp_path / "e.safetensors"
+    begin(whole_process=False)
+    measured("inference_seconds", 1.5)
+    measured("items", 400)
+    write_cost(tmp_path / "a.json", "evaluate", out)
+    begin(whole_process=False)
+    write_cost(tmp_path / "b.json", "evaluate", out)
+    first, second = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert (first["inference_seconds"], first["items"]) == (1.5, 400)
+    assert second.keys() == KEYS
+
+
+def test_waiting_for_a_gpu_is_no_cost(tmp_path):
+    begin(whole_process=False)
+    time.sleep(0.3)
+    measured("waited_seconds", 0.3)
+    write_cost(tmp_path / "a.json", "full", tmp_path / "model.safetensors")
+    assert 0 <= json.loads((tmp_path / "a.json").read_text())["seconds"] < 0.25
+
+
+def test_a_process_counts_from_its_start(tmp_path):
+    """0.4 s pass, and 200 MB are held, before deftx is imported."""
+    code = (
+        "import time; x = bytearray(200_000_000); del x; time.sleep(0.4)\n"
+        "from pathlib import Path\nfrom deftx.cost import begin, write_cost\n"
+        "begin(whole_process=True)\n"
+        f"write_cost(Path({str(tmp_path / 'a.json')!r}), 'mask', Path('x.safetensors'))"
+    )
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    cost = json.loads((tmp_path / "a.json").read_text())
+    assert 0.4 <= cost["seconds"] <= time.monotonic() - started
+    assert cost["peak_bytes"] > 200_000_000
+    assert cost["cpu_seconds"] > 0
+
+
+def test_the_peak_of_a_gpu_is_pytorchs(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 12345)
+    write_cost(tmp_path / "a.json", "full", tmp_path / "model.safetensors")
+    assert json.loads((tmp_path / "a.json").read_text())["peak_device_bytes"] == 12345
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.6, "1 min 0 s"), (125, "2 min 5 s"),
+        (3599.7, "1 h 0 min"), (7199, "2 h 0 min"), (86_399, "1 d 0 h"), (200_000, "2 d 8 h"),
+    ],
+)  # fmt: skip
+def test_durations_have_two_units_at_most(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (999.6, "1.0 kB"), (9_949, "9.9 kB"), (9_951, "10 kB"),
+     (999_500, "1.0 MB"), (1.25e9, "1.2 GB"), (3e12, "3.0 TB")],
+)  # fmt: skip
+def test_sizes_are_decimal(count, text):
+    assert size(count) == text

@@ -1,0 +1,198 @@
+"""The sums of a run's costs, each beside one made by hand."""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
+
+import deftx.figures
+from deftx.accounting import UNKNOWN, Job, per_stage, per_system, read_jobs, readable
+from deftx.artefact import ArtefactError
+from deftx.stages.costs import Params, costs
+from deftx.tensor_file import TensorFile, save_tensors
+
+FILES = ["cost.png", "cost.svg", "costs.md", "jobs.csv", "stages.csv", "systems.csv"]
+
+JOBS = [
+    ("base", "base/model.safetensors", ["zero-shot", "lt-sft", "deft-x"], 90.0, 500),
+    ("full", "full/task-mood/base/seed0/model.safetensors", ["zero-shot", "lt-sft"], 30.0, 900),
+    ("full", "full/lang-ace/seed0/model.safetensors", ["lt-sft", "deft-x"], 10.0, 800),
+    ("sparse", "sparse/lt-sft/lang-ace/seed0/sft_model.safetensors", ["lt-sft"], 5.0, 100),
+    ("evaluate", "evaluate/lt-sft/mood/ace/seed0.safetensors", ["lt-sft"], 2.0, 50),
+    ("evaluate", "evaluate/lt-sft/mood/ban/seed0.safetensors", ["lt-sft"], 3.0, 50),
+    ("tables", "tables/transfer.csv", [], 1.0, 40),
+]  # fmt: skip
+"""Stage, path, systems, seconds, peak in bytes; CPU seconds are twice, stored bytes ten times."""
+
+
+def jobs() -> list[Job]:
+    return [Job(stage=stage, path=path, systems=who) for stage, path, who, _, _ in JOBS]
+
+
+@pytest.fixture
+def recorded(tmp_path) -> Path:
+    """The folder of what the jobs wrote."""
+    for stage, path, _, seconds, peak in JOBS:
+        cost = {"stage": stage, "seconds": seconds, "cpu_seconds": 2 * seconds}
+        cost |= {"peak_bytes": peak, "peak_device_bytes": None, "stored_bytes": 10 * peak}
+        if stage == "evaluate":
+            cost |= {"inference_seconds": seconds / 2, "items": 400}
+        file = (tmp_path / "benchmarks" / path).with_suffix(".json")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(cost))
+    return tmp_path / "benchmarks"
+
+
+def forget(folder: Path, path: str) -> None:
+    (folder / path).with_suffix(".json").unlink()
+
+
+def test_a_system_costs_all_that_it_needs_and_shares_what_others_need(recorded):
+    found = per_system(read_jobs(jobs(), recorded), SYSTEMS).set_index("system")
+    assert found["seconds"].to_dict() == {"zero-shot": 120, "lt-sft": 140, "deft-x": 100}
+    assert found["seconds_share"].to_dict() == {
+        "zero-shot": 90 / 3 + 30 / 2,
+        "lt-sft": 90 / 3 + 30 / 2 + 10 / 2 + 5 + 2 + 3,
+        "deft-x": 90 / 3 + 10 / 2,
+    }
+    assert found["jobs"].to_dict() == {"zero-shot": 2, "lt-sft": 6, "deft-x": 2}
+    assert found["peak_bytes"].to_dict() == {"zero-shot": 900, "lt-sft": 900, "deft-x": 800}
+    assert found.at["deft-x", "stored_bytes"] == 5000 + 8000
+    assert found.at["deft-x", "cpu_seconds"] == 200
+    assert found["unknown"].sum() == 0
+
+
+def test_shares_add_up_to_the_run_but_for_what_belongs_to_no_system(recorded):
+    found = per_system(read_jobs(jobs(), recorded), SYSTEMS)
+    assert found["seconds_share"].sum() == sum(job[3] for job in JOBS) - 1.0
+
+
+def test_inference_is_per_thousand_items(recorded):
+    found = per_system(read_jobs(jobs(), recorded), SYSTEMS).set_index("system")
+    assert found.at["lt-sft", "inference_seconds_per_1000"] == 1000 * (1.0 + 1.5) / 800
+    assert pd.isna(found.at["zero-shot", "inference_seconds_per_1000"])
+
+
+def test_stages_are_in_the_order_of_the_jobs(recorded):
+    found = per_stage(read_jobs(jobs(), recorded)).set_index("stage")
+    assert list(found.index) == ["base", "full", "sparse", "evaluate", "tables"]
+    assert found.loc["full", ["jobs", "seconds", "peak_bytes"]].tolist() == [2, 40, 900]
+
+
+def test_jobs_without_a_record_are_counted_and_their_sums_are_lower_bounds(recorded):
+    forget(recorded, JOBS[1][1])
+    found = per_system(read_jobs(jobs(), recorded), SYSTEMS)
+    assert found["unknown"].tolist() == [1, 1, 0]
+    assert found["seconds"].tolist() == [90, 110, 100]
+    head, rows = readable(found)
+    time = [row[head.index("time")] for row in rows]
+    assert time == ["≥ 1 min 30 s", "≥ 1 min 50 s", "1 min 40 s"]
+    assert [row[head.index("jobs")] for row in rows] == ["2", "6", "2"]
+
+
+def test_nothing_known_is_no_zero(tmp_path):
+    found = per_system(read_jobs(jobs(), tmp_path), SYSTEMS)
+    assert found["unknown"].tolist() == found["jobs"].tolist()
+    assert found[["seconds", "peak_bytes", "stored_bytes"]].isna().all(axis=None)
+    head, rows = readable(found)
+    assert head == ["system", "jobs"] and rows[0] == ["zero-shot", "2"]
+    assert UNKNOWN not in rows[0]
+
+
+def test_a_record_of_another_stage_is_refused(recorded):
+    changed = jobs()
+    changed[0] = changed[0].model_copy(update={"stage": "full"})
+    with pytest.raises(ArtefactError, match=r"base/model\.json: expected what a job of the stage"):
+        read_jobs(changed, recorded)
+
+
+@pytest.fixture
+def evaluated(tmp_path) -> list[Path]:
+    """Evaluations that say how many values were trained."""
+    paths = []
+    for system in SYSTEMS:
+        for place, language in enumerate(LANGUAGES):
+            path = save_evaluation(tmp_path, system, "mood", language, 0)
+            file = TensorFile(path)
+            trained = {"task": 7, "language": 5 * place if system == "lt-sft" else 0, "head": 3}
+            tensors = {name: file[name].clone() for name in file}
+            save_tensors(path, tensors, **{**file.provenance, "trained": trained})
+            paths.append(path)
+    return paths
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> list:
+    """What the cost figure was called with."""
+    calls = []
+
+    def cost_figure(comparison, means, spent):
+        calls.append((comparison, means, spent))
+        return Figure(figsize=(1, 1))
+
+    monkeypatch.setattr(deftx.figures, "cost_figure", cost_figure, raising=False)
+    return calls
+
+
+def stage_params() -> Params:
+    return Params.model_validate({**params().model_dump(), "jobs": jobs()})
+
+
+def test_the_stage_writes_its_files_and_says_what_was_trained(recorded, evaluated, drawn):
+    out = recorded.parent / "costs/systems.csv"
+    costs(stage_params(), folder=recorded, evaluated=evaluated, out=out)
+    assert sorted(path.name for path in out.parent.iterdir()) == FILES
+    systems = pd.read_csv(out).set_index("system")
+    assert systems.loc["lt-sft", ["trained_task", "trained_language", "trained_head"]].tolist() == [
+        7,
+        15,
+        3,
+    ]
+    assert systems.at["zero-shot", "trained_language"] == 0
+    assert systems.at["lt-sft", "seconds"] == 140
+    table = pd.read_csv(out.with_name("jobs.csv"))
+    assert table["seconds"].sum() == sum(job[3] for job in JOBS)
+    assert table["systems"].fillna("").tolist() == [" ".join(job[2]) for job in JOBS]
+    assert pd.read_csv(out.with_name("stages.csv"))["jobs"].sum() == len(JOBS)
+    assert "Unknown" not in out.with_name("costs.md").read_text(encoding="utf-8")
+
+
+def test_the_figure_is_given_what_the_table_says(recorded, evaluated, drawn):
+    out = recorded.parent / "costs/systems.csv"
+    costs(stage_params(), folder=recorded, evaluated=evaluated, out=out)
+    comparison, means, spent = drawn[0]
+    assert comparison.systems == list(spent) == SYSTEMS
+    assert {mean.system for mean in means} == set(SYSTEMS)
+    expected = {"seconds": 140.0, "peak_bytes": 900, "stored_bytes": 24_000, "trained": 25}
+    assert spent["lt-sft"] == expected
+
+
+def test_systems_that_are_not_known_in_full_have_no_point(recorded, evaluated, drawn):
+    forget(recorded, JOBS[1][1])
+    out = recorded.parent / "costs/systems.csv"
+    costs(stage_params(), folder=recorded, evaluated=evaluated, out=out)
+    comparison, means, spent = drawn[0]
+    assert comparison.systems == list(spent) == ["deft-x"]
+    assert {mean.system for mean in means} == {"deft-x"}
+    report = out.with_name("costs.md").read_text(encoding="utf-8")
+    assert re.search(r"1 of 7 jobs left no record", report)
+
+
+def test_a_run_without_records_has_its_tables_and_a_figure_that_says_so(evaluated, tmp_path, drawn):
+    out = tmp_path / "costs/systems.csv"
+    costs(stage_params(), folder=tmp_path / "benchmarks", evaluated=evaluated, out=out)
+    assert sorted(path.name for path in out.parent.iterdir()) == FILES
+    assert drawn == []
+    assert "No system has the cost" in out.with_name("cost.svg").read_text(encoding="utf-8")
+
+
+def test_evaluations_that_do_not_say_what_was_trained_have_no_point(recorded, tmp_path, drawn):
+    paths = [save_evaluation(tmp_path, s, "mood", lang, 0) for s in SYSTEMS for lang in LANGUAGES]
+    out = tmp_path / "costs/systems.csv"
+    costs(stage_params(), folder=recorded, evaluated=paths, out=out)
+    assert pd.read_csv(out)["trained_task"].isna().all()
+    assert drawn == []
