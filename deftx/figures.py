@@ -1,6 +1,5 @@
 """The figures of a run: numbers in, a matplotlib figure out. Only `save` touches a file."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -16,6 +15,7 @@ from matplotlib.lines import Line2D
 
 from deftx.artefact import atomic
 from deftx.mask import Mask
+from deftx.places import BIASES, NO_LAYER, NORMS, place
 from deftx.results import MEAN, METRIC_NAMES, Comparison, Draws, Transfer
 
 STYLE: dict[Any, Any] = {
@@ -57,10 +57,6 @@ MARKERS = "osD^v<>"
 GREY = "#666666"
 
 MODULE_ORDER = ("word", "position", "embed", "query", "key", "value", "attention", "intermediate")
-
-BIASES, NORMS = "biases", "normalisation"
-
-NO_LAYER = "emb."
 
 Shares = dict[tuple[str, str], float]
 """(module, layer) → share of its entries that are chosen, in [0, 1]."""
@@ -201,22 +197,6 @@ def _legend(systems: Sequence[str], several_seeds: bool) -> list[Line2D]:
     if several_seeds:
         handles.append(Line2D([], [], ls="", marker=".", ms=3, color=GREY, label="single seeds"))
     return handles
-
-
-def place(name: str) -> tuple[str, str]:
-    """(module, layer) of a backbone parameter: `encoder.layer.3.attention.self.query.weight` is
-    (attention query, 3). Biases of a layer are one module, its normalisation another; what stands
-    outside of the layers has the layer NO_LAYER."""
-    path, _, kind = name.rpartition(".")
-    found = re.search(r"\.(\d+)\.", f".{path}.")
-    layer = found[1] if found else NO_LAYER
-    if "norm" in path.lower():
-        return NORMS, layer
-    if kind == "bias":
-        return BIASES, layer
-    inside = f".{path}."[found.end() :] if found else path
-    words = [word for word in inside.strip(".").split(".") if word not in ("self", "dense")]
-    return " ".join(words if found else words[-1:]).replace("_", " "), layer
 
 
 def mask_shares(mask: Mask, shapes: Mapping[str, tuple[int, ...]]) -> Shares:

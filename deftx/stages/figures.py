@@ -14,12 +14,12 @@ from deftx.figures import (
     mask_figure,
     mask_shares,
     notice,
-    place,
     save,
     spectrum_figure,
     transfer_figure,
 )
 from deftx.mask import Mask, load_mask
+from deftx.places import place
 from deftx.results import Comparison, draw, load_evaluations, transfer
 from deftx.settings.denoise import RankRule
 from deftx.tensor_file import TensorFile

@@ -1,0 +1,57 @@
+"""How alike a model represents translations of one another."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+AT_ONCE = 1024
+"""Items compared with all others at a time."""
+
+ROUNDING = 1e-9
+"""Two items with the same representation are equally near, whatever order sums were taken in."""
+
+
+class Alignment(NamedTuple):
+    """Cosines in [-1, 1] and a share in [0, 1].
+
+    Attributes:
+        similarity_matched: mean cosine of an item and its translation.
+        similarity_mismatched: mean cosine of an item and every other item of the other language.
+        retrieval: share of items to which nothing of the other language is nearer than their
+            translation.
+    """
+
+    similarity_matched: float
+    similarity_mismatched: float
+    retrieval: float
+
+
+def align(
+    ids: np.ndarray, pooled: np.ndarray, source_ids: np.ndarray, source_pooled: np.ndarray
+) -> Alignment | None:
+    """Compare the representations (items, hidden) of a language with those of the source, over the
+    items whose ids both have; None if there are fewer than two.
+
+    Source: Sharma & Chauhan, section 6, who plan it; the measures are a design choice.
+    """
+    _, mine, theirs = np.intersect1d(ids, source_ids, return_indices=True)
+    items = len(mine)
+    if items < 2:
+        return None
+    a, b = _directions(pooled[mine]), _directions(source_pooled[theirs])
+    matched = np.einsum("nh,nh->n", a, b)
+    found = 0
+    for start in range(0, items, AT_ONCE):
+        piece = slice(start, start + AT_ONCE)
+        nearest = (a[piece] @ b.T).max(axis=1)
+        found += int(np.count_nonzero(matched[piece] >= nearest - ROUNDING))
+    everything = float(a.sum(axis=0) @ b.sum(axis=0))  # Σ over all pairs at once
+    others = (everything - float(matched.sum())) / (items * (items - 1))
+    return Alignment(float(matched.mean()), others, found / items)
+
+
+def _directions(pooled: np.ndarray) -> np.ndarray:
+    """Rows of length 1, in float64; a row of zeros stays one."""
+    rows = pooled.astype(np.float64)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(lengths > 0, lengths, 1)
