@@ -252,7 +252,7 @@ class Graph:
             for key in self.config.languages
             if self.config.has_text(key)
         ]
-        return {"base": [Artefact.of("base")], "items": list(dict.fromkeys([*text, *items]))}
+        return {"base": [Artefact.of("base")], "data": list(dict.fromkeys([*text, *items]))}
 
     def _tables_inputs(self, artefact: Artefact) -> Inputs:
         return {"evaluated": self.evaluations()}

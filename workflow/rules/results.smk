@@ -88,7 +88,7 @@ rule coverage:
         cfg=reads("coverage"),
     shell:
         "python -m deftx coverage --params {params.cfg:q} --base {input.base:q} "
-        "--items {input.items:q} --cost {log.cost:q} --out {output.data:q} > {log.out:q} 2>&1"
+        "--items {input.data:q} --cost {log.cost:q} --out {output.data:q} > {log.out:q} 2>&1"
 
 
 rule tables:
