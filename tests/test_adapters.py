@@ -477,6 +477,7 @@ def test_only_adapter_and_head_move(base, kind):
     if below is not None:
         expected = language_adapter(model).state_dict()
         assert all(torch.equal(expected[n], p) for n, p in below.named_parameters())
+        assert all(p.grad is None for p in below.parameters())
 
 
 def test_l1_counts_the_adapter_among_all_parameters(base, monkeypatch):
