@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from deftx.evidence import Estimate, Evidence, over_resamples, over_units, rank_correlation
+from deftx.evidence import Estimate, Evidence, over_units, rank_correlation
 from deftx.places import NO_LAYER
 
 Measure = Callable[[Evidence, str, Sequence[str], Sequence[str]], Estimate | None]
@@ -27,7 +27,7 @@ def difference(
 ) -> Estimate:
     """The first system's mean over languages minus the second's, in points."""
     first, second = (evidence.mean(task, system, languages) for system in systems)
-    return over_resamples(first - second, evidence.units(task, languages))
+    return evidence.over_items(task, first - second, languages)
 
 
 def wins(
@@ -36,7 +36,7 @@ def wins(
     """The part of the languages in which the first system is above the second; ties count half."""
     gaps = [np.subtract(*(evidence.score(task, s, key) for s in systems)) for key in languages]
     share = np.mean([(gap > 0) + 0.5 * (gap == 0) for gap in gaps], axis=0)
-    return over_resamples(share, evidence.units(task, languages))
+    return evidence.over_items(task, share, languages)
 
 
 def gain_and_corpus(

@@ -17,13 +17,15 @@ FEWEST = 6
 
 
 class Estimate(NamedTuple):
-    """A number with its 95 % interval, which is None where the units are too few to tell, and
-    words for what `n` units it is over."""
+    """A number with its 95 % interval, which is None where the units are too few to tell; words for
+    what `n` units it is over; and whether the interval holds what a claim is about, which one over
+    items of a single training does not."""
 
     value: float
     low: float | None
     high: float | None
     n: str
+    decides: bool = True
 
 
 class Evidence:
@@ -65,12 +67,13 @@ class Evidence:
         """The mean of `score` over languages."""
         return np.mean([self.score(task, system, key) for key in languages], axis=0)
 
-    def units(self, task: str, languages: Sequence[str]) -> str:
-        """What intervals of scores are over."""
+    def over_items(self, task: str, scores: np.ndarray, languages: Sequence[str]) -> Estimate:
+        """The estimate that such an array begins with, and its interval over items and seeds. One
+        seed decides nothing: a claim is about a method, and not about one training of it."""
         seeds = len(next(iter(self._draws[task].values())))
-        return f"{_plural(len(languages), 'language')}, {self._items[task]} items, " + _plural(
-            seeds, "seed"
-        )
+        units = (len(languages), "language"), (self._items[task], "item"), (seeds, "seed")
+        n = ", ".join(_plural(*unit) for unit in units)
+        return over_resamples(scores, n)._replace(decides=seeds > 1)
 
     def diagnostics(self, task: str, system: str, measure: str) -> pd.DataFrame:
         """The rows of a measure in a system's diagnostics; empty if there are none."""
