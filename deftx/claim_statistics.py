@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from deftx.evidence import Estimate, Evidence, over_resamples, over_units, rank_correlation
+from deftx.evidence import Estimate, Evidence, over_seeds, over_units, rank_correlation
 from deftx.places import NO_LAYER
 
 Measure = Callable[[Evidence, str, Sequence[str], Sequence[str]], Estimate | None]
@@ -27,16 +27,19 @@ def difference(
 ) -> Estimate:
     """The first system's mean over languages minus the second's, in points."""
     first, second = (evidence.mean(task, system, languages) for system in systems)
-    return over_resamples(first - second, evidence.units(task, languages))
+    return evidence.over_items(task, over_seeds(first - second), languages)
 
 
 def wins(
     evidence: Evidence, task: str, systems: Sequence[str], languages: Sequence[str]
 ) -> Estimate:
     """The part of the languages in which the first system is above the second; ties count half."""
-    gaps = [np.subtract(*(evidence.score(task, s, key) for s in systems)) for key in languages]
+    gaps = [
+        over_seeds(np.subtract(*(evidence.score(task, system, key) for system in systems)))
+        for key in languages
+    ]
     share = np.mean([(gap > 0) + 0.5 * (gap == 0) for gap in gaps], axis=0)
-    return over_resamples(share, evidence.units(task, languages))
+    return evidence.over_items(task, share, languages)
 
 
 def gain_and_corpus(
@@ -45,7 +48,10 @@ def gain_and_corpus(
     """Spearman's ρ, over languages, of the first system's gain over the second and the words of
     the language's text."""
     known = [key for key in languages if key in evidence.words]
-    gains = [np.subtract(*(evidence.score(task, s, key)[0] for s in systems)) for key in known]
+    gains = [
+        np.subtract(*(evidence.score(task, system, key)[:, 0].mean() for system in systems))
+        for key in known
+    ]
     return rank_correlation(gains, [evidence.words[key] for key in known])
 
 
@@ -55,7 +61,7 @@ def loss_and_score(
     """Spearman's ρ, over languages, of the held-out loss of the language's vector and the score."""
     losses = _by_target(evidence.diagnostics(task, systems[0], "held_out_loss"))
     known = [key for key in languages if f"lang-{key}" in losses]
-    scores = [float(evidence.score(task, systems[0], key)[0]) for key in known]
+    scores = [float(evidence.score(task, systems[0], key)[:, 0].mean()) for key in known]
     return rank_correlation([losses[f"lang-{key}"] for key in known], scores)
 
 

@@ -28,10 +28,10 @@ class Finding(NamedTuple):
 
 def verdict(estimate: Estimate, region: Region | None) -> str:
     """HOLDS if the whole 95 % interval lies in the region, REFUTED if all of it lies outside, OPEN
-    if it does both or there is none; NOTHING if there is no region."""
+    if it does both, if there is none, or if it decides nothing; NOTHING if there is no region."""
     if region is None:
         return NOTHING
-    if estimate.low is None or estimate.high is None:
+    if estimate.low is None or estimate.high is None or not estimate.decides:
         return OPEN
     if region[0] < estimate.low and estimate.high < region[1]:
         return HOLDS
@@ -64,7 +64,7 @@ def judge(evidence: Evidence, roles: dict[str, str]) -> list[Finding]:
                         claim.place,
                         claim.statistic,
                         published,
-                        *estimate,
+                        *estimate[:4],
                         verdict(estimate, claim.region),
                     )
                 )
@@ -78,7 +78,9 @@ def _setting(evidence: Evidence, claim: Claim, task: str) -> tuple[list[str], st
     if test_set is None and not claim.elsewhere:
         return [], ""
     if test_set is None:
-        return averaged, "; ".join(f"{p.value} ({p.test_set})" for p in claim.published)
+        values = {p.value for p in claim.published}
+        named = [f"{p.value} ({p.test_set})" for p in claim.published]
+        return averaged, values.pop() if len(values) < len(named) else "; ".join(named)
     for published in claim.published:
         if published.test_set == test_set:
             return [key for key in averaged if key in published.languages], published.value

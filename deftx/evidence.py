@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from deftx.results import Comparison, Evaluation, draw
-from deftx.statistics import LEVEL, RESAMPLES, interval
+from deftx.statistics import LEVEL, RESAMPLES
 
 FEWEST = 6
 """Languages from which on a rank correlation has an interval. Design choice: of five, one order in
@@ -17,13 +17,15 @@ FEWEST = 6
 
 
 class Estimate(NamedTuple):
-    """A number with its 95 % interval, which is None where the units are too few to tell, and
-    words for what `n` units it is over."""
+    """A number with its 95 % interval, which is None where the units are too few to tell; words for
+    what `n` units it is over; and whether the interval holds what a claim is about, which one over
+    items of a single training does not."""
 
     value: float
     low: float | None
     high: float | None
     n: str
+    decides: bool = True
 
 
 class Evidence:
@@ -50,27 +52,21 @@ class Evidence:
         }
 
     def score(self, task: str, system: str, language: str) -> np.ndarray:
-        """A system's score in percent, mean over seeds (1 + resamples,): as it is, and with items
-        and seeds drawn together. Systems and languages share the draws, so that their difference
-        is paired.
-
-        Of S seeds S − 1 are drawn with replacement: the variance of a mean of S drawn from S is
-        too small by (S − 1)/S (Rao & Wu 1988), which matters for a few. One seed is not drawn,
-        and the interval then holds no variation over training runs.
-        """
-        each = self._draws[task][system, language]
-        return 100 * (_seed_weights(*each.shape) * each).sum(axis=0)
+        """A system's score in percent (seeds, 1 + resamples): on the items as they are, then on
+        resamples of them that all systems, languages and seeds share."""
+        return 100 * self._draws[task][system, language]
 
     def mean(self, task: str, system: str, languages: Sequence[str]) -> np.ndarray:
         """The mean of `score` over languages."""
         return np.mean([self.score(task, system, key) for key in languages], axis=0)
 
-    def units(self, task: str, languages: Sequence[str]) -> str:
-        """What intervals of scores are over."""
+    def over_items(self, task: str, scores: np.ndarray, languages: Sequence[str]) -> Estimate:
+        """The estimate in such scores (1 + resamples,), seeds averaged, and its interval. One seed
+        decides nothing: a claim is about a method, and not about one training of it."""
         seeds = len(next(iter(self._draws[task].values())))
-        return f"{_plural(len(languages), 'language')}, {self._items[task]} items, " + _plural(
-            seeds, "seed"
-        )
+        units = (len(languages), "language"), (self._items[task], "item"), (seeds, "seed")
+        n = ", ".join(_plural(*unit) for unit in units)
+        return Estimate(float(scores[0]), *_ends(scores[1:]), n, decides=seeds > 1)
 
     def diagnostics(self, task: str, system: str, measure: str) -> pd.DataFrame:
         """The rows of a measure in a system's diagnostics; empty if there are none."""
@@ -79,9 +75,22 @@ class Evidence:
         return rows[chosen]
 
 
-def over_resamples(scores: np.ndarray, n: str) -> Estimate:
-    """The estimate that an array of scores (1 + resamples,) begins with, and its interval."""
-    return Estimate(float(scores[0]), *interval(scores), n)
+def over_seeds(scores: np.ndarray) -> np.ndarray:
+    """The mean over seeds of scores (seeds, 1 + resamples); in resamples of seeds drawn with
+    replacement, the same ones for all scores of as many seeds, so that differences are paired.
+
+    Of S seeds S − 1 are drawn: the variance of the mean of S drawn from S is too small by
+    (S − 1)/S (Rao & Wu 1988), which matters for a few. One seed is not drawn, and an interval then
+    holds no variation over training runs.
+    """
+    seeds, columns = scores.shape
+    if seeds == 1:
+        return scores[0]
+    generator = np.random.default_rng(1)  # 0 draws the items
+    drawn = generator.multinomial(seeds - 1, np.full(seeds, 1 / seeds), size=columns).T
+    weights = drawn / (seeds - 1)
+    weights[:, 0] = 1 / seeds
+    return (weights * scores).sum(axis=0)
 
 
 def over_units(values: Sequence[float], unit: str) -> Estimate:
@@ -104,7 +113,7 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Estimate | None:
         return Estimate(value, None, None, n)
     drawn = np.random.default_rng(0).integers(0, len(x), (RESAMPLES, len(x)))
     resampled = _correlations(np.array(x)[drawn], np.array(y)[drawn])
-    return over_resamples(np.concatenate([[value], resampled]), n)
+    return Estimate(value, *_ends(resampled), n)
 
 
 def _correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -115,16 +124,10 @@ def _correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.divide((a * b).sum(axis=1), scale, out=np.full(len(a), np.nan), where=scale > 0)
 
 
-def _seed_weights(seeds: int, columns: int) -> np.ndarray:
-    """How much each seed counts (seeds, 1 + resamples): all the same in the first column, drawn
-    in the others."""
-    if seeds == 1:
-        return np.ones((1, columns))
-    generator = np.random.default_rng(1)  # 0 draws the items
-    drawn = generator.multinomial(seeds - 1, np.full(seeds, 1 / seeds), size=columns).T
-    weights = drawn / (seeds - 1)
-    weights[:, 0] = 1 / seeds
-    return weights
+def _ends(resampled: np.ndarray) -> tuple[float, float]:
+    """The ends of the percentile interval. A resample that says nothing is NaN and left out."""
+    low, high = np.nanquantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def _plural(n: int, unit: str) -> str:

@@ -15,9 +15,9 @@ from deftx.results import Comparison, load_evaluations
 CAPTION = (
     "Each published claim that this run can re-measure; definitions in docs/diagnostics.md. "
     f"“{HOLDS}”: the whole 95 % interval lies where the claim says. “{REFUTED}”: all of it lies "
-    f"elsewhere. “{OPEN}”: it does both, or the units are too few for an interval. “{NOTHING}”: a "
-    "number without a statement about it. A verdict is about this run's base, data and settings. "
-    "Not corrected for the number of claims.\n"
+    f"elsewhere. “{OPEN}”: it does both, the units are too few for an interval, or scores are of "
+    f"a single seed. “{NOTHING}”: a number without a statement about it. A verdict is about this "
+    "run's base, data and settings. Not corrected for the number of claims.\n"
 )
 
 
