@@ -202,8 +202,8 @@ class Graph:
         return self._training_inputs(artefact)
 
     def _gated_inputs(self, artefact: Artefact) -> Inputs:
-        gate = self._same_target("gate", artefact, method=artefact["method"])
-        return {**self._training_inputs(artefact), "gate": [gate]}
+        gates = self._same_target("gate", artefact, method=artefact["method"])
+        return {**self._training_inputs(artefact), "gates": [gates]}
 
     _lora_inputs = _gate_inputs
 
@@ -246,13 +246,15 @@ class Graph:
         }
 
     def _coverage_inputs(self, artefact: Artefact) -> Inputs:
-        items = [self._evaluate_inputs(e)["test"][0] for e in self.evaluations()]
-        text = [
-            self._data_of(Target("language", key))["train"][0]
-            for key in self.config.languages
-            if self.config.has_text(key)
+        languages = [key for key in self.config.languages if self.config.has_text(key)]
+        tasks = [task for task in self.config.tasks if self.config.task_languages(task)]
+        targets = [
+            *(Target("language", key) for key in languages),
+            *(Target("task", task) for task in tasks),
         ]
-        return {"base": [Artefact.of("base")], "data": list(dict.fromkeys([*text, *items]))}
+        train = [part for target in targets for part in self._data_of(target)["train"]]
+        tests = [self._evaluate_inputs(e)["test"][0] for e in self.evaluations()]
+        return {"base": [Artefact.of("base")], "data": list(dict.fromkeys([*train, *tests]))}
 
     def _tables_inputs(self, artefact: Artefact) -> Inputs:
         return {"evaluated": self.evaluations()}

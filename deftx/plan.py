@@ -213,7 +213,9 @@ class Plan(Graph):
         }
 
     def _coverage_params(self, artefact: Artefact) -> dict[str, Any]:
-        return {}
+        tables = self._tables_params(artefact)
+        sources = [source for task in tables["tasks"].values() for source in task["sources"]]
+        return {"sources": list(dict.fromkeys(sources)), "names": tables["names"]}
 
     def _tables_params(self, artefact: Artefact) -> dict[str, Any]:
         base = self.config.base.model or f"{self.config.run}-base"

@@ -260,7 +260,7 @@ def test_a_task_adapter_is_trained_on_the_adapter_of_the_source():
 def test_a_soft_mask_is_learned_before_the_weights_under_it():
     paths = state(plan(families))
     _, inputs = paths["gated/ada-sft/task-sentiment/base/seed0.safetensors"]
-    assert inputs["gate"] == ["gate/ada-sft/task-sentiment/base/seed0.safetensors"]
+    assert inputs["gates"] == ["gate/ada-sft/task-sentiment/base/seed0.safetensors"]
     assert not any(path.startswith("full/task") for path in paths)
 
 

@@ -81,7 +81,7 @@ rule gated:
     shell:
         "python -m deftx gated --params {params.cfg:q} --report-to {params.report_to:q} "
         "--base {input.base:q} --train {input.train:q} --valid {input.valid:q} "
-        "--gate {input.gate:q} --start-vector {input.start_vector:q} --cost {log.cost:q} "
+        "--gates {input.gates:q} --start-vector {input.start_vector:q} --cost {log.cost:q} "
         "--out {output.data:q} > {log.out:q} 2>&1"
 
 
