@@ -16,7 +16,8 @@ from deftx.artefact import ArtefactError, write_text
 from deftx.base import Base
 from deftx.embed import figure, page, table
 from deftx.results import METRIC_NAMES, TaskTable
-from deftx.settings.method import Budget, System, entries
+from deftx.settings.method import System
+from deftx.settings.selection import Budget, entries
 from deftx.settings.strict import Strict
 from deftx.template import render
 
