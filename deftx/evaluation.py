@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from deftx.backbone import backbone_parameters, head_parameters
-from deftx.metrics import accuracy_and_f1
+from deftx.task_metric import accuracy_and_f1
 from deftx.task_objective import PREDICTED_AT_ONCE, encode, logits
 
 
