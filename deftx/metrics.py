@@ -1,19 +1,83 @@
-"""Metrics of a classifier, computed from its logits."""
+"""All that is reported of one evaluation, computed from its logits."""
+
+from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import accuracy_score, f1_score
+from scipy.special import log_softmax
+from sklearn.metrics import precision_recall_fscore_support
+
+from deftx.task_metric import accuracy_and_f1 as accuracy_and_f1
+
+BINS = 15
+"""Of equal width, of the confidence in (0, 1]. Source: Guo et al. 2017, section 2."""
 
 
-def accuracy_and_f1(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Accuracy and macro-F1 in [0, 1] of logits (n, classes) against labels (n,).
+@dataclass(frozen=True)
+class ClassMetrics:
+    """How well one class is found: precision, recall and F1 in [0, 1], 0 where they are 0/0; and
+    `support`, the number of its items."""
 
-    A class that is neither present nor predicted counts with F1 = 0.
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What the logits of an evaluation are worth.
+
+    Attributes:
+        accuracy, macro_f1: in [0, 1], see `deftx.task_metric`.
+        nll: mean negative log-likelihood of the labels, in nats.
+        brier: mean squared distance of the probabilities to the label, summed over classes, in
+            [0, 2]. Source: Brier 1950.
+        ece: expected calibration error in [0, 1], see `calibration_error`.
+        classes: one entry per class, in the order of the logits.
     """
+
+    accuracy: float
+    macro_f1: float
+    nll: float
+    brier: float
+    ece: float
+    classes: tuple[ClassMetrics, ...]
+
+
+def measure(logits: np.ndarray, labels: np.ndarray) -> Metrics:
+    """All metrics of logits (n, classes) against labels (n,), n ≥ 1.
+
+    `dataclasses.asdict` makes JSON of them.
+    """
+    log_probabilities = log_softmax(logits.astype(np.float64), axis=1)
+    probabilities = np.exp(log_probabilities)
+    truth = np.eye(logits.shape[1])[labels]
     predictions = logits.argmax(axis=1)
-    classes = list(range(logits.shape[1]))
-    return {
-        "accuracy": float(accuracy_score(labels, predictions)),
-        "macro_f1": float(
-            f1_score(labels, predictions, labels=classes, average="macro", zero_division=0)
+    each = precision_recall_fscore_support(
+        labels, predictions, labels=list(range(logits.shape[1])), zero_division=0
+    )
+    return Metrics(
+        accuracy=float((predictions == labels).mean()),
+        macro_f1=float(each[2].mean()),
+        nll=float(-(truth * log_probabilities).sum(axis=1).mean()),
+        brier=float(((probabilities - truth) ** 2).sum(axis=1).mean()),
+        ece=calibration_error(probabilities, labels),
+        classes=tuple(
+            ClassMetrics(float(precision), float(recall), float(f1), int(support))
+            for precision, recall, f1, support in zip(*each, strict=True)
         ),
-    }
+    )
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
+    """Expected calibration error in [0, 1]: |accuracy − mean confidence| of the items of each bin,
+    averaged with the number of its items as weight.
+
+    The confidence is the largest probability (n, classes) of an item; bin b of B holds those in
+    ((b − 1)/B, b/B]. Source: Guo et al. 2017, equation 3.
+    """
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    bin_of = np.ceil(confidence * bins).astype(int)
+    gaps = np.bincount(bin_of, weights=right - confidence, minlength=bins + 1)
+    return float(np.abs(gaps).sum() / len(labels))

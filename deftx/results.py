@@ -1,17 +1,19 @@
 """Evaluations read back, and the comparison of systems that tables and figures show."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import astuple, dataclass
+from functools import cached_property
+from itertools import combinations, product
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from deftx.artefact import ArtefactError
+from deftx.metrics import Metrics, measure
 from deftx.settings.strict import Strict
-from deftx.statistics import SCORES, Resamples, accuracy, interval, macro_f1
+from deftx.statistics import ALPHA, SCORES, Resamples, holm, interval, p_value
 from deftx.tensor_file import TensorFile
 
 MEAN = "mean"
@@ -19,8 +21,15 @@ MEAN = "mean"
 
 METRIC_NAMES = {"macro_f1": "macro-F1", "accuracy": "accuracy"}
 
+REFERENCE = "lt-sft"
+"""The system against which the others are shown, where nothing else is said."""
+
+Key = tuple[str, str, str, int]
+"""task, system, language, seed: what no two evaluations share."""
+
 Draws = dict[tuple[str, str], np.ndarray]
-"""(system, language or MEAN) → scores (seeds, 1 + resamples), see `deftx.statistics`."""
+"""(system, column of `Comparison.columns`) → scores (seeds, 1 + resamples), see
+`deftx.statistics`; [:, 0] are the scores of the seeds on the items as they are."""
 
 
 class TaskTable(Strict):
@@ -28,7 +37,14 @@ class TaskTable(Strict):
 
     metric: Literal["macro_f1", "accuracy"]
     source: str
+    sources: list[str] = Field(default=[], description="all languages with labels, if several")
     languages: list[str]
+    dataset: str = Field(default="", description="of the test items, as published numbers name it")
+
+    @property
+    def labelled(self) -> set[str]:
+        """The languages whose labels the task was trained on."""
+        return {self.source, *self.sources}
 
 
 class Comparison(Strict):
@@ -38,26 +54,75 @@ class Comparison(Strict):
     tasks: dict[str, TaskTable]
     names: dict[str, str] = Field(default={}, description="language → what it is called")
     without_text: list[str] = Field(default=[], description="languages without a vector")
+    groups: dict[str, list[str]] = Field(
+        default={}, description="name → languages whose mean is shown where a task has them all"
+    )
+    reference: str | None = Field(
+        default=None,
+        description="system against which single languages are compared; by default lt-sft, or "
+        "the first",
+    )
+    seeds: list[int] = Field(default=[], description="by default those that there are")
+    base_name: str = Field(default="", description="what the base model is called")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.reference is not None and self.reference not in self.systems:
+            raise ValueError(f"reference: {self.reference} is not among systems: {self.systems}")
+        languages = {key for table in self.tasks.values() for key in table.languages}
+        for name, members in self.groups.items():
+            if name in {MEAN, *languages}:
+                raise ValueError(f"groups: {name} is the name of another column")
+            if not members:
+                raise ValueError(f"groups: {name} has no language")
+        return self
+
+    @property
+    def reference_system(self) -> str:
+        """The system against which single languages are compared."""
+        if self.reference is not None:
+            return self.reference
+        return REFERENCE if REFERENCE in self.systems else self.systems[0]
 
     def name(self, language: str) -> str:
         """How a language is called."""
         return self.names.get(language) or language
 
     def heading(self, task: str, column: str) -> str:
-        """A language, or MEAN, as the head of a column: source and lack of text are marked."""
-        source = " (source)" if column == self.tasks[task].source else ""
+        """A language, MEAN or a group, as the head of a column: source and lack of text are
+        marked."""
+        source = " (source)" if column in self.tasks[task].labelled else ""
         textless = " †" if column in self.without_text else ""
         return self.name(column) + source + textless
 
     def averaged(self, task: str) -> list[str]:
-        """The languages that the mean of a task is over: those with text, but for the source."""
+        """The languages that the mean of a task is over: those with text, but for the sources."""
         table = self.tasks[task]
-        left_out = {table.source, *self.without_text}
+        left_out = {*table.labelled, *self.without_text}
         return [language for language in table.languages if language not in left_out]
 
+    def means(self, task: str) -> dict[str, list[str]]:
+        """MEAN, if there is anything to average, and the groups of which the task has every
+        language → the languages that they are over."""
+        table, averaged = self.tasks[task], self.averaged(task)
+        groups = {g: m for g, m in self.groups.items() if set(m) <= set(table.languages)}
+        return {**({MEAN: averaged} if averaged else {}), **groups}
+
     def columns(self, task: str) -> list[str]:
-        """The languages of a task, then MEAN if there is anything to average."""
-        return [*self.tasks[task].languages, *([MEAN] if self.averaged(task) else [])]
+        """The languages of a task, then MEAN if there is anything to average, then its groups."""
+        return [*self.tasks[task].languages, *self.means(task)]
+
+    def members(self, task: str, column: str) -> list[str]:
+        """The languages that a column is over; of a language itself."""
+        return self.means(task).get(column, [column])
+
+
+class Trained(NamedTuple):
+    """How many parameters were trained for the task, for the language, and of the head."""
+
+    task: int
+    language: int
+    head: int
 
 
 @dataclass(frozen=True)
@@ -66,22 +131,36 @@ class Evaluation:
 
     Attributes:
         ids, labels, predictions: (n,) each, one entry per item; classes are numbers from 0.
-        classes: how many there are.
+        logits: (n, classes).
+        class_names: in the order of the logits.
+        trained: None where the evaluation does not say.
     """
 
     system: str
     task: str
     language: str
     seed: int
-    classes: int
     ids: np.ndarray
     labels: np.ndarray
     predictions: np.ndarray
+    logits: np.ndarray
+    class_names: tuple[str, ...]
+    trained: Trained | None = None
 
     @property
-    def key(self) -> tuple[str, str, str, int]:
+    def key(self) -> Key:
         """What no two evaluations share."""
         return self.task, self.system, self.language, self.seed
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """What its logits are worth."""
+        return measure(self.logits, self.labels)
 
 
 def load_evaluation(path: Path) -> Evaluation:
@@ -91,31 +170,60 @@ def load_evaluation(path: Path) -> Evaluation:
         raise ArtefactError(f"{path}: made by {file.provenance.get('stage')}, expected evaluate")
     logits, labels = file["logits"].numpy(), file["labels"].numpy()
     ids = np.array(file["ids"].numpy().tobytes().decode().split("\n"))
+    names = tuple(file.provenance["params"]["classes"])
     if not len(ids) == len(labels) == len(logits):
         raise ArtefactError(f"{path}: {len(ids)} ids, {len(labels)} labels, {len(logits)} logits")
+    if len(names) != logits.shape[1]:
+        raise ArtefactError(f"{path}: logits of {logits.shape[1]} classes, expected {names}")
+    trained = file.provenance.get("trained")
     return Evaluation(
         **{name: file.provenance[name] for name in ("system", "task", "language", "seed")},
-        classes=logits.shape[1],
         ids=ids,
         labels=labels,
         predictions=logits.argmax(axis=1),
+        logits=logits,
+        class_names=names,
+        trained=Trained(**trained) if trained else None,
     )
 
 
-def load_evaluations(paths: Iterable[Path]) -> list[Evaluation]:
-    """All evaluations. Raises ArtefactError as `load_evaluation`, or if two say the same."""
-    found: dict[tuple[str, str, str, int], Evaluation] = {}
+def load_evaluations(
+    paths: Iterable[Path], comparison: Comparison | None = None
+) -> list[Evaluation]:
+    """All evaluations.
+
+    A path may be a folder: it stands for the files {system}/{task}/{language}/seed{n}.safetensors
+    below it that `comparison` asks for, as far as they are there. Others in it are not read: a run
+    may hold systems that its config no longer has.
+
+    Raises ArtefactError as `load_evaluation`, or if two say the same; ValueError for a folder
+    without a comparison.
+    """
+    found: dict[Key, Evaluation] = {}
     for path in paths:
-        evaluation = load_evaluation(path)
-        if evaluation.key in found:
-            what = "/".join(map(str, evaluation.key))
-            raise ArtefactError(f"{path}: a second evaluation of {what}")
-        found[evaluation.key] = evaluation
+        for file in _wanted(path, comparison) if path.is_dir() else [path]:
+            evaluation = load_evaluation(file)
+            if evaluation.key in found:
+                what = "/".join(map(str, evaluation.key))
+                raise ArtefactError(f"{file}: a second evaluation of {what}")
+            found[evaluation.key] = evaluation
     return list(found.values())
 
 
+def _wanted(folder: Path, comparison: Comparison | None) -> list[Path]:
+    if comparison is None:
+        raise ValueError(f"{folder}: a folder, and no comparison says what to read of it")
+    seeds = [str(seed) for seed in comparison.seeds] or ["*"]
+    return [
+        path
+        for task, table in comparison.tasks.items()
+        for system, language, seed in product(comparison.systems, table.languages, seeds)
+        for path in sorted((folder / system / task / language).glob(f"seed{seed}.safetensors"))
+    ]
+
+
 class Score(NamedTuple):
-    """The scores of one evaluation, in [0, 1]."""
+    """The scores of one evaluation, see `deftx.metrics.Metrics`."""
 
     task: str
     system: str
@@ -124,13 +232,31 @@ class Score(NamedTuple):
     items: int
     accuracy: float
     macro_f1: float
+    nll: float
+    brier: float
+    ece: float
+
+
+class ClassScore(NamedTuple):
+    """How well one evaluation finds one class, see `deftx.metrics.ClassMetrics`."""
+
+    task: str
+    system: str
+    language: str
+    seed: int
+    class_name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
 
 
 class Transfer(NamedTuple):
-    """How well a system transfers to a language, or to all (MEAN): a score in [0, 1].
+    """How well a system transfers to a language, to all (MEAN) or to a group: a score in [0, 1].
 
     Attributes:
-        mean: over seeds; low and high are the ends of its 95 % interval over items.
+        mean: over seeds; low and high are the ends of its 95 % interval over items and, where
+            there are several, seeds.
         sd: standard deviation over seeds; None for one seed.
         has_text: where false, every system was evaluated without a language vector.
     """
@@ -148,8 +274,15 @@ class Transfer(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """The mean over seeds of `system` minus that of `versus`, in [-1, 1], with the ends of its
-    paired 95 % interval over items."""
+    """The mean over seeds of `system` minus that of `versus`, in [-1, 1], with its paired 95 %
+    interval.
+
+    Attributes:
+        p: two-sided, that the difference is 0; see `deftx.statistics.p_value`.
+        p_corrected: by Holm's method for its family.
+        comparisons: how many that family has.
+        inside_noise: whether p_corrected is 0.05 or more.
+    """
 
     task: str
     language: str
@@ -158,17 +291,28 @@ class Difference(NamedTuple):
     difference: float
     low: float
     high: float
+    p: float
+    p_corrected: float
+    comparisons: int
+    inside_noise: bool
 
 
 def scores(evaluations: Iterable[Evaluation]) -> list[Score]:
     """The scores of each evaluation."""
     found = []
     for e in evaluations:
-        as_is = Resamples([e.ids], times=0)
-        confusions = as_is.confusions(e.ids, e.labels, e.predictions, e.classes)
-        metrics = float(accuracy(confusions)[0]), float(macro_f1(confusions)[0])
-        found.append(Score(*e.key, len(e.ids), *metrics))
+        m = e.metrics
+        found.append(Score(*e.key, len(e.ids), m.accuracy, m.macro_f1, m.nll, m.brier, m.ece))
     return found
+
+
+def class_scores(evaluations: Iterable[Evaluation]) -> list[ClassScore]:
+    """Each class of each evaluation."""
+    return [
+        ClassScore(*e.key, name, *astuple(one))
+        for e in evaluations
+        for name, one in zip(e.class_names, e.metrics.classes, strict=True)
+    ]
 
 
 def draw(comparison: Comparison, evaluations: Sequence[Evaluation]) -> dict[str, Draws]:
@@ -185,47 +329,104 @@ def _draw(comparison: Comparison, task: str, evaluations: Sequence[Evaluation]) 
     known = {e.key: e for e in evaluations if e.task == task}
     if not known:
         raise ValueError(f"no evaluation of task {task}")
-    seeds = sorted({e.seed for e in known.values()})
-    resamples = Resamples(e.ids for e in known.values())
-
-    def score(system: str, language: str, seed: int) -> np.ndarray:
-        e = known.get((task, system, language, seed))
-        if e is None:
-            raise ValueError(f"no evaluation of {system} on {task} in {language} with seed {seed}")
-        confusions = resamples.confusions(e.ids, e.labels, e.predictions, e.classes)
-        return SCORES[table.metric](confusions)
-
+    seeds = comparison.seeds or sorted({e.seed for e in known.values()})
+    wanted = {
+        language: [
+            _of(known, (task, *pair)) for pair in product(comparison.systems, [language], seeds)
+        ]
+        for language in table.languages
+    }
+    resamples = Resamples(e.ids for each in wanted.values() for e in each)
     draws = {}
-    for system in comparison.systems:
-        for language in table.languages:
-            draws[system, language] = np.stack([score(system, language, seed) for seed in seeds])
-        if averaged := comparison.averaged(task):
-            draws[system, MEAN] = np.mean([draws[system, key] for key in averaged], axis=0)
+    for language, each in wanted.items():
+        predicted = [(e.ids, e.labels, e.predictions) for e in each]
+        found = SCORES[table.metric](resamples.confusions(predicted, each[0].classes))
+        for system, rows in zip(
+            comparison.systems, np.split(found, len(comparison.systems)), strict=True
+        ):
+            draws[system, language] = rows
+    for column, members in comparison.means(task).items():
+        for system in comparison.systems:
+            draws[system, column] = np.mean([draws[system, key] for key in members], axis=0)
     return draws
 
 
+def _of(known: Mapping[Key, Evaluation], key: Key) -> Evaluation:
+    if key not in known:
+        task, system, language, seed = key
+        raise ValueError(f"no evaluation of {system} on {task} in {language} with seed {seed}")
+    return known[key]
+
+
 def transfer(comparison: Comparison, draws: Mapping[str, Draws]) -> list[Transfer]:
-    """Every task, system and language or MEAN, in the order of the comparison."""
+    """Every task, system and column, in the order of the comparison."""
     found = []
     for task, table in comparison.tasks.items():
-        for (system, language), each in draws[task].items():
-            mean = each.mean(axis=0)
-            sd = float(each[:, 0].std(ddof=1)) if len(each) > 1 else None
-            has_text = language not in comparison.without_text
-            estimate = (float(mean[0]), *interval(mean))
+        for system, column in product(comparison.systems, comparison.columns(task)):
+            each = draws[task][system, column]
+            by_seed = each[:, 0]
+            sd = float(by_seed.std(ddof=1)) if len(each) > 1 else None
+            has_text = column not in comparison.without_text
+            estimate = (float(by_seed.mean()), *interval(each))
             found.append(
-                Transfer(task, system, language, table.metric, *estimate, len(each), sd, has_text)
+                Transfer(task, system, column, table.metric, *estimate, len(each), sd, has_text)
             )
     return found
 
 
 def differences(comparison: Comparison, draws: Mapping[str, Draws]) -> list[Difference]:
-    """Every task, language or MEAN, and pair of systems (the later one minus the earlier one)."""
+    """Of every task two families, each corrected for itself: on the mean all pairs of systems, the
+    later one minus the earlier one; in every language and group each system minus the reference."""
     found = []
     for task in comparison.tasks:
-        for language in comparison.columns(task):
-            for versus, system in combinations(comparison.systems, 2):
-                gap = (draws[task][system, language] - draws[task][versus, language]).mean(axis=0)
-                estimate = (float(gap[0]), *interval(gap))
-                found.append(Difference(task, language, system, versus, *estimate))
+        reference = comparison.reference_system
+        pairs = [
+            (MEAN, system, versus)
+            for versus, system in combinations(comparison.systems, 2)
+            if MEAN in comparison.columns(task)
+        ]
+        single = [
+            (column, system, reference)
+            for column in comparison.columns(task)
+            for system in comparison.systems
+            if column != MEAN and system != reference
+        ]
+        found += _family(task, single, draws[task]) + _family(task, pairs, draws[task])
     return found
+
+
+def _family(
+    task: str, comparisons: Sequence[tuple[str, str, str]], draws: Draws
+) -> list[Difference]:
+    """The differences of (column, system, versus)."""
+    gaps = [draws[system, column] - draws[versus, column] for column, system, versus in comparisons]
+    p_values = [p_value(gap) for gap in gaps]
+    return [
+        Difference(
+            task,
+            *names,
+            float(gap[:, 0].mean()),
+            *interval(gap),
+            p,
+            corrected,
+            len(comparisons),
+            corrected >= ALPHA,
+        )
+        for names, gap, p, corrected in zip(
+            comparisons, gaps, p_values, holm(p_values), strict=True
+        )
+    ]
+
+
+def trained(
+    comparison: Comparison, evaluations: Iterable[Evaluation]
+) -> dict[tuple[str, str, str], Trained]:
+    """(task, system, column) → parameters trained, of a mean the most over its languages; without
+    those whose evaluations do not say."""
+    found: dict[tuple[str, str, str], list[Trained]] = {}
+    for e in evaluations:
+        if e.trained is not None and e.task in comparison.tasks:
+            for column in comparison.columns(e.task):
+                if e.language in comparison.members(e.task, column):
+                    found.setdefault((e.task, e.system, column), []).append(e.trained)
+    return {key: Trained(*map(max, zip(*each, strict=True))) for key, each in found.items()}

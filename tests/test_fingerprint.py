@@ -88,8 +88,13 @@ def test_editing_what_is_shown_of_training_reaches_nothing(package):
 
 
 def test_editing_a_metric_reaches_no_base(package):
-    changed = changed_by(package, "metrics.py", "zero_division=0", "zero_division=1")
-    assert changed == {"full", "sparse", "evaluate"}
+    changed = changed_by(package, "task_metric.py", "zero_division=0", "zero_division=1")
+    assert changed == {"full", "sparse", "evaluate", "tables", "figures"}
+
+
+def test_editing_what_is_only_reported_reaches_no_training(package):
+    changed = changed_by(package, "metrics.py", "BINS = 15", "BINS = 16")
+    assert changed == {"evaluate", "tables", "figures"}
 
 
 @pytest.mark.parametrize(

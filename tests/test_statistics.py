@@ -1,11 +1,24 @@
-"""The laws of the bootstrap, against a slow loop that resamples plainly."""
+"""The laws of the bootstrap, against slow plain loops, theory, and simulations of nothing."""
+
+from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy.stats import norm, t
 from sklearn.metrics import accuracy_score, f1_score
 
-from deftx.metrics import accuracy_and_f1
-from deftx.statistics import Resamples, accuracy, interval, macro_f1
+from deftx.statistics import (
+    ALPHA,
+    Resamples,
+    accuracy,
+    degrees_of_freedom,
+    holm,
+    interval,
+    macro_f1,
+    over_seeds,
+    p_value,
+)
+from deftx.task_metric import accuracy_and_f1
 
 CLASSES = 3
 
@@ -26,6 +39,10 @@ def plain(name: str, labels: np.ndarray, predictions: np.ndarray) -> float:
     return f1_score(labels, predictions, labels=classes, average="macro", zero_division=0)
 
 
+def counted(resamples: Resamples, *evaluations: tuple[np.ndarray, ...]) -> np.ndarray:
+    return resamples.confusions(evaluations, CLASSES)
+
+
 SCORES = {"accuracy": accuracy, "macro_f1": macro_f1}
 
 
@@ -33,7 +50,7 @@ SCORES = {"accuracy": accuracy, "macro_f1": macro_f1}
 def test_bootstrap_equals_plain_resampling_loop(name):
     ids, labels, predictions = evaluation(40, seed=1)
     resamples = Resamples([ids], times=50, seed=2)
-    found = SCORES[name](resamples.confusions(ids, labels, predictions, CLASSES))
+    found = SCORES[name](counted(resamples, (ids, labels, predictions)))[0]
     place = np.searchsorted(resamples.ids, ids)
     for weights, score in zip(resamples.weights, found, strict=True):
         drawn = np.repeat(np.arange(len(ids)), weights[place].astype(int))
@@ -42,7 +59,7 @@ def test_bootstrap_equals_plain_resampling_loop(name):
 
 def test_first_score_is_that_of_the_items_as_they_are():
     ids, labels, predictions = evaluation(101, seed=3)
-    confusions = Resamples([ids], times=5).confusions(ids, labels, predictions, CLASSES)
+    confusions = counted(Resamples([ids], times=5), (ids, labels, predictions))[0]
     expected = accuracy_and_f1(np.eye(CLASSES)[predictions], labels)
     assert accuracy(confusions)[0] == pytest.approx(expected["accuracy"], abs=1e-12)
     assert macro_f1(confusions)[0] == pytest.approx(expected["macro_f1"], abs=1e-12)
@@ -59,15 +76,15 @@ def test_same_ids_in_another_order_get_the_same_resamples():
     ids, labels, predictions = evaluation(50, seed=4)
     mixed = np.random.default_rng(0).permutation(50)
     resamples = Resamples([ids], times=20)
-    here = resamples.confusions(ids, labels, predictions, CLASSES)
-    there = resamples.confusions(ids[mixed], labels[mixed], predictions[mixed], CLASSES)
+    here = counted(resamples, (ids, labels, predictions))
+    there = counted(resamples, (ids[mixed], labels[mixed], predictions[mixed]))
     assert np.array_equal(here, there)
 
 
 def test_missing_items_leave_the_others_paired():
     ids, labels, predictions = evaluation(50, seed=5)
     resamples = Resamples([ids, ids[:30]], times=20)
-    part = resamples.confusions(ids[:30], labels[:30], predictions[:30], CLASSES)
+    part = counted(resamples, (ids[:30], labels[:30], predictions[:30]))[0]
     place = np.searchsorted(resamples.ids, ids[:30])
     assert np.array_equal(part.sum((1, 2)), resamples.weights[:, place].sum(1))
 
@@ -75,8 +92,9 @@ def test_missing_items_leave_the_others_paired():
 def test_system_compared_with_itself_differs_by_nothing_in_every_resample():
     ids, labels, predictions = evaluation(50, seed=6)
     resamples = Resamples([ids])
-    scores = accuracy(resamples.confusions(ids, labels, predictions, CLASSES))
+    scores = accuracy(counted(resamples, (ids, labels, predictions)))
     assert interval(scores - scores) == (0, 0)
+    assert p_value(scores - scores) == 1
 
 
 def test_paired_interval_is_narrower_where_systems_err_on_the_same_items():
@@ -84,37 +102,214 @@ def test_paired_interval_is_narrower_where_systems_err_on_the_same_items():
     second = first.copy()
     second[:20] = labels[:20]
     resamples = Resamples([ids])
-    a, b = (accuracy(resamples.confusions(ids, labels, p, CLASSES)) for p in (first, second))
+    a, b = (accuracy(counted(resamples, (ids, labels, p))) for p in (first, second))
     paired, alone = (np.subtract(*interval(scores)[::-1]) for scores in (b - a, b))
     assert paired < alone / 2
 
 
 def test_interval_has_the_width_that_theory_says():
     ids, labels, predictions = evaluation(1_000, seed=8)
-    scores = accuracy(Resamples([ids]).confusions(ids, labels, predictions, CLASSES))
+    scores = accuracy(counted(Resamples([ids]), (ids, labels, predictions)))
     low, high = interval(scores)
-    error = np.sqrt(scores[0] * (1 - scores[0]) / 1_000)
-    assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.1)
-    assert low < scores[0] < high
+    score = scores[0, 0]
+    error = np.sqrt(score * (1 - score) / 1_000)
+    assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.05)
+    assert low < score < high
 
 
 def test_class_neither_present_nor_predicted_counts_zero():
     ids = np.array(["a", "b"])
     both = np.array([0, 1])
-    confusions = Resamples([ids], times=0).confusions(ids, both, both, CLASSES)
-    assert macro_f1(confusions)[0] == pytest.approx(2 / 3)
+    confusions = counted(Resamples([ids], times=0), (ids, both, both))
+    assert macro_f1(confusions) == pytest.approx(2 / 3)
 
 
 def test_resample_without_items_of_an_evaluation_is_left_out():
     ids, labels, predictions = evaluation(2, seed=9, right=1.0)
     resamples = Resamples([ids], times=200)
     for score in SCORES.values():
-        scores = score(resamples.confusions(ids[:1], labels[:1], predictions[:1], 1 + labels[0]))
+        scores = score(counted(resamples, (ids[:1], labels[:1], predictions[:1])))
         assert np.isnan(scores).any()
         assert not np.isnan(interval(scores)).any()
+        assert 0 < p_value(scores) < 0.01
 
 
 def test_same_seed_same_resamples():
     ids = evaluation(20, seed=0)[0]
     assert np.array_equal(Resamples([ids], seed=1).weights, Resamples([ids], seed=1).weights)
     assert not np.array_equal(Resamples([ids], seed=1).weights, Resamples([ids], seed=2).weights)
+
+
+def test_many_evaluations_at_once_are_counted_as_each_alone():
+    first, second = evaluation(40, seed=10), evaluation(30, seed=11)
+    resamples = Resamples([first[0], second[0]], times=20)
+    both = counted(resamples, first, second)
+    assert np.array_equal(both[0], counted(resamples, first)[0])
+    assert np.array_equal(both[1], counted(resamples, second)[0])
+
+
+# Seeds
+
+
+def without_items(*by_seed: float, times: int = 20_000) -> np.ndarray:
+    """Scores of seeds that are the same on every resample of the items."""
+    return np.repeat(np.array(by_seed)[:, None], 1 + times, axis=1)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
+def test_resampled_seeds_have_the_unbiased_variance_of_their_mean(seeds):
+    values = np.random.default_rng(seeds).normal(size=seeds)
+    drawn = over_seeds(without_items(*values))
+    assert drawn[0] == pytest.approx(values.mean())
+    assert drawn[1:].mean() == pytest.approx(values.mean(), abs=0.02)
+    assert drawn[1:].var() == pytest.approx(values.var(ddof=1) / seeds, rel=0.05)
+
+
+def test_mean_over_seeds_equals_plain_loop_over_the_drawn_seeds():
+    scores = np.random.default_rng(0).random((4, 31))
+    drawn = np.random.default_rng(4).multinomial(3, [0.25] * 4, size=30)
+    found = over_seeds(scores)
+    assert found[0] == pytest.approx(scores[:, 0].mean())
+    for column, counts in enumerate(drawn, 1):
+        chosen = np.repeat(np.arange(4), counts)
+        assert len(chosen) == 3
+        assert found[column] == pytest.approx(scores[chosen, column].mean())
+
+
+def test_one_seed_is_not_resampled():
+    scores = np.random.default_rng(0).random((1, 101))
+    assert np.array_equal(over_seeds(scores), scores[0])
+    assert degrees_of_freedom(scores) == np.inf
+    assert interval(scores) == pytest.approx(np.quantile(scores[0, 1:], [0.025, 0.975]))
+
+
+def test_variance_over_items_and_seeds_is_the_analytic_one():
+    """y = item + seed + both: the bootstrap's variance is σ_i²/m + σ_s²/n + 3σ_b²/(mn); the true
+    one has σ_b²/(mn). Compare Owen 2007, the pigeonhole bootstrap."""
+    items, seeds, sizes = 60, 4, (1.0, 0.3, 1.5)
+    resamples = Resamples([np.arange(items)], times=400)
+    draw = np.random.default_rng(0)
+    found, means = [], []
+    for _ in range(600):
+        item, seed, both = (
+            size * draw.normal(size=shape)
+            for size, shape in zip(sizes, [(1, items), (seeds, 1), (seeds, items)], strict=True)
+        )
+        scores = (item + seed + both) @ resamples.weights.T / items
+        found.append(over_seeds(scores)[1:].var())
+        means.append(scores[:, 0].mean())
+    parts = np.square(sizes) / (items, seeds, items * seeds)
+    assert np.mean(found) == pytest.approx(parts @ [1, 1, 3], rel=0.05)
+    assert np.var(means) == pytest.approx(parts.sum(), rel=0.15)
+
+
+def test_degrees_of_freedom_are_those_of_the_seeds_where_only_seeds_vary():
+    assert degrees_of_freedom(without_items(0.1, 0.2, 0.4)) == pytest.approx(2, rel=0.05)
+    assert degrees_of_freedom(without_items(0.3, 0.3, 0.3)) == np.inf
+
+
+def test_degrees_of_freedom_are_satterthwaites():
+    """Equal parts from items and seeds: (n − 1)·2²."""
+    draw = np.random.default_rng(0)
+    by_seed = np.array([-1.0, 0.0, 1.0])  # the variance of their mean: 1/3
+    items = np.concatenate([[0], draw.normal(size=50_000) * np.sqrt(1 / 3)])
+    assert degrees_of_freedom(by_seed[:, None] + items) == pytest.approx(8, rel=0.05)
+
+
+def test_interval_of_few_seeds_is_widened_to_students():
+    scores = without_items(*np.linspace(0.4, 0.6, 10))
+    low, high = interval(scores)
+    error = scores[:, 0].std(ddof=1) / np.sqrt(10)
+    assert (high - low) / 2 == pytest.approx(t.isf(0.025, 9) * error, rel=0.05)
+
+
+# p-values
+
+
+def test_p_value_equals_plain_counting():
+    scores = np.random.default_rng(0).normal(0.5, 1, size=(1, 300))
+    count = sum(abs(score - scores[0, 0]) >= abs(scores[0, 0]) for score in scores[0, 1:])
+    assert p_value(scores) == (1 + count) / 300
+
+
+def test_p_value_is_that_of_the_paired_z_test():
+    ids, labels, first = evaluation(1_000, seed=12)
+    second = first.copy()
+    wrong = np.flatnonzero(first != labels)[:45]
+    right = np.flatnonzero(first == labels)[:25]
+    second[wrong], second[right] = labels[wrong], (labels[right] + 1) % CLASSES
+    a, b = accuracy(counted(Resamples([ids]), (ids, labels, first), (ids, labels, second)))
+    gap = (second == labels).astype(float) - (first == labels)
+    expected = 2 * norm.sf(gap.mean() / (gap.std() / np.sqrt(1_000)))
+    assert 0.01 < expected < 0.03
+    assert p_value((b - a)[None]) == pytest.approx(expected, abs=0.005)
+
+
+def test_p_value_of_seeds_alone_is_that_of_students_t():
+    values = (0.02, 0.05, 0.03, 0.07, -0.01)
+    error = np.std(values, ddof=1) / np.sqrt(5)
+    expected = 2 * t.sf(np.mean(values) / error, 4)
+    assert p_value(without_items(*values)) == pytest.approx(expected, rel=0.1)
+
+
+def null_differences(seeds: int, trials: int, spread: float) -> np.ndarray:
+    """Differences (trials, seeds, 1 + times) of accuracy between two systems that are equally good:
+    items differ in difficulty, and the skill of a training run varies by `spread`."""
+    items = 300
+    resamples = Resamples([np.arange(items)], times=1_000)
+    draw = np.random.default_rng(0)
+    difficulty = draw.normal(0.5, 1.5, (trials, 1, 1, items))
+    skill = difficulty + draw.normal(0, spread, (trials, 2, seeds, 1))
+    right = draw.random(skill.shape) < 1 / (1 + np.exp(-skill))
+    gaps = right[:, 0].astype(np.float32) - right[:, 1]
+    return gaps @ resamples.weights.T / items
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (3, 0.8), (5, 0.5), (5, 0.8), (10, 0.5)])
+def test_where_there_is_nothing_one_in_twenty_finds_something(seeds, spread):
+    gaps = null_differences(seeds, 600, spread)
+    found = np.mean([p_value(gap) < ALPHA for gap in gaps])
+    outside = np.mean([not low <= 0 <= high for low, high in map(interval, gaps)])
+    assert 0.02 <= found <= 0.075
+    assert 0.02 <= outside <= 0.075
+
+
+def test_family_errs_no_more_often_than_said_even_where_only_seeds_vary():
+    draw = np.random.default_rng(1)
+    errors, by_count = [], []
+    for _ in range(150):
+        systems = draw.normal(size=(6, 5))
+        gaps = [without_items(*(a - b), times=1_000) for a, b in combinations(systems, 2)]
+        errors.append(min(holm([p_value(gap) for gap in gaps])) < ALPHA)
+        by_count.append(min(holm([plain_count(gap) for gap in gaps])) < ALPHA)
+    assert np.mean(errors) <= 0.1
+    assert np.mean(by_count) > 0.3  # what the floor of Student's t is for
+
+
+def plain_count(gap: np.ndarray) -> float:
+    mean = over_seeds(gap)
+    deviations = np.abs(mean[1:] - mean[0])
+    return (1 + (deviations >= abs(mean[0])).sum()) / len(mean)
+
+
+# Holm
+
+
+def test_holm_by_hand():
+    """0.005·4, 0.01·3, 0.03·2, and 0.04·1 raised to the one before."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1, 1]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
+
+
+def test_holm_rejects_what_the_step_down_procedure_rejects():
+    draw = np.random.default_rng(0)
+    for _ in range(50):
+        values = draw.choice([0.001, 0.01, 0.02, 0.04, 0.3], 8) * draw.random(8)
+        rejected = set()
+        for step, which in enumerate(np.argsort(values)):
+            if values[which] > ALPHA / (8 - step):
+                break
+            rejected.add(which)
+        assert {i for i, p in enumerate(holm(list(values))) if p <= ALPHA} == rejected

@@ -2,6 +2,8 @@
 
 import csv
 import html.parser
+import re
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -10,21 +12,37 @@ import pytest
 import torch
 
 from deftx.artefact import ArtefactError
-from deftx.metrics import accuracy_and_f1
-from deftx.results import MEAN, Comparison, differences, draw, load_evaluations, transfer
-from deftx.stages.tables import Params, score_table, tables
-from deftx.statistics import interval
+from deftx.metrics import Metrics, measure
+from deftx.results import (
+    MEAN,
+    Comparison,
+    Difference,
+    differences,
+    draw,
+    load_evaluations,
+    transfer,
+)
+from deftx.stages.tables import Params, tables
+from deftx.statistics import holm, interval, p_value
+from deftx.table_formats import PAGE, Cell, Table, latex
+from deftx.tables import pair_table, reference_table, score_table, tidy
 from deftx.tensor_file import TensorFile, save_tensors
 
 LANGUAGES = ["eng", "ace", "ban", "nah"]
 SYSTEMS = ["zero-shot", "lt-sft", "deft-x"]
 SKILL = {"zero-shot": 0.2, "lt-sft": 0.5, "deft-x": 0.52}
-FILES = ["scores.csv", "differences.csv", "transfer.csv"]
+FILES = ["scores.csv", "classes.csv", "differences.csv", "published.csv", "transfer.csv"]
 FILES += ["transfer.md", "transfer.tex", "transfer.html"]
 
 
 def save_evaluation(
-    folder: Path, system: str, task: str, language: str, seed: int, items: int = 120
+    folder: Path,
+    system: str,
+    task: str,
+    language: str,
+    seed: int,
+    items: int = 120,
+    **provenance: object,
 ) -> Path:
     """An artefact as the stage `evaluate` writes it; items are parallel across languages."""
     labels = np.random.default_rng(0).integers(0, 3, items)
@@ -44,6 +62,7 @@ def save_evaluation(
         stage="evaluate",
         **{"system": system, "task": task, "language": language, "seed": seed},
         params={"classes": ["a", "b", "c"]},
+        **provenance,
     )
     return out
 
@@ -55,6 +74,10 @@ def params(**changes: object) -> Params:
     return Params.model_validate({**settings, "without_text": ["nah"], **changes})
 
 
+def with_group(**changes: object) -> Params:
+    return params(groups={"both": ["ace", "nah"], "elsewhere": ["ace", "xyz"]}, **changes)
+
+
 @pytest.fixture(scope="module", params=[1, 3], ids=["one seed", "three seeds"])
 def evaluated(request, tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("results")
@@ -64,10 +87,11 @@ def evaluated(request, tmp_path_factory) -> list[Path]:
     ]
 
 
-@pytest.fixture
-def written(evaluated, tmp_path) -> Path:
-    tables(params(), evaluated=evaluated, out=tmp_path / "transfer.csv")
-    return tmp_path
+@pytest.fixture(scope="module")
+def written(evaluated, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("tables")
+    tables(with_group(), evaluated=evaluated, out=folder / "transfer.csv")
+    return folder
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -80,49 +104,171 @@ def header(path: Path) -> list[str]:
     return [part.strip() for part in line.strip("|").split("|")]
 
 
-def recomputed(paths: list[Path]) -> dict[tuple[str, str, int], dict[str, float]]:
+def recomputed(paths: list[Path]) -> dict[tuple[str, str, int], Metrics]:
     """Metrics from the stored logits, by the code that `evaluate` itself uses."""
     found = {}
     for path in paths:
         file = TensorFile(path)
         key = tuple(file.provenance[name] for name in ("system", "language", "seed"))
-        found[key] = accuracy_and_f1(file["logits"].numpy(), file["labels"].numpy())
+        found[key] = measure(file["logits"].numpy(), file["labels"].numpy())
     return found
 
 
-def test_every_number_of_the_table_can_be_recomputed_from_the_logits(evaluated, written):
-    metrics = recomputed(evaluated)
+MEMBERS = {MEAN: ["ace", "ban"], "both": ["ace", "nah"]}
+
+
+def by_seed(metrics: dict, system: str, column: str) -> np.ndarray:
+    """macro-F1 of each seed in a language, or its mean over the languages of a column."""
     seeds = sorted({seed for _, _, seed in metrics})
+    languages = MEMBERS.get(column, [column])
+    return np.array(
+        [np.mean([metrics[system, key, seed].macro_f1 for key in languages]) for seed in seeds]
+    )
+
+
+def page_tables(path: Path) -> list[list[list[str]]]:
+    """The tables of an HTML page: rows of texts of cells."""
+
+    class Reader(html.parser.HTMLParser):
+        def __init__(self):
+            super().__init__()
+            self.tables, self.inside = [], False
+
+        def handle_starttag(self, tag, attrs):
+            if tag == "table":
+                self.tables.append([])
+            elif tag == "tr":
+                self.tables[-1].append([])
+            elif tag in ("th", "td"):
+                self.tables[-1][-1].append("")
+                self.inside = True
+
+        def handle_endtag(self, tag):
+            self.inside = self.inside and tag not in ("th", "td")
+
+        def handle_data(self, data):
+            if self.inside:
+                self.tables[-1][-1][-1] += data
+
+    reader = Reader()
+    reader.feed(path.read_text(encoding="utf-8"))
+    return reader.tables
+
+
+def markdown_tables(path: Path) -> list[list[list[str]]]:
+    """The tables of a Markdown page, without the marks of bold."""
+    lines = path.read_text(encoding="utf-8").replace("*", "").splitlines()
+    found = []
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if following.startswith("| :--"):
+            found.append([])
+        if line.startswith("| ") and not line.startswith("| :--"):
+            found[-1].append([part.strip() for part in line.strip("|").split("|")])
+    return found
+
+
+def latex_tables(path: Path) -> list[list[list[str]]]:
+    """The tables of a LaTeX file as plain text; parts of one stand alone."""
+    text = path.read_text(encoding="utf-8")
+    for old, new in ((r"$\pm$", "±"), ("$-$", "−"), (r"$^\dagger$", "†"), (r"\,", " ")):
+        text = text.replace(old, new)
+    text = re.sub(r"\\textbf\{([^}]*)\}", r"\1", text)
+    text = re.sub(r"\{\\scriptsize ([^}]*)\}", r"\1", text)
+    return [
+        [
+            [part.strip() for part in line.removesuffix(r"\\").split("&")]
+            for line in body.splitlines()
+            if line.endswith(r"\\")
+        ]
+        for body in re.findall(r"\\toprule(.*?)\\bottomrule", text, re.S)
+    ]
+
+
+def test_every_number_of_the_csv_files_can_be_recomputed_from_the_logits(evaluated, written):
+    metrics = recomputed(evaluated)
     for row in rows(written / "scores.csv"):
         expected = metrics[row["system"], row["language"], int(row["seed"])]
-        assert float(row["accuracy"]) == pytest.approx(expected["accuracy"], abs=1e-6)
-        assert float(row["macro_f1"]) == pytest.approx(expected["macro_f1"], abs=1e-6)
+        for name in ("accuracy", "macro_f1", "nll", "brier", "ece"):
+            assert float(row[name]) == pytest.approx(getattr(expected, name), abs=1e-6)
+    assert len(rows(written / "classes.csv")) == 3 * len(rows(written / "scores.csv"))
+    for row in rows(written / "classes.csv"):
+        of_all = metrics[row["system"], row["language"], int(row["seed"])].classes
+        expected = of_all["abc".index(row["class_name"])]
+        assert int(row["support"]) == expected.support
+        for name in ("precision", "recall", "f1"):
+            assert float(row[name]) == pytest.approx(getattr(expected, name), abs=1e-6)
     for row in rows(written / "transfer.csv"):
-        languages = ["ace", "ban"] if row["language"] == MEAN else [row["language"]]
-        per_seed = [
-            np.mean([metrics[row["system"], key, seed]["macro_f1"] for key in languages])
-            for seed in seeds
-        ]
-        assert float(row["mean"]) == pytest.approx(np.mean(per_seed), abs=1e-6)
-        assert int(row["seeds"]) == len(seeds)
-        if len(seeds) > 1:
-            assert float(row["sd"]) == pytest.approx(np.std(per_seed, ddof=1), abs=1e-6)
+        scores = by_seed(metrics, row["system"], row["language"])
+        assert float(row["mean"]) == pytest.approx(scores.mean(), abs=1e-6)
+        assert int(row["seeds"]) == len(scores)
+        if len(scores) > 1:
+            assert float(row["sd"]) == pytest.approx(scores.std(ddof=1), abs=1e-6)
         else:
             assert row["sd"] == ""
         assert float(row["low"]) <= float(row["mean"]) <= float(row["high"])
+    for row in rows(written / "differences.csv"):
+        gap = by_seed(metrics, row["system"], row["language"])
+        gap = gap - by_seed(metrics, row["versus"], row["language"])
+        assert float(row["difference"]) == pytest.approx(gap.mean(), abs=1e-6)
 
 
-def test_wide_tables_say_what_the_csv_says(written):
-    markdown = (written / "transfer.md").read_text(encoding="utf-8")
-    latex = (written / "transfer.tex").read_text(encoding="utf-8")
-    page = (written / "transfer.html").read_text(encoding="utf-8")
-    for row in rows(written / "transfer.csv"):
-        mean, low, high = (100 * float(row[name]) for name in ("mean", "low", "high"))
-        number, half = f"{mean:.1f}", f"{(high - low) / 2:.1f}"
-        plain = markdown.replace("*", "")
-        assert f"{number} ± {half}" in plain
-        assert rf"{number}\,{{\scriptsize $\pm$ {half}}}" in latex.replace(r"\textbf", "")
-        assert f"{number} <small>± {half}</small>" in page.replace("<b>", "").replace("</b>", "")
+def test_every_number_of_the_wide_tables_can_be_recomputed_from_the_logits(evaluated, written):
+    metrics = recomputed(evaluated)
+    columns = [*LANGUAGES, MEAN, "both"]
+    several = len({seed for _, _, seed in metrics}) > 1
+
+    def shown(value: float) -> str:
+        return f"{value:.1f}".replace("-", "−")
+
+    def gap(system: str, versus: str, column: str) -> str:
+        gaps = by_seed(metrics, system, column) - by_seed(metrics, versus, column)
+        return f"{100 * gaps.mean():+.1f}".replace("-", "−")
+
+    scores, pairs, singles = page_tables(written / "transfer.html")
+    assert [line[0] for line in scores[1:]] == SYSTEMS
+    for system, *cells in scores[1:]:
+        for column, cell in zip(columns, cells, strict=False):
+            expected = shown(100 * by_seed(metrics, system, column).mean())
+            assert cell.split(" ± ")[0] == expected
+        if several:
+            sd = by_seed(metrics, system, MEAN).std(ddof=1)
+            assert cells[len(columns) :] == [shown(100 * sd)]
+        else:
+            assert len(cells) == len(columns)
+    for system, *cells in pairs[1:]:
+        for versus, cell in zip(pairs[0][1:], cells, strict=True):
+            expected = cell and gap(system, versus, MEAN)
+            assert cell.strip("()").split(" ± ")[0] == expected
+    columns.remove(MEAN)
+    for system, *cells in singles[1:]:
+        for column, cell in zip(columns, cells, strict=True):
+            assert cell.strip("()").split(" ± ")[0] == gap(system, "lt-sft", column)
+
+
+def test_all_formats_show_the_same_cells(written):
+    on_page = page_tables(written / "transfer.html")
+    assert len(on_page) == 3
+    assert markdown_tables(written / "transfer.md") == on_page
+    assert latex_tables(written / "transfer.tex") == on_page
+
+
+def test_half_widths_are_those_of_the_csv(written):
+    scores, pairs, singles = page_tables(written / "transfer.html")
+    halves = {}
+    for name in ("transfer.csv", "differences.csv"):
+        for row in rows(written / name):
+            half = 50 * (float(row["high"]) - float(row["low"]))
+            halves[row["system"], row.get("versus"), row["language"]] = f"{half:.1f}"
+    columns = [*LANGUAGES, MEAN, "both"]
+    for table, versus in ((scores, None), (singles, "lt-sft")):
+        shown = [column for column in columns if versus is None or column != MEAN]
+        for system, *cells in table[1:]:
+            for column, cell in zip(shown, cells, strict=False):
+                assert cell.strip("()").split(" ± ")[1] == halves[system, versus, column]
+    for system, *cells in pairs[1:]:
+        for versus, cell in zip(pairs[0][1:], cells, strict=True):
+            if cell:
+                assert cell.strip("()").split(" ± ")[1] == halves[system, versus, MEAN]
 
 
 def test_interval_of_mean_uses_the_same_items_in_every_language(evaluated):
@@ -138,33 +284,141 @@ def test_intervals_of_parallel_languages_do_not_shrink_in_the_mean(tmp_path):
     language apart, the interval of their mean would be narrower by √2."""
     paths = [save_evaluation(tmp_path, "lt-sft", "mood", "ace", 0)]
     evaluations = load_evaluations(paths)
-    twin = type(evaluations[0])(**{**vars(evaluations[0]), "language": "ban"})
+    twin = replace(evaluations[0], language="ban")
     task = {"metric": "accuracy", "source": "eng", "languages": ["ace", "ban"]}
     comparison = Comparison(systems=["lt-sft"], tasks={"mood": task})
     draws = draw(comparison, [*evaluations, twin])["mood"]
-    one, mean = (interval(draws["lt-sft", key].mean(0)) for key in ("ace", MEAN))
+    one, mean = (interval(draws["lt-sft", key]) for key in ("ace", MEAN))
     assert mean == pytest.approx(one)
 
 
 def test_differences_are_paired(evaluated):
-    comparison = params()
+    comparison = with_group()
     draws = draw(comparison, load_evaluations(evaluated))
     found = {(d.language, d.system, d.versus): d for d in differences(comparison, draws)}
-    assert len(found) == 5 * 3
     gap = draws["mood"]["deft-x", "ace"] - draws["mood"]["lt-sft", "ace"]
-    assert found["ace", "deft-x", "lt-sft"][4:] == (gap[:, 0].mean(), *interval(gap.mean(0)))
+    assert found["ace", "deft-x", "lt-sft"][4:8] == (gap[:, 0].mean(), *interval(gap), p_value(gap))
+
+
+def test_families_are_pairs_on_the_mean_and_the_reference_elsewhere(evaluated):
+    comparison = with_group()
+    found = differences(comparison, draw(comparison, load_evaluations(evaluated)))
+    pairs = [d for d in found if d.language == MEAN]
+    singles = [d for d in found if d.language != MEAN]
+    assert {(d.system, d.versus) for d in pairs} == {
+        ("lt-sft", "zero-shot"),
+        ("deft-x", "zero-shot"),
+        ("deft-x", "lt-sft"),
+    }
+    assert {(d.language, d.system, d.versus) for d in singles} == {
+        (column, system, "lt-sft")
+        for column in (*LANGUAGES, "both")
+        for system in ("zero-shot", "deft-x")
+    }
+    for family in (pairs, singles):
+        assert {d.comparisons for d in family} == {len(family)}
+        assert [d.p_corrected for d in family] == holm([d.p for d in family])
+        assert all(d.inside_noise == (d.p_corrected >= 0.05) for d in family)
+    assert any(d.inside_noise for d in found) and not all(d.inside_noise for d in found)
+
+
+def test_what_is_inside_the_noise_stands_in_parentheses_and_the_caption_counts(written):
+    inside = {
+        (row["system"], row["versus"]): row["inside_noise"] == "True"
+        for row in rows(written / "differences.csv")
+        if row["language"] == MEAN
+    }
+    pairs = page_tables(written / "transfer.html")[1]
+    for system, *cells in pairs[1:]:
+        for versus, cell in zip(pairs[0][1:], cells, strict=True):
+            assert not cell or cell.startswith("(") == inside[system, versus]
+    text = (written / "transfer.md").read_text(encoding="utf-8")
+    assert "Holm's correction for the 3 comparisons of this table" in text
+    assert "Holm's correction for the 10 comparisons of this table" in text
+
+
+def test_parentheses_follow_the_corrected_p_value_not_the_interval():
+    gap = Difference("mood", MEAN, "b", "a", 0.1, 0.02, 0.18, 0.02, 0.06, 3, True)
+    comparison = params(systems=["a", "b"])
+    for make, column in ((pair_table, MEAN), (reference_table, "ace")):
+        every = [
+            gap._replace(language=key)
+            for key in (comparison.columns("mood") if column != MEAN else [MEAN])
+        ]
+        inside = make(comparison, "mood", every, 1).rows[0][1][0]
+        outside = [one._replace(p_corrected=0.04, inside_noise=False) for one in every]
+        assert inside == Cell("+10.0", "± 8.0", doubtful=True)
+        assert make(comparison, "mood", outside, 1).rows[0][1][0] == Cell("+10.0", "± 8.0")
+
+
+def test_captions_say_what_the_intervals_are_over(evaluated, written):
+    text = (written / "transfer.md").read_text(encoding="utf-8")
+    several = any("seed1" in path.name for path in evaluated)
+    assert ("interval over items and seeds" in text) == several
+    assert ("no variation over training runs is in it" in text) != several
+
+
+def test_reference_is_lt_sft_or_the_first_or_what_is_said():
+    assert params().reference_system == "lt-sft"
+    assert params(systems=["zero-shot", "deft-x"]).reference_system == "zero-shot"
+    assert params(reference="deft-x").reference_system == "deft-x"
+    with pytest.raises(ValueError, match="reference: mad-x is not among systems"):
+        params(reference="mad-x")
+
+
+def test_group_is_shown_where_the_task_has_all_its_languages(evaluated, written):
+    assert header(written / "transfer.md")[1:7] == [
+        "eng (source)",
+        "Acehnese",
+        "ban",
+        "Nahuatl †",
+        MEAN,
+        "both",
+    ]
+    draws = draw(with_group(), load_evaluations(evaluated))["mood"]
+    for system in SYSTEMS:
+        average = (draws[system, "ace"] + draws[system, "nah"]) / 2
+        assert np.allclose(draws[system, "both"], average, atol=1e-12)
+    assert "both: over Acehnese, Nahuatl" in (written / "transfer.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"ace": ["ban"]}, "ace is the name of another column"),
+        ({MEAN: ["ban"]}, "mean is the name of another column"),
+        ({"few": []}, "few has no language"),
+    ],
+)
+def test_group_that_would_hide_a_column_is_refused(groups, message):
+    with pytest.raises(ValueError, match=message):
+        params(groups=groups)
+
+
+def test_all_labelled_languages_are_sources_and_left_out_of_the_mean():
+    table = {"metric": "macro_f1", "source": "eng", "sources": ["eng", "ban"]}
+    comparison = params(tasks={"mood": {**table, "languages": LANGUAGES}})
+    assert comparison.averaged("mood") == ["ace"]
+    assert comparison.heading("mood", "ban") == "ban (source)"
+
+
+def test_draws_hold_each_seed_on_the_items_as_they_are(evaluated):
+    draws = draw(with_group(), load_evaluations(evaluated))["mood"]
+    metrics = recomputed(evaluated)
+    for (system, column), scores in draws.items():
+        assert scores[:, 0] == pytest.approx(by_seed(metrics, system, column), abs=1e-12)
 
 
 def test_language_without_text_is_marked(written):
     columns = header(written / "transfer.md")
-    assert columns[:6] == ["", "eng (source)", "Acehnese", "ban", "Nahuatl †", MEAN]
+    assert columns[:5] == ["", "eng (source)", "Acehnese", "ban", "Nahuatl †"]
     for name in ("transfer.md", "transfer.html"):
         text = (written / name).read_text(encoding="utf-8")
         assert "Nahuatl †" in text
         assert "† no text: evaluated without a language vector" in text
     assert r"Nahuatl $^\dagger$" in (written / "transfer.tex").read_text(encoding="utf-8")
     has_text = {row["language"]: row["has_text"] for row in rows(written / "transfer.csv")}
-    assert has_text == {**dict.fromkeys([*LANGUAGES, MEAN], "True"), "nah": "False"}
+    assert has_text == {**dict.fromkeys([*LANGUAGES, MEAN, "both"], "True"), "nah": "False"}
 
 
 def test_no_mark_where_every_language_has_text(evaluated, tmp_path):
@@ -185,20 +439,98 @@ def test_without_targets_there_is_no_mean(evaluated, tmp_path):
     assert {row["language"] for row in rows(tmp_path / "transfer.csv")} == {"eng"}
 
 
-def test_best_is_bold_only_if_its_interval_is_disjoint_from_all_others(evaluated):
-    comparison = params()
-    means = transfer(comparison, draw(comparison, load_evaluations(evaluated)))
-    close = score_table(comparison, "mood", means)
-    assert not any(cell.bold for _, cells in close.rows for cell in cells)
-    two = params(systems=["zero-shot", "deft-x"])
-    means = transfer(two, draw(two, load_evaluations(evaluated)))
-    bold = {
-        (system, column): cell.bold
-        for system, cells in score_table(two, "mood", means).rows
-        for column, cell in zip(two.columns("mood"), cells, strict=False)
+def bold(comparison: Comparison, evaluated: list[Path], gaps: list[Difference] | None = None):
+    """(system, column) of the bold cells."""
+    draws = draw(comparison, load_evaluations(evaluated))
+    frame = tidy(transfer(comparison, draws), {})
+    gaps = differences(comparison, draws) if gaps is None else gaps
+    table = score_table(comparison, "mood", frame, gaps)
+    return {
+        (system, column)
+        for system, cells in table.rows
+        for column, cell in zip(comparison.columns("mood"), cells, strict=False)
+        if cell.bold
     }
-    assert bold["deft-x", MEAN]
-    assert not bold["zero-shot", MEAN]
+
+
+def test_best_mean_is_bold_only_if_it_is_told_apart_from_every_other(evaluated):
+    assert bold(params(), evaluated) == set()
+    assert bold(params(systems=["zero-shot", "deft-x"]), evaluated) == {("deft-x", MEAN)}
+    assert bold(params(systems=["deft-x", "zero-shot"]), evaluated) == {("deft-x", MEAN)}
+    assert bold(params(systems=["deft-x"]), evaluated) == set()
+
+
+def test_bold_is_by_corrected_p_values(evaluated):
+    comparison = params()
+    gaps = [
+        Difference("mood", MEAN, system, versus, gap, gap, gap, 0.001, 0.003, 3, False)
+        for system, versus, gap in [
+            ("lt-sft", "zero-shot", 0.2),
+            ("deft-x", "zero-shot", 0.1),
+            ("deft-x", "lt-sft", -0.1),
+        ]
+    ]
+    assert bold(comparison, evaluated, gaps) == {("lt-sft", MEAN)}
+    gaps[-1] = gaps[-1]._replace(p_corrected=0.06, inside_noise=True)
+    assert bold(comparison, evaluated, gaps) == set()
+
+
+def test_trained_parameters_stand_in_the_tables_and_are_blank_where_unknown(tmp_path):
+    counts = {"task": 14_155_776, "head": 592_899}
+    paths = []
+    for system, language in product(["zero-shot", "lt-sft"], LANGUAGES):
+        known = {"trained": {**counts, "language": 7_667_712 * (language != "nah")}}
+        given = known if system == "lt-sft" else {}
+        paths.append(save_evaluation(tmp_path, system, "mood", language, 0, **given))
+    comparison = params(systems=["zero-shot", "lt-sft"])
+    tables(comparison, evaluated=paths, out=tmp_path / "transfer.csv")
+    found = {
+        (row["system"], row["language"]): [
+            row[f"trained_{name}"] for name in ("task", "language", "head")
+        ]
+        for row in rows(tmp_path / "transfer.csv")
+    }
+    assert found["lt-sft", MEAN] == ["14155776", "7667712", "592899"]
+    assert found["lt-sft", "nah"] == ["14155776", "0", "592899"]
+    assert found["zero-shot", "ace"] == ["", "", ""]
+    scores = page_tables(tmp_path / "transfer.html")[0]
+    assert scores[0][-2:] == ["trained: task / language", "head"]
+    assert [line[-2:] for line in scores[1:]] == [["", ""], ["14.2M / 7.67M", "593k"]]
+
+
+def test_folder_stands_for_what_the_comparison_asks_for(tmp_path):
+    for system, language, seed in product(SYSTEMS, LANGUAGES, range(2)):
+        save_evaluation(tmp_path, system, "mood", language, seed)
+    folder = tmp_path / "evaluate"
+    few = params(systems=["lt-sft", "deft-x"], seeds=[1])
+    found = {e.key for e in load_evaluations([folder], few)}
+    assert found == {
+        ("mood", system, language, 1)
+        for system, language in product(["lt-sft", "deft-x"], LANGUAGES)
+    }
+    assert {e.seed for e in load_evaluations([folder], params())} == {0, 1}
+    files = sorted(folder.rglob("*.safetensors"))
+    for name, paths in (("files", files), ("folder", [folder])):
+        tables(params(), evaluated=paths, out=tmp_path / name / "transfer.csv")
+    for name in ("transfer.csv", "differences.csv"):
+        files, folder = ((tmp_path / way / name).read_bytes() for way in ("files", "folder"))
+        assert files == folder
+
+
+def test_folder_ignores_what_is_not_asked_for_even_if_it_is_broken(tmp_path):
+    save_evaluation(tmp_path, "lt-sft", "mood", "ace", 0)
+    save_evaluation(tmp_path, "deft-x", "mood", "ace", 0).write_bytes(b"broken")
+    found = load_evaluations([tmp_path / "evaluate"], params(systems=["lt-sft"]))
+    assert [e.key for e in found] == [("mood", "lt-sft", "ace", 0)]
+
+
+def test_folder_without_what_is_asked_for_names_it(tmp_path):
+    save_evaluation(tmp_path, "lt-sft", "mood", "eng", 0)
+    comparison = params(systems=["lt-sft"], seeds=[0, 1])
+    with pytest.raises(ValueError, match="no evaluation of lt-sft on mood in eng with seed 1"):
+        tables(comparison, evaluated=[tmp_path / "evaluate"], out=tmp_path / "transfer.csv")
+    with pytest.raises(ValueError, match="no comparison says what to read"):
+        load_evaluations([tmp_path])
 
 
 def test_order_is_that_of_the_config(evaluated, tmp_path):
@@ -209,7 +541,7 @@ def test_order_is_that_of_the_config(evaluated, tmp_path):
 
 def test_same_inputs_same_bytes(evaluated, written, tmp_path):
     again = tmp_path / "again"
-    tables(params(), evaluated=evaluated, out=again / "transfer.csv")
+    tables(with_group(), evaluated=evaluated, out=again / "transfer.csv")
     assert sorted(path.name for path in again.iterdir()) == sorted(FILES)
     for name in FILES:
         assert (again / name).read_bytes() == (written / name).read_bytes()
@@ -238,10 +570,32 @@ def test_page_is_well_formed_and_needs_no_other_file(written):
 def test_latex_escapes_what_is_special_to_it(evaluated, tmp_path):
     changed = params(names={"ace": "A&B_100%"})
     tables(changed, evaluated=evaluated, out=tmp_path / "transfer.csv")
-    latex = (tmp_path / "transfer.tex").read_text(encoding="utf-8")
-    assert r"A\&B\_100\%" in latex
+    text = (tmp_path / "transfer.tex").read_text(encoding="utf-8")
+    assert r"A\&B\_100\%" in text
     rules = ("toprule", "midrule", "bottomrule", "begin{tabular}", "end{tabular}")
-    assert {latex.count("\\" + rule) for rule in rules} == {2}
+    assert {text.count("\\" + rule) for rule in rules} == {3}
+
+
+def test_wide_table_is_split_by_columns_in_latex_and_loses_nothing(tmp_path):
+    columns = [f"language {i}" for i in range(22)]
+    lines = [
+        (system, tuple(Cell(f"{i}.{n}", "± 1.0") for i in range(22)))
+        for n, system in enumerate(["lt-sft", "rand-sft-no-embeddings"])
+    ]
+    table = Table("wide", "wide", "What it says.", ["", *columns], lines)
+    (tmp_path / "wide.tex").write_text(latex(table), encoding="utf-8")
+    parts = latex_tables(tmp_path / "wide.tex")
+    assert len(parts) > 1
+    joined = [[cell for line in lines for cell in line[1:]] for lines in zip(*parts, strict=True)]
+    assert joined == [columns, *([f"{i}.{n} ± 1.0" for i in range(22)] for n in range(2))]
+    for part in parts:
+        assert [line[0] for line in part] == ["", "lt-sft", "rand-sft-no-embeddings"]
+        widths = [max(map(len, column)) for column in zip(*part, strict=True)]
+        assert sum(widths) <= PAGE
+    text = latex(table)
+    assert text.count("What it says.") == 1
+    labels = re.findall(r"label\{(.*)\}", text)
+    assert len(set(labels)) == len(labels) == len(parts)
 
 
 def test_missing_evaluation_is_named(evaluated, tmp_path):
