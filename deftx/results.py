@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from deftx.artefact import ArtefactError
 from deftx.settings.strict import Strict
@@ -19,6 +19,12 @@ MEAN = "mean"
 
 METRIC_NAMES = {"macro_f1": "macro-F1", "accuracy": "accuracy"}
 
+REFERENCE = "lt-sft"
+"""The system against which the others are shown, where nothing else is said."""
+
+Key = tuple[str, str, str, int]
+"""task, system, language, seed: what no two evaluations share."""
+
 Draws = dict[tuple[str, str], np.ndarray]
 """(system, language or MEAN) → scores (seeds, 1 + resamples), see `deftx.statistics`."""
 
@@ -28,7 +34,14 @@ class TaskTable(Strict):
 
     metric: Literal["macro_f1", "accuracy"]
     source: str
+    sources: list[str] = Field(default=[], description="all languages with labels, if several")
     languages: list[str]
+    dataset: str = Field(default="", description="of the test items, as published numbers name it")
+
+    @property
+    def labelled(self) -> set[str]:
+        """The languages whose labels the task was trained on."""
+        return {self.source, *self.sources}
 
 
 class Comparison(Strict):
@@ -38,26 +51,67 @@ class Comparison(Strict):
     tasks: dict[str, TaskTable]
     names: dict[str, str] = Field(default={}, description="language → what it is called")
     without_text: list[str] = Field(default=[], description="languages without a vector")
+    groups: dict[str, list[str]] = Field(
+        default={}, description="name → languages whose mean is shown where a task has them all"
+    )
+    reference: str | None = Field(
+        default=None,
+        description="system against which single languages are compared; by default lt-sft, or "
+        "the first",
+    )
+    seeds: list[int] = Field(default=[], description="by default those that there are")
+    base: str = Field(default="", description="what the base model is called")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.reference is not None and self.reference not in self.systems:
+            raise ValueError(f"reference: {self.reference} is not among systems: {self.systems}")
+        languages = {key for table in self.tasks.values() for key in table.languages}
+        for name, members in self.groups.items():
+            if name in {MEAN, *languages}:
+                raise ValueError(f"groups: {name} is the name of another column")
+            if not members:
+                raise ValueError(f"groups: {name} has no language")
+        return self
+
+    @property
+    def reference_system(self) -> str:
+        """The system against which single languages are compared."""
+        if self.reference is not None:
+            return self.reference
+        return REFERENCE if REFERENCE in self.systems else self.systems[0]
 
     def name(self, language: str) -> str:
         """How a language is called."""
         return self.names.get(language) or language
 
     def heading(self, task: str, column: str) -> str:
-        """A language, or MEAN, as the head of a column: source and lack of text are marked."""
-        source = " (source)" if column == self.tasks[task].source else ""
+        """A language, MEAN or a group, as the head of a column: source and lack of text are
+        marked."""
+        source = " (source)" if column in self.tasks[task].labelled else ""
         textless = " †" if column in self.without_text else ""
         return self.name(column) + source + textless
 
     def averaged(self, task: str) -> list[str]:
-        """The languages that the mean of a task is over: those with text, but for the source."""
+        """The languages that the mean of a task is over: those with text, but for the sources."""
         table = self.tasks[task]
-        left_out = {table.source, *self.without_text}
+        left_out = {*table.labelled, *self.without_text}
         return [language for language in table.languages if language not in left_out]
 
+    def means(self, task: str) -> dict[str, list[str]]:
+        """MEAN, if there is anything to average, and the groups of which the task has every
+        language → the languages that they are over."""
+        table, averaged = self.tasks[task], self.averaged(task)
+        groups = {g: m for g, m in self.groups.items() if set(m) <= set(table.languages)}
+        return {**({MEAN: averaged} if averaged else {}), **groups}
+
     def columns(self, task: str) -> list[str]:
-        """The languages of a task, then MEAN if there is anything to average."""
-        return [*self.tasks[task].languages, *([MEAN] if self.averaged(task) else [])]
+        """The languages of a task, then MEAN if there is anything to average, then its groups."""
+        return [*self.tasks[task].languages, *self.means(task)]
+
+    def members(self, task: str, column: str) -> list[str]:
+        """The languages that a column is over; of a language itself."""
+        return self.means(task).get(column, [column])
 
 
 @dataclass(frozen=True)
@@ -102,16 +156,39 @@ def load_evaluation(path: Path) -> Evaluation:
     )
 
 
-def load_evaluations(paths: Iterable[Path]) -> list[Evaluation]:
-    """All evaluations. Raises ArtefactError as `load_evaluation`, or if two say the same."""
-    found: dict[tuple[str, str, str, int], Evaluation] = {}
+def load_evaluations(
+    paths: Iterable[Path], comparison: Comparison | None = None
+) -> list[Evaluation]:
+    """All evaluations.
+
+    A path may be a folder: it stands for the files {system}/{task}/{language}/seed{n}.safetensors
+    below it that `comparison` asks for, as far as they are there. Others in it are not read: a run
+    may hold systems that its config no longer has.
+
+    Raises ArtefactError as `load_evaluation`, or if two say the same; ValueError for a folder
+    without a comparison.
+    """
+    found: dict[Key, Evaluation] = {}
     for path in paths:
-        evaluation = load_evaluation(path)
-        if evaluation.key in found:
-            what = "/".join(map(str, evaluation.key))
-            raise ArtefactError(f"{path}: a second evaluation of {what}")
-        found[evaluation.key] = evaluation
+        for file in _wanted(path, comparison) if path.is_dir() else [path]:
+            evaluation = load_evaluation(file)
+            if evaluation.key in found:
+                what = "/".join(map(str, evaluation.key))
+                raise ArtefactError(f"{file}: a second evaluation of {what}")
+            found[evaluation.key] = evaluation
     return list(found.values())
+
+
+def _wanted(folder: Path, comparison: Comparison | None) -> list[Path]:
+    if comparison is None:
+        raise ValueError(f"{folder}: a folder, and no comparison says what to read of it")
+    seeds = [str(seed) for seed in comparison.seeds] or ["*"]
+    return [
+        path
+        for task, table in comparison.tasks.items()
+        for system, language, seed in product(comparison.systems, table.languages, seeds)
+        for path in sorted((folder / system / task / language).glob(f"seed{seed}.safetensors"))
+    ]
 
 
 class Score(NamedTuple):
@@ -149,7 +226,7 @@ class Transfer(NamedTuple):
 
 class Difference(NamedTuple):
     """The mean over seeds of `system` minus that of `versus`, in [-1, 1], with the ends of its
-    paired 95 % interval over items."""
+    paired 95 % interval over items, and whether that includes 0."""
 
     task: str
     language: str
@@ -158,6 +235,7 @@ class Difference(NamedTuple):
     difference: float
     low: float
     high: float
+    inside_noise: bool
 
 
 def scores(evaluations: Iterable[Evaluation]) -> list[Score]:
@@ -199,8 +277,8 @@ def _draw(comparison: Comparison, task: str, evaluations: Sequence[Evaluation]) 
     for system in comparison.systems:
         for language in table.languages:
             draws[system, language] = np.stack([score(system, language, seed) for seed in seeds])
-        if averaged := comparison.averaged(task):
-            draws[system, MEAN] = np.mean([draws[system, key] for key in averaged], axis=0)
+        for column, members in comparison.means(task).items():
+            draws[system, column] = np.mean([draws[system, key] for key in members], axis=0)
     return draws
 
 
@@ -226,6 +304,9 @@ def differences(comparison: Comparison, draws: Mapping[str, Draws]) -> list[Diff
         for language in comparison.columns(task):
             for versus, system in combinations(comparison.systems, 2):
                 gap = (draws[task][system, language] - draws[task][versus, language]).mean(axis=0)
-                estimate = (float(gap[0]), *interval(gap))
-                found.append(Difference(task, language, system, versus, *estimate))
+                low, high = interval(gap)
+                around_0 = low <= 0 <= high
+                found.append(
+                    Difference(task, language, system, versus, float(gap[0]), low, high, around_0)
+                )
     return found
