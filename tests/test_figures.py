@@ -625,6 +625,17 @@ def test_layers_are_the_shares_of_chosen_entries_and_add_up(comparison, diagnose
         assert sum(heights) == pytest.approx(100)
 
 
+def test_a_language_of_two_tasks_counts_once(comparison, diagnosed):
+    twice = pd.concat([diagnosed, diagnosed.assign(task="other")], ignore_index=True)
+    for once, again in zip(
+        layers_figure(comparison, diagnosed).axes,
+        layers_figure(comparison, twice).axes,
+        strict=True,
+    ):
+        heights = [[bar.get_height() for bar in axes.patches] for axes in (once, again)]
+        assert heights[0] == pytest.approx(heights[1])
+
+
 @pytest.mark.parametrize("draw_figure", [overlap_figure, layers_figure])
 def test_vectors_that_systems_share_are_shown_once(comparison, tmp_path, draw_figure):
     """rand-sft has all vectors of deft-x here, and is named in words."""
@@ -718,7 +729,7 @@ def test_names_beside_costs_do_not_overlap(systems):
 @pytest.mark.parametrize("languages", [2, 22])
 def test_names_of_languages_above_distances_do_not_overlap(languages):
     comparison, means = crowd(3, languages)
-    places = {key: 1 + 0.01 * n for n, key in enumerate(comparison.tasks["mood"].languages)}
+    places = {key: 1 + 0.001 * n**3 for n, key in enumerate(comparison.tasks["mood"].languages)}
     figure = distance_figure(comparison, means, [], [Ruler("x", {"mood": places}, joined=False)])
     assert_apart(figure, [text for axes in figure.axes for text in axes.texts])
 

@@ -40,10 +40,9 @@ def layer_shares(diagnosed: pd.DataFrame, system: str, targets: str) -> pd.DataF
     """
     mine = diagnosed[(diagnosed["system"] == system) & (diagnosed["measure"] == "entries")]
     mine = mine[mine["a"].str.startswith(targets) if targets == "lang-" else mine["a"] == targets]
-    # A language of two tasks is in the files of both.
-    mine = mine.drop_duplicates(["a", "layer", "part"])
+    # A language of two tasks is in the files of both, with the same counts.
     counts = mine.pivot_table(
-        index=["a", "layer"], columns="part", values="value", aggfunc="sum", fill_value=0.0
+        index=["a", "layer"], columns="part", values="value", aggfunc="mean", fill_value=0.0
     ).reindex(columns=list(PARTS), fill_value=0.0)
     counts = 100 * counts.div(counts.sum(axis=1).groupby("a").sum(), axis=0, level="a")
     whole = counts.sum(axis=1).groupby("layer")
