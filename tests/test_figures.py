@@ -1,28 +1,48 @@
 """The laws of the figures: what is drawn is what was counted, and bytes repeat."""
 
 import json
-from itertools import product
+from itertools import combinations, pairwise, product
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
+from pydantic import ValidationError
 from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 
 from deftx.artefact import ArtefactError
-from deftx.figures import (
-    COLOURS,
-    Spectrum,
-    mask_figure,
-    mask_shares,
-    place,
-    spectrum_figure,
-    transfer_figure,
-)
+from deftx.figures.captions import CAPTIONS
+from deftx.figures.costs import cost_figure
+from deftx.figures.diagnosed import MEASURED, load_diagnostics
+from deftx.figures.distances import Ruler, distance_figure
+from deftx.figures.layers import faded, layers_figure
+from deftx.figures.overlap import overlap_figure
+from deftx.figures.style import COLOURS, MARKERS, WIDTH, looks, spread
+from deftx.figures.sweeps import sweep_figure
+from deftx.figures.transfer import against, difference_figure, transfer_figure
+from deftx.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
+from deftx.fingerprint import reached
 from deftx.mask import Mask, mask_layout, mask_tensors
-from deftx.results import MEAN, draw, load_evaluations, transfer
+from deftx.places import place
+from deftx.results import (
+    MEAN,
+    Comparison,
+    Difference,
+    Transfer,
+    differences,
+    draw,
+    load_evaluations,
+    scores,
+    transfer,
+)
+from deftx.settings.figures import Sweep
 from deftx.stages.figures import Params, figures
 from deftx.tensor_file import save_tensors
 
@@ -40,7 +60,12 @@ SHAPES = {
     "encoder.layer.0.output.LayerNorm.bias": (4,),
 }
 
-FILES = [f"{name}.{kind}" for name in ("transfer", "mask", "spectrum") for kind in ("svg", "png")]
+NAMES = [name for name in CAPTIONS if name != "cost"]
+FILES = [f"{name}.{kind}" for name in NAMES for kind in ("svg", "png")]
+
+DISTANCES = {"eng": 0.0, "ace": 0.3, "ban": 0.9, "nah": 1.0}
+PIECES = {"eng": 1.2, "ace": 1.9, "ban": 2.3, "nah": 3.1}
+SWEEP = Sweep(name="rank", label="rank", points=[(100, "deft-x"), (4, "lt-sft")])
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +87,8 @@ def inputs(tmp_path_factory) -> dict[str, object]:
         ],
         "masks": [save_mask(folder, "deft-x", target) for target in ("task-mood", "lang-ace")],
         "denoised": [save_denoised(folder, "lang-ace")],
+        "diagnostics": [save_diagnostics(folder, system) for system in SYSTEMS],
+        "coverage": save_coverage(folder),
     }
 
 
@@ -87,34 +114,134 @@ def save_denoised(folder: Path, target: str) -> Path:
     return out
 
 
-def figure_params() -> Params:
-    return Params.model_validate(params().model_dump())
+def measured(system: str) -> list[tuple[object, ...]]:
+    """Rows of `diagnostics` with two seeds: zero-shot has no language vectors, deft-x its own."""
+    rows: list[tuple[object, ...]] = []
+    languages = [] if system == "zero-shot" else ["ace", "ban", "eng"]
+    generator = np.random.default_rng(SYSTEMS.index(system))
+    for seed in (0, 1):
+        for language in languages:
+            value = generator.random()
+            rows.append((seed, "overlap", f"lang-{language}", "task-mood", "", "", value))
+        for a, b in combinations(languages, 2):
+            row = "overlap", f"lang-{a}", f"lang-{b}", "", "", generator.random()
+            rows.append((seed, *row))
+        for target in ("task-mood", *(f"lang-{language}" for language in languages)):
+            for layer, part in [("emb.", "other"), *product("01", ("attention", "other"))]:
+                count = int(generator.integers(1, 9))
+                rows.append((seed, "entries", target, "", layer, part, count))
+        rows.append((seed, "cosine", "lang-ace", "task-mood", "", "", 0.5))
+    return rows
 
 
-def test_all_declared_files_are_there_and_same_inputs_same_bytes(inputs, tmp_path):
-    for run in ("first", "second"):
-        figures(figure_params(), **inputs, out=tmp_path / run / "transfer.svg")
-    assert sorted(path.name for path in (tmp_path / "first").iterdir()) == sorted(FILES)
-    for name in FILES:
-        first, second = ((tmp_path / run / name).read_bytes() for run in ("first", "second"))
-        assert first == second
+def save_diagnostics(folder: Path, system: str, like: str | None = None) -> Path:
+    out = folder / "diagnostics" / system / "mood.csv"
+    out.parent.mkdir(parents=True)
+    frame = pd.DataFrame(measured(like or system), columns=MEASURED)
+    frame.assign(system=system, task="mood").to_csv(out, index=False)
+    return out
 
 
-def test_files_hold_no_date(inputs, tmp_path):
+def save_coverage(folder: Path) -> Path:
+    rows = [
+        (language, dataset, split, pieces + wrong)
+        for language, pieces in PIECES.items()
+        for dataset, split, wrong in (("moods", "test", 0), ("moods", "valid", 5), ("x", "test", 7))
+    ]
+    out = folder / "coverage.csv"
+    columns = ["language", "dataset", "split", "pieces_per_word"]
+    pd.DataFrame(rows, columns=columns).to_csv(out, index=False)
+    return out
+
+
+def compared(**changes: object) -> dict[str, object]:
+    """The comparison of the tables' tests, on the data set `moods`."""
+    comparison = params(**changes).model_dump()
+    comparison["tasks"]["mood"]["dataset"] = "moods"
+    return comparison
+
+
+def figure_params(**more: object) -> Params:
+    given = {"sweeps": [SWEEP.model_dump()], "distances": DISTANCES, "zero_shot": "zero-shot"}
+    return Params.model_validate({**compared(), **given, **more})
+
+
+@pytest.fixture(scope="module")
+def written(inputs, tmp_path_factory) -> Path:
+    """The folder of a run of the stage."""
+    folder = tmp_path_factory.mktemp("figures")
+    figures(figure_params(), **inputs, out=folder / "transfer.svg")
+    return folder
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The stage without writing: runs it, and gives its figures by name."""
+
+    def run(given: Params, **paths: object) -> dict[str, Figure]:
+        found = {}
+        monkeypatch.setattr(
+            "deftx.stages.figures.save", lambda figure, path: found.update({path.stem: figure})
+        )
+        figures(given, **paths, out=Path("transfer.svg"))
+        return found
+
+    return run
+
+
+def words(figure: Figure) -> str:
+    """All that stands on a figure outside of its panels."""
+    return "\n".join(text.get_text() for text in figure.texts)
+
+
+def test_all_declared_files_are_there_and_same_inputs_same_bytes(inputs, written, tmp_path):
     figures(figure_params(), **inputs, out=tmp_path / "transfer.svg")
-    for path in tmp_path.iterdir():
+    for folder in (written, tmp_path):
+        assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    for name in FILES:
+        assert (tmp_path / name).read_bytes() == (written / name).read_bytes()
+
+
+def test_files_hold_no_date(written):
+    for path in written.iterdir():
         assert b"<dc:date>" not in path.read_bytes()
         if path.suffix == ".png":
             assert Image.open(path).text == {}
 
 
-@pytest.mark.parametrize("absent", [{}, {"masks": [], "denoised": []}])
-def test_without_masks_the_figures_say_so_in_words(inputs, tmp_path, absent):
+@pytest.mark.parametrize("absent", [{}, {"masks": [], "denoised": [], "diagnostics": []}])
+def test_what_there_is_not_is_said_in_words(inputs, drawn, absent):
     needed = {name: inputs[name] for name in ("base", "evaluated")}
-    figures(figure_params(), **needed, **absent, out=tmp_path / "transfer.svg")
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
-    assert "<!-- No mask:" in (tmp_path / "mask.svg").read_text(encoding="utf-8")
-    assert "<!-- No spectrum:" in (tmp_path / "spectrum.svg").read_text(encoding="utf-8")
+    found = drawn(Params.model_validate(compared()), **needed, **absent)
+    assert found.keys() == set(NAMES)
+    for name in set(NAMES) - {"transfer", "differences"}:
+        assert words(found[name]).startswith(f"No {'distances' if name == 'distance' else name}:")
+
+
+def test_one_system_differs_from_none(inputs, drawn):
+    alone = Params.model_validate(compared(systems=["lt-sft"]))
+    evaluated = [path for path in inputs["evaluated"] if "lt-sft" in path.parts]
+    found = drawn(alone, base=inputs["base"], evaluated=evaluated)
+    assert words(found["differences"]) == "No differences: a single system."
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"zero_shot": "mad-x"}, {"sweeps": [{"name": "rank", "label": "", "points": [(1, "mad-x")]}]}],
+)
+def test_a_system_that_is_not_compared_is_refused(wrong):
+    with pytest.raises(ValidationError, match="no system 'mad-x', there are zero-shot, lt-sft"):
+        figure_params(**wrong)
+
+
+@pytest.mark.parametrize(("name", "column"), [("diagnostics", "part"), ("coverage", "split")])
+def test_csv_without_a_column_is_refused(inputs, tmp_path, name, column):
+    path = inputs[name][0] if name == "diagnostics" else inputs[name]
+    less = tmp_path / "less.csv"
+    pd.read_csv(path).drop(columns=column).to_csv(less, index=False)
+    given = {**inputs, name: [less] if name == "diagnostics" else less}
+    with pytest.raises(ArtefactError, match=f"no column {column}"):
+        figures(figure_params(), **given, out=tmp_path / "transfer.svg")
 
 
 def test_mask_for_another_base_is_refused(inputs, tmp_path):
@@ -123,14 +250,22 @@ def test_mask_for_another_base_is_refused(inputs, tmp_path):
         figures(figure_params(), **{**inputs, "masks": [alien]}, out=tmp_path / "transfer.svg")
 
 
-def test_too_many_masks_are_cut_to_the_first_of_each_kind_and_counted(inputs, tmp_path):
+def test_stage_draws_the_pieces_of_the_items_that_are_evaluated(inputs, drawn, monkeypatch):
+    seen: list[Ruler] = []
+    monkeypatch.setattr(
+        "deftx.stages.figures.distance_figure", lambda *given: seen.extend(given[-1])
+    )
+    drawn(figure_params(), **inputs)
+    assert [ruler.values for ruler in seen] == [{"mood": DISTANCES}, {"mood": PIECES}]
+
+
+def test_too_many_masks_are_cut_to_the_first_of_each_kind_and_counted(inputs, tmp_path, drawn):
     targets = ["task-mood", *(f"lang-{key}" for key in LANGUAGES)]
     masks = [save_mask(tmp_path, method, t) for method, t in product(SYSTEMS, targets)]
-    figures(figure_params(), **{**inputs, "masks": masks}, out=tmp_path / "transfer.svg")
-    text = (tmp_path / "mask.svg").read_text(encoding="utf-8")
-    assert "6 of 15 masks" in text
-    for line in ("task mood", "eng"):  # the second line of a title
-        assert text.count(f"<!-- {line} -->") == len(SYSTEMS)
+    figure = drawn(figure_params(), **{**inputs, "masks": masks})["mask"]
+    assert words(figure) == "6 of 15 masks are shown."
+    expected = {f"{method}, {what}" for method in SYSTEMS for what in ("task mood", "eng")}
+    assert panels(figure).keys() - {""} == expected
 
 
 def test_mask_shares_are_counted_exactly():
@@ -172,27 +307,9 @@ def test_place_is_derived_from_the_name_in_any_encoder(name, module, layer):
     assert place(name) == (module, layer)
 
 
-def drawn(figure, panel: int = 0):
-    return [axes for axes in figure.axes if axes.get_visible()][panel]
-
-
-def test_transfer_draws_every_mean_in_the_colour_of_its_system(inputs):
-    comparison = params()
-    draws = draw(comparison, load_evaluations(inputs["evaluated"]))
-    means = transfer(comparison, draws)
-    axes = drawn(transfer_figure(comparison, means, draws, {"mood": 3}))
-    for number, system in enumerate(SYSTEMS):
-        values = [100 * mean.mean for mean in means if mean.system == system]
-        lines = [line for line in axes.lines if np.array_equal(line.get_ydata(), values)]
-        assert [to_hex(line.get_color()) for line in lines] == [COLOURS[number]]
-    labels = [label.get_text() for label in axes.get_xticklabels()]
-    assert labels == ["eng\n(source)", "Acehnese", "ban", "Nahuatl †", MEAN]
-    assert [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--"] == [100 / 3]
-
-
 def test_heat_map_leaves_blank_what_a_model_does_not_have():
-    panels = {"a": {("query", "0"): 0.5, ("word embeddings", "emb."): 0.0}}
-    values = drawn(mask_figure(panels, of=1)).images[0].get_array()
+    shares = {"a": {("query", "0"): 0.5, ("word embeddings", "emb."): 0.0}}
+    values = mask_figure(shares, of=1).axes[0].images[0].get_array()
     assert np.array_equal(values, [[0, np.nan], [np.nan, 50]], equal_nan=True)
 
 
@@ -202,8 +319,453 @@ def test_spectrum_marks_the_cut_and_omits_zero_matrices():
         Spectrum("key", np.zeros(4), rank=0),
         Spectrum("value", np.array([3.0, 0.0]), rank=2),
     ]
-    axes = drawn(spectrum_figure({"a": spectra}, of=1))
+    axes = spectrum_figure({"a": spectra}, of=1).axes[0]
     cuts = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "|"]
     assert cuts == [[[2.0, 0.5]], [[1.0, 1.0]]]
     assert axes.lines[0].get_ydata().tolist() == [1, 0.5]
     assert axes.lines[1].get_ydata().tolist() == [0.5, 0.25, 0.125]
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    return Comparison.model_validate(compared())
+
+
+@pytest.fixture(scope="module")
+def numbers(inputs, comparison):
+    """Evaluations of the tables' tests: their scores, means, and differences to each system."""
+    evaluations = load_evaluations(inputs["evaluated"])
+    draws = draw(comparison, evaluations)
+    gaps = {
+        system: against(
+            differences(comparison.model_copy(update={"reference": system}), draws), system
+        )
+        for system in SYSTEMS
+    }
+    return scores(evaluations), transfer(comparison, draws), gaps
+
+
+@pytest.fixture(scope="module")
+def diagnosed(inputs) -> pd.DataFrame:
+    return load_diagnostics(inputs["diagnostics"])
+
+
+RULERS = [
+    Ruler("distance", {"mood": DISTANCES}, joined=True),
+    Ruler("pieces per word", {"mood": PIECES}, joined=False),
+]
+
+COSTS = {
+    "zero-shot": {"seconds": 60.0, "stored_bytes": 4e9, "trained": None},
+    "lt-sft": {"seconds": 7200.0, "stored_bytes": 5e9},
+}
+
+
+@pytest.fixture(scope="module")
+def all_figures(comparison, numbers, diagnosed):
+    each, means, gaps = numbers
+    return {
+        "transfer": transfer_figure(comparison, means, each, {"mood": 3}),
+        "differences": difference_figure(comparison, gaps["lt-sft"]),
+        "sweep": sweep_figure(comparison, means, [SWEEP]),
+        "distance": distance_figure(comparison, means, gaps["zero-shot"], RULERS),
+        "cost": cost_figure(comparison, means, COSTS),
+        "overlap": overlap_figure(comparison, diagnosed),
+    }
+
+
+def panels(figure) -> dict[str, list]:
+    """Title → its panels, in order."""
+    found: dict[str, list] = {}
+    for axes in figure.axes:
+        if axes.get_visible():
+            found.setdefault(axes.get_title(loc="left"), []).append(axes)
+    return found
+
+
+def points(axes, system: str) -> np.ndarray:
+    """(n, 2): where a system's marker stands."""
+    look = looks(SYSTEMS)[system]
+    drawn = [
+        line.get_xydata()
+        for line in axes.lines
+        if (line.get_color(), line.get_marker()) == (look.colour, look.marker)
+    ]
+    return np.concatenate([np.empty((0, 2)), *drawn])
+
+
+def test_a_system_looks_the_same_in_every_figure(all_figures):
+    known = {(look.colour, look.marker) for look in looks(SYSTEMS).values()}
+    for name, figure in all_figures.items():
+        axes = [axes for axes in figure.axes if axes.get_visible()]
+        handles = [
+            h for legend in (a.get_legend() for a in axes) if legend for h in legend.legend_handles
+        ]
+        handles += [h for legend in figure.legends for h in legend.legend_handles]
+        lines = [line for a in axes for line in a.lines] + handles
+        drawn = {
+            (line.get_color(), line.get_marker()) for line in lines if line.get_marker() in MARKERS
+        }
+        assert drawn <= known, name
+        assert len(drawn) >= 2, name
+
+
+def test_layers_are_drawn_in_the_colour_of_the_system(comparison, diagnosed):
+    drawn = panels(layers_figure(comparison, diagnosed))
+    for system, each in drawn.items():
+        colour = looks(SYSTEMS)[system].colour
+        for axes in each:
+            colours = {to_hex(bar.get_facecolor()) for bar in axes.patches}
+            assert colours == {colour, to_hex(faded(colour))}
+
+
+def test_ten_systems_differ_in_colour_and_seventy_in_look():
+    systems = [str(number) for number in range(70)]
+    found = looks(systems)
+    assert len({look.colour for look in list(found.values())[:10]}) == len(COLOURS) == 10
+    assert len({(look.colour, look.marker) for look in found.values()}) == 70
+    assert list(looks(systems[:9]).items()) == list(found.items())[:9]
+
+
+def test_every_figure_is_as_wide_as_a_page(all_figures):
+    assert {figure.get_figwidth() for figure in all_figures.values()} == {WIDTH}
+
+
+def test_transfer_draws_every_mean_and_every_seed(all_figures, numbers, comparison):
+    each, means, _ = numbers
+    drawn = panels(all_figures["transfer"])
+    titles = ["eng (source)", "Acehnese", "ban", "Nahuatl †", MEAN]
+    assert list(drawn) == titles
+    for column, title in zip(comparison.columns("mood"), titles, strict=True):
+        (axes,) = drawn[title]
+        mine = {mean.system: mean for mean in means if mean.language == column}
+        languages = ["ace", "ban"] if column == MEAN else [column]
+        dots = axes.collections[1].get_offsets()
+        for y, system in enumerate(SYSTEMS):
+            assert points(axes, system).tolist() == [[100 * mine[system].mean, y]]
+            low, high = axes.collections[0].get_segments()[y][:, 0]
+            assert [low, high] == [100 * mine[system].low, 100 * mine[system].high]
+            by_seed = [
+                np.mean(
+                    [
+                        score.macro_f1
+                        for score in each
+                        if (score.system, score.seed) == (system, seed)
+                        and score.language in languages
+                    ]
+                )
+                for seed in (0, 1)
+            ]
+            here = np.asarray(dots[2 * y : 2 * y + 2, 0])
+            assert here == pytest.approx(100 * np.array(by_seed))
+            assert here.mean() == pytest.approx(100 * mine[system].mean)
+        (chance,) = [line for line in axes.lines if line.get_linestyle() == "--"]
+        assert chance.get_xdata()[0] == 100 / 3
+
+
+def test_differences_are_hollow_exactly_where_they_are_inside_the_noise(comparison):
+    gaps = [
+        Difference(
+            "mood",
+            column,
+            system,
+            "lt-sft",
+            0.05,
+            -0.01 if inside else 0.01,
+            0.1,
+            inside_noise=inside,
+        )
+        for column in comparison.columns("mood")
+        for system, inside in (("zero-shot", column == "ace"), ("deft-x", column == MEAN))
+    ]
+    drawn = panels(difference_figure(comparison, gaps))
+    names = [label.get_text() for label in drawn["eng (source)"][0].get_yticklabels()]
+    assert names == ["zero-shot", "deft-x"]
+    for column, (axes,) in zip(comparison.columns("mood"), drawn.values(), strict=True):
+        for system, where in (("zero-shot", "ace"), ("deft-x", MEAN)):
+            colour = looks(SYSTEMS)[system].colour
+            (line,) = [line for line in axes.lines if line.get_color() == colour]
+            assert line.get_xdata() == pytest.approx([5])
+            assert line.get_markerfacecolor() == ("white" if column == where else colour)
+
+
+def test_a_difference_turned_round_is_its_negative(numbers):
+    _, _, gaps = numbers
+    there = {gap.language: gap for gap in gaps["zero-shot"] if gap.system == "deft-x"}
+    back = {gap.language: gap for gap in gaps["deft-x"] if gap.system == "zero-shot"}
+    assert there.keys() == back.keys() == {*LANGUAGES, MEAN}
+    for language, gap in there.items():
+        turned = back[language]
+        assert (turned.difference, turned.low, turned.high) == pytest.approx(
+            (-gap.difference, -gap.high, -gap.low)
+        )
+
+
+def test_sweep_draws_the_means_at_their_values_beside_the_band(all_figures, numbers):
+    _, means, _ = numbers
+    mean = {m.system: m for m in means if m.language == MEAN}
+    (axes,) = panels(all_figures["sweep"])["rank"]
+    assert points(axes, "deft-x").tolist() == [[100, 100 * mean["deft-x"].mean]]
+    assert points(axes, "lt-sft").tolist() == [[4, 100 * mean["lt-sft"].mean]]
+    band = axes.patches[0].get_bbox()
+    assert (band.y0, band.y1) == pytest.approx(
+        (100 * mean["lt-sft"].low, 100 * mean["lt-sft"].high)
+    )
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["4", "100"]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [([4, 100], "log"), ([0.5, 0.9], "linear"), ([0, 0.01, 0.1], "symlog"), ([0, 0.5], "linear")],
+)
+def test_an_axis_is_logarithmic_where_values_span_much(comparison, numbers, values, kind):
+    sweep = Sweep(name="x", label="x", points=list(zip(values, SYSTEMS, strict=False)))
+    (axes,) = panels(sweep_figure(comparison, numbers[1], [sweep]))["x"]
+    assert axes.get_xscale() == kind
+
+
+def test_nothing_swept_or_no_mean_is_no_sweep(comparison, numbers):
+    assert sweep_figure(comparison, numbers[1], []) is None
+    single = [mean for mean in numbers[1] if mean.language != MEAN]
+    assert sweep_figure(comparison, single, [SWEEP]) is None
+
+
+def test_distance_draws_scores_and_gains_at_the_places_of_the_languages(all_figures, numbers):
+    _, means, gaps = numbers
+    score = {(m.system, m.language): 100 * m.mean for m in means}
+    gain = {(g.system, g.language): 100 * g.difference for g in gaps["zero-shot"]}
+    scored, gained, fitted, _ = panels(all_figures["distance"])[""]
+    for axes, number, languages, places in (
+        (scored, score, ["eng", "ace", "ban"], DISTANCES),
+        (gained, gain, ["eng", "ace", "ban"], DISTANCES),
+        (fitted, score, ["ace", "ban"], PIECES),
+    ):
+        for system in SYSTEMS[1:]:
+            x, y = points(axes, system).T
+            assert y.tolist() == pytest.approx([number[system, k] for k in languages])
+            span = places[languages[-1]] - places[languages[0]]
+            assert x.tolist() == pytest.approx([places[k] for k in languages], abs=0.05 * span)
+    assert not len(points(gained, "zero-shot"))
+
+
+def test_without_a_zero_shot_system_scores_alone_are_drawn(comparison, numbers):
+    figure = distance_figure(comparison, numbers[1], [], RULERS[:1])
+    (axes,) = figure.axes
+    assert axes.get_ylabel() == "macro-F1 (%)"
+
+
+def test_a_ruler_that_knows_one_language_is_not_drawn(comparison, numbers):
+    ruler = Ruler("distance", {"mood": {"ace": 1.0}}, joined=True)
+    assert distance_figure(comparison, numbers[1], [], [ruler]) is None
+
+
+def test_curves_join_the_means_of_languages_at_one_place(comparison, numbers):
+    tied = Ruler("distance", {"mood": {"eng": 0.0, "ace": 1.0, "ban": 1.0}}, joined=True)
+    figure = distance_figure(comparison, numbers[1], [], [tied])
+    score = {m.language: 100 * m.mean for m in numbers[1] if m.system == "lt-sft"}
+    colour = looks(SYSTEMS)["lt-sft"].colour
+    (curve,) = [
+        line
+        for line in figure.axes[0].lines
+        if (line.get_color(), line.get_marker()) == (colour, "None")
+    ]
+    expected = [score["eng"], (score["ace"] + score["ban"]) / 2]
+    assert curve.get_ydata().tolist() == pytest.approx(expected)
+
+
+def test_overlap_draws_the_mean_over_seeds_of_each_language(all_figures):
+    (axes,) = panels(all_figures["overlap"])[""][:1]
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    assert rows == ["Acehnese", "ban", "eng"]
+    for system in ("lt-sft", "deft-x"):
+        frame = pd.DataFrame(measured(system), columns=MEASURED)
+        frame = frame[(frame["measure"] == "overlap") & (frame["b"] == "task-mood")]
+        expected = 100 * frame.groupby("a", sort=False)["value"].mean()
+        x, y = points(axes, system).T
+        assert y.tolist() == [0, 1, 2]
+        assert x == pytest.approx(expected.to_numpy())
+
+
+def test_overlap_of_languages_fills_the_lower_half(all_figures):
+    (axes,) = panels(all_figures["overlap"])["deft-x"]
+    frame = pd.DataFrame(measured("deft-x"), columns=MEASURED)
+    frame = frame[(frame["measure"] == "overlap") & frame["b"].str.startswith("lang-")]
+    value = 100 * frame.groupby(["a", "b"])["value"].mean()
+    expected = [
+        [value["lang-ace", "lang-ban"], np.nan],
+        [value["lang-ace", "lang-eng"], value["lang-ban", "lang-eng"]],
+    ]
+    assert np.ma.filled(axes.images[0].get_array(), np.nan) == pytest.approx(
+        np.array(expected), nan_ok=True
+    )
+
+
+def test_layers_are_the_shares_of_chosen_entries_and_add_up(comparison, diagnosed):
+    parts = {
+        part._suptitle.get_text(): part for part in layers_figure(comparison, diagnosed).subfigs
+    }
+    for title, targets in (
+        ("language vectors", ["lang-ace", "lang-ban", "lang-eng"]),
+        ("vectors of the task mood", ["task-mood"]),
+    ):
+        (axes,) = panels(parts[title])["deft-x"]
+        frame = pd.DataFrame(measured("deft-x"), columns=MEASURED)
+        frame = frame[(frame["measure"] == "entries") & frame["a"].isin(targets)]
+        expected = []
+        for part, layer in product(("attention", "other"), ("emb.", "0", "1")):
+            shares = [
+                100
+                * mine["value"][(mine["layer"] == layer) & (mine["part"] == part)].sum()
+                / mine["value"].sum()
+                for _, mine in frame.groupby("a")
+            ]
+            expected.append(np.mean(shares))
+        heights = [bar.get_height() for bar in axes.patches]
+        assert heights == pytest.approx(expected)
+        assert sum(heights) == pytest.approx(100)
+
+
+def test_a_language_of_two_tasks_counts_once(comparison, diagnosed):
+    twice = pd.concat([diagnosed, diagnosed.assign(task="other")], ignore_index=True)
+    for once, again in zip(
+        layers_figure(comparison, diagnosed).axes,
+        layers_figure(comparison, twice).axes,
+        strict=True,
+    ):
+        heights = [[bar.get_height() for bar in axes.patches] for axes in (once, again)]
+        assert heights[0] == pytest.approx(heights[1])
+
+
+@pytest.mark.parametrize("draw_figure", [overlap_figure, layers_figure])
+def test_vectors_that_systems_share_are_shown_once(comparison, tmp_path, draw_figure):
+    """rand-sft has all vectors of deft-x here, and is named in words."""
+    systems = [*SYSTEMS, "rand-sft"]
+    paths = [
+        save_diagnostics(tmp_path, system, like="deft-x" if system == "rand-sft" else None)
+        for system in systems
+    ]
+    figure = draw_figure(
+        comparison.model_copy(update={"systems": systems}), load_diagnostics(paths)
+    )
+    assert {"lt-sft", "deft-x"} <= panels(figure).keys()
+    assert "rand-sft" not in panels(figure)
+    assert "shown once: deft-x = rand-sft." in figure._supxlabel.get_text().replace("\n", " ")
+
+
+def test_a_bar_that_is_cut_off_has_its_value(comparison, diagnosed):
+    lifted = diagnosed.copy()
+    embeddings = (lifted["layer"] == "emb.") & (lifted["system"] == "deft-x")
+    lifted.loc[embeddings, "value"] *= 1e6
+    (axes, _) = panels(layers_figure(comparison, lifted))["deft-x"]
+    top = axes.get_ylim()[1]
+    assert [text.get_text() for text in axes.texts] == ["100"]
+    assert max(bar.get_height() for bar in axes.patches) > top
+
+
+def test_costs_are_drawn_in_readable_units_and_gaps_are_named(all_figures, numbers):
+    mean = {m.system: 100 * m.mean for m in numbers[1] if m.language == MEAN}
+    seconds, stored = panels(all_figures["cost"])[""]
+    assert (seconds.get_xlabel(), stored.get_xlabel()) == ("time (h)", "stored (GB)")
+    assert (seconds.get_xscale(), stored.get_xscale()) == ("log", "linear")
+    assert points(seconds, "lt-sft").tolist() == [[2, mean["lt-sft"]]]
+    assert points(seconds, "zero-shot").tolist() == [[1 / 60, mean["zero-shot"]]]
+    assert all(not len(points(axes, "deft-x")) for axes in (seconds, stored))
+    assert "Without a known cost: deft-x." in all_figures["cost"]._supxlabel.get_text()
+
+
+def test_no_cost_and_no_mean_are_no_cost_figure(comparison, numbers):
+    assert cost_figure(comparison, numbers[1], {}) is None
+    assert cost_figure(comparison, [], COSTS) is None
+
+
+def boxes(figure, texts: list) -> list:
+    """Where texts stand, once the figure is laid out."""
+    figure.draw_without_rendering()
+    return [Text.get_window_extent(text) for text in texts if text.get_text()]
+
+
+def assert_apart(figure, texts: list) -> None:
+    whole = figure.bbox
+    found = boxes(figure, texts)
+    for box in found:
+        assert (
+            whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 <= box.y1 <= whole.y1
+        )
+    for a, b in combinations(found, 2):
+        assert not (
+            min(a.x1, b.x1) - max(a.x0, b.x0) > 0.5 and min(a.y1, b.y1) - max(a.y0, b.y0) > 0.5
+        )
+
+
+def crowd(systems: int, languages: int) -> tuple[Comparison, list[Transfer]]:
+    """Many systems whose scores lie close together."""
+    keys = [f"l{number:02}" for number in range(languages)]
+    comparison = Comparison.model_validate(
+        {
+            "systems": [f"some-system-of-mine-{number}" for number in range(systems)],
+            "tasks": {"mood": {"metric": "accuracy", "source": "eng", "languages": keys}},
+            "names": {key: f"A language {key}" for key in keys},
+        }
+    )
+    means = [
+        Transfer("mood", system, key, "accuracy", value, value - 0.01, value + 0.01, 1, None, True)
+        for number, system in enumerate(comparison.systems)
+        for key in [*keys, MEAN]
+        for value in [0.5 + 0.001 * number]
+    ]
+    return comparison, means
+
+
+@pytest.mark.parametrize("systems", [2, 25])
+def test_names_beside_costs_do_not_overlap(systems):
+    comparison, means = crowd(systems, 2)
+    costs = {s: {"seconds": 1.0, "peak_bytes": 1e9} for s in comparison.systems}
+    figure = cost_figure(comparison, means, costs)
+    names = [text for axes in figure.axes for text in axes.texts]
+    assert [text.get_text() for text in names] == comparison.systems
+    assert_apart(figure, names)
+
+
+@pytest.mark.parametrize("languages", [2, 22])
+def test_names_of_languages_above_distances_do_not_overlap(languages):
+    comparison, means = crowd(3, languages)
+    places = {key: 1 + 0.001 * n**3 for n, key in enumerate(comparison.tasks["mood"].languages)}
+    figure = distance_figure(comparison, means, [], [Ruler("x", {"mood": places}, joined=False)])
+    assert_apart(figure, [text for axes in figure.axes for text in axes.texts])
+
+
+@pytest.mark.parametrize(("systems", "languages"), [(1, 2), (25, 22)])
+def test_titles_and_names_of_transfer_do_not_overlap(systems, languages):
+    comparison, means = crowd(systems, languages)
+    figure = transfer_figure(comparison, means, [], {"mood": 2})
+    every = [axes for axes in figure.axes if axes.get_visible()]
+    titles = [axes.title if axes.title.get_text() else axes._left_title for axes in every]
+    names = [label for label in every[0].get_yticklabels() if label.get_visible()]
+    assert_apart(figure, [*titles, *names])
+
+
+@given(
+    st.lists(st.floats(0, 20), min_size=1, max_size=3),
+    st.integers(1, 6),
+)
+def test_spread_labels_are_apart_and_as_near_as_can_be(wanted, gap):
+    places = spread(wanted, gap, 0, 20)
+    assert places.min() >= -1e-9 and places.max() <= 20 + 1e-9
+    assert np.all(np.diff(np.sort(places)) >= gap - 1e-9)
+    # No other places on a grid, in the same order, are nearer.
+    order = np.argsort(wanted, kind="stable")
+    least = min(
+        sum((place - wanted[number]) ** 2 for place, number in zip(other, order, strict=True))
+        for other in combinations(range(21), len(wanted))
+        if all(b - a >= gap for a, b in pairwise(other))
+    )
+    assert ((places - wanted) ** 2).sum() <= least + 1e-6
+
+
+def test_labels_that_have_no_room_share_what_there_is():
+    assert spread([3, 3, 3], 5, 0, 4).tolist() == pytest.approx([0, 2, 4])
+
+
+def test_every_figure_has_a_caption_and_captions_need_no_other_module():
+    assert reached("deftx.figures.captions") == {"deftx.figures.captions"}
+    assert all(caption.endswith(".") for caption in CAPTIONS.values())

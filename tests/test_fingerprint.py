@@ -63,11 +63,11 @@ def test_editing_the_denoiser_reaches_denoise_and_neither_mask_nor_training(pack
 
 
 def test_editing_a_figure_reaches_figures_alone(package):
-    text = (package / "figures.py").read_text()
-    (package / "figures.py").write_text(text + "\nUNUSED = 1\n")
-    (package / "figures.py").write_text(text)
+    text = (package / "figures/transfer.py").read_text()
+    (package / "figures/transfer.py").write_text(text + "\nUNUSED = 1\n")
+    (package / "figures/transfer.py").write_text(text)
     before = fingerprints()
-    (package / "figures.py").write_text(text + "\nUNUSED = 1\n")
+    (package / "figures/transfer.py").write_text(text + "\nUNUSED = 1\n")
     after = fingerprints()
     assert {stage for stage in STAGES if before[stage] != after[stage]} == {"figures"}
 

@@ -111,7 +111,7 @@ def test_a_code_edit_reruns_the_stages_that_reach_it(workspace):
     )
     ran = workspace.run()
     assert ran == {"denoise": 2, "mask": 2, "sparse": 2, "compose": 2, "evaluate": 2, **LATE}
-    workspace.replace("deftx/figures.py", "import ", "UNUSED = 1\nimport ")
+    workspace.replace("deftx/figures/transfer.py", "import ", "UNUSED = 1\nimport ")
     assert workspace.run() == {"figures": 1}
 
 

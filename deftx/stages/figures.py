@@ -1,27 +1,37 @@
-"""Stage `figures`: transfer with its uncertainty, where masks land, and what denoising cuts off."""
+"""Stage `figures`: what the systems achieve, and what their vectors look like."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
+import pandas as pd
 from matplotlib.figure import Figure
+from pydantic import Field, model_validator
 
-from deftx.artefact import canonical
+from deftx.artefact import ArtefactError, canonical
 from deftx.base import Base
 from deftx.denoised import Denoised
-from deftx.figures import (
-    Spectrum,
-    mask_figure,
-    mask_shares,
-    notice,
-    save,
-    spectrum_figure,
-    transfer_figure,
-)
+from deftx.figures.diagnosed import load_diagnostics
+from deftx.figures.distances import Ruler, distance_figure
+from deftx.figures.layers import layers_figure
+from deftx.figures.overlap import overlap_figure
+from deftx.figures.style import notice, save
+from deftx.figures.sweeps import sweep_figure
+from deftx.figures.transfer import against, difference_figure, transfer_figure
+from deftx.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
 from deftx.mask import Mask, load_mask
 from deftx.places import place
-from deftx.results import Comparison, draw, load_evaluations, transfer
+from deftx.results import (
+    Comparison,
+    Difference,
+    differences,
+    draw,
+    load_evaluations,
+    scores,
+    transfer,
+)
 from deftx.settings.denoise import RankRule
+from deftx.settings.figures import Sweep
 from deftx.tensor_file import TensorFile
 
 MASK_PANELS, SPECTRUM_PANELS = 8, 6
@@ -33,6 +43,27 @@ File = TypeVar("File", TensorFile, Denoised)
 class Params(Comparison):
     """Which systems are compared on what."""
 
+    sweeps: list[Sweep] = Field(default=[], description="settings whose effect is drawn")
+    distances: dict[str, float] = Field(
+        default={}, description="language of the world → its distance from the source"
+    )
+    zero_shot: str | None = Field(
+        default=None, description="the system without language vectors, over which gains are drawn"
+    )
+
+    @model_validator(mode="after")
+    def _names_known_systems(self) -> Self:
+        named = [
+            ("zero_shot", self.zero_shot),
+            *((f"sweeps: {s.name}", system) for s in self.sweeps for _, system in s.points),
+        ]
+        for key, system in named:
+            if system is not None and system not in self.systems:
+                raise ValueError(
+                    f"{key}: no system {system!r}, there are {', '.join(self.systems)}"
+                )
+        return self
+
 
 def figures(
     params: Params,
@@ -41,32 +72,85 @@ def figures(
     evaluated: list[Path],
     masks: list[Path] | None = None,
     denoised: list[Path] | None = None,
+    diagnostics: list[Path] | None = None,
+    coverage: Path | None = None,
     out: Path,
 ) -> None:
-    """Write `transfer.svg` (`out`), and beside it `mask.svg` and `spectrum.svg`, each also as PNG.
+    """Write `transfer.svg` (`out`), and beside it `differences`, `sweep`, `distance`, `overlap`,
+    `layers`, `mask` and `spectrum`, each as SVG and as PNG.
 
-    Where there are no masks, or nothing is denoised, that figure says so in words; where there are
-    many, it shows the first language and the first task of each method, and how many there are.
+    Where there is nothing to draw, a figure says so in words. Masks and spectra are shown of the
+    first language and the first task of each method, where there are many, with how many there are.
+
+    Args:
+        diagnostics: {system}/{task}.csv of the stage `diagnostics`.
+        coverage: the CSV of the stage `coverage`.
 
     Raises ArtefactError if an input cannot be read, or a mask was made for another base;
     ValueError if an evaluation is missing.
     """
     encoder = Base.load(base)
+    evaluations = load_evaluations(evaluated, params)
+    draws = draw(params, evaluations)
+    means = transfer(params, draws)
+    classes = {evaluation.task: evaluation.classes for evaluation in evaluations}
+    diagnosed = load_diagnostics(diagnostics or [])
+    rulers = _rulers(params, coverage)
+    gains: list[Difference] = []
+    if params.zero_shot is not None:
+        over = params.model_copy(update={"reference": params.zero_shot})
+        gains = against(differences(over, draws), params.zero_shot)
     drawn = {
+        "differences": _differences(params, differences(params, draws)),
+        "sweep": sweep_figure(params, means, params.sweeps)
+        or notice("No sweep: no systems of this run differ in one setting alone."),
+        "distance": distance_figure(params, means, gains, rulers)
+        or notice("No distances: this run knows of no property that its languages differ in."),
+        "overlap": overlap_figure(params, diagnosed)
+        or notice("No overlap: no system of this run adds two sparse vectors."),
+        "layers": layers_figure(params, diagnosed)
+        or notice("No layers: no system of this run has a sparse vector."),
         "mask": _masks(params, encoder, masks or []),
         "spectrum": _spectra(params, denoised or []),
-        "transfer": _transfer(params, evaluated),
+        "transfer": transfer_figure(params, means, scores(evaluations), classes),
     }
     for name, figure in drawn.items():
         for suffix in (".png", ".svg"):
             save(figure, out.with_name(name + suffix))
 
 
-def _transfer(params: Params, evaluated: Sequence[Path]) -> Figure:
-    evaluations = load_evaluations(evaluated)
-    draws = draw(params, evaluations)
-    classes = {evaluation.task: evaluation.classes for evaluation in evaluations}
-    return transfer_figure(params, transfer(params, draws), draws, classes)
+def _differences(params: Params, gaps: Sequence[Difference]) -> Figure:
+    mine = against(gaps, params.reference_system)
+    return difference_figure(params, mine) if mine else notice("No differences: a single system.")
+
+
+def _rulers(params: Params, coverage: Path | None) -> list[Ruler]:
+    rulers = []
+    if params.distances:
+        same = dict.fromkeys(params.tasks, params.distances)
+        rulers.append(Ruler("distance from the source", same, joined=True))
+    if coverage is not None:
+        pieces = _pieces_per_word(params, coverage)
+        rulers.append(Ruler("tokeniser's pieces per word", pieces, joined=False))
+    return rulers
+
+
+def _pieces_per_word(params: Params, coverage: Path) -> dict[str, dict[str, float]]:
+    """Task → language → pieces per word of the items that it is evaluated on."""
+    frame = pd.read_csv(coverage, dtype={"language": str, "dataset": str, "split": str})
+    needed = {"language", "dataset", "split", "pieces_per_word"}
+    if missing := sorted(needed - set(frame)):
+        raise ArtefactError(f"{coverage}: no column {missing[0]}, expected {sorted(needed)}")
+    frame = frame.dropna(subset="pieces_per_word")
+    found = {}
+    for task, table in params.tasks.items():
+        mine = frame[frame["dataset"] == table.dataset]
+        # The split that is evaluated on comes last, and wins.
+        mine = mine.sort_values("split", key=lambda split: split == "test", kind="stable")
+        found[task] = dict(
+            zip(mine["language"], mine["pieces_per_word"].astype(float), strict=True)
+        )
+    return found
 
 
 def _masks(params: Params, base: Base, paths: Sequence[Path]) -> Figure:
