@@ -224,7 +224,7 @@ class Plan(Graph):
             "seeds": self.config.seeds,
             "reference": self.config.compared_with,
             "groups": self.config.groups,
-            "base": base,
+            "base_name": base,
             "tasks": {
                 name: {
                     "metric": task.training.metric,

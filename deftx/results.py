@@ -40,6 +40,7 @@ class TaskTable(Strict):
     sources: list[str] = Field(default=[], description="all languages with labels, if several")
     languages: list[str]
     dataset: str = Field(default="", description="of the test items, as published numbers name it")
+    systems: list[str] = Field(default=[], description="that are evaluated on it; default: all")
 
     @property
     def labelled(self) -> set[str]:
@@ -69,6 +70,11 @@ class Comparison(Strict):
     def _consistent(self) -> Self:
         if self.reference is not None and self.reference not in self.systems:
             raise ValueError(f"reference: {self.reference} is not among systems: {self.systems}")
+        for task, table in self.tasks.items():
+            if unknown := [system for system in table.systems if system not in self.systems]:
+                raise ValueError(
+                    f"tasks.{task}.systems: {unknown[0]} is not among systems: {self.systems}"
+                )
         languages = {key for table in self.tasks.values() for key in table.languages}
         for name, members in self.groups.items():
             if name in {MEAN, *languages}:
@@ -83,6 +89,17 @@ class Comparison(Strict):
         if self.reference is not None:
             return self.reference
         return REFERENCE if REFERENCE in self.systems else self.systems[0]
+
+    def systems_of(self, task: str) -> list[str]:
+        """The systems that are evaluated on a task, in the order of all."""
+        wanted = self.tasks[task].systems
+        return [system for system in self.systems if not wanted or system in wanted]
+
+    def reference_of(self, task: str) -> str:
+        """The system against which single languages of a task are compared: the first one where
+        the reference is not evaluated."""
+        systems = self.systems_of(task)
+        return self.reference_system if self.reference_system in systems else systems[0]
 
     def name(self, language: str) -> str:
         """How a language is called."""
@@ -217,7 +234,9 @@ def _wanted(folder: Path, comparison: Comparison | None) -> list[Path]:
     return [
         path
         for task, table in comparison.tasks.items()
-        for system, language, seed in product(comparison.systems, table.languages, seeds)
+        for system, language, seed in product(
+            comparison.systems_of(task), table.languages, seeds
+        )
         for path in sorted((folder / system / task / language).glob(f"seed{seed}.safetensors"))
     ]
 
@@ -330,10 +349,9 @@ def _draw(comparison: Comparison, task: str, evaluations: Sequence[Evaluation]) 
     if not known:
         raise ValueError(f"no evaluation of task {task}")
     seeds = comparison.seeds or sorted({e.seed for e in known.values()})
+    systems = comparison.systems_of(task)
     wanted = {
-        language: [
-            _of(known, (task, *pair)) for pair in product(comparison.systems, [language], seeds)
-        ]
+        language: [_of(known, (task, *pair)) for pair in product(systems, [language], seeds)]
         for language in table.languages
     }
     resamples = Resamples(e.ids for each in wanted.values() for e in each)
@@ -341,12 +359,10 @@ def _draw(comparison: Comparison, task: str, evaluations: Sequence[Evaluation]) 
     for language, each in wanted.items():
         predicted = [(e.ids, e.labels, e.predictions) for e in each]
         found = SCORES[table.metric](resamples.confusions(predicted, each[0].classes))
-        for system, rows in zip(
-            comparison.systems, np.split(found, len(comparison.systems)), strict=True
-        ):
+        for system, rows in zip(systems, np.split(found, len(systems)), strict=True):
             draws[system, language] = rows
     for column, members in comparison.means(task).items():
-        for system in comparison.systems:
+        for system in systems:
             draws[system, column] = np.mean([draws[system, key] for key in members], axis=0)
     return draws
 
@@ -362,7 +378,7 @@ def transfer(comparison: Comparison, draws: Mapping[str, Draws]) -> list[Transfe
     """Every task, system and column, in the order of the comparison."""
     found = []
     for task, table in comparison.tasks.items():
-        for system, column in product(comparison.systems, comparison.columns(task)):
+        for system, column in product(comparison.systems_of(task), comparison.columns(task)):
             each = draws[task][system, column]
             by_seed = each[:, 0]
             sd = float(by_seed.std(ddof=1)) if len(each) > 1 else None
@@ -379,16 +395,16 @@ def differences(comparison: Comparison, draws: Mapping[str, Draws]) -> list[Diff
     later one minus the earlier one; in every language and group each system minus the reference."""
     found = []
     for task in comparison.tasks:
-        reference = comparison.reference_system
+        systems, reference = comparison.systems_of(task), comparison.reference_of(task)
         pairs = [
             (MEAN, system, versus)
-            for versus, system in combinations(comparison.systems, 2)
+            for versus, system in combinations(systems, 2)
             if MEAN in comparison.columns(task)
         ]
         single = [
             (column, system, reference)
             for column in comparison.columns(task)
-            for system in comparison.systems
+            for system in systems
             if column != MEAN and system != reference
         ]
         found += _family(task, single, draws[task]) + _family(task, pairs, draws[task])

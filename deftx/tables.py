@@ -38,7 +38,7 @@ def score_table(
     """
     columns = comparison.columns(task)
     rows = {(r["system"], r["language"]): r for r in frame.to_dict("records") if r["task"] == task}
-    seeds = int(rows[comparison.systems[0], columns[0]]["seeds"])
+    seeds = int(rows[comparison.systems_of(task)[0], columns[0]]["seeds"])
     best = _best(comparison, task, gaps)
 
     def score(system: str, column: str) -> Cell:
@@ -51,7 +51,8 @@ def score_table(
 
     header = [comparison.heading(task, column) for column in columns]
     cells: dict[str, list[Cell | None]] = {
-        system: [score(system, column) for column in columns] for system in comparison.systems
+        system: [score(system, column) for column in columns]
+        for system in comparison.systems_of(task)
     }
     shown = MEAN if MEAN in columns else columns[-1]
     if seeds > 1 and shown == MEAN:
@@ -81,7 +82,7 @@ def pair_table(
     if not mine:
         return None
     cells = {(gap.system, gap.versus): _gap(gap) for gap in mine}
-    systems = comparison.systems
+    systems = comparison.systems_of(task)
     return Table(
         name=f"differences-{task}",
         title=f"{task}: differences between systems",
@@ -103,7 +104,7 @@ def reference_table(
         return None
     cells = {(gap.system, gap.language): _gap(gap) for gap in mine}
     columns = [column for column in comparison.columns(task) if column != MEAN]
-    reference = comparison.reference_system
+    reference = comparison.reference_of(task)
     return Table(
         name=f"reference-{task}",
         title=f"{task}: differences to {reference}",
@@ -111,7 +112,7 @@ def reference_table(
         header=["", *(comparison.heading(task, column) for column in columns)],
         rows=[
             (system, tuple(cells[system, column] for column in columns))
-            for system in comparison.systems
+            for system in comparison.systems_of(task)
             if system != reference
         ],
     )
@@ -154,11 +155,11 @@ def _best(comparison: Comparison, task: str, gaps: Sequence[Difference]) -> str 
     Design choice: a larger number inside the noise is not dressed up as a winner; and none is named
     in a single language, where only differences to the reference are tested.
     """
-    wins: dict[str, int] = dict.fromkeys(comparison.systems, 0)
+    wins: dict[str, int] = dict.fromkeys(comparison.systems_of(task), 0)
     for gap in gaps:
         if gap.task == task and gap.language == MEAN and not gap.inside_noise:
             wins[gap.system if gap.difference > 0 else gap.versus] += 1
-    others = len(comparison.systems) - 1
+    others = len(wins) - 1
     return next((system for system, count in wins.items() if 0 < count == others), None)
 
 
@@ -232,7 +233,7 @@ def _score_caption(comparison: Comparison, task: str, seeds: int, counted: bool)
             left_out = ["the source"] * bool(table.labelled & set(table.languages))
             left_out += ["languages without text"] * textless
             names = "the languages" + (f", without {' and '.join(left_out)}" if left_out else "")
-            if len(comparison.systems) > 1:
+            if len(comparison.systems_of(task)) > 1:
                 sentences.append(
                     f"Bold: in the mean above every other system, each difference outside the "
                     f"noise (p < {ALPHA} after correction)"

@@ -53,7 +53,7 @@ def cost_figure(
         for axes, (cost, values) in zip(every, measured.items(), strict=True):
             _panel(axes, comparison, drawn[task], cost, values)
         every[0].set_ylabel(f"mean {METRIC_NAMES[comparison.tasks[task].metric]} (%)")
-        _name(every[-1], comparison, {s: 100 * drawn[task][s].mean for s in named}, inside)
+        _name(every[-1], comparison, {s: 100 * drawn[task][s].mean for s in named if s in drawn[task]}, inside)
     absent = [system for system in comparison.systems if system not in named]
     footnote(
         figure,
@@ -83,6 +83,7 @@ def _panel(
         units[0],
     )
     look = looks(comparison.systems)
+    values = {system: value for system, value in values.items() if system in means}
     for system, value in values.items():
         mean, colour = means[system], look[system].colour
         axes.vlines(value / size, 100 * mean.low, 100 * mean.high, color=colour, lw=0.8, alpha=0.5)

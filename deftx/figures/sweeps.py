@@ -36,12 +36,12 @@ def sweep_figure(
         task: {mean.system: mean for mean in means if (mean.task, mean.language) == (task, MEAN)}
         for task in comparison.tasks
     }
-    found = {task: mine for task, mine in found.items() if mine}
+    swept = {system for sweep in sweeps for _, system in sweep.points}
+    found = {task: mine for task, mine in found.items() if swept & mine.keys()}
     if not sweeps or not found:
         return None
     # A panel as wide as the page says no more.
     across = max(2, balanced(len(sweeps), 3))
-    swept = {system for sweep in sweeps for _, system in sweep.points}
     look = looks(comparison.systems)
     handles = [look[s].handle(s) for s in comparison.systems if s in swept]
     reference = comparison.reference_system
@@ -66,11 +66,11 @@ def sweep_figure(
 
 def _panel(axes: Axes, comparison: Comparison, means: Mapping[str, Transfer], sweep: Sweep) -> None:
     look = looks(comparison.systems)
-    reference = means[comparison.reference_system]
-    colour = look[comparison.reference_system].colour
-    axes.axhspan(100 * reference.low, 100 * reference.high, color=colour, alpha=0.15, lw=0)
-    axes.axhline(100 * reference.mean, color=colour, lw=0.9, alpha=0.6)
-    points = sorted(sweep.points)
+    if (reference := means.get(comparison.reference_system)) is not None:
+        colour = look[comparison.reference_system].colour
+        axes.axhspan(100 * reference.low, 100 * reference.high, color=colour, alpha=0.15, lw=0)
+        axes.axhline(100 * reference.mean, color=colour, lw=0.9, alpha=0.6)
+    points = sorted((value, system) for value, system in sweep.points if system in means)
     x = [value for value, _ in points]
     y = [100 * means[system].mean for _, system in points]
     axes.plot(x, y, color="#999999", lw=0.8, zorder=2)

@@ -113,10 +113,10 @@ def against(gaps: Sequence[Difference], reference: str) -> list[Difference]:
 @styled
 def difference_figure(comparison: Comparison, gaps: Sequence[Difference]) -> Figure:
     """As `transfer_figure`: the difference of each system to the reference in points, with its
-    paired 95 % interval; hollow and faint where that includes 0.
+    paired 95 % interval; hollow and faint what is inside the noise.
 
     Args:
-        gaps: all to the same system, by `against`.
+        gaps: of each task to its reference, by `against`.
     """
     panels: dict[str, dict[str, Rows]] = {
         task: {column: {} for column in comparison.columns(task)} for task in comparison.tasks
@@ -129,7 +129,7 @@ def difference_figure(comparison: Comparison, gaps: Sequence[Difference]) -> Fig
             doubtful=gap.inside_noise,
         )
     labels = {
-        task: f"points of {METRIC_NAMES[table.metric]} more than {gaps[0].versus}"
+        task: f"points of {METRIC_NAMES[table.metric]} more than {comparison.reference_of(task)}"
         for task, table in comparison.tasks.items()
     }
     return _forest(
@@ -137,8 +137,8 @@ def difference_figure(comparison: Comparison, gaps: Sequence[Difference]) -> Fig
         panels,
         labels,
         dict.fromkeys(comparison.tasks, (0, "-")),
-        "Bars: paired 95 % intervals. Hollow: the interval includes 0, so the difference is inside "
-        "the noise.",
+        "Bars: paired 95 % intervals. Hollow: inside the noise, after correction for the number of "
+        "comparisons.",
     )
 
 
@@ -150,23 +150,28 @@ def _forest(
     *notes: str,
 ) -> Figure:
     """Task → column → rows; a vertical line in each panel, as (place, style)."""
-    some = next(iter(next(iter(panels.values())).values()))
-    systems = [system for system in comparison.systems if system in some]
-    most = 5 if max(map(len, systems)) <= 24 else 4
-    across = {task: balanced(len(columns), most) for task, columns in panels.items()}
-    height = ROW * len(systems) + 0.32
+    systems = {
+        task: [s for s in comparison.systems if any(s in rows for rows in columns.values())]
+        for task, columns in panels.items()
+    }
+    panels = {task: columns for task, columns in panels.items() if systems[task]}
+    longest = max(len(system) for shown in systems.values() for system in shown)
+    across = {
+        task: balanced(len(columns), 5 if longest <= 24 else 4) for task, columns in panels.items()
+    }
     heights = {
-        task: ceil(len(columns) / across[task]) * height + 0.55 for task, columns in panels.items()
+        task: ceil(len(columns) / across[task]) * (ROW * len(systems[task]) + 0.32) + 0.55
+        for task, columns in panels.items()
     }
     figure, parts = stacked(heights)
     for task, part in parts.items():
         every = grid(part, len(panels[task]), across[task])
         means = comparison.means(task)
-        room = letters((WIDTH - 0.065 * max(map(len, systems))) / across[task] - 0.1, 7)
+        room = letters((WIDTH - 0.065 * longest) / across[task] - 0.1, 7)
         for axes, (column, rows) in zip(every, panels[task].items(), strict=True):
             place, style = lines[task]
             axes.axvline(place, color=GREY, ls=style, lw=0.8, zorder=1)
-            _rows(axes, comparison, systems, rows)
+            _rows(axes, comparison, systems[task], rows)
             heading = textwrap.fill(comparison.heading(task, column), room)
             axes.set_title(heading, fontweight="bold" if column in means else "normal")
         part.supxlabel(labels[task], fontsize=7.5, color="#333333")

@@ -120,7 +120,11 @@ def figures(
 
 
 def _differences(params: Params, gaps: Sequence[Difference]) -> Figure:
-    mine = against(gaps, params.reference_system)
+    mine = [
+        gap
+        for task in params.tasks
+        for gap in against([g for g in gaps if g.task == task], params.reference_of(task))
+    ]
     return difference_figure(params, mine) if mine else notice("No differences: a single system.")
 
 
