@@ -9,9 +9,9 @@ import pytest
 from matplotlib.figure import Figure
 from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 
-import deftx.figures
 from deftx.accounting import UNKNOWN, Job, per_stage, per_system, read_jobs, readable
 from deftx.artefact import ArtefactError
+from deftx.stages import costs as costs_stage
 from deftx.stages.costs import Params, costs
 from deftx.tensor_file import TensorFile, save_tensors
 
@@ -134,7 +134,7 @@ def drawn(monkeypatch) -> list:
         calls.append((comparison, means, spent))
         return Figure(figsize=(1, 1))
 
-    monkeypatch.setattr(deftx.figures, "cost_figure", cost_figure, raising=False)
+    monkeypatch.setattr(costs_stage, "cost_figure", cost_figure)
     return calls
 
 
@@ -171,28 +171,31 @@ def test_the_figure_is_given_what_the_table_says(recorded, evaluated, drawn):
     assert spent["lt-sft"] == expected
 
 
-def test_systems_that_are_not_known_in_full_have_no_point(recorded, evaluated, drawn):
+def test_what_is_not_known_in_full_is_no_number_in_the_figure(recorded, evaluated, drawn):
     forget(recorded, JOBS[1][1])
     out = recorded.parent / "costs/systems.csv"
     costs(stage_params(), folder=recorded, evaluated=evaluated, out=out)
-    comparison, means, spent = drawn[0]
-    assert comparison.systems == list(spent) == ["deft-x"]
-    assert {mean.system for mean in means} == {"deft-x"}
+    spent = drawn[0][2]
+    assert spent["lt-sft"] == {
+        **dict.fromkeys(("seconds", "peak_bytes", "stored_bytes")),
+        "trained": 25,
+    }
+    assert spent["deft-x"]["seconds"] == 100
     report = out.with_name("costs.md").read_text(encoding="utf-8")
     assert re.search(r"1 of 7 jobs left no record", report)
 
 
-def test_a_run_without_records_has_its_tables_and_a_figure_that_says_so(evaluated, tmp_path, drawn):
-    out = tmp_path / "costs/systems.csv"
-    costs(stage_params(), folder=tmp_path / "benchmarks", evaluated=evaluated, out=out)
-    assert sorted(path.name for path in out.parent.iterdir()) == FILES
-    assert drawn == []
-    assert "No system has the cost" in out.with_name("cost.svg").read_text(encoding="utf-8")
-
-
-def test_evaluations_that_do_not_say_what_was_trained_have_no_point(recorded, tmp_path, drawn):
+def test_evaluations_that_do_not_say_what_was_trained_leave_it_open(recorded, tmp_path, drawn):
     paths = [save_evaluation(tmp_path, s, "mood", lang, 0) for s in SYSTEMS for lang in LANGUAGES]
     out = tmp_path / "costs/systems.csv"
     costs(stage_params(), folder=recorded, evaluated=paths, out=out)
     assert pd.read_csv(out)["trained_task"].isna().all()
-    assert drawn == []
+    assert [spent["trained"] for spent in drawn[0][2].values()] == [None] * 3
+
+
+def test_where_nothing_can_be_drawn_the_figure_says_so(evaluated, tmp_path, monkeypatch):
+    monkeypatch.setattr(costs_stage, "cost_figure", lambda *_: None)
+    out = tmp_path / "costs/systems.csv"
+    costs(stage_params(), folder=tmp_path / "benchmarks", evaluated=evaluated, out=out)
+    assert sorted(path.name for path in out.parent.iterdir()) == FILES
+    assert "Nothing to draw" in out.with_name("cost.svg").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """Stage `costs`: what each job, stage and system cost, and what a system gives for it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from deftx.accounting import (
 )
 from deftx.artefact import write_text
 from deftx.figures import notice, save
-from deftx.results import Comparison, draw, load_evaluations, transfer
+from deftx.results import Comparison, Transfer, draw, load_evaluations, transfer
 from deftx.tensor_file import TensorFile
 
 TRAINED = ("task", "language", "head")
+SPENT = ("seconds", "peak_bytes", "stored_bytes")
 
 
 class Params(Comparison):
@@ -48,8 +49,9 @@ def costs(params: Params, *, folder: Path, evaluated: list[Path], out: Path) -> 
     jobs = read_jobs(params.jobs, folder)
     stages = per_stage(jobs)
     systems = with_trained(per_system(jobs, params.systems), evaluated)
+    figure = _figure(params, evaluated, systems)
     for suffix in (".png", ".svg"):
-        save(_figure(params, evaluated, systems), out.with_name(f"cost{suffix}"))
+        save(figure, out.with_name(f"cost{suffix}"))
     write_text(out.with_name("jobs.csv"), _jobs_csv(jobs))
     write_text(out.with_name("stages.csv"), _csv(stages))
     write_text(out.with_name("costs.md"), report(systems, stages))
@@ -84,23 +86,29 @@ def report(systems: pd.DataFrame, stages: pd.DataFrame) -> str:
 
 
 def _figure(params: Params, evaluated: Sequence[Path], systems: pd.DataFrame) -> Figure:
-    """Score against cost, of the systems that are known in full: the others' sums are too small."""
-    trained = [f"trained_{name}" for name in TRAINED]
-    known = systems[systems["unknown"] == 0].dropna(subset=trained)
-    if known.empty:
-        return notice("No system has the cost of all its jobs recorded.")
-    rows: list[dict[str, Any]] = known.to_dict("records")  # type: ignore[assignment]
-    spent = {
-        row["system"]: {
-            **{name: row[name] for name in ("seconds", "peak_bytes", "stored_bytes")},
-            "trained": sum(row[name] for name in trained),
+    """Score against cost. Where a job of a system is unknown, its sums are too small to draw."""
+    spent = {}
+    rows: list[dict[str, Any]] = systems.to_dict("records")  # type: ignore[assignment]
+    for row in rows:
+        trained = [row[f"trained_{name}"] for name in TRAINED]
+        spent[row["system"]] = {
+            **{name: None if row["unknown"] else row[name] for name in SPENT},
+            "trained": None if any(map(pd.isna, trained)) else sum(trained),
         }
-        for row in rows
-    }
-    narrowed = params.model_copy(update={"systems": list(spent)})
-    means = transfer(narrowed, draw(narrowed, load_evaluations(evaluated)))
-    # By its name until the module of that figure is there.
-    figure: Figure = import_module("deftx.figures").cost_figure(narrowed, means, spent)
+    means = transfer(params, draw(params, load_evaluations(evaluated)))
+    nothing = "Nothing to draw: no system is known in full, or there is no mean over languages."
+    return cost_figure(params, means, spent) or notice(nothing)
+
+
+def cost_figure(
+    comparison: Comparison,
+    means: Sequence[Transfer],
+    costs: Mapping[str, Mapping[str, float | None]],
+) -> Figure | None:
+    """The function of this name among the figures."""
+    figure: Figure | None = import_module("deftx.figures.costs").cost_figure(
+        comparison, means, costs
+    )
     return figure
 
 

@@ -21,6 +21,9 @@ from deftx.settings.selection import Budget, entries
 from deftx.settings.strict import Strict
 from deftx.template import render
 
+COST = "cost"
+"""The figure that lies beside the costs, and is shown there."""
+
 
 class Params(Strict):
     """What the page tells of the run besides its results."""
@@ -73,6 +76,7 @@ def summary(
     Raises ArtefactError if one of these is missing or something else.
     """
     encoder = Base.load(base)
+    of_cost = params.figures.get(COST, "Score against cost.")
     maskable = sum(map(prod, encoder.maskable.values()))
     systems, stages = (_costs(costs / f"{name}.csv") for name in ("systems", "stages"))
     write_text(
@@ -102,10 +106,11 @@ def summary(
             claims=_shown(claims),
             coverage=_shown(coverage),
             figures={
-                name: figure(figures / f"{name}.svg", caption)
+                name: (figure(figures / f"{name}.svg", caption), caption)
                 for name, caption in params.figures.items()
+                if name != COST
             },
-            cost=figure(costs / "cost.svg", "Score against cost."),
+            cost=(figure(costs / f"{COST}.svg", of_cost), of_cost),
             costs=[
                 (Grid(*readable(systems)), SYSTEMS_NOTE),
                 (Grid(*readable(stages)), STAGES_NOTE),
