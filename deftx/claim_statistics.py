@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from deftx.evidence import Estimate, Evidence, over_seeds, over_units, rank_correlation
+from deftx.evidence import Estimate, Evidence, over_units, rank_correlation
 from deftx.places import NO_LAYER
+from deftx.statistics import over_seeds
 
 Measure = Callable[[Evidence, str, Sequence[str], Sequence[str]], Estimate | None]
 """(evidence, task, systems, languages) → what a run says; None if it says nothing."""
@@ -27,7 +28,7 @@ def difference(
 ) -> Estimate:
     """The first system's mean over languages minus the second's, in points."""
     first, second = (evidence.mean(task, system, languages) for system in systems)
-    return evidence.over_items(task, over_seeds(first - second), languages)
+    return evidence.over_items(task, first - second, languages)
 
 
 def wins(
@@ -39,7 +40,7 @@ def wins(
         for key in languages
     ]
     share = np.mean([(gap > 0) + 0.5 * (gap == 0) for gap in gaps], axis=0)
-    return evidence.over_items(task, share, languages)
+    return evidence.over_items(task, share[None], languages)
 
 
 def gain_and_corpus(

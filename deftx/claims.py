@@ -53,6 +53,8 @@ def judge(evidence: Evidence, roles: dict[str, str]) -> list[Finding]:
             continue
         systems = [roles[role] for role in claim.roles]
         for task in evidence.comparison.tasks:
+            if not set(systems) <= set(evidence.comparison.systems_of(task)):
+                continue
             languages, published = _setting(evidence, claim, task)
             estimate = claim.measure(evidence, task, systems, languages) if languages else None
             if estimate is not None:

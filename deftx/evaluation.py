@@ -60,4 +60,3 @@ def predict_and_pool(
         watch.remove()
     in_order = [found[i] for i in range(len(items))]
     return torch.stack([each for each, _ in in_order]), torch.stack([each for _, each in in_order])
-

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from deftx.results import Comparison, Evaluation, draw
-from deftx.statistics import LEVEL, RESAMPLES
+from deftx.statistics import LEVEL, RESAMPLES, interval
 
 FEWEST = 6
 """Languages from which on a rank correlation has an interval. Design choice: of five, one order in
@@ -61,36 +61,18 @@ class Evidence:
         return np.mean([self.score(task, system, key) for key in languages], axis=0)
 
     def over_items(self, task: str, scores: np.ndarray, languages: Sequence[str]) -> Estimate:
-        """The estimate in such scores (1 + resamples,), seeds averaged, and its interval. One seed
+        """The mean over seeds of such scores (seeds, 1 + resamples) and its interval. One seed
         decides nothing: a claim is about a method, and not about one training of it."""
         seeds = len(next(iter(self._draws[task].values())))
         units = (len(languages), "language"), (self._items[task], "item"), (seeds, "seed")
         n = ", ".join(_plural(*unit) for unit in units)
-        return Estimate(float(scores[0]), *_ends(scores[1:]), n, decides=seeds > 1)
+        return Estimate(float(scores[:, 0].mean()), *interval(scores), n, decides=seeds > 1)
 
     def diagnostics(self, task: str, system: str, measure: str) -> pd.DataFrame:
         """The rows of a measure in a system's diagnostics; empty if there are none."""
         rows = self._diagnostics
         chosen = (rows.task == task) & (rows.system == system) & (rows.measure == measure)
         return rows[chosen]
-
-
-def over_seeds(scores: np.ndarray) -> np.ndarray:
-    """The mean over seeds of scores (seeds, 1 + resamples); in resamples of seeds drawn with
-    replacement, the same ones for all scores of as many seeds, so that differences are paired.
-
-    Of S seeds S − 1 are drawn: the variance of the mean of S drawn from S is too small by
-    (S − 1)/S (Rao & Wu 1988), which matters for a few. One seed is not drawn, and an interval then
-    holds no variation over training runs.
-    """
-    seeds, columns = scores.shape
-    if seeds == 1:
-        return scores[0]
-    generator = np.random.default_rng(1)  # 0 draws the items
-    drawn = generator.multinomial(seeds - 1, np.full(seeds, 1 / seeds), size=columns).T
-    weights = drawn / (seeds - 1)
-    weights[:, 0] = 1 / seeds
-    return (weights * scores).sum(axis=0)
 
 
 def over_units(values: Sequence[float], unit: str) -> Estimate:

@@ -6,8 +6,6 @@ import numpy as np
 from scipy.special import log_softmax
 from sklearn.metrics import precision_recall_fscore_support
 
-from deftx.task_metric import accuracy_and_f1 as accuracy_and_f1
-
 BINS = 15
 """Of equal width, of the confidence in (0, 1]. Source: Guo et al. 2017, section 2."""
 

@@ -234,9 +234,7 @@ def _wanted(folder: Path, comparison: Comparison | None) -> list[Path]:
     return [
         path
         for task, table in comparison.tasks.items()
-        for system, language, seed in product(
-            comparison.systems_of(task), table.languages, seeds
-        )
+        for system, language, seed in product(comparison.systems_of(task), table.languages, seeds)
         for path in sorted((folder / system / task / language).glob(f"seed{seed}.safetensors"))
     ]
 

@@ -20,12 +20,13 @@ from test_tables import LANGUAGES, params, save_evaluation
 from deftx.artefact import ArtefactError
 from deftx.backbone import head_parameters, weights_of
 from deftx.base import Base
+from deftx.card import DatasetFacts, Vector
 from deftx.data import write_items
 from deftx.encoder import load_classifier
 from deftx.mask import Mask
-from deftx.results import draw, load_evaluations, transfer
+from deftx.results import Comparison, draw, load_evaluations, transfer
 from deftx.sparse_delta import SparseDelta
-from deftx.stages.cards import Params, cards
+from deftx.stages.cards import write_cards
 
 CLASSES = ["a", "b", "c"]
 SYSTEMS = ["lt-sft", "deft-x"]
@@ -83,6 +84,17 @@ def part(run: Path, dataset: str, language: str, split: str, count: int) -> dict
     rows = [{"id": str(i), "text": s} for i, s in enumerate(sentences(count))]
     write_items(run / path, rows)
     return {"dataset": dataset, "language": language, "split": split, "path": path, **DATA[dataset]}
+
+
+class Params(Comparison):
+    """What the cards are written of."""
+
+    vectors: list[Vector]
+    tests: dict[str, DatasetFacts]
+
+
+def cards(asked: Params, *, folder: Path, evaluated: list[Path], out: Path) -> None:
+    write_cards(asked, asked.vectors, asked.tests, folder, evaluated, out)
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one seed", "two seeds"])

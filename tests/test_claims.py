@@ -17,7 +17,7 @@ from deftx import evidence as library
 from deftx.artefact import ArtefactError
 from deftx.claim_statistics import bend, embeddings, embeddings_lead
 from deftx.claims import HOLDS, NOTHING, OPEN, REFUTED, verdict
-from deftx.evidence import Estimate, Evidence, over_seeds, over_units, rank_correlation
+from deftx.evidence import Estimate, Evidence, over_units, rank_correlation
 from deftx.places import NO_LAYER
 from deftx.published_claims import ABOVE, BELOW, CLAIMS, PAR, ROLES, TEST_SETS
 from deftx.results import Comparison, Evaluation, differences, draw, load_evaluation
@@ -176,20 +176,6 @@ def test_with_one_seed_a_difference_is_the_tables():
     expected = 100 * np.array([gap.difference, gap.low, gap.high])
     assert found[:3] == pytest.approx(expected)
     assert found.n == "3 languages, 400 items, 1 seed"
-
-
-@pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_seeds_widen_the_interval_by_the_variance_of_their_mean(seeds):
-    """Nothing varies but the seeds."""
-    scores = np.array([0.0, 1.0, 0.0, 0.0, 1.0][:seeds])
-    found = over_seeds(np.tile(scores[:, None], 4001))
-    assert found[0] == pytest.approx(scores.mean())
-    assert found[1:].std() == pytest.approx(scores.std(ddof=1) / np.sqrt(seeds), rel=0.05)
-
-
-def test_one_seed_is_left_as_it_is():
-    scores = np.random.default_rng(0).random((1, 5))
-    assert np.array_equal(over_seeds(scores), scores[0])
 
 
 def test_systems_share_the_draws_of_seeds():

@@ -12,7 +12,7 @@ from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 from deftx.accounting import UNKNOWN, Job, per_stage, per_system, read_jobs, readable
 from deftx.artefact import ArtefactError
 from deftx.stages import costs as costs_stage
-from deftx.stages.costs import Params, costs
+from deftx.stages.costs import account
 from deftx.tensor_file import TensorFile, save_tensors
 
 FILES = ["cost.png", "cost.svg", "costs.md", "jobs.csv", "stages.csv", "systems.csv"]
@@ -138,13 +138,9 @@ def drawn(monkeypatch) -> list:
     return calls
 
 
-def stage_params() -> Params:
-    return Params.model_validate({**params().model_dump(), "jobs": jobs()})
-
-
 def test_the_stage_writes_its_files_and_says_what_was_trained(recorded, evaluated, drawn):
     out = recorded.parent / "costs/systems.csv"
-    costs(stage_params(), folder=recorded, evaluated=evaluated, out=out)
+    account(params(), jobs(), recorded, evaluated, out)
     assert sorted(path.name for path in out.parent.iterdir()) == FILES
     systems = pd.read_csv(out).set_index("system")
     assert systems.loc["lt-sft", ["trained_task", "trained_language", "trained_head"]].tolist() == [
@@ -163,7 +159,7 @@ def test_the_stage_writes_its_files_and_says_what_was_trained(recorded, evaluate
 
 def test_the_figure_is_given_what_the_table_says(recorded, evaluated, drawn):
     out = recorded.parent / "costs/systems.csv"
-    costs(stage_params(), folder=recorded, evaluated=evaluated, out=out)
+    account(params(), jobs(), recorded, evaluated, out)
     comparison, means, spent = drawn[0]
     assert comparison.systems == list(spent) == SYSTEMS
     assert {mean.system for mean in means} == set(SYSTEMS)
@@ -174,7 +170,7 @@ def test_the_figure_is_given_what_the_table_says(recorded, evaluated, drawn):
 def test_what_is_not_known_in_full_is_no_number_in_the_figure(recorded, evaluated, drawn):
     forget(recorded, JOBS[1][1])
     out = recorded.parent / "costs/systems.csv"
-    costs(stage_params(), folder=recorded, evaluated=evaluated, out=out)
+    account(params(), jobs(), recorded, evaluated, out)
     spent = drawn[0][2]
     assert spent["lt-sft"] == {
         **dict.fromkeys(("seconds", "peak_bytes", "stored_bytes")),
@@ -188,7 +184,7 @@ def test_what_is_not_known_in_full_is_no_number_in_the_figure(recorded, evaluate
 def test_evaluations_that_do_not_say_what_was_trained_leave_it_open(recorded, tmp_path, drawn):
     paths = [save_evaluation(tmp_path, s, "mood", lang, 0) for s in SYSTEMS for lang in LANGUAGES]
     out = tmp_path / "costs/systems.csv"
-    costs(stage_params(), folder=recorded, evaluated=paths, out=out)
+    account(params(), jobs(), recorded, paths, out)
     assert pd.read_csv(out)["trained_task"].isna().all()
     assert [spent["trained"] for spent in drawn[0][2].values()] == [None] * 3
 
@@ -196,6 +192,6 @@ def test_evaluations_that_do_not_say_what_was_trained_leave_it_open(recorded, tm
 def test_where_nothing_can_be_drawn_the_figure_says_so(evaluated, tmp_path, monkeypatch):
     monkeypatch.setattr(costs_stage, "cost_figure", lambda *_: None)
     out = tmp_path / "costs/systems.csv"
-    costs(stage_params(), folder=tmp_path / "benchmarks", evaluated=evaluated, out=out)
+    account(params(), jobs(), tmp_path / "benchmarks", evaluated, out)
     assert sorted(path.name for path in out.parent.iterdir()) == FILES
     assert "Nothing to draw" in out.with_name("cost.svg").read_text(encoding="utf-8")

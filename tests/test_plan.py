@@ -282,7 +282,9 @@ def test_sources_train_under_their_own_vectors_and_not_on_top_of_one():
         raw["task_start"] = "lt-sft"
 
     params, inputs = state(plan(start))["full/task-sentiment/lt-sft/seed0/model.safetensors"]
-    assert inputs["train"] == [f"data/sentiment/{key}/train.parquet" for key in ("qaa", "qta", "qtb")]
+    assert inputs["train"] == [
+        f"data/sentiment/{key}/train.parquet" for key in ("qaa", "qta", "qtb")
+    ]
     assert inputs["start_vector"] == []
     vectors = [f"sparse/lt-sft/lang-{key}/seed0/sft_model.safetensors" for key in ("qaa", "qta")]
     assert inputs["source_vector"] == vectors

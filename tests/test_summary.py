@@ -16,7 +16,8 @@ from deftx.accounting import Job
 from deftx.artefact import ArtefactError
 from deftx.embed import own_ids, table
 from deftx.stages import costs as costs_stage
-from deftx.stages.summary import Params, summary
+from deftx.stages.summary import Facts as Params
+from deftx.stages.summary import lead as summary
 from deftx.stages.tables import tables
 from deftx.template import render
 

@@ -53,7 +53,12 @@ def cost_figure(
         for axes, (cost, values) in zip(every, measured.items(), strict=True):
             _panel(axes, comparison, drawn[task], cost, values)
         every[0].set_ylabel(f"mean {METRIC_NAMES[comparison.tasks[task].metric]} (%)")
-        _name(every[-1], comparison, {s: 100 * drawn[task][s].mean for s in named if s in drawn[task]}, inside)
+        _name(
+            every[-1],
+            comparison,
+            {s: 100 * drawn[task][s].mean for s in named if s in drawn[task]},
+            inside,
+        )
     absent = [system for system in comparison.systems if system not in named]
     footnote(
         figure,

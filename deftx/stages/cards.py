@@ -6,42 +6,53 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from deftx.artefact import ArtefactError, read_manifest, write_text
 from deftx.base import Base
 from deftx.card import DatasetFacts, Vector, model_card
+from deftx.graph import Graph
 from deftx.results import Comparison, draw, load_evaluations, transfer
+from deftx.run_facts import dataset_facts, load_config, vectors_of
 from deftx.template import render
 from deftx.tensor_file import TensorFile
 
 
 class Params(Comparison):
-    """Which systems are compared on what, and the vectors that they use."""
-
-    vectors: list[Vector]
-    tests: dict[str, DatasetFacts] = Field(description="task → the dataset that it is tested on")
+    """Which systems are compared on what."""
 
 
-def cards(params: Params, *, folder: Path, evaluated: list[Path], out: Path) -> None:
+def cards(params: Params, *, config: Path, folder: Path, evaluated: list[Path], out: Path) -> None:
     """Write `README.md` beside each vector, and `out`, a page with links to all of them; `folder`
-    is results/{run}.
+    is results/{run}, `config` what the stage `config` wrote, which tells the vectors.
 
     Raises ArtefactError if a vector or an evaluation is missing, corrupt or something else, or
     a vector was made for another base; ValueError if an evaluation is missing.
     """
+    known = load_config(config)
+    tests = {task: dataset_facts(known, known.tasks[task].test.dataset) for task in params.tasks}
+    write_cards(params, vectors_of(Graph(known)), tests, folder, evaluated, out)
+
+
+def write_cards(
+    comparison: Comparison,
+    vectors: Sequence[Vector],
+    tests: Mapping[str, DatasetFacts],
+    folder: Path,
+    evaluated: Sequence[Path],
+    out: Path,
+) -> None:
+    """What `cards` does, of these vectors; `tests`: task → the dataset that it is tested on."""
     base = Base.load(folder / "base")
     maskable = sum(map(prod, base.maskable.values()))
-    means = transfer(params, draw(params, load_evaluations(evaluated)))
-    known = {vector.path: _provenance(folder / vector.path, base) for vector in params.vectors}
-    for vector in params.vectors:
-        partner = _partner(vector, params.vectors, known)
+    means = transfer(comparison, draw(comparison, load_evaluations(evaluated, comparison)))
+    known = {vector.path: _provenance(folder / vector.path, base) for vector in vectors}
+    for vector in vectors:
+        partner = _partner(vector, vectors, known)
         text = model_card(
             vector,
             known[vector.path],
-            params,
+            comparison,
             means,
-            tests=params.tests,
+            tests=tests,
             items={p.path: read_manifest(folder / p.path)["items"] for p in vector.data},
             maskable=maskable,
             partner=partner,
@@ -54,13 +65,13 @@ def cards(params: Params, *, folder: Path, evaluated: list[Path], out: Path) -> 
     rows = [
         {
             **known[vector.path],
-            "name": _name(params, known[vector.path]),
+            "name": _name(comparison, known[vector.path]),
             "systems": vector.systems,
             "card": Path(
                 os.path.relpath(folder / vector.folder / "README.md", out.parent)
             ).as_posix(),
         }
-        for vector in params.vectors
+        for vector in vectors
     ]
     write_text(out, render("cards.md.j2", rows=rows))
 
@@ -95,6 +106,6 @@ def _kind(provenance: Mapping[str, Any]) -> str:
     return kind
 
 
-def _name(params: Params, provenance: Mapping[str, Any]) -> str:
+def _name(params: Comparison, provenance: Mapping[str, Any]) -> str:
     kind, _, name = provenance["target"].partition("-")
     return params.name(name) if kind == "lang" else f"task {name}"

@@ -46,7 +46,7 @@ def claims(
     `roles` names a role or a system that there is not.
     """
     evidence = Evidence(
-        params, load_evaluations(evaluated), _diagnostics(diagnostics), _words(coverage)
+        params, load_evaluations(evaluated, params), _diagnostics(diagnostics), _words(coverage)
     )
     findings = judge(evidence, _roles(params))
     frame = pd.DataFrame(findings, columns=list(Finding._fields))

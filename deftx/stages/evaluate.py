@@ -1,6 +1,7 @@
 """Stage `evaluate`: the composed model on the test set of a language."""
 
 import time
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ from deftx.data import load_labelled
 from deftx.device import available_device
 from deftx.encoder import load_classifier, load_tokenizer
 from deftx.evaluation import predict_and_pool
-from deftx.metrics import accuracy_and_f1
+from deftx.metrics import measure
 from deftx.settings.strict import Strict
 from deftx.tensor_file import TensorFile, save_tensors
 
@@ -68,7 +69,7 @@ def evaluate(
         took = time.perf_counter() - began
     labels = torch.tensor([item["label"] for item in items])
     ids = "\n".join(item["id"] for item in items).encode()
-    metrics = accuracy_and_f1(logits.numpy(), labels.numpy())
+    metrics = asdict(measure(logits.numpy(), labels.numpy()))
     where = {name: getattr(params, name) for name in ("system", "task", "language", "seed")}
     write_json(out.with_suffix(".json"), {**where, "items": len(items), **metrics})
     save_tensors(

@@ -80,7 +80,11 @@ def sparse(
         file = TensorFile(delta)
         dense = dense_vector(file, encoder, start_vector)
         pruned = SparseDelta.from_dense(dense, chosen, head_of(file))
-        _write(out, params, encoder, pruned, inputs, {"trained": len(chosen)})
+        outcome = {
+            "trained": len(chosen),
+            "trained_head": sum(map(torch.numel, pruned.head.values())),
+        }
+        _write(out, params, encoder, pruned, inputs, outcome)
         return
     facts = {**params.recorded(), "base": encoder.identity}
     with Checkpoint.of_stage("sparse", out, facts, inputs) as state:

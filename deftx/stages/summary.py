@@ -15,7 +15,9 @@ from deftx.accounting import STAGES_NOTE, SYSTEMS_NOTE, readable, unknown_note
 from deftx.artefact import ArtefactError, write_text
 from deftx.base import Base
 from deftx.embed import figure, page, table
-from deftx.results import METRIC_NAMES, TaskTable
+from deftx.figures.captions import CAPTIONS
+from deftx.results import METRIC_NAMES, Comparison, TaskTable
+from deftx.run_facts import config_sha256, config_text, load_config
 from deftx.settings.method import System
 from deftx.settings.selection import Budget, entries
 from deftx.settings.strict import Strict
@@ -25,7 +27,11 @@ COST = "cost"
 """The figure that lies beside the costs, and is shown there."""
 
 
-class Params(Strict):
+class Params(Comparison):
+    """Which systems are compared on what."""
+
+
+class Facts(Strict):
     """What the page tells of the run besides its results."""
 
     run: str
@@ -61,6 +67,7 @@ class Embedded(NamedTuple):
 def summary(
     params: Params,
     *,
+    config: Path,
     tables: Path,
     figures: Path,
     costs: Path,
@@ -69,45 +76,77 @@ def summary(
     base: Path,
     out: Path,
 ) -> None:
-    """Write `out`, an HTML page that needs no other file: what was run, `transfer.html` of the
-    folder `tables`, the SVGs of the folder `figures`, what is in the folder `costs`, and where it
-    all comes from. `claims` and `coverage` are tables as HTML or as CSV.
+    """Write `out`, an HTML page that needs no other file: what was run, the tables, figures and
+    costs that lie beside the three files of these stages, and where it all comes from. `claims` and
+    `coverage` are tables as CSV, `config` is what the stage `config` wrote.
 
     Raises ArtefactError if one of these is missing or something else.
     """
+    run = load_config(config)
+    facts = Facts(
+        run=run.run,
+        systems=run.systems,
+        tasks=params.tasks,
+        names=params.names,
+        without_text=params.without_text,
+        seeds=run.seeds,
+        budget=run.budget.model_dump(),
+        figures=CAPTIONS,
+        config_sha256=config_sha256(run),
+        config=config_text(run),
+        commands=[f"snakemake --configfile {run.run}.yaml"],
+    )
+    lead(
+        facts,
+        tables=tables.parent,
+        figures=figures.parent,
+        costs=costs.parent,
+        claims=claims,
+        coverage=coverage,
+        base=base,
+        out=out,
+    )
+
+
+def lead(
+    facts: Facts,
+    *,
+    tables: Path,
+    figures: Path,
+    costs: Path,
+    claims: Path | None = None,
+    coverage: Path | None = None,
+    base: Path,
+    out: Path,
+) -> None:
+    """What `summary` does, of these facts: `tables`, `figures` and `costs` are folders, `claims`
+    and `coverage` tables as HTML or as CSV."""
     encoder = Base.load(base)
-    of_cost = params.figures.get(COST, "Score against cost.")
+    of_cost = facts.figures.get(COST, "Score against cost.")
     maskable = sum(map(prod, encoder.maskable.values()))
     systems, stages = (_costs(costs / f"{name}.csv") for name in ("systems", "stages"))
     write_text(
         out,
         render(
             "summary.html.j2",
-            params=params,
-            metrics={task: METRIC_NAMES[table.metric] for task, table in params.tasks.items()},
+            params=facts,
+            metrics={task: METRIC_NAMES[table.metric] for task, table in facts.tasks.items()},
             languages={
-                key: params.names.get(key) or key
-                for table in params.tasks.values()
+                key: facts.names.get(key) or key
+                for table in facts.tasks.values()
                 for key in table.languages
             },
-            systems=[
-                [
-                    name,
-                    _scaled(pair.task, pair.task_scale),
-                    _scaled(pair.language, pair.language_scale),
-                ]
-                for name, pair in params.systems.items()
-            ],
+            systems=[[name, *_pair(pair)] for name, pair in facts.systems.items()],
             base=encoder.identity,
             size=sum(map(prod, encoder.shapes.values())),
-            k={kind: entries(budget, maskable) for kind, budget in params.budget.items()},
+            k={kind: entries(budget, maskable) for kind, budget in facts.budget.items()},
             maskable=maskable,
             scores=Embedded(*page(tables / "transfer.html")),
             claims=_shown(claims),
             coverage=_shown(coverage),
             figures={
                 name: (figure(figures / f"{name}.svg", caption), caption)
-                for name, caption in params.figures.items()
+                for name, caption in facts.figures.items()
                 if name != COST
             },
             cost=(figure(costs / f"{COST}.svg", of_cost), of_cost),
@@ -144,6 +183,18 @@ def _shown(path: Path | None) -> Embedded | Grid | None:
     if path is None:
         return None
     return Embedded(*page(path)) if path.suffix == ".html" else Grid(*table(path))
+
+
+def _pair(system: System) -> tuple[str, str]:
+    """The methods of a system, with what it says of them beyond their names."""
+    task = _scaled(system.task, system.task_scale)
+    language = _scaled(system.language, system.language_scale)
+    if system.task_start is not None:
+        task += f", starting at {system.task_start}"
+    if system.combine is not None:
+        ways = system.combine.model_dump(exclude_none=True)
+        language += f", combined by {' '.join(ways).replace('_', ' ')}"
+    return task, language
 
 
 def _scaled(method: str, scale: float) -> str:

@@ -184,7 +184,7 @@ rule costs:
     params:
         cfg=reads("costs"),
         evaluated=EVALUATED,
-        folder=ROOT,
+        folder=f"{ROOT}/benchmarks",
     shell:
         "python -m deftx costs --params {params.cfg:q} --config {input.config:q} "
         "--folder {params.folder:q} --evaluated {params.evaluated:q} --out {output.data:q} "
@@ -233,4 +233,4 @@ rule summary:
         "python -m deftx summary --params {params.cfg:q} --base {input.base:q} "
         "--config {input.config:q} --tables {input.tables:q} --figures {input.figures:q} "
         "--costs {input.costs:q} --claims {input.claims:q} --coverage {input.coverage:q} "
-        "--cards {input.cards:q} --out {output.data:q} > {log:q} 2>&1"
+        "--out {output.data:q} > {log:q} 2>&1"
