@@ -113,7 +113,7 @@ def against(gaps: Sequence[Difference], reference: str) -> list[Difference]:
 @styled
 def difference_figure(comparison: Comparison, gaps: Sequence[Difference]) -> Figure:
     """As `transfer_figure`: the difference of each system to the reference in points, with its
-    paired 95 % interval; hollow and faint where that includes 0.
+    paired 95 % interval; hollow and faint where it is inside the noise.
 
     Args:
         gaps: all to the same system, by `against`.
@@ -137,8 +137,7 @@ def difference_figure(comparison: Comparison, gaps: Sequence[Difference]) -> Fig
         panels,
         labels,
         dict.fromkeys(comparison.tasks, (0, "-")),
-        "Bars: paired 95 % intervals. Hollow: the interval includes 0, so the difference is inside "
-        "the noise.",
+        "Bars: paired 95 % intervals. Hollow: the difference is inside the noise.",
     )
 
 
@@ -191,7 +190,7 @@ def _rows(axes: Axes, comparison: Comparison, systems: Sequence[str], rows: Rows
         lw=1.2,
     )
     for y, (system, e) in enumerate(zip(systems, drawn, strict=True)):
-        look[system].points(axes, e.value, y, hollow=e.doubtful)
+        look[system].points(axes, e.value, y, hollow=e.doubtful, size=3.7)
     seeds = [
         (value, y + 0.32, look[system].colour)
         for y, system in enumerate(systems)
