@@ -104,7 +104,7 @@ BAD = [
     ("tasks/sentiment/classes", ["a", "a"], r"has a class twice"),
     ("task_start", "lt-sf", r"task_start: no method 'lt-sf'; did you mean lt-sft"),
     ("task_start", "lt-sft", r"needs a vector of qaa, the source of tasks\.sentiment"),
-    ("task_start", "full", r"task_start: full makes dense vectors"),
+    ("task_start", "full", r"task_start: full does not make sparse vectors"),
     (
         "datasets/sentiment",
         {"files": "x/{split}.csv", "columns": {"label": "label"}},

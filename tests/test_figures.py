@@ -34,7 +34,6 @@ from deftx.places import place
 from deftx.results import (
     MEAN,
     Comparison,
-    Difference,
     Transfer,
     differences,
     draw,
@@ -463,30 +462,21 @@ def test_transfer_draws_every_mean_and_every_seed(all_figures, numbers, comparis
         assert chance.get_xdata()[0] == 100 / 3
 
 
-def test_differences_are_hollow_exactly_where_they_are_inside_the_noise(comparison):
+def test_differences_are_hollow_exactly_where_they_are_inside_the_noise(comparison, numbers):
+    noisy = {("zero-shot", "ace"), ("deft-x", MEAN)}
     gaps = [
-        Difference(
-            "mood",
-            column,
-            system,
-            "lt-sft",
-            0.05,
-            -0.01 if inside else 0.01,
-            0.1,
-            inside_noise=inside,
-        )
-        for column in comparison.columns("mood")
-        for system, inside in (("zero-shot", column == "ace"), ("deft-x", column == MEAN))
+        gap._replace(difference=0.05, inside_noise=(gap.system, gap.language) in noisy)
+        for gap in numbers[2]["lt-sft"]
     ]
     drawn = panels(difference_figure(comparison, gaps))
     names = [label.get_text() for label in drawn["eng (source)"][0].get_yticklabels()]
     assert names == ["zero-shot", "deft-x"]
     for column, (axes,) in zip(comparison.columns("mood"), drawn.values(), strict=True):
-        for system, where in (("zero-shot", "ace"), ("deft-x", MEAN)):
+        for system in ("zero-shot", "deft-x"):
             colour = looks(SYSTEMS)[system].colour
             (line,) = [line for line in axes.lines if line.get_color() == colour]
             assert line.get_xdata() == pytest.approx([5])
-            assert line.get_markerfacecolor() == ("white" if column == where else colour)
+            assert line.get_markerfacecolor() == ("white" if (system, column) in noisy else colour)
 
 
 def test_a_difference_turned_round_is_its_negative(numbers):

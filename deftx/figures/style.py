@@ -101,21 +101,20 @@ class Look:
         y: Any,
         *,
         hollow: bool = False,
+        size: float = 4.6,
         **options: Any,
     ) -> None:
         """Draw the system's marker at each (x, y); hollow ones say: inside the noise."""
         ink = {"mfc": "white", "mec": self.colour, "mew": 0.9} if hollow else {}
-        axes.plot(x, y, zorder=4, **{**self._marker, **ink, **options})
+        axes.plot(x, y, zorder=4, **{**self._marker(size), **ink, **options})
 
     def handle(self, label: str) -> Line2D:
         """The system's entry in a legend."""
-        return Line2D([], [], label=label, **self._marker)
+        return Line2D([], [], label=label, **self._marker(4.6))
 
-    @property
-    def _marker(self) -> dict[str, Any]:
-        size = 4.6 * MARKERS[self.marker]
+    def _marker(self, size: float) -> dict[str, Any]:
         ink = {"color": self.colour, "mec": "white", "mew": 0.4}
-        return {"ls": "", "marker": self.marker, "ms": size, **ink}
+        return {"ls": "", "marker": self.marker, "ms": size * MARKERS[self.marker], **ink}
 
 
 def looks(systems: Sequence[str]) -> dict[str, Look]:

@@ -196,7 +196,7 @@ def _rows(axes: Axes, comparison: Comparison, systems: Sequence[str], rows: Rows
         lw=1.2,
     )
     for y, (system, e) in enumerate(zip(systems, drawn, strict=True)):
-        look[system].points(axes, e.value, y, hollow=e.doubtful)
+        look[system].points(axes, e.value, y, hollow=e.doubtful, size=3.7)
     seeds = [
         (value, y + 0.32, look[system].colour)
         for y, system in enumerate(systems)
