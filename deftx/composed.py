@@ -58,7 +58,7 @@ def composed(
         for number, (each, part) in enumerate(zip(files, recipe, strict=True))
     ]
     combine = file.provenance["params"]["combine"]
-    if combine is not None:
+    if combine is not None and len(parts) > 1:  # a language without text has no vector
         made = file.provenance
         seed = stream(made["seed"], made["task"], made["language"])
         parts = [merged(parts[0], parts[1], Combine.model_validate(combine), seed)]
