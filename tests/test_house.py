@@ -7,7 +7,7 @@ import yaml
 from conftest import PROJECT
 
 from deftx.cli import STAGES
-from deftx.plan import PATTERNS
+from deftx.graph import PATTERNS
 
 CONDA_NAMES = {
     "pytorch": "torch",

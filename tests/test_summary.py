@@ -90,11 +90,10 @@ def inputs(tmp_path_factory) -> dict[str, Path]:
         json.dumps({"stage": "full", "seconds": 125.0, "stored_bytes": 2_000_000})
     )
     lost = Job(stage="mask", path="mask/x/lang-ace/seed0.safetensors", systems=["deft-x"])
-    asked = costs_stage.Params.model_validate({**params().model_dump(), "jobs": [job, lost]})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(costs_stage, "cost_figure", lambda *_: Figure(figsize=(3, 2)))
-        costs_stage.costs(
-            asked, folder=run / "benchmarks", evaluated=evaluated, out=run / "costs/systems.csv"
+        costs_stage.account(
+            params(), [job, lost], run / "benchmarks", evaluated, run / "costs/systems.csv"
         )
     pd.DataFrame(
         {"language": ["Acehnese"], "pieces_per_word": [1.23456], "words": [12_000], "gap": [-0.5]}

@@ -21,6 +21,7 @@ from deftx.artefact import write_text
 from deftx.figures.costs import cost_figure
 from deftx.figures.style import notice, save
 from deftx.graph import Graph
+from deftx.jobs import jobs_of
 from deftx.results import (
     Comparison,
     Evaluation,
@@ -29,7 +30,7 @@ from deftx.results import (
     load_evaluations,
     transfer,
 )
-from deftx.run_facts import jobs_of, load_config
+from deftx.written_config import load_config
 
 SPENT = ("seconds", "peak_bytes", "stored_bytes")
 

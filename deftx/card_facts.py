@@ -1,0 +1,38 @@
+"""What the cards of vectors tell of a config: methods, and data with their licences."""
+
+from deftx.card import DatasetFacts, Part, Vector
+from deftx.config import OWN_TEXT, Config
+from deftx.graph import Artefact, Graph
+
+
+def vectors_of(graph: Graph) -> list[Vector]:
+    """Every sparse vector that a system uses, with what its card tells of it."""
+    users: dict[Artefact, dict[str, None]] = {}
+    for evaluation in graph.evaluations():
+        for vector in graph.vectors(evaluation):
+            if vector is not None and vector.stage == "sparse":
+                users.setdefault(vector, {})[evaluation["system"]] = None
+    return [
+        Vector(
+            path=vector.path,
+            row=graph.row(vector),
+            systems=list(systems),
+            data=[_part(graph.config, data) for data in graph.inputs(vector)["train"]],
+        )
+        for vector, systems in users.items()
+    ]
+
+
+def _part(config: Config, data: Artefact) -> Part:
+    facts = dataset_facts(config, data["dataset"])
+    return Part(
+        **facts.model_dump(), language=data["language"], split=data["split"], path=data.path
+    )
+
+
+def dataset_facts(config: Config, name: str) -> DatasetFacts:
+    """A dataset as cards tell of it."""
+    if name == OWN_TEXT:
+        return DatasetFacts(dataset=name)
+    dataset = config.datasets[name]
+    return DatasetFacts(dataset=name, licence=dataset.licence, source=dataset.source)

@@ -1,0 +1,28 @@
+"""The config of a run as its stage `config` wrote it down."""
+
+import hashlib
+from pathlib import Path
+
+import yaml
+
+from deftx.artefact import ArtefactError, canonical
+from deftx.config import Config
+
+
+def load_config(path: Path) -> Config:
+    """The config that the stage `config` wrote down. Raises ArtefactError if the file is none."""
+    try:
+        return Config.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"{path}: not a config as `deftx config` writes it: {error}") from None
+
+
+def config_text(config: Config) -> str:
+    """The config as YAML, its defaults filled in."""
+    plain = config.model_dump(mode="json", exclude_none=True)
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+
+
+def config_sha256(config: Config) -> str:
+    """SHA-256 over the config as canonical JSON."""
+    return hashlib.sha256(canonical(config.model_dump(mode="json")).encode()).hexdigest()
