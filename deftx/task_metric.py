@@ -1,6 +1,7 @@
 """Accuracy and macro-F1: the metrics by which training chooses its best checkpoint.
 
-They stand apart from `deftx.metrics`: an edit of what is only reported leaves training alone.
+They stand apart from `deftx.reporting.metrics`: an edit of what is only reported leaves training
+alone.
 """
 
 import numpy as np

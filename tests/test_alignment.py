@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deftx import alignment
-from deftx.alignment import align
+from deftx.reporting.alignment import align
 
 IDS = np.array([f"item-{i}" for i in range(40)])
 

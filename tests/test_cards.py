@@ -20,11 +20,11 @@ from test_tables import LANGUAGES, params, save_evaluation
 from deftx.artefact import ArtefactError
 from deftx.backbone import head_parameters, weights_of
 from deftx.base import Base
-from deftx.card import DatasetFacts, Vector
 from deftx.data import write_items
 from deftx.encoder import load_classifier
 from deftx.mask import Mask
-from deftx.results import Comparison, draw, load_evaluations, transfer
+from deftx.reporting.card import DatasetFacts, Vector
+from deftx.reporting.results import Comparison, draw, load_evaluations, transfer
 from deftx.sparse_delta import SparseDelta
 from deftx.stages.cards import write_cards
 

@@ -15,12 +15,12 @@ from test_tables import save_evaluation
 from deftx import claim_statistics
 from deftx import evidence as library
 from deftx.artefact import ArtefactError
-from deftx.claim_statistics import bend, embeddings, embeddings_lead
-from deftx.claims import HOLDS, NOTHING, OPEN, REFUTED, verdict
-from deftx.evidence import Estimate, Evidence, over_units, rank_correlation
-from deftx.places import NO_LAYER
-from deftx.published_claims import ABOVE, BELOW, CLAIMS, PAR, ROLES, TEST_SETS
-from deftx.results import Comparison, Evaluation, differences, draw, load_evaluation
+from deftx.reporting.claim_statistics import bend, embeddings, embeddings_lead
+from deftx.reporting.claims import HOLDS, NOTHING, OPEN, REFUTED, verdict
+from deftx.reporting.evidence import Estimate, Evidence, over_units, rank_correlation
+from deftx.reporting.places import NO_LAYER
+from deftx.reporting.published_claims import ABOVE, BELOW, CLAIMS, PAR, ROLES, TEST_SETS
+from deftx.reporting.results import Comparison, Evaluation, differences, draw, load_evaluation
 from deftx.stages.claims import Params, claims
 from deftx.tensor_file import TensorFile, save_tensors
 

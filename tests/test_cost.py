@@ -10,7 +10,7 @@ import torch
 
 from deftx.cli import main
 from deftx.cost import begin, measured, write_cost
-from deftx.units import duration, size
+from deftx.reporting.units import duration, size
 
 KEYS = {"stage", "seconds", "cpu_seconds", "peak_bytes", "peak_device_bytes", "stored_bytes"}
 

@@ -9,8 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 
-from deftx.accounting import UNKNOWN, Job, per_stage, per_system, read_jobs, readable
 from deftx.artefact import ArtefactError
+from deftx.reporting.accounting import UNKNOWN, Job, per_stage, per_system, read_jobs, readable
 from deftx.stages import costs as costs_stage
 from deftx.stages.costs import account
 from deftx.tensor_file import TensorFile, save_tensors

@@ -10,9 +10,9 @@ from transformers import PreTrainedTokenizerFast
 
 from deftx import coverage as library
 from deftx.artefact import ArtefactError
-from deftx.coverage import Coverage, count
 from deftx.data import write_items
 from deftx.encoder import load_tokenizer
+from deftx.reporting.coverage import Coverage, count
 from deftx.stages.coverage import Params, coverage, warnings
 
 

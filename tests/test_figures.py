@@ -30,8 +30,8 @@ from deftx.figures.transfer import against, difference_figure, transfer_figure
 from deftx.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
 from deftx.fingerprint import reached
 from deftx.mask import Mask, mask_layout, mask_tensors
-from deftx.places import place
-from deftx.results import (
+from deftx.reporting.places import place
+from deftx.reporting.results import (
     MEAN,
     Comparison,
     Transfer,

@@ -96,7 +96,7 @@ def test_editing_a_metric_reaches_no_base(package):
 
 
 def test_editing_what_is_only_reported_reaches_no_training(package):
-    changed = changed_by(package, "metrics.py", "BINS = 15", "BINS = 16")
+    changed = changed_by(package, "reporting/metrics.py", "BINS = 15", "BINS = 16")
     assert changed == {"evaluate", *COMPARING}
 
 

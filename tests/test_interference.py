@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from deftx import interference
-from deftx.interference import jaccard, meet, overlap, positions
 from deftx.mask import Mask
+from deftx.reporting.interference import jaccard, meet, overlap, positions
 from deftx.sparse_delta import SparseDelta
 
 SHAPES = {"a.weight": (6, 5), "b.bias": (7,), "c.weight": (400, 3)}

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import brier_score_loss, classification_report, log_loss
 
-from deftx.metrics import BINS, calibration_error, measure
+from deftx.reporting.metrics import BINS, calibration_error, measure
 from deftx.task_metric import accuracy_and_f1
 
 CLASSES = 3

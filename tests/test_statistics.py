@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm, t
 from sklearn.metrics import accuracy_score, f1_score
 
-from deftx.statistics import (
+from deftx.reporting.statistics import (
     ALPHA,
     Resamples,
     accuracy,

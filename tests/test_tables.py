@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from deftx.artefact import ArtefactError
-from deftx.metrics import Metrics, measure
-from deftx.results import (
+from deftx.reporting.metrics import Metrics, measure
+from deftx.reporting.results import (
     MEAN,
     Comparison,
     Difference,
@@ -22,10 +22,10 @@ from deftx.results import (
     load_evaluations,
     transfer,
 )
+from deftx.reporting.statistics import holm, interval, p_value
+from deftx.reporting.table_formats import PAGE, Cell, Table, latex
+from deftx.reporting.tables import pair_table, reference_table, score_table, tidy
 from deftx.stages.tables import Params, tables
-from deftx.statistics import holm, interval, p_value
-from deftx.table_formats import PAGE, Cell, Table, latex
-from deftx.tables import pair_table, reference_table, score_table, tidy
 from deftx.tensor_file import TensorFile, save_tensors
 
 LANGUAGES = ["eng", "ace", "ban", "nah"]

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from deftx.figures.style import FAINT, LEADER, footnote, looks, spread, stacked, styled
-from deftx.results import MEAN, METRIC_NAMES, Comparison, Transfer
+from deftx.reporting.results import MEAN, METRIC_NAMES, Comparison, Transfer
 
 UNITS: dict[str, tuple[str, list[tuple[str, float]]]] = {
     "seconds": ("time", [("s", 1), ("min", 60), ("h", 3600), ("days", 86400)]),
@@ -32,7 +32,7 @@ def cost_figure(
     height of their points. None if no cost is known, or there is no mean.
 
     Args:
-        means: by `deftx.results.transfer`.
+        means: by `deftx.reporting.results.transfer`.
         costs: system → seconds, peak_bytes, stored_bytes, trained; what is not known is absent or
             None.
     """

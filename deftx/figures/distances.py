@@ -19,7 +19,7 @@ from deftx.figures.style import (
     stacked,
     styled,
 )
-from deftx.results import METRIC_NAMES, Comparison, Difference, Transfer
+from deftx.reporting.results import METRIC_NAMES, Comparison, Difference, Transfer
 
 TOGETHER = 7
 """Systems that a panel shows in colour: as many as there are markers."""
@@ -57,7 +57,7 @@ def distance_figure(
     are left out, but for the source. None if no ruler knows two languages of a task.
 
     Args:
-        means: by `deftx.results.transfer`.
+        means: by `deftx.reporting.results.transfer`.
         gains: over the zero-shot system, by `deftx.figures.transfer.against`; may be empty.
     """
     scored = {(m.task, m.system, m.language): (m.mean, m.low, m.high) for m in means}

@@ -23,7 +23,7 @@ from deftx.figures.style import (
     styled,
 )
 from deftx.figures.vectors import depth, name_layers
-from deftx.results import Comparison
+from deftx.reporting.results import Comparison
 
 PARTS = ("attention", "other")
 

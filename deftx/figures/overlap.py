@@ -21,7 +21,7 @@ from deftx.figures.style import (
     styled,
 )
 from deftx.figures.vectors import colour_bar, heat_map, shown
-from deftx.results import Comparison
+from deftx.reporting.results import Comparison
 
 MAPS = 6
 """Heat maps shown of a task; the first systems' are."""

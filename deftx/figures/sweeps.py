@@ -17,7 +17,7 @@ from deftx.figures.style import (
     stacked,
     styled,
 )
-from deftx.results import MEAN, METRIC_NAMES, Comparison, Transfer
+from deftx.reporting.results import MEAN, METRIC_NAMES, Comparison, Transfer
 from deftx.settings.figures import Sweep
 
 
@@ -30,7 +30,7 @@ def sweep_figure(
     nothing is swept, or there is no mean.
 
     Args:
-        means: by `deftx.results.transfer`.
+        means: by `deftx.reporting.results.transfer`.
     """
     found = {
         task: {mean.system: mean for mean in means if (mean.task, mean.language) == (task, MEAN)}

@@ -23,7 +23,7 @@ from deftx.figures.style import (
     stacked,
     styled,
 )
-from deftx.results import METRIC_NAMES, Comparison, Difference, Score, Transfer
+from deftx.reporting.results import METRIC_NAMES, Comparison, Difference, Score, Transfer
 
 ROW = 0.145
 """Inches for a system."""
@@ -55,8 +55,8 @@ def transfer_figure(
     percent with its 95 % interval; with several seeds each of them as a small dot.
 
     Args:
-        means: by `deftx.results.transfer`.
-        scores: of the single evaluations, by `deftx.results.scores`.
+        means: by `deftx.reporting.results.transfer`.
+        scores: of the single evaluations, by `deftx.reporting.results.scores`.
         classes: task → number of its classes, for the chance level.
     """
     panels: dict[str, dict[str, Rows]] = {

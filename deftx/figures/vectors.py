@@ -24,7 +24,7 @@ from deftx.figures.style import (
     styled,
 )
 from deftx.mask import Mask
-from deftx.places import BIASES, NO_LAYER, NORMS, place
+from deftx.reporting.places import BIASES, NO_LAYER, NORMS, place
 
 MODULE_ORDER = ("word", "position", "embed", "query", "key", "value", "attention", "intermediate")
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from deftx.artefact import ArtefactError, read_manifest, write_text
 from deftx.base import Base
-from deftx.card import DatasetFacts, Vector, model_card
-from deftx.card_facts import dataset_facts, vectors_of
 from deftx.graph import Graph
-from deftx.results import Comparison, draw, load_evaluations, transfer
-from deftx.template import render
+from deftx.reporting.card import DatasetFacts, Vector, model_card
+from deftx.reporting.card_facts import dataset_facts, vectors_of
+from deftx.reporting.results import Comparison, draw, load_evaluations, transfer
+from deftx.reporting.template import render
+from deftx.reporting.written_config import load_config
 from deftx.tensor_file import TensorFile
-from deftx.written_config import load_config
 
 
 class Params(Comparison):

@@ -7,10 +7,10 @@ import pandas as pd
 from pydantic import Field
 
 from deftx.artefact import ArtefactError, write_text
-from deftx.claims import HOLDS, NOTHING, OPEN, REFUTED, Finding, judge
-from deftx.evidence import Evidence
-from deftx.published_claims import ROLES
-from deftx.results import Comparison, load_evaluations
+from deftx.reporting.claims import HOLDS, NOTHING, OPEN, REFUTED, Finding, judge
+from deftx.reporting.evidence import Evidence
+from deftx.reporting.published_claims import ROLES
+from deftx.reporting.results import Comparison, load_evaluations
 
 CAPTION = (
     "Each published claim that this run can re-measure; definitions in docs/diagnostics.md. "

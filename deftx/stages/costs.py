@@ -7,7 +7,11 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from deftx.accounting import (
+from deftx.artefact import write_text
+from deftx.figures.costs import cost_figure
+from deftx.figures.style import notice, save
+from deftx.graph import Graph
+from deftx.reporting.accounting import (
     STAGES_NOTE,
     SYSTEMS_NOTE,
     Job,
@@ -17,12 +21,8 @@ from deftx.accounting import (
     readable,
     unknown_note,
 )
-from deftx.artefact import write_text
-from deftx.figures.costs import cost_figure
-from deftx.figures.style import notice, save
-from deftx.graph import Graph
-from deftx.jobs import jobs_of
-from deftx.results import (
+from deftx.reporting.jobs import jobs_of
+from deftx.reporting.results import (
     Comparison,
     Evaluation,
     Trained,
@@ -30,7 +30,7 @@ from deftx.results import (
     load_evaluations,
     transfer,
 )
-from deftx.written_config import load_config
+from deftx.reporting.written_config import load_config
 
 SPENT = ("seconds", "peak_bytes", "stored_bytes")
 

@@ -11,9 +11,9 @@ from pydantic import Field
 
 from deftx.artefact import METADATA_KEY, ArtefactError, write_text
 from deftx.base import Base
-from deftx.coverage import Coverage, count
 from deftx.data import load_items
 from deftx.encoder import load_tokenizer
+from deftx.reporting.coverage import Coverage, count
 from deftx.settings.strict import Strict
 
 log = logging.getLogger(__name__)
@@ -35,8 +35,7 @@ class Params(Strict):
 
 
 class Row(NamedTuple):
-    """A line of the table; see `deftx.coverage.Coverage`. `labelled` tells a task's items from
-    text."""
+    """A line of the table; see `Coverage`. `labelled` tells a task's items from text."""
 
     language: str
     dataset: str

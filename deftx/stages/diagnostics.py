@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from deftx.alignment import align
 from deftx.artefact import ArtefactError, write_text
 from deftx.base import Base
-from deftx.interference import Vector, jaccard, meet, overlap, positions
 from deftx.mask import load_mask
-from deftx.places import place
+from deftx.reporting.alignment import align
+from deftx.reporting.interference import Vector, jaccard, meet, overlap, positions
+from deftx.reporting.places import place
 from deftx.settings.strict import Strict
 from deftx.sparse_delta import SparseDelta
 from deftx.tensor_file import TensorFile

@@ -16,7 +16,7 @@ from deftx.data import load_labelled
 from deftx.device import available_device
 from deftx.encoder import load_classifier, load_tokenizer
 from deftx.evaluation import predict_and_pool
-from deftx.metrics import measure
+from deftx.reporting.metrics import measure
 from deftx.settings.strict import Strict
 from deftx.tensor_file import TensorFile, save_tensors
 

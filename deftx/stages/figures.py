@@ -20,8 +20,8 @@ from deftx.figures.sweeps import sweep_figure
 from deftx.figures.transfer import against, difference_figure, transfer_figure
 from deftx.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
 from deftx.mask import Mask, load_mask
-from deftx.places import place
-from deftx.results import (
+from deftx.reporting.places import place
+from deftx.reporting.results import (
     Comparison,
     Difference,
     differences,

@@ -11,17 +11,17 @@ import pandas as pd
 from markupsafe import Markup
 from pydantic import Field
 
-from deftx.accounting import STAGES_NOTE, SYSTEMS_NOTE, readable, unknown_note
 from deftx.artefact import ArtefactError, write_text
 from deftx.base import Base
-from deftx.embed import figure, page, table
 from deftx.figures.captions import CAPTIONS
-from deftx.results import METRIC_NAMES, Comparison, TaskTable
+from deftx.reporting.accounting import STAGES_NOTE, SYSTEMS_NOTE, readable, unknown_note
+from deftx.reporting.embed import figure, page, table
+from deftx.reporting.results import METRIC_NAMES, Comparison, TaskTable
+from deftx.reporting.template import render
+from deftx.reporting.written_config import config_sha256, config_text, load_config
 from deftx.settings.method import System
 from deftx.settings.selection import Budget, entries
 from deftx.settings.strict import Strict
-from deftx.template import render
-from deftx.written_config import config_sha256, config_text, load_config
 
 COST = "cost"
 """The figure that lies beside the costs, and is shown there."""

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from deftx.artefact import write_text
-from deftx.published import Beside, beside, load_published
-from deftx.results import (
+from deftx.reporting.published import Beside, beside, load_published
+from deftx.reporting.results import (
     ClassScore,
     Comparison,
     Difference,
@@ -20,8 +20,8 @@ from deftx.results import (
     trained,
     transfer,
 )
-from deftx.table_formats import Table, latex, markdown, page
-from deftx.tables import pair_table, published_table, reference_table, score_table, tidy
+from deftx.reporting.table_formats import Table, latex, markdown, page
+from deftx.reporting.tables import pair_table, published_table, reference_table, score_table, tidy
 
 
 class Params(Comparison):
@@ -31,15 +31,15 @@ class Params(Comparison):
 def tables(
     params: Params, *, evaluated: list[Path], published: list[Path] | None = None, out: Path
 ) -> None:
-    """Write `transfer.csv` (`out`; see `deftx.tables.tidy`) and beside it `scores.csv` (a row per
-    evaluation), `classes.csv` (a row per class of it), `differences.csv` (see
-    `deftx.results.differences`) and `published.csv` (see `deftx.published.beside`; only its header
+    """Write `transfer.csv` (`out`; see `tidy`) and beside it `scores.csv` (a row per evaluation),
+    `classes.csv` (a row per class of it), `differences.csv` (see
+    `deftx.reporting.results.differences`) and `published.csv` (see `beside`; only its header
     where nothing published is comparable), and all of it as tables to read: `transfer.md`,
     `transfer.tex` (needs booktabs), `transfer.html`.
 
     Args:
         evaluated: files of the stage `evaluate`, or a folder of them, see `load_evaluations`.
-        published: published numbers, see `deftx.published.Published`.
+        published: published numbers, see `deftx.reporting.published.Published`.
 
     Raises ArtefactError if a file cannot be read; ValueError if an evaluation is missing.
     """

@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from deftx.published import Beside
-from deftx.results import MEAN, METRIC_NAMES, Comparison, Difference, Trained, Transfer
-from deftx.statistics import ALPHA, RESAMPLES
-from deftx.table_formats import Cell, Table, number
+from deftx.reporting.published import Beside
+from deftx.reporting.results import MEAN, METRIC_NAMES, Comparison, Difference, Trained, Transfer
+from deftx.reporting.statistics import ALPHA, RESAMPLES
+from deftx.reporting.table_formats import Cell, Table, number
 
 PARENTHESES = "In parentheses: inside the noise"
 
@@ -34,7 +34,7 @@ def score_table(
 
     Args:
         frame: see `tidy`.
-        gaps: of all tasks, by `deftx.results.differences`.
+        gaps: of all tasks, by `deftx.reporting.results.differences`.
     """
     columns = comparison.columns(task)
     rows = {(r["system"], r["language"]): r for r in frame.to_dict("records") if r["task"] == task}

@@ -11,9 +11,9 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from deftx.artefact import ArtefactError
-from deftx.metrics import Metrics, measure
+from deftx.reporting.metrics import Metrics, measure
+from deftx.reporting.statistics import ALPHA, SCORES, Resamples, holm, interval, p_value
 from deftx.settings.strict import Strict
-from deftx.statistics import ALPHA, SCORES, Resamples, holm, interval, p_value
 from deftx.tensor_file import TensorFile
 
 MEAN = "mean"
@@ -29,7 +29,7 @@ Key = tuple[str, str, str, int]
 
 Draws = dict[tuple[str, str], np.ndarray]
 """(system, column of `Comparison.columns`) → scores (seeds, 1 + resamples), see
-`deftx.statistics`; [:, 0] are the scores of the seeds on the items as they are."""
+`deftx.reporting.statistics`; [:, 0] are the scores of the seeds on the items as they are."""
 
 
 class TaskTable(Strict):
@@ -240,7 +240,7 @@ def _wanted(folder: Path, comparison: Comparison | None) -> list[Path]:
 
 
 class Score(NamedTuple):
-    """The scores of one evaluation, see `deftx.metrics.Metrics`."""
+    """The scores of one evaluation, see `deftx.reporting.metrics.Metrics`."""
 
     task: str
     system: str
@@ -255,7 +255,7 @@ class Score(NamedTuple):
 
 
 class ClassScore(NamedTuple):
-    """How well one evaluation finds one class, see `deftx.metrics.ClassMetrics`."""
+    """How well one evaluation finds one class, see `deftx.reporting.metrics.ClassMetrics`."""
 
     task: str
     system: str
@@ -295,7 +295,7 @@ class Difference(NamedTuple):
     interval.
 
     Attributes:
-        p: two-sided, that the difference is 0; see `deftx.statistics.p_value`.
+        p: two-sided, that the difference is 0; see `deftx.reporting.statistics.p_value`.
         p_corrected: by Holm's method for its family.
         comparisons: how many that family has.
         inside_noise: whether p_corrected is 0.05 or more.

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from deftx.results import Comparison, Evaluation, draw
-from deftx.statistics import LEVEL, RESAMPLES, interval
+from deftx.reporting.results import Comparison, Evaluation, draw
+from deftx.reporting.statistics import LEVEL, RESAMPLES, interval
 
 FEWEST = 6
 """Languages from which on a rank correlation has an interval. Design choice: of five, one order in

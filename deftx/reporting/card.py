@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from deftx.results import METRIC_NAMES, Comparison, Transfer
+from deftx.reporting.results import METRIC_NAMES, Comparison, Transfer
+from deftx.reporting.template import render
 from deftx.settings.method import Row
 from deftx.settings.strict import Strict
-from deftx.template import render
 
 HUB_METRICS = {"macro_f1": "f1", "accuracy": "accuracy"}
 """Our metrics as the hub calls them."""

@@ -10,8 +10,8 @@ import pandas as pd
 from pydantic import Field
 
 from deftx.artefact import ArtefactError
+from deftx.reporting.units import duration, size
 from deftx.settings.strict import Strict
-from deftx.units import duration, size
 
 UNKNOWN = "—"
 

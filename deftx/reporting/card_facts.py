@@ -1,8 +1,8 @@
 """What the cards of vectors tell of a config: methods, and data with their licences."""
 
-from deftx.card import DatasetFacts, Part, Vector
 from deftx.config import OWN_TEXT, Config
 from deftx.graph import Artefact, Graph
+from deftx.reporting.card import DatasetFacts, Part, Vector
 
 
 def vectors_of(graph: Graph) -> list[Vector]:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field, ValidationError
 
 from deftx.artefact import ArtefactError
-from deftx.results import Comparison, Transfer
+from deftx.reporting.results import Comparison, Transfer
 from deftx.settings.strict import Strict
 
 

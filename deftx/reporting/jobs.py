@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from deftx.accounting import Job
 from deftx.graph import PAGES, Artefact, Graph, Target
+from deftx.reporting.accounting import Job
 
 UNMEASURED = ("config", *PAGES)
 """Stages whose jobs leave no cost: they belong to the run, and take seconds."""
