@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deftx.base import Base
-from deftx.config import ROUND, Config, ConfigError
+from deftx.config import NONE, ROUND, Config, ConfigError
 from deftx.feasible import check_methods
 from deftx.fingerprint import fingerprint
 from deftx.graph import Artefact, Graph, Target
@@ -245,16 +245,18 @@ class Plan(Graph):
 
     def _figures_params(self, artefact: Artefact) -> dict[str, Any]:
         """Those of the tables, with what a line can be drawn against."""
-        world = self.config.world
-        distances = (
-            {k: d for k, d in world.languages.items() if k in self.config.languages}
-            if world
-            else {}
-        )
+        config = self.config
+        distances = config.world.languages if config.world else {}
+        plain = [
+            name
+            for name, system in config.systems.items()
+            if system.language == NONE and config.row(system.task, "task").stage == "full"
+        ]
         return {
             **self._tables_params(artefact),
-            "sweeps": sweeps(self.config),
-            "distances": distances,
+            "sweeps": sweeps(config),
+            "distances": {key: d for key, d in distances.items() if key in config.languages},
+            "zero_shot": plain[0] if plain else None,
         }
 
 

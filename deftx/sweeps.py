@@ -15,14 +15,14 @@ Value = float | None
 
 
 def sweeps(config: Config) -> list[dict[str, Any]]:
-    """Name of a setting, and points (value, system), ascending in the value, of systems that are
-    equal in all but this setting: of the task's method alone, of the language's, or of both."""
+    """`deftx.settings.figures.Sweep` as plain data, its points ascending in the value, of systems
+    that are equal in all but one setting: of the task's method alone, the language's, or both."""
     found = []
     for setting, read in SETTINGS.items():
         for sides in (("task", "language"), ("task",), ("language",)):
             of = "" if len(sides) == 2 else f" of the {sides[0]} vector"
             for points in _families(config, read, sides):
-                found.append({"name": f"{setting}{of}", "points": points})
+                found.append({"name": f"{setting}{of}", "label": setting, "points": points})
     return found
 
 
