@@ -201,7 +201,7 @@ class Plan(Graph):
         }
 
     def _config_params(self, artefact: Artefact) -> dict[str, Any]:
-        return {"config": self.config.model_dump(mode="json")}
+        return {"config": self.config.model_dump_json()}
 
     def _diagnostics_params(self, artefact: Artefact) -> dict[str, Any]:
         task = artefact["task"]

@@ -3,6 +3,7 @@
 import html.parser
 import json
 import re
+import shutil
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -242,12 +243,41 @@ def test_sections_of_what_was_not_made_are_left_out(inputs, page, path, tmp_path
     assert "claims" not in page.all("id") and "#claims" not in page.all("href")
     summary(
         stage_params(),
-        **{**inputs, "claims": inputs["coverage"], "coverage": None},
+        **{**inputs, "claims": claims_of_a_run(tmp_path), "coverage": None},
         out=tmp_path / "index.html",
     )
     other = Page(tmp_path / "index.html")
     assert "claims" in other.all("id") and "#claims" in other.all("href")
     assert "coverage" not in other.all("id") and "#coverage" not in other.all("href")
+
+
+def claims_of_a_run(folder: Path) -> Path:
+    finding = {
+        "claim": "One is above the other", "task": "mood", "source": "A paper", "place": "Table 1",
+        "statistic": "difference", "published": "+1.2", "ours": -4.25, "low": -5.5, "high": -2.5,
+        "n": "3 languages", "verdict": "refuted",
+    }  # fmt: skip
+    pd.DataFrame([finding]).to_csv(folder / "claims.csv", index=False)
+    return folder / "claims.csv"
+
+
+def test_a_claim_is_shown_with_its_verdict_and_its_source(inputs, tmp_path):
+    summary(
+        stage_params(),
+        **{**inputs, "claims": claims_of_a_run(tmp_path)},
+        out=tmp_path / "index.html",
+    )
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    for part in ("refuted", "−4.25", "−5.5 to −2.5", "A paper, Table 1"):
+        assert part in text
+
+
+def test_a_figure_of_words_alone_is_left_out(inputs, tmp_path):
+    figures = shutil.copytree(inputs["figures"], tmp_path / "figures")
+    costs_stage.save(costs_stage.notice("Nothing to draw."), figures / "mask.svg")
+    summary(stage_params(), **{**inputs, "figures": figures}, out=tmp_path / "index.html")
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "figure-transfer" in text and "figure-mask" not in text
 
 
 def test_a_page_may_be_given_for_claims_too(inputs, tmp_path):

@@ -20,3 +20,6 @@ CAPTIONS: dict[str, str] = {
     "to the largest; the faint part beyond the mark is what denoising cuts off.",
 }
 """Name of a figure → its caption."""
+
+NOTICE = "notice"
+"""The id by which the SVG of a figure tells that it shows words only."""

@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 from sklearn.isotonic import isotonic_regression
 
 from deftx.artefact import atomic
+from deftx.figures.captions import NOTICE
 
 WIDTH = 7.0
 """Of every figure, in inches."""
@@ -144,10 +145,10 @@ def save(figure: Figure, path: Path) -> None:
 
 @styled
 def notice(text: str) -> Figure:
-    """A figure that says in words why there is nothing to draw."""
+    """A figure that says in words why there is nothing to draw; its SVG has the id NOTICE."""
     figure = Figure(figsize=(WIDTH, 0.7))
     lines = textwrap.fill(text, letters(0.95 * WIDTH, NORMAL))
-    figure.text(0.5, 0.5, lines, ha="center", va="center", color=GREY)
+    figure.text(0.5, 0.5, lines, ha="center", va="center", color=GREY, gid=NOTICE)
     return figure
 
 

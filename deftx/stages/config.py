@@ -1,8 +1,11 @@
 """Stage `config`: the config as it is run, its defaults filled in."""
 
+import json
 from pathlib import Path
 
-from deftx.artefact import write_json
+from pydantic import Field
+
+from deftx.artefact import write_text
 from deftx.config import Config
 from deftx.settings.strict import Strict
 
@@ -10,9 +13,13 @@ from deftx.settings.strict import Strict
 class Params(Strict):
     """What is written down."""
 
-    config: Config
+    config: str = Field(
+        description="the config as JSON; as text, since the order of systems counts"
+    )
 
 
 def config(params: Params, *, out: Path) -> None:
-    """Write the whole config as JSON, so that what was made says of itself what it is."""
-    write_json(out, params.config.model_dump(mode="json"))
+    """Write the whole config as JSON, so that what was made says of itself what it is. Raises
+    ValidationError if it is none."""
+    whole = Config.model_validate_json(params.config).model_dump(mode="json")
+    write_text(out, json.dumps(whole, indent=2, ensure_ascii=False) + "\n")

@@ -13,9 +13,9 @@ from pydantic import Field
 
 from deftx.artefact import ArtefactError, write_text
 from deftx.base import Base
-from deftx.figures.captions import CAPTIONS
+from deftx.figures.captions import CAPTIONS, NOTICE
 from deftx.reporting.accounting import STAGES_NOTE, SYSTEMS_NOTE, readable, unknown_note
-from deftx.reporting.embed import figure, page, table
+from deftx.reporting.embed import figure, page, read, table
 from deftx.reporting.results import METRIC_NAMES, Comparison, TaskTable
 from deftx.reporting.template import render
 from deftx.reporting.written_config import config_sha256, config_text, load_config
@@ -142,12 +142,12 @@ def lead(
             k={kind: entries(budget, maskable) for kind, budget in facts.budget.items()},
             maskable=maskable,
             scores=Embedded(*page(tables / "transfer.html")),
-            claims=_shown(claims),
+            claims=_claims(claims),
             coverage=_shown(coverage),
             figures={
                 name: (figure(figures / f"{name}.svg", caption), caption)
                 for name, caption in facts.figures.items()
-                if name != COST
+                if name != COST and f'id="{NOTICE}"' not in read(figures / f"{name}.svg")
             },
             cost=(figure(costs / f"{COST}.svg", of_cost), of_cost),
             costs=[
@@ -183,6 +183,40 @@ def _shown(path: Path | None) -> Embedded | Grid | None:
     if path is None:
         return None
     return Embedded(*page(path)) if path.suffix == ".html" else Grid(*table(path))
+
+
+def _claims(path: Path | None) -> Embedded | Grid | None:
+    """The claims as their reader wants them: what is said and by whom, and what this run finds."""
+    if path is None or path.suffix == ".html":
+        return _shown(path)
+    head, rows = table(path)
+    found = [dict(zip(head, row, strict=True)) for row in rows]
+    several = len({claim["task"] for claim in found}) > 1
+    return Grid(
+        [
+            "claim",
+            *["task"] * several,
+            "verdict",
+            "ours",
+            "95 % interval",
+            "published",
+            "n",
+            "source",
+        ],
+        [
+            [
+                claim["claim"],
+                *[claim["task"]] * several,
+                claim["verdict"],
+                claim["ours"],
+                f"{claim['low']} to {claim['high']}" if claim["low"] else "",
+                claim["published"],
+                claim["n"],
+                f"{claim['source']}, {claim['place']}",
+            ]
+            for claim in found
+        ],
+    )
 
 
 def _pair(system: System) -> tuple[str, str]:
