@@ -22,18 +22,22 @@ if TYPE_CHECKING:
     from deftx.language_objective import masked_language_modelling
     from deftx.lowrank import LowRank, denoise
     from deftx.mask import Mask
+    from deftx.merging import merged
+    from deftx.reporting.metrics import measure
     from deftx.selection import top_k, top_k_in_groups, uniform
+    from deftx.settings.combine import Combine
     from deftx.settings.denoise import RankRule
     from deftx.settings.engine import Engine
     from deftx.settings.training import LanguageTraining, TaskTraining
     from deftx.sparse_delta import SparseDelta
-    from deftx.task_objective import classification
+    from deftx.task_objective import classification, classification_of_sources
     from deftx.training import fit
 
 _HOME = {
     "ArtefactError": "artefact",
     "Base": "base",
     "Checkpoint": "engine.checkpoint",
+    "Combine": "settings.combine",
     "Config": "config",
     "ConfigError": "config",
     "Delta": "delta",
@@ -47,6 +51,7 @@ _HOME = {
     "TaskTraining": "settings.training",
     "backbone_parameters": "backbone",
     "classification": "task_objective",
+    "classification_of_sources": "task_objective",
     "denoise": "lowrank",
     "evaluate": "evaluation",
     "fit": "training",
@@ -57,6 +62,8 @@ _HOME = {
     "load_text": "data",
     "load_tokenizer": "encoder",
     "masked_language_modelling": "language_objective",
+    "measure": "reporting.metrics",
+    "merged": "merging",
     "predict": "evaluation",
     "read_config": "config_checks",
     "top_k": "selection",
