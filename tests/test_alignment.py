@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deftx import alignment
+from deftx.reporting import alignment
 from deftx.reporting.alignment import align
 
 IDS = np.array([f"item-{i}" for i in range(40)])

@@ -12,9 +12,9 @@ import torch
 from scipy import stats
 from test_tables import save_evaluation
 
-from deftx import claim_statistics
-from deftx import evidence as library
 from deftx.artefact import ArtefactError
+from deftx.reporting import claim_statistics
+from deftx.reporting import evidence as library
 from deftx.reporting.claim_statistics import bend, embeddings, embeddings_lead
 from deftx.reporting.claims import HOLDS, NOTHING, OPEN, REFUTED, verdict
 from deftx.reporting.evidence import Estimate, Evidence, over_units, rank_correlation

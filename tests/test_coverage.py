@@ -8,10 +8,10 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from deftx import coverage as library
 from deftx.artefact import ArtefactError
 from deftx.data import write_items
 from deftx.encoder import load_tokenizer
+from deftx.reporting import coverage as library
 from deftx.reporting.coverage import Coverage, count
 from deftx.stages.coverage import Params, coverage, warnings
 

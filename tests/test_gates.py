@@ -19,12 +19,13 @@ from transformers import (
 
 from deftx.artefact import ArtefactError
 from deftx.backbone import BaseWeights, head_parameters, matrices
+from deftx.composed import add_dense
 from deftx.data import write_items
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.gated_training import LearnedGate, fit_gated, fit_gates, gated
 from deftx.engine.session import Session
-from deftx.evaluation import add_dense, evaluate, predict
+from deftx.evaluation import evaluate, predict
 from deftx.gates import block_of, gate_name, gate_values, initial_gates
 from deftx.language_objective import masked_language_modelling
 from deftx.seeds import stream
@@ -437,7 +438,7 @@ def test_the_vector_on_the_start_weights_gives_the_logits_of_the_gated_model(
     model, other = (load_classifier(base, CLASSES, head) for _ in range(2))
     delta = dense_vector(vector, base, None)
     assert set(delta) == set(matrices(model)) and len(delta) == 12
-    add_dense(model, [(delta, 1.0)], head_of(vector))
+    add_dense(model, [delta], head_of(vector))
     objective = classification(items(60), items(60), load_tokenizer(base), TASK)
     session = Session(
         **{f"{n}_seed": stream(0, "task-x", "gated", s)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from deftx import interference
 from deftx.mask import Mask
+from deftx.reporting import interference
 from deftx.reporting.interference import jaccard, meet, overlap, positions
 from deftx.sparse_delta import SparseDelta
 

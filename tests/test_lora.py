@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from test_resume import CLASSES, KillBefore, KillError, language, task
 
 from deftx.backbone import backbone_parameters, head_parameters, matrices
+from deftx.composed import add_dense
 from deftx.data import write_items
 from deftx.denoised import Denoised
 from deftx.encoder import load_classifier, load_masked_lm
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.lora_training import fit_factors
 from deftx.engine.session import Session
-from deftx.evaluation import add_dense
 from deftx.settings.engine import Engine
 from deftx.settings.lora import Lora, largest_rank
 from deftx.settings.training import LanguageTraining, TaskTraining
@@ -58,7 +58,7 @@ def test_the_product_is_the_change_that_the_trained_model_computes_with(base, ki
     model, objective, settings = kind(base)
     factors, _ = fit_factors(model, objective, settings, rank=3, alpha=6.0)
     without = some_logits(model)
-    add_dense(model, [(products(factors), 1.0)], {})
+    add_dense(model, [products(factors)], {})
     torch.testing.assert_close(some_logits(model), seen[0], rtol=1e-4, atol=1e-5)
     assert (without - seen[0]).abs().max() > 1e-3
 
