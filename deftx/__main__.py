@@ -1,7 +1,12 @@
-"""`python -m deftx` is `deftx`."""
+"""`python -m deftx` is `deftx`, in a fork of the workflow's server where there is one."""
 
 import sys
 
-from deftx.cli import main
+from deftx.handover import handed_over
 
-sys.exit(main())
+status = handed_over(sys.argv[1:])
+if status is None:
+    from deftx.cli import main
+
+    status = main()
+sys.exit(status)

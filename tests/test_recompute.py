@@ -9,8 +9,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import PROJECT
-from workspace import Workspace, fork_server
+from workspace import Workspace
 
 pytestmark = pytest.mark.workflow
 
@@ -60,12 +59,11 @@ def sparse(tensors, metadata):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    with fork_server(PROJECT) as socket:
-        made = Workspace(tmp_path_factory.mktemp("project"), socket)
-        made.config["systems"]["task-arithmetic"] = {"task": "full", "language": "full"}
-        made.write_config()
-        made.run()
-        return made.results
+    made = Workspace(tmp_path_factory.mktemp("project"))
+    made.config["systems"]["task-arithmetic"] = {"task": "full", "language": "full"}
+    made.write_config()
+    made.run()
+    return made.results
 
 
 TARGETS = ["lang-qta", "task-sentiment/base"]

@@ -12,7 +12,7 @@ import sys
 import pytest
 import yaml
 from conftest import PROJECT
-from workspace import Workspace, fork_server
+from workspace import Workspace
 
 pytestmark = pytest.mark.workflow
 
@@ -21,17 +21,12 @@ OF_ONE_METHOD_TASK = {"mask": 1, "sparse": 1, "compose": 2, "evaluate": 2, **LAT
 
 
 @pytest.fixture(scope="module")
-def socket():
-    with fork_server(PROJECT) as path:
-        yield path
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory, socket):
+def workspace(tmp_path_factory):
     """A finished run."""
-    made = Workspace(tmp_path_factory.mktemp("project"), socket)
+    made = Workspace(tmp_path_factory.mktemp("project"), one_server=True)
     made.run()
-    return made
+    yield made
+    made.close()
 
 
 def test_a_finished_run_has_nothing_to_do_and_an_artefact_above_1_mb(workspace):
@@ -40,8 +35,8 @@ def test_a_finished_run_has_nothing_to_do_and_an_artefact_above_1_mb(workspace):
     assert model.stat().st_size > 1_000_000
 
 
-def test_same_config_twice_gives_the_same_bytes(workspace, tmp_path, socket):
-    other = Workspace(tmp_path, socket)
+def test_same_config_twice_gives_the_same_bytes(workspace, tmp_path):
+    other = Workspace(tmp_path)
     other.run("--cores", "1")
     first, second = workspace.artefacts(), other.artefacts()
     assert first.keys() == second.keys()
@@ -183,7 +178,10 @@ def test_verify_finds_what_nobody_read_and_the_next_run_rebuilds_it(workspace):
 def test_a_stage_that_failed_once_is_not_forgotten(workspace):
     workspace.config["budget"]["task"] = 0.08
     workspace.write_config()
-    workspace.fails(FAIL="mask")
+    main, told = "deftx/__main__.py", 'sys.exit("told to fail")\n\nstatus ='
+    workspace.replace(main, "status =", told)
+    workspace.fails(DEFTX_WARM="off")
+    workspace.replace(main, told, "status =")
     missing = workspace.planned()
     assert missing["mask"] == 2 and missing["tables"] == 1
     workspace.run()
@@ -356,8 +354,8 @@ BAD_FILES = [
 
 
 @pytest.mark.parametrize(("name", "content", "message"), BAD_FILES)
-def test_bad_data_stops_before_training(tmp_path, socket, name, content, message):
-    made = Workspace(tmp_path, socket)
+def test_bad_data_stops_before_training(tmp_path, name, content, message):
+    made = Workspace(tmp_path)
     good = {"text.txt": b"ba be\nbi bo\nbu da\n" * 9, "test.csv": b"text,label\nba be,good\n"}
     for file, bytes_ in {**good, name: content}.items():
         (tmp_path / file).write_bytes(bytes_)

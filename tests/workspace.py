@@ -1,35 +1,39 @@
 """A copy of the project in which tests run the workflow, edit it, and break it."""
 
-import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import yaml
 from conftest import PROJECT
 
+from deftx.warm import code_on_disk, start
+
 COPIED = ("Snakefile", "config.yaml", "environment.yml", "deftx", "workflow", "profiles")
 
 
 class Workspace:
-    """The project's files in a folder of their own, and a config that is edited as a dict."""
+    """The project's files in a folder of their own, and a config that is edited as a dict.
 
-    def __init__(self, folder: Path, socket: str) -> None:
+    Each run starts its own server for its jobs, or with `one_server` all share one, until the code
+    is edited; then `close` is to be called at the end.
+    """
+
+    def __init__(self, folder: Path, one_server: bool = False) -> None:
         self.folder = folder
+        self._one_server = one_server
+        self._server: subprocess.Popen | None = None
+        self._socket = self._served = ""
         for name in COPIED:
             source = PROJECT / name
             copy = shutil.copytree if source.is_dir() else shutil.copy2
             copy(source, folder / name)
-        shutil.copy(Path(__file__).with_name("fork_client.py"), folder / "deftx/__main__.py")
         self.config = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
         self.environment = {
-            **os.environ,
-            "DEFTX_FORK_SERVER": socket,
+            **{k: v for k, v in os.environ.items() if k != "DEFTX_WARM"},
             "PYTHONPATH": str(folder),
             "HF_HUB_OFFLINE": "1",
         }
@@ -47,6 +51,9 @@ class Workspace:
         """Run Snakemake here; standard output and error together."""
         options = [] if "--configfile" in arguments else ["--configfile", "tiny.yaml"]
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, *options]
+        runs_jobs = not {"-n", "--lint", "--report"} & {*arguments}
+        if self._one_server and runs_jobs and "DEFTX_WARM" not in environment:
+            environment = {**environment, "DEFTX_WARM": self._socket_of_this_code()}
         return subprocess.run(
             command,
             cwd=self.folder,
@@ -56,6 +63,19 @@ class Workspace:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def _socket_of_this_code(self) -> str:
+        if self._served != (code := code_on_disk(self.folder / "deftx")):
+            self.close()
+            self._server, self._socket = start(self.environment)
+            self._served = code
+        return self._socket
+
+    def close(self) -> None:
+        """End the server."""
+        if self._server is not None:
+            self._server.terminate()
+            self._server.wait()
 
     def run(self, *arguments, **environment) -> dict[str, int]:
         """Run to the end, without error; rule → number of jobs that ran."""
@@ -99,24 +119,3 @@ def jobs(output: str) -> dict[str, int]:
         return {}
     rows = (line.split() for line in table[1].splitlines())
     return {rule: int(count) for rule, count in rows if rule not in ("all", "total")}
-
-
-@contextlib.contextmanager
-def fork_server(package_root: Path):
-    """The path of a socket behind which a fork server listens."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / "socket")
-        server = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("fork_server.py")), path],
-            env={**os.environ, "PYTHONPATH": str(package_root), "HF_HUB_OFFLINE": "1"},
-        )
-        try:
-            for _ in range(600):
-                if Path(path).exists():
-                    break
-                assert server.poll() is None, "the fork server died"
-                time.sleep(0.1)
-            yield path
-        finally:
-            server.terminate()
-            server.wait()

@@ -19,7 +19,9 @@ from snakemake.settings.types import DeploymentMethod
 from deftx.config import OWN_TEXT, ConfigError
 from deftx.config_checks import check_config, check_run_names
 from deftx.graph import PATTERNS, WITHOUT_MANIFEST, Artefact
+from deftx.handover import VARIABLE
 from deftx.plan import Plan
+from deftx.warm import start
 
 if len(workflow.overwrite_configfiles) > 1:
     raise WorkflowError(
@@ -73,11 +75,36 @@ else:
     )
 
 
+ENOUGH_JOBS = 5
+"""For fewer, importing everything once costs more than it saves."""
+
+
+def start_jobs_warm():
+    """Let jobs fork from a server that has imported everything, unless DEFTX_WARM is set: to `off`,
+    or to a server that is there. Only for jobs of this machine and this Python."""
+    if (
+        VARIABLE in os.environ
+        or not workflow.is_main_process
+        or not workflow.local_exec
+        or workflow.touch
+        or workflow.deployment_settings.deployment_method
+        or sum(1 for _ in workflow.dag.needrun_jobs()) < ENOUGH_JOBS
+    ):
+        return
+    try:
+        _, os.environ[VARIABLE] = start(
+            {**os.environ, "PYTHONPATH": str(workflow.basedir)}
+        )
+    except OSError as error:
+        logger.warning(f"each job starts a new process: {error}")
+
+
 onstart:
     try:
         PLAN.check_files()
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
+    start_jobs_warm()
 
 
 def needs(stage):
