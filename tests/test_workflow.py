@@ -16,8 +16,11 @@ from workspace import Workspace
 
 pytestmark = pytest.mark.workflow
 
-LATE = {"tables": 1, "figures": 1}
-OF_ONE_METHOD_TASK = {"mask": 1, "sparse": 1, "compose": 2, "evaluate": 2, **LATE}
+PAGES = dict.fromkeys(("tables", "claims", "figures", "costs", "cards", "summary"), 1)
+LATE = {"config": 1, **PAGES}
+"""What another value in the config makes in any case."""
+OF_ONE_LANGUAGE = dict.fromkeys(("mask", "sparse", "compose", "evaluate", "diagnostics"), 1) | PAGES
+"""What depends on the mask of one method for one language."""
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +75,14 @@ def test_cosmetic_edits_of_config_and_code_rerun_nothing(workspace):
 def test_a_late_value_reruns_late_stages(workspace):
     workspace.config["languages"]["qta"]["name"] = "Nearby"
     workspace.write_config()
-    assert workspace.run() == LATE
+    assert workspace.run() == {"coverage": 1, **LATE}
     assert "Nearby" in (workspace.results / "tables/transfer.md").read_text()
 
 
 def test_a_middle_value_reruns_its_stage_and_what_follows(workspace):
     workspace.config["budget"]["task"] = 0.09
     workspace.write_config()
-    expected = {"mask": 2, "sparse": 2, "compose": 4, "evaluate": 4, **LATE}
+    expected = {"mask": 2, "sparse": 2, "compose": 4, "evaluate": 4, "diagnostics": 2, **LATE}
     assert workspace.planned() == expected
     assert workspace.run() == expected
     assert workspace.planned() == {}
@@ -96,6 +99,7 @@ def test_an_early_value_reruns_its_target_and_no_other(workspace):
         "sparse": 2,
         "compose": 2,
         "evaluate": 2,
+        "diagnostics": 2,
         **LATE,
     }
 
@@ -105,9 +109,10 @@ def test_a_code_edit_reruns_the_stages_that_reach_it(workspace):
         "deftx/lowrank.py", "truncated = matrices = 0", "truncated = matrices = int(0)"
     )
     ran = workspace.run()
-    assert ran == {"denoise": 2, "mask": 2, "sparse": 2, "compose": 2, "evaluate": 2, **LATE}
+    of_deft_x = dict.fromkeys(("denoise", "mask", "sparse", "compose", "evaluate"), 2)
+    assert ran == {**of_deft_x, "diagnostics": 1, **PAGES}
     workspace.replace("deftx/figures/transfer.py", "import ", "UNUSED = 1\nimport ")
-    assert workspace.run() == {"figures": 1}
+    assert workspace.run() == {"figures": 1, "summary": 1}
 
 
 def test_a_job_refuses_code_other_than_the_one_recorded(workspace):
@@ -133,7 +138,7 @@ def test_a_job_refuses_code_other_than_the_one_recorded(workspace):
 def test_a_deleted_artefact_is_made_again_with_what_depends_on_it(workspace):
     before = workspace.artefacts()
     (workspace.results / "mask/lt-sft/lang-qta/seed0.safetensors").unlink()
-    assert workspace.run() == {"mask": 1, "sparse": 1, "compose": 1, "evaluate": 1, **LATE}
+    assert workspace.run() == OF_ONE_LANGUAGE
     assert workspace.artefacts() == before
 
 
@@ -152,7 +157,7 @@ def test_a_corrupt_artefact_fails_its_reader_and_is_rebuilt_by_the_next_run(work
     log = workspace.results / "logs/sparse/lt-sft/lang-qta/seed0/sft_model.log"
     assert "mask/lt-sft/lang-qta/seed0.safetensors: corrupt: its sha256 is" in log.read_text()
     assert mask.with_name("seed0.safetensors.corrupt").is_file()
-    assert workspace.run() == {"mask": 1, "sparse": 1, "compose": 1, "evaluate": 1, **LATE}
+    assert workspace.run() == OF_ONE_LANGUAGE
     mask.with_name("seed0.safetensors.corrupt").unlink()
     assert workspace.artefacts() == before
 
@@ -200,6 +205,8 @@ def test_an_added_language_runs_its_own_chain(workspace):
         "sparse": 2,
         "compose": 3,
         "evaluate": 3,
+        "diagnostics": 3,
+        "coverage": 1,
         **LATE,
     }
 
@@ -214,6 +221,7 @@ def test_an_added_rank_reuses_every_full_and_no_denoise(workspace):
         "sparse": 3,
         "compose": 3,
         "evaluate": 3,
+        "diagnostics": 1,
         **LATE,
     }
 
@@ -222,7 +230,7 @@ def test_an_added_system_of_known_methods_only_composes(workspace):
     workspace.config["systems"]["crossed"] = {"task": "deft-x", "language": "lt-sft"}
     workspace.config["systems"]["dense"] = {"task": "full", "language": "full"}
     workspace.write_config()
-    assert workspace.run() == {"compose": 6, "evaluate": 6, **LATE}
+    assert workspace.run() == {"compose": 6, "evaluate": 6, "diagnostics": 2, **LATE}
 
 
 def test_grouped_jobs_read_the_same_config_and_leave_nothing_to_do(workspace):
@@ -231,7 +239,7 @@ def test_grouped_jobs_read_the_same_config_and_leave_nothing_to_do(workspace):
     ran = workspace.run(
         "--groups", "compose=transfer", "evaluate=transfer", "--group-components", "transfer=3"
     )
-    assert ran == {"compose": 3, "evaluate": 3, **LATE}
+    assert ran == {"compose": 3, "evaluate": 3, "diagnostics": 1, **LATE}
     assert workspace.planned() == {}
 
 
@@ -254,8 +262,21 @@ def test_a_method_of_every_kind_runs_from_a_source_vector(workspace):
         "observed": {"shares": {"observed": "lt-sft"}},
         "rand-sft": {"score": "random", "budget": 99, "learning_rate": 0.01},
         "bitfit": {"score": "none", "choose_from": r"\.bias$", "layer_norm": True},
+        "automatic": {"denoise": {"auto": "optimal-threshold"}},
+        "rounds": {"rounds": 2},
+        "ada-sft": {"gate": {"granularity": "block"}},
+        "mad-x": {"adapter": {}},
+        "lora": {"lora": {}},
     }
     config["systems"] = {name: {"task": name} for name in config["methods"]}
+    merged = {"ties": {"density": 0.2}, "layer_swap": {"bottom": 1, "top": 0}}
+    for name, how in merged.items():
+        system = {"task": "full", "language": "full", "combine": {name: how}}
+        config["systems"][name.replace("_", "-")] = system
+    config["systems"]["from-the-base"] = {"task": "lt-sft", "task_start": "base"}
+    several = json.loads(json.dumps(config["tasks"]["sentiment"]))
+    several["more_sources"] = [{"language": "qta", "dataset": "sentiment", "split": "train"}]
+    config["tasks"]["several"] = {**several, "systems": ["lt-sft", "deft-x"]}
     config["systems"]["mixed"] = {"task": "lt-sft", "language": "full", "language_scale": 0.5}
     workspace.write_config()
     try:
@@ -303,7 +324,7 @@ def test_the_report_opens_offline_and_shows_tables_and_figures(workspace):
     assert done.returncode == 0, done.stdout[-3000:]
     page = (workspace.folder / "report.html").read_text()
     assert 'src="http' not in page
-    for name in ("transfer.html", "transfer.svg", "mask.svg", "spectrum.svg"):
+    for name in ("index.html", "transfer.html", "transfer.svg", "mask.svg", "spectrum.svg"):
         assert name in page
 
 
@@ -323,7 +344,7 @@ def test_a_config_replaces_the_default_one_wholly(workspace):
 
 def test_the_default_config_plans_without_data(workspace):
     output = workspace.snakemake("-n", "--configfile", "config.yaml").stdout
-    assert "evaluate     1650" in output and "the plan is made without the user's files" in output
+    assert "evaluate     2750" in output and "the plan is made without the user's files" in output
     failed = workspace.fails("--configfile", "config.yaml")
     assert "missing; set data_dir or $DEFTX_DATA" in failed
     assert "datasets.nusax.files (test of ace): no file nusax/datasets" in failed

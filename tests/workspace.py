@@ -13,6 +13,7 @@ from conftest import PROJECT
 from deftx.warm import code_on_disk, start
 
 COPIED = ("Snakefile", "config.yaml", "environment.yml", "deftx", "workflow", "profiles")
+TIMED = ("logs", "benchmarks", "costs", "summary")
 
 
 class Workspace:
@@ -96,12 +97,11 @@ class Workspace:
         return done.stdout
 
     def artefacts(self) -> dict[str, bytes]:
-        """Path → bytes of everything that is an artefact (logs and benchmarks are none)."""
+        """Path → bytes of everything that is an artefact (logs, and what tells of times, are none)."""
         return {
             str(path.relative_to(self.results)): path.read_bytes()
             for path in sorted(self.results.rglob("*"))
-            if path.is_file()
-            and path.relative_to(self.results).parts[0] not in ("logs", "benchmarks")
+            if path.is_file() and path.relative_to(self.results).parts[0] not in TIMED
         }
 
     def replace(self, file: str, old: str, new: str) -> None:
