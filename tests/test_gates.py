@@ -511,5 +511,5 @@ def test_gates_of_another_base_or_of_other_settings_are_refused(files, base):
 
     refused("made for base mini@None", base={"id": "mini", "revision": None, "hash": "0" * 64})
     refused("expected a gate artefact, this is of stage mask", stage="mask")
-    with pytest.raises(ArtefactError, match="expected a full, a denoise or a gated artefact"):
+    with pytest.raises(ArtefactError, match="expected a full, denoise, gated or lora artefact"):
         dense_vector(learned, base, None)

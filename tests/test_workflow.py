@@ -344,7 +344,7 @@ def test_a_config_replaces_the_default_one_wholly(workspace):
 
 def test_the_default_config_plans_without_data(workspace):
     output = workspace.snakemake("-n", "--configfile", "config.yaml").stdout
-    assert "evaluate     2750" in output and "the plan is made without the user's files" in output
+    assert "evaluate     3080" in output and "the plan is made without the user's files" in output
     failed = workspace.fails("--configfile", "config.yaml")
     assert "missing; set data_dir or $DEFTX_DATA" in failed
     assert "datasets.nusax.files (test of ace): no file nusax/datasets" in failed

@@ -97,7 +97,7 @@ class Workspace:
         return done.stdout
 
     def artefacts(self) -> dict[str, bytes]:
-        """Path → bytes of everything that is an artefact (logs, and what tells of times, are none)."""
+        """Path → bytes of every artefact: logs, and what tells of times, are none."""
         return {
             str(path.relative_to(self.results)): path.read_bytes()
             for path in sorted(self.results.rglob("*"))
