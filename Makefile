@@ -24,7 +24,7 @@ reproduce: $(READY)
 	$(SNAKEMAKE)
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -46,6 +46,21 @@ class TargetParams(Strict):
         """What the provenance says of these: all that the result depends on."""
         return self.model_dump(exclude={"report_to"})
 
+    def provenance(
+        self, stage: str, base: Base, inputs: dict[str, str], outcome: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What a trained artefact's metadata says of it."""
+        return {
+            "stage": stage,
+            "target": self.target,
+            "start": self.start,
+            "seed": self.seed,
+            "base": base.identity,
+            "params": self.recorded(),
+            "inputs": inputs,
+            "outcome": outcome,
+        }
+
     @property
     def training(self) -> LanguageTraining | TaskTraining:
         """The settings of the kind of target that it is."""
@@ -55,6 +70,29 @@ class TargetParams(Strict):
                 f"{self.target}: give `classes` and `task` for a task, `language` for a language"
             )
         return settings
+
+
+class MethodParams(TargetParams):
+    """What is trained and how, by which method."""
+
+    method: str
+    learning_rate: float | None = Field(
+        default=None, description="instead of that of the target's settings"
+    )
+
+    def provenance(
+        self, stage: str, base: Base, inputs: dict[str, str], outcome: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What a trained artefact's metadata says of it."""
+        return {**super().provenance(stage, base, inputs, outcome), "method": self.method}
+
+    @property
+    def training(self) -> LanguageTraining | TaskTraining:
+        """The settings of the kind of target that it is, with the method's learning rate."""
+        settings = super().training
+        if self.learning_rate is None:
+            return settings
+        return settings.model_copy(update={"learning_rate": self.learning_rate})
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Stage `adapter`: train the adapter of a language or a task (MAD-X)."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -15,21 +15,17 @@ from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.processes import is_first
 from deftx.seeds import stream
 from deftx.settings.adapter import Adapter
-from deftx.target import TargetParams, prepare
+from deftx.target import MethodParams, prepare
 from deftx.tensor_file import TensorFile, save_tensors
 
 
-class Params(TargetParams):
+class Params(MethodParams):
     """What is trained and how, by which method."""
 
-    method: str
     start: Literal["base"] = Field(
         default="base", description="adapters are trained on the base itself"
     )
     adapter: Adapter = Adapter()
-    learning_rate: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="instead of that of the target's settings"
-    )
 
     def recorded(self) -> dict[str, Any]:
         """What the provenance says of these: all that the result depends on."""
@@ -69,9 +65,6 @@ def adapter(
     facts = {**params.recorded(), "base": encoder.identity}
     with Checkpoint.of_stage("adapter", out, facts, inputs) as state:
         ready = prepare(params, "adapter", encoder, train, valid, None)
-        settings = params.training
-        if params.learning_rate is not None:
-            settings = settings.model_copy(update={"learning_rate": params.learning_rate})
         module = fresh_adapter(
             ready.model,
             params.adapter,
@@ -81,7 +74,7 @@ def adapter(
         outcome = fit_adapter(
             ready.model,
             ready.objective,
-            settings,
+            params.training,
             module,
             below=below.module if below else None,
             drop_last=params.adapter.drop_last if params.classes else 0,
@@ -93,15 +86,7 @@ def adapter(
             out,
             # The head of a language model serves no task.
             adapter_tensors(module, head_parameters(ready.model) if params.classes else {}),
-            stage="adapter",
-            method=params.method,
-            target=params.target,
-            start=params.start,
-            seed=params.seed,
-            base=encoder.identity,
-            params=params.recorded(),
-            inputs=inputs,
-            outcome=outcome,
+            **params.provenance("adapter", encoder, inputs, outcome),
         )
         state.remove()
 

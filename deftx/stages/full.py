@@ -66,13 +66,6 @@ def full(
         save_tensors(
             out,
             tensors,
-            stage="full",
-            target=params.target,
-            start=params.start,
-            seed=params.seed,
-            base=encoder.identity,
-            params=params.recorded(),
-            inputs=inputs,
-            outcome=outcome,
+            **params.provenance("full", encoder, inputs, outcome),
         )
         state.remove()

@@ -47,14 +47,7 @@ def gate(
         save_tensors(
             out,
             learned,
-            stage="gate",
             method=params.method,
-            target=params.target,
-            start=params.start,
-            seed=params.seed,
-            base=encoder.identity,
-            params=params.recorded(),
-            inputs=inputs,
-            outcome=outcome,
+            **params.provenance("gate", encoder, inputs, outcome),
         )
         state.remove()

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from pydantic import Field
-
 from deftx.artefact import ArtefactError, digests
 from deftx.backbone import head_parameters, matrices, weights_of
 from deftx.base import Base
@@ -13,18 +11,14 @@ from deftx.engine.gated_training import fit_gated
 from deftx.engine.processes import is_first
 from deftx.gates import gate_values
 from deftx.settings.gate import Gate
-from deftx.target import TargetParams, prepare
+from deftx.target import MethodParams, prepare
 from deftx.tensor_file import TensorFile, save_tensors
 
 
-class Params(TargetParams):
+class Params(MethodParams):
     """What is trained and how, by which method."""
 
-    method: str
     gate: Gate = Gate()
-    learning_rate: float | None = Field(
-        default=None, description="of the weights, instead of that of the target's settings"
-    )
 
 
 def gated(
@@ -56,13 +50,12 @@ def gated(
     facts = {**params.recorded(), "base": encoder.identity}
     with Checkpoint.of_stage("gated", out, facts, inputs) as state:
         ready = prepare(params, "gated", encoder, train, valid, start_vector)
-        settings = params.training
-        if params.learning_rate is not None:
-            settings = settings.model_copy(update={"learning_rate": params.learning_rate})
         weights = matrices(ready.model)
         before = weights_of(weights)
         values = gate_values(learned, weights, params.gate)
-        outcome = fit_gated(ready.model, ready.objective, settings, values, ready.session(state))
+        outcome = fit_gated(
+            ready.model, ready.objective, params.training, values, ready.session(state)
+        )
         if not is_first():
             return
         vector = dict(Delta.between(before, weights_of(weights)))
@@ -72,15 +65,7 @@ def gated(
         save_tensors(
             out,
             vector,
-            stage="gated",
-            method=params.method,
-            target=params.target,
-            start=params.start,
-            seed=params.seed,
-            base=encoder.identity,
-            params=params.recorded(),
-            inputs=inputs,
-            outcome=outcome,
+            **params.provenance("gated", encoder, inputs, outcome),
         )
         state.remove()
 

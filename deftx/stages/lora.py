@@ -15,19 +15,15 @@ from deftx.engine.processes import is_first
 from deftx.seeds import stream
 from deftx.settings.lora import Lora, largest_rank
 from deftx.settings.selection import Budget, entries
-from deftx.target import TargetParams, prepare
+from deftx.target import MethodParams, prepare
 from deftx.tensor_file import save_tensors
 
 
-class Params(TargetParams):
+class Params(MethodParams):
     """What is trained and how, with how many parameters."""
 
-    method: str
     lora: Lora = Lora()
     budget: Budget | None = Field(default=None, description="which the rank follows from")
-    learning_rate: float | None = Field(
-        default=None, description="instead of that of the target's settings"
-    )
 
     @model_validator(mode="after")
     def _one_source_of_the_rank(self) -> Self:
@@ -58,9 +54,6 @@ def lora(
     with Checkpoint.of_stage("lora", out, facts, inputs) as state:
         # Streams of the sparse phase, so that its batches, masked tokens and dropout are the same.
         ready = prepare(params, "sparse", encoder, train, valid, start_vector)
-        settings = params.training
-        if params.learning_rate is not None:
-            settings = settings.model_copy(update={"learning_rate": params.learning_rate})
         rank = params.lora.rank
         if params.budget is not None:
             k = entries(params.budget, sum(map(prod, encoder.maskable.values())))
@@ -69,7 +62,7 @@ def lora(
         factors, outcome = fit_factors(
             ready.model,
             ready.objective,
-            settings,
+            params.training,
             rank,
             params.lora.alpha_of(rank),
             stream(params.seed, params.target, "lora"),
@@ -85,15 +78,7 @@ def lora(
         save_tensors(
             out,
             tensors,
-            stage="lora",
-            method=params.method,
-            target=params.target,
-            start=params.start,
-            seed=params.seed,
-            base=encoder.identity,
-            params=params.recorded(),
             ranks=dict.fromkeys(factors, rank),
-            inputs=inputs,
-            outcome=outcome,
+            **params.provenance("lora", encoder, inputs, outcome),
         )
         state.remove()

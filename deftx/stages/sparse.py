@@ -18,19 +18,15 @@ from deftx.settings.rounds import RoundOf
 from deftx.settings.sources import SourceLanguages
 from deftx.sources import Sources
 from deftx.sparse_delta import SparseDelta
-from deftx.target import TargetParams, load_round_vector, prepare
+from deftx.target import MethodParams, load_round_vector, prepare
 from deftx.tensor_file import TensorFile
 from deftx.vectors import dense_vector, head_of
 
 
-class Params(TargetParams, SourceLanguages, RoundOf):
+class Params(MethodParams, SourceLanguages, RoundOf):
     """What is trained and how, by which method."""
 
-    method: str
     retrain: bool = Field(default=True, description="false: φ is the pruned difference itself")
-    learning_rate: float | None = Field(
-        default=None, description="instead of that of the target's settings"
-    )
 
     @model_validator(mode="after")
     def _rounds_train(self) -> Self:
@@ -90,14 +86,11 @@ def sparse(
     with Checkpoint.of_stage("sparse", out, facts, inputs) as state:
         phase = params.phase("sparse")
         ready = prepare(params, phase, encoder, sources.train, valid, start_vector)
-        settings = params.training
-        if params.learning_rate is not None:
-            settings = settings.model_copy(update={"learning_rate": params.learning_rate})
         before = _entries(ready.model, chosen)
         outcome = fit_entries(
             ready.model,
             ready.objective,
-            settings,
+            params.training,
             chosen,
             ready.session(state),
             begin,
@@ -132,20 +125,9 @@ def _write(
     # The head of a language model serves no task, but the next round goes on with it.
     if not params.classes and params.last:
         phi = SparseDelta(phi.mask, phi.values)
-    provenance = {
-        "stage": "sparse",
-        "method": params.method,
-        "target": params.target,
-        "start": params.start,
-        "seed": params.seed,
-        "base": base.identity,
-        "params": params.recorded(),
-        "inputs": inputs,
-        "outcome": outcome,
-    }
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out.parent / "sft_config.json", _config(params, base, phi))
-    phi.save(out, **provenance)
+    phi.save(out, **params.provenance("sparse", base, inputs, outcome))
 
 
 def _config(params: Params, base: Base, phi: SparseDelta) -> dict[str, object]:
