@@ -17,7 +17,13 @@ from deftx.plan import Plan
 KEPT = {"logs", "benchmarks"}
 """Folders of a run that hold no artefacts, and that `prune` leaves alone."""
 
-WITH_COMPANIONS = {"model.safetensors", "sft_model.safetensors", "transfer.csv", "transfer.svg"}
+WITH_COMPANIONS = {
+    "model.safetensors",
+    "sft_model.safetensors",
+    "transfer.csv",
+    "transfer.svg",
+    "systems.csv",
+}
 """Artefacts beside which a stage writes more files, which belong to them."""
 
 
@@ -30,9 +36,14 @@ def show(arguments: list[str]) -> None:
     if not table.is_file():
         raise ArtefactError(f"{table}: no such file; has the run finished?")
     print(table.read_text(encoding="utf-8"))
-    for path in (folder / "tables", folder / "figures", folder / "report.html"):
+    for name, path in {
+        "page": folder / "summary" / "index.html",
+        "tables": folder / "tables",
+        "figures": folder / "figures",
+        "report": folder / "report.html",
+    }.items():
         if path.exists():
-            print(f"{path.name.partition('.')[0]:8} {path}")
+            print(f"{name:8} {path}")
 
 
 def verify(arguments: list[str]) -> None:
