@@ -217,6 +217,23 @@ TITLES = {
 """Figure → what the report calls it; transfer comes first."""
 
 FIGURES = tuple(TITLES)
+
+
+def caption(figure):
+    """A report's entry for a figure."""
+    return report(
+        beside("figures", f"{figure}.svg"),
+        category="Figures",
+        caption=f"../report/{figure}.rst",
+        labels={"result": TITLES[figure], "kind": "figure"},
+    )
+
+
+def run_folder(wildcards):
+    """Below which everything of the run lies."""
+    return ROOT
+
+
 COMPANIONS = {
     "base": ("backbone.json", "config.json", "tokenizer.json"),
     "sparse": ("sft_config.json",),

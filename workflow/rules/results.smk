@@ -25,16 +25,6 @@ PUBLISHED = sorted(
 )
 
 
-def caption(figure):
-    """A report's entry for a figure."""
-    return report(
-        beside("figures", f"{figure}.svg"),
-        category="Figures",
-        caption=f"../report/{figure}.rst",
-        labels={"result": TITLES[figure], "kind": "figure"},
-    )
-
-
 rule config:
     """Write down the config as it is run, with its defaults."""
     output:
@@ -205,7 +195,7 @@ rule cards:
     params:
         cfg=reads("cards"),
         evaluated=EVALUATED,
-        folder=ROOT,
+        folder=run_folder,
     shell:
         "python -m deftx cards --params {params.cfg:q} --config {input.config:q} "
         "--folder {params.folder:q} --evaluated {params.evaluated:q} --out {output.data:q} "
