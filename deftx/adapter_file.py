@@ -1,6 +1,6 @@
 """Adapters on disk (docs/format.md), and a model with those of a language and a task."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from deftx.adapters import AdapterModule, installed
 from deftx.artefact import ArtefactError
-from deftx.backbone import head_parameters, weights_of
+from deftx.backbone import head_parameters, put_head, weights_of
 from deftx.base import Base
 from deftx.settings.adapter import Adapter
 from deftx.tensor_file import TensorFile
@@ -50,16 +50,6 @@ def load_adapter(file: TensorFile, base: Base) -> StoredAdapter:
     return StoredAdapter(module, settings, head)
 
 
-def adapter_tensors(
-    module: AdapterModule, head: dict[str, torch.nn.Parameter]
-) -> dict[str, torch.Tensor]:
-    """Name → tensor of an adapter's file; `head` is empty for a language."""
-    return {
-        **module.state_dict(),
-        **{f"head.{name}": tensor for name, tensor in weights_of(head).items()},
-    }
-
-
 @contextmanager
 def stacked(
     model: PreTrainedModel, language: StoredAdapter | None, task: StoredAdapter
@@ -81,13 +71,7 @@ def stacked(
     below = [] if language is None else [language.module]
     with installed(model, [*below, task.module], task.settings.drop_last):
         try:
-            _put(task.head, heads)
+            put_head(model, task.head)
             yield model
         finally:
-            _put(former, heads)
-
-
-@torch.no_grad()
-def _put(tensors: Mapping[str, torch.Tensor], into: Mapping[str, torch.nn.Parameter]) -> None:
-    for name, tensor in tensors.items():
-        into[name].copy_(tensor)
+            put_head(model, former)

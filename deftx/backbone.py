@@ -69,6 +69,15 @@ def head_parameters(model: "PreTrainedModel") -> dict[str, torch.nn.Parameter]:
     return {n: p for n, p in model.named_parameters() if id(p) not in backbone}
 
 
+@torch.no_grad()
+def put_head(model: "PreTrainedModel", tensors: Mapping[str, torch.Tensor]) -> None:
+    """Copy tensors into the parameters of the head, by full name. Raises KeyError for a name that
+    the head does not have."""
+    heads = head_parameters(model)
+    for name, tensor in tensors.items():
+        heads[name].copy_(tensor)
+
+
 def layer_norm_names(model: "PreTrainedModel") -> set[str]:
     """Names, without prefix, of the parameters of the backbone's normalisation layers."""
     return {

@@ -9,8 +9,9 @@ from transformers import PreTrainedModel
 
 from deftx.adapter_file import load_adapter, stacked
 from deftx.artefact import ArtefactError
-from deftx.backbone import backbone_parameters, head_parameters
+from deftx.backbone import backbone_parameters, put_head
 from deftx.base import Base
+from deftx.delta import Changed
 from deftx.merging import merged
 from deftx.seeds import stream
 from deftx.settings.combine import Combine
@@ -71,13 +72,11 @@ def add_dense(
     model: PreTrainedModel, vectors: Sequence[Vector], head: Mapping[str, torch.Tensor]
 ) -> None:
     """Add vectors to the backbone, summed first and added once, and put the head in."""
-    weights, heads = backbone_parameters(model), head_parameters(model)
-    for name, weight in weights.items():
+    for name, weight in backbone_parameters(model).items():
         parts = [vector[name] for vector in vectors if name in vector]
         if parts:
             weight.add_(sum(parts[1:], parts[0]).to(weight.device))
-    for name, tensor in head.items():
-        heads[name].copy_(tensor)
+    put_head(model, head)
 
 
 def _ingredients(file: TensorFile, paths: Sequence[Path]) -> list[TensorFile]:
@@ -105,23 +104,4 @@ def _whole(file: TensorFile, base: Base, start: Path | None) -> Vector:
 
 
 def _scaled(vector: Vector, scale: float) -> Vector:
-    return vector if scale == 1 else Scaled(vector, scale)
-
-
-class Scaled(Vector):
-    """A vector times a number, tensor by tensor when asked for."""
-
-    def __init__(self, vector: Vector, scale: float) -> None:
-        self._vector, self._scale = vector, scale
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        return self._vector[name] * self._scale
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._vector  # that of Mapping would compute the tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._vector)
-
-    def __len__(self) -> int:
-        return len(self._vector)
+    return vector if scale == 1 else Changed(vector, lambda _, tensor: tensor * scale)

@@ -1,6 +1,6 @@
 """Differences of two sets of weights, computed tensor by tensor when asked for."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Self
 
 import torch
@@ -46,6 +46,29 @@ class Delta(Mapping[str, torch.Tensor]):
 
     def __len__(self) -> int:
         return len(self._start)
+
+
+class Changed(Mapping[str, torch.Tensor]):
+    """A mapping whose tensors are changed by a function of name and tensor when asked for."""
+
+    def __init__(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        change: Callable[[str, torch.Tensor], torch.Tensor],
+    ) -> None:
+        self._tensors, self._change = tensors, change
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._change(name, self._tensors[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors  # that of Mapping would change the tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
 
 
 class Only(Mapping[str, torch.Tensor]):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from deftx.config import BASE, NONE, OWN_TEXT, ROUND, Config, is_path
@@ -110,6 +111,10 @@ class Graph:
 
     def artefacts(self) -> list[Artefact]:
         """Every artefact that the config asks for, inputs before what is made from them."""
+        return self._artefacts
+
+    @cached_property
+    def _artefacts(self) -> list[Artefact]:
         done: dict[Artefact, None] = {}
 
         def visit(artefact: Artefact) -> None:
@@ -125,10 +130,20 @@ class Graph:
 
     def evaluations(self) -> list[Artefact]:
         """Every system on every task in every language with every seed."""
+        return self._evaluations
+
+    @cached_property
+    def _evaluations(self) -> list[Artefact]:
         return [
-            Artefact.of("evaluate", system=system, task=task, language=language, seed=seed)
+            evaluation
             for task in self.config.tasks
             for system in self.config.task_systems(task)
+            for evaluation in self._evaluations_of(system, task)
+        ]
+
+    def _evaluations_of(self, system: str, task: str) -> list[Artefact]:
+        return [
+            Artefact.of("evaluate", system=system, task=task, language=language, seed=seed)
             for language in self.config.task_languages(task)
             for seed in self.config.seeds
         ]
@@ -231,11 +246,7 @@ class Graph:
         }
 
     def _diagnostics_inputs(self, artefact: Artefact) -> Inputs:
-        evaluated = [
-            e
-            for e in self.evaluations()
-            if (e["system"], e["task"]) == (artefact["system"], artefact["task"])
-        ]
+        evaluated = self._evaluations_of(artefact["system"], artefact["task"])
         pairs = [self.vectors(e) for e in evaluated]
         tasks = dict.fromkeys(task for task, _ in pairs)
         return {
@@ -268,10 +279,13 @@ class Graph:
 
     def _figures_inputs(self, artefact: Artefact) -> Inputs:
         first = str(self.config.seeds[0])
-        sparse = [v for v in self._all_vectors() if v.stage == "sparse" and v["seed"] == first]
-        masks = [self._same_target("mask", v, method=v["method"]) for v in sparse]
+        vectors = [vector for vector in self._all_vectors() if vector["seed"] == first]
+        masks = [
+            self._same_target("mask", vector, method=vector["method"])
+            for vector in vectors
+            if vector.stage == "sparse"
+        ]
         needed = [part for mask in masks for part in self.inputs(mask)["delta"]]
-        vectors = [v for v in self._all_vectors() if v["seed"] == first]
         denoised = dict.fromkeys(a for a in [*vectors, *needed] if a.stage == "denoise")
         return {
             "base": [Artefact.of("base")],

@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import torch
 
+from deftx.delta import Changed
 from deftx.ranking import pooled
 from deftx.seeds import stream
 from deftx.settings.combine import Combine, LayerSwap
@@ -82,10 +83,10 @@ def trimmed(vector: Vector, density: float) -> Vector:
     k = round(Fraction(str(density)) * total)
     kept = pooled(vector, vector.__getitem__, k, allow_zero=True)
 
-    def only_kept(name: str, tensor: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+    def only_kept(name: str, tensor: torch.Tensor) -> torch.Tensor:
         return tensor * kept.dense(name) if name in kept.index else torch.zeros_like(tensor)
 
-    return Merged(vector, {}, only_kept)
+    return Changed(vector, only_kept)
 
 
 def agreeing_mean(task: torch.Tensor, language: torch.Tensor) -> torch.Tensor:

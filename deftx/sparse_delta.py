@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from deftx.artefact import ArtefactError
-from deftx.backbone import backbone_parameters, head_parameters
+from deftx.backbone import backbone_parameters, head_parameters, put_head
 from deftx.mask import Mask, load_mask, mask_layout, mask_tensors
 from deftx.tensor_file import TensorFile, save_tensors
 
@@ -115,9 +115,7 @@ class SparseDelta:
         Mask({}, {n: tuple(t.shape) for n, t in self.head.items()}).check_fits(
             {n: tuple(p.shape) for n, p in heads.items()}, "head of the vector"
         )
-        with torch.no_grad():
-            for name, tensor in self.head.items():
-                heads[name].copy_(tensor)
+        put_head(model, self.head)
 
     @contextmanager
     def applied(self, model: "PreTrainedModel") -> Iterator["PreTrainedModel"]:

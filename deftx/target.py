@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import Field
 from transformers import PreTrainedModel
 
 from deftx.artefact import ArtefactError
-from deftx.backbone import backbone_parameters
+from deftx.backbone import backbone_parameters, head_parameters
 from deftx.base import Base
 from deftx.data import load_labelled, load_text
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
@@ -45,6 +46,11 @@ class TargetParams(Strict):
     def recorded(self) -> dict[str, Any]:
         """What the provenance says of these: all that the result depends on."""
         return self.model_dump(exclude={"report_to"})
+
+    def checkpoint(self, stage: str, out: Path, base: Base, inputs: dict[str, str]) -> Checkpoint:
+        """Where the training of a stage is kept in between."""
+        facts = {**self.recorded(), "base": base.identity}
+        return Checkpoint.of_stage(stage, out, facts, inputs)
 
     def provenance(
         self, stage: str, base: Base, inputs: dict[str, str], outcome: dict[str, Any]
@@ -107,6 +113,13 @@ class Prepared:
     phase: str
     model: PreTrainedModel
     objective: Objective
+
+    def head(self) -> dict[str, torch.Tensor]:
+        """The head as artefacts hold it, `head.` before each name; empty for a language, whose head
+        serves no task."""
+        if not self.params.classes:
+            return {}
+        return {f"head.{name}": p.detach() for name, p in head_parameters(self.model).items()}
 
     def session(self, checkpoint: Checkpoint) -> Session:
         """How this phase is trained, with a checkpoint that is held."""

@@ -13,6 +13,7 @@ if "DEFTX_TEST_ON_GPU" not in os.environ:
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from transformers import TrainerCallback  # noqa: E402
 
 PROJECT = Path(__file__).parent.parent
 
@@ -45,6 +46,19 @@ def sentences(count: int, seed: int = 0) -> list[str]:
         " ".join("".join(WORDS[i] for i in row[j : j + 2]) for j in range(0, 12, 2))
         for row in draws
     ]
+
+
+class KillError(Exception):
+    """Stands for a kill: nothing is saved because of it."""
+
+
+class KillBefore(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **_):
+        if state.global_step == self.step:
+            raise KillError
 
 
 def without_dropout(model):

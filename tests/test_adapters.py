@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 import torch
-from conftest import sentences, without_dropout
+from conftest import KillBefore, KillError, sentences, without_dropout
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -17,7 +17,6 @@ from transformers import (
     RobertaConfig,
     RobertaForMaskedLM,
     RobertaForSequenceClassification,
-    TrainerCallback,
     XLMRobertaConfig,
     XLMRobertaForMaskedLM,
 )
@@ -501,19 +500,6 @@ def test_bf16_stays_within_bounds_of_fp32(base):
         for precision in ("fp32", "bf16")
     ]
     assert losses[0] != losses[1] and abs(losses[0] - losses[1]) < 0.02 * losses[0]
-
-
-class KillError(Exception):
-    """Stands for a kill: nothing is saved because of it."""
-
-
-class KillBefore(TrainerCallback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_begin(self, args, state, control, **_):
-        if state.global_step == self.step:
-            raise KillError
 
 
 @pytest.mark.parametrize("kind", [language_task, sentiment])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import sentences, without_dropout
+from conftest import KillBefore, KillError, sentences, without_dropout
 from pydantic import ValidationError
 from torch.func import functional_call
 from transformers import (
@@ -14,7 +14,6 @@ from transformers import (
     DistilBertModel,
     ModernBertConfig,
     ModernBertModel,
-    TrainerCallback,
 )
 
 from deftx.artefact import ArtefactError
@@ -345,19 +344,6 @@ def test_gates_that_do_not_fit_are_named(base):
     del gates[name]
     with pytest.raises(ArtefactError, match=f"{name}: there is no gate for this matrix"):
         fit_gated(model, objective, settings, gates)
-
-
-class KillError(Exception):
-    """Stands for a kill: nothing is saved because of it."""
-
-
-class KillBefore(TrainerCallback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_begin(self, args, state, control, **_):
-        if state.global_step == self.step:
-            raise KillError
 
 
 @pytest.mark.parametrize("phase", ["gates", "gated"])

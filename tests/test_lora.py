@@ -3,10 +3,10 @@
 import peft
 import pytest
 import torch
-from conftest import sentences, without_dropout
+from conftest import KillBefore, KillError, sentences, without_dropout
 from hypothesis import given
 from hypothesis import strategies as st
-from test_resume import CLASSES, KillBefore, KillError, language, task
+from test_resume import CLASSES, language, task
 
 from deftx.backbone import backbone_parameters, head_parameters, matrices
 from deftx.composed import add_dense

@@ -6,9 +6,8 @@ from collections import Counter
 
 import pytest
 import torch
-from conftest import sentences, without_dropout
+from conftest import KillBefore, KillError, sentences, without_dropout
 from safetensors.torch import load_file
-from test_resume import KillBefore, KillError
 
 from deftx.backbone import backbone_parameters, layer_norm_names
 from deftx.cli import main

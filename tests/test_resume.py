@@ -10,7 +10,7 @@ import time
 
 import pytest
 import torch
-from conftest import PROJECT, sentences
+from conftest import PROJECT, KillBefore, KillError, sentences
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
@@ -30,19 +30,6 @@ from deftx.training import fit
 from deftx.training_errors import CheckpointError
 
 CLASSES = ["low", "high"]
-
-
-class KillError(Exception):
-    """Stands for a kill: nothing is saved because of it."""
-
-
-class KillBefore(TrainerCallback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_begin(self, args, state, control, **_):
-        if state.global_step == self.step:
-            raise KillError
 
 
 @pytest.fixture(autouse=True)

@@ -1,17 +1,15 @@
 """The full phase: all weights train."""
 
 from collections.abc import Sequence
-from contextlib import closing
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from deftx.backbone import backbone_parameters, head_parameters, layer_norm_names
+from deftx.backbone import backbone_parameters, layer_norm_names
 from deftx.engine.objective import Objective
-from deftx.engine.resolved import resolve
 from deftx.engine.session import Session
 from deftx.engine.source_vectors import around_source
-from deftx.engine.trainer import freeze, train
+from deftx.engine.trainer import freeze, train_with_head
 from deftx.settings.training import Training
 from deftx.sparse_delta import SparseDelta
 
@@ -30,36 +28,24 @@ def fit_everything(
     `round_vector`: training begins with it added to the weights and its head in place, while the
     L1 term holds the weights as they are given. `source_vectors`: see `around_source`.
 
-    Returns and raises what `train` in trainer.py does, with `trained`, the number of backbone
-    entries, and `trained_head`; and ArtefactError if a vector does not fit.
+    Returns and raises what `train_with_head` does; and ArtefactError if a vector does not fit.
     """
     session = session or Session()
     total, norms = freeze(model, session.engine.attention), layer_norm_names(model)
     backbone = {n: p for n, p in backbone_parameters(model).items() if n not in norms}
-    head = head_parameters(model)
-    trained = {**backbone, **{f"head.{name}": p for name, p in head.items()}}
-    for parameter in trained.values():
-        parameter.requires_grad_(True)
 
     def begin() -> None:
         if round_vector is not None:
             round_vector.put_head(model)
             round_vector.add_to(backbone_parameters(model))
 
-    low = resolve(session.engine, model.device).low
-    with closing(objective.learner(model, low)) as learner:
-        outcome = train(
-            learner,
-            trained,
-            objective,
-            settings,
-            session,
-            total=total,
-            begin=begin,
-            around_source=around_source(model, objective, source_vectors),
-        )
-    return {
-        **outcome,
-        "trained": sum(parameter.numel() for parameter in backbone.values()),
-        "trained_head": sum(parameter.numel() for parameter in head.values()),
-    }
+    return train_with_head(
+        model,
+        backbone,
+        objective,
+        settings,
+        session,
+        total=total,
+        begin=begin,
+        around_source=around_source(model, objective, source_vectors),
+    )

@@ -5,7 +5,7 @@ neither, as its gates are those of linear layers.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -13,11 +13,10 @@ from torch.nn.utils.parametrize import register_parametrization, remove_parametr
 from transformers import PreTrainedModel
 
 from deftx.artefact import ArtefactError
-from deftx.backbone import head_parameters, matrices
+from deftx.backbone import matrices
 from deftx.engine.objective import Objective
-from deftx.engine.resolved import resolve
 from deftx.engine.session import Session
-from deftx.engine.trainer import freeze, train
+from deftx.engine.trainer import freeze, train_with_head
 from deftx.gates import FUNCTIONS, gate_name, initial_gates
 from deftx.settings.gate import Gate
 from deftx.settings.training import Training
@@ -33,12 +32,12 @@ def fit_gates(
     """Train S and the head, both at the learning rate of `gate`; the backbone keeps its bits. The
     head is left at the best checkpoint.
 
-    Returns S at the best checkpoint, on the CPU, by the names of `gate_name`; and what `train` in
-    trainer.py returns, with `trained`, how many numbers S has, and `trained_head`. Raises as it.
+    Returns S at the best checkpoint, on the CPU, by the names of `gate_name`; and what
+    `train_with_head` returns. Raises as it does.
     """
     session = session or Session()
     total = freeze(model, session.engine.attention)
-    weights, head = matrices(model), head_parameters(model)
+    weights = matrices(model)
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     learned = {
         name: torch.nn.Parameter(initial.to(model.device))
@@ -47,7 +46,7 @@ def fit_gates(
     gates = {name: LearnedGate(learned[gate_name(name, gate)], gate) for name in weights}
     settings = settings.model_copy(update={"learning_rate": gate.learning_rate})
     with gated(model, gates):
-        outcome = _train(model, learned, head, objective, settings, session, total)
+        outcome = train_with_head(model, learned, objective, settings, session, total=total)
     return {name: s.detach().cpu() for name, s in learned.items()}, outcome
 
 
@@ -62,12 +61,11 @@ def fit_gated(
     computes with W ⊙ M; `gates` holds M by the names of the matrices. The model is left with W ⊙ M
     at the best checkpoint as its weights.
 
-    Returns and raises what `train` in trainer.py does, with `trained`, the entries of W, and
-    `trained_head`; and ArtefactError if the gates do not fit.
+    Returns and raises what `train_with_head` does; and ArtefactError if the gates do not fit.
     """
     session = session or Session()
     total = freeze(model, session.engine.attention)
-    weights, head = matrices(model), head_parameters(model)
+    weights = matrices(model)
     for name, weight in weights.items():
         if name not in gates:
             raise ArtefactError(f"{name}: there is no gate for this matrix")
@@ -78,7 +76,7 @@ def fit_gated(
             )
     fixed = {name: gates[name].to(weight.device) for name, weight in weights.items()}
     with gated(model, {name: FixedGate(values) for name, values in fixed.items()}):
-        outcome = _train(model, weights, head, objective, settings, session, total)
+        outcome = train_with_head(model, weights, objective, settings, session, total=total)
     with torch.no_grad():
         for name, weight in weights.items():
             weight.mul_(fixed[name])
@@ -132,26 +130,3 @@ def _remove_gate(layer: torch.nn.Linear) -> None:
     remove_parametrizations(layer, "weight", leave_parametrized=False)
     # Now the weight stands behind the bias; everything that goes by position expects it first.
     layer.register_parameter("bias", layer._parameters.pop("bias"))
-
-
-def _train(
-    model: PreTrainedModel,
-    trained: Mapping[str, torch.nn.Parameter],
-    head: Mapping[str, torch.nn.Parameter],
-    objective: Objective,
-    settings: Training,
-    session: Session,
-    total: int,
-) -> dict[str, Any]:
-    """Train these and the head."""
-    together = {**trained, **{f"head.{name}": p for name, p in head.items()}}
-    for parameter in together.values():
-        parameter.requires_grad_(True)
-    low = resolve(session.engine, model.device).low
-    with closing(objective.learner(model, low)) as learner:
-        outcome = train(learner, together, objective, settings, session, total=total)
-    return {
-        **outcome,
-        "trained": sum(parameter.numel() for parameter in trained.values()),
-        "trained_head": sum(parameter.numel() for parameter in head.values()),
-    }

@@ -1,18 +1,17 @@
 """Low-rank training: two thin factors for the matrix of each linear layer, by PEFT."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from math import sqrt
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from deftx.backbone import head_parameters, matrices
+from deftx.backbone import matrices
 from deftx.engine.objective import Objective
-from deftx.engine.resolved import resolve
 from deftx.engine.session import Session
-from deftx.engine.trainer import freeze, train
+from deftx.engine.trainer import freeze, train_with_head
 from deftx.seeds import stream
 from deftx.settings.training import Training
 
@@ -39,16 +38,11 @@ def fit_factors(
     Source: LoRA (Hu et al. 2022). B starts at zero and A, as PEFT has it, uniformly in ±1/√n: a
     function of `seed` and the matrix's name. L1 and weight decay act on the factors.
 
-    Returns (alpha / r) · B and A of the best checkpoint; and what `train` in trainer.py returns,
-    with `rank`, `alpha`, `trained`, the number of the factors' entries, and `trained_head`.
-    Raises what `train` does.
+    Returns (alpha / r) · B and A of the best checkpoint; and what `train_with_head` returns, with
+    `rank` and `alpha`. Raises as it does.
     """
     session = session or Session()
     total = freeze(model, session.engine.attention)
-    head = head_parameters(model)
-    for parameter in head.values():
-        parameter.requires_grad_(True)
-    low = resolve(session.engine, model.device).low
     with _with_lora(model, rank, alpha) as layers:
         _start(layers, seed)
         factors = {
@@ -56,9 +50,7 @@ def fit_factors(
             for name, layer in layers.items()
             for factor in ("lora_A", "lora_B")
         }
-        trained = {**factors, **{f"head.{name}": p for name, p in head.items()}}
-        with closing(objective.learner(model, low)) as learner:
-            outcome = train(learner, trained, objective, settings, session, total=total)
+        outcome = train_with_head(model, factors, objective, settings, session, total=total)
         found = {
             name: (
                 layer.scaling[ADAPTER] * layer.lora_B[ADAPTER].weight.detach(),
@@ -66,13 +58,7 @@ def fit_factors(
             )
             for name, layer in layers.items()
         }
-    return found, {
-        **outcome,
-        "rank": rank,
-        "alpha": alpha,
-        "trained": sum(parameter.numel() for parameter in factors.values()),
-        "trained_head": sum(parameter.numel() for parameter in head.values()),
-    }
+    return found, {**outcome, "rank": rank, "alpha": alpha}
 
 
 @contextmanager

@@ -7,7 +7,7 @@ is here all of an optimiser step, so that its own accumulation and sharding do n
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from importlib import import_module
 from itertools import groupby
 from typing import Any
@@ -25,6 +25,7 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
+from deftx.backbone import head_parameters
 from deftx.device import available_device
 from deftx.engine.keep_best import KeepBest
 from deftx.engine.l1 import L1
@@ -151,6 +152,41 @@ def train(
         "best": {objective.best: keeper.facts["best"]},
         "history": keeper.facts["history"],
         "engine": {**resolved.facts(), **progress},
+    }
+
+
+def train_with_head(
+    model: PreTrainedModel,
+    trained: Mapping[str, torch.nn.Parameter],
+    objective: Objective,
+    settings: Training,
+    session: Session,
+    *,
+    total: int,
+    part: torch.nn.Module | None = None,
+    low: torch.dtype | None = None,
+    **around: Any,
+) -> dict[str, Any]:
+    """`train` the parameters `trained`, and the head of the model, which keeps all else.
+
+    `part` holds those that are none of the model's; `low` is the dtype of matrix products, by
+    default that of the session; `around` are the further arguments of `train`.
+
+    Returns and raises what `train` does, with `trained` and `trained_head`, the numbers of entries.
+    """
+    head = head_parameters(model)
+    both = {**trained, **{f"head.{name}": p for name, p in head.items()}}
+    for parameter in both.values():
+        parameter.requires_grad_(True)
+    low = low or resolve(session.engine, model.device).low
+    with closing(objective.learner(model, low)) as learner:
+        if part is not None:
+            learner.part = part  # where the Trainer's clipping and zeroing see it
+        outcome = train(learner, both, objective, settings, session, total=total, **around)
+    return {
+        **outcome,
+        "trained": sum(parameter.numel() for parameter in trained.values()),
+        "trained_head": sum(parameter.numel() for parameter in head.values()),
     }
 
 

@@ -59,9 +59,7 @@ def transfer_figure(
         scores: of the single evaluations, by `deftx.reporting.results.scores`.
         classes: task → number of its classes, for the chance level.
     """
-    panels: dict[str, dict[str, Rows]] = {
-        task: {column: {} for column in comparison.columns(task)} for task in comparison.tasks
-    }
+    panels = _empty(comparison)
     for mean in means:
         panels[mean.task][mean.language][mean.system] = Estimate(
             100 * mean.mean,
@@ -118,9 +116,7 @@ def difference_figure(comparison: Comparison, gaps: Sequence[Difference]) -> Fig
     Args:
         gaps: of each task to its reference, by `against`.
     """
-    panels: dict[str, dict[str, Rows]] = {
-        task: {column: {} for column in comparison.columns(task)} for task in comparison.tasks
-    }
+    panels = _empty(comparison)
     for gap in gaps:
         panels[gap.task][gap.language][gap.system] = Estimate(
             100 * gap.difference,
@@ -140,6 +136,11 @@ def difference_figure(comparison: Comparison, gaps: Sequence[Difference]) -> Fig
         "Bars: paired 95 % intervals. Hollow: inside the noise, after correction for the number of "
         "comparisons.",
     )
+
+
+def _empty(comparison: Comparison) -> dict[str, dict[str, Rows]]:
+    """Task → column → rows, none yet."""
+    return {task: {column: {} for column in comparison.columns(task)} for task in comparison.tasks}
 
 
 def _forest(

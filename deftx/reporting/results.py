@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from deftx.artefact import ArtefactError
+from deftx.item_ids import decode_ids
 from deftx.reporting.metrics import Metrics, measure
 from deftx.reporting.statistics import ALPHA, SCORES, Resamples, holm, interval, p_value
 from deftx.settings.strict import Strict
@@ -186,7 +187,7 @@ def load_evaluation(path: Path) -> Evaluation:
     if file.provenance.get("stage") != "evaluate":
         raise ArtefactError(f"{path}: made by {file.provenance.get('stage')}, expected evaluate")
     logits, labels = file["logits"].numpy(), file["labels"].numpy()
-    ids = np.array(file["ids"].numpy().tobytes().decode().split("\n"))
+    ids = decode_ids(file["ids"])
     names = tuple(file.provenance["params"]["classes"])
     if not len(ids) == len(labels) == len(logits):
         raise ArtefactError(f"{path}: {len(ids)} ids, {len(labels)} labels, {len(logits)} logits")

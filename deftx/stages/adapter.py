@@ -5,13 +5,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from deftx.adapter_file import StoredAdapter, adapter_tensors, load_adapter
+from deftx.adapter_file import StoredAdapter, load_adapter
 from deftx.adapters import fresh_adapter
 from deftx.artefact import ArtefactError, digests
-from deftx.backbone import head_parameters
 from deftx.base import Base
 from deftx.engine.adapter_training import fit_adapter
-from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.processes import is_first
 from deftx.seeds import stream
 from deftx.settings.adapter import Adapter
@@ -62,8 +60,7 @@ def adapter(
         file = TensorFile(language_adapter)
         below = _of_language(file, encoder)
         inputs["language_adapter"] = file.content
-    facts = {**params.recorded(), "base": encoder.identity}
-    with Checkpoint.of_stage("adapter", out, facts, inputs) as state:
+    with params.checkpoint("adapter", out, encoder, inputs) as state:
         ready = prepare(params, "adapter", encoder, train, valid, None)
         module = fresh_adapter(
             ready.model,
@@ -84,8 +81,7 @@ def adapter(
             return
         save_tensors(
             out,
-            # The head of a language model serves no task.
-            adapter_tensors(module, head_parameters(ready.model) if params.classes else {}),
+            {**module.state_dict(), **ready.head()},
             **params.provenance("adapter", encoder, inputs, outcome),
         )
         state.remove()

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from deftx.artefact import ArtefactError, write_text
 from deftx.base import Base
+from deftx.item_ids import decode_ids
 from deftx.mask import load_mask
 from deftx.reporting.alignment import align
 from deftx.reporting.interference import Vector, jaccard, meet, overlap, positions
@@ -258,7 +259,7 @@ def _pooled(params: Params, paths: Iterable[Path]) -> dict[tuple[str, int], Tens
 
 def _items(file: TensorFile) -> tuple[np.ndarray, np.ndarray]:
     """Ids (n,) and pooled states (n, hidden)."""
-    ids = np.array(file["ids"].numpy().tobytes().decode().split("\n"))
+    ids = decode_ids(file["ids"])
     pooled = file["pooled"].numpy()
     if len(ids) != len(pooled):
         raise ArtefactError(f"{file.path}: {len(ids)} ids, {len(pooled)} pooled states")

@@ -16,6 +16,7 @@ from deftx.data import load_labelled
 from deftx.device import available_device
 from deftx.encoder import load_classifier, load_tokenizer
 from deftx.evaluation import predict_and_pool
+from deftx.item_ids import encode_ids
 from deftx.reporting.metrics import measure
 from deftx.settings.strict import Strict
 from deftx.tensor_file import TensorFile, save_tensors
@@ -68,7 +69,6 @@ def evaluate(
         )
         took = time.perf_counter() - began
     labels = torch.tensor([item["label"] for item in items])
-    ids = "\n".join(item["id"] for item in items).encode()
     metrics = asdict(measure(logits.numpy(), labels.numpy()))
     where = {name: getattr(params, name) for name in ("system", "task", "language", "seed")}
     write_json(out.with_suffix(".json"), {**where, "items": len(items), **metrics})
@@ -78,7 +78,7 @@ def evaluate(
             "logits": logits,
             "labels": labels,
             "pooled": pooled.half(),
-            "ids": torch.frombuffer(bytearray(ids), dtype=torch.uint8),
+            "ids": encode_ids(item["id"] for item in items),
         },
         stage="evaluate",
         **where,

@@ -5,7 +5,6 @@ from pathlib import Path
 from deftx.artefact import digests
 from deftx.backbone import backbone_parameters, head_parameters
 from deftx.base import Base
-from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.full_training import fit_everything
 from deftx.engine.processes import is_first
 from deftx.settings.rounds import Round
@@ -47,8 +46,7 @@ def full(
         **sources.digests(),
         **digests(valid=valid, start=start_vector, round_vector=round_vector),
     }
-    facts = {**params.recorded(), "base": encoder.identity}
-    with Checkpoint.of_stage("full", out, facts, inputs) as state:
+    with params.checkpoint("full", out, encoder, inputs) as state:
         phase = params.phase("full")
         ready = prepare(params, phase, encoder, sources.train, valid, start_vector)
         outcome = fit_everything(

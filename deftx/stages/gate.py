@@ -4,7 +4,6 @@ from pathlib import Path
 
 from deftx.artefact import digests
 from deftx.base import Base
-from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.gated_training import fit_gates
 from deftx.engine.processes import is_first
 from deftx.settings.gate import Gate
@@ -36,8 +35,7 @@ def gate(
     """
     encoder = Base.load(base)
     inputs = digests(train=train, valid=valid, start=start_vector)
-    facts = {**params.recorded(), "base": encoder.identity}
-    with Checkpoint.of_stage("gate", out, facts, inputs) as state:
+    with params.checkpoint("gate", out, encoder, inputs) as state:
         ready = prepare(params, "gate", encoder, train, valid, start_vector)
         learned, outcome = fit_gates(
             ready.model, ready.objective, params.training, params.gate, ready.session(state)

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from deftx.artefact import ArtefactError, digests
-from deftx.backbone import head_parameters, matrices, weights_of
+from deftx.backbone import matrices, weights_of
 from deftx.base import Base
 from deftx.delta import Delta
-from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.gated_training import fit_gated
 from deftx.engine.processes import is_first
 from deftx.gates import gate_values
@@ -47,8 +46,7 @@ def gated(
         "gates": learned.content,
         **digests(train=train, valid=valid, start=start_vector),
     }
-    facts = {**params.recorded(), "base": encoder.identity}
-    with Checkpoint.of_stage("gated", out, facts, inputs) as state:
+    with params.checkpoint("gated", out, encoder, inputs) as state:
         ready = prepare(params, "gated", encoder, train, valid, start_vector)
         weights = matrices(ready.model)
         before = weights_of(weights)
@@ -58,10 +56,7 @@ def gated(
         )
         if not is_first():
             return
-        vector = dict(Delta.between(before, weights_of(weights)))
-        if params.classes:  # the head of a language model serves no task
-            head = head_parameters(ready.model)
-            vector |= {f"head.{name}": p.detach() for name, p in head.items()}
+        vector = {**Delta.between(before, weights_of(weights)), **ready.head()}
         save_tensors(
             out,
             vector,

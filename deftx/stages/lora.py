@@ -7,9 +7,8 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from deftx.artefact import digests
-from deftx.backbone import head_parameters, matrices
+from deftx.backbone import matrices
 from deftx.base import Base
-from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.lora_training import fit_factors
 from deftx.engine.processes import is_first
 from deftx.seeds import stream
@@ -50,8 +49,7 @@ def lora(
     """
     encoder = Base.load(base)
     inputs = digests(train=train, valid=valid, start=start_vector)
-    facts = {**params.recorded(), "base": encoder.identity}
-    with Checkpoint.of_stage("lora", out, facts, inputs) as state:
+    with params.checkpoint("lora", out, encoder, inputs) as state:
         # Streams of the sparse phase, so that its batches, masked tokens and dropout are the same.
         ready = prepare(params, "sparse", encoder, train, valid, start_vector)
         rank = params.lora.rank
@@ -70,11 +68,9 @@ def lora(
         )
         if not is_first():
             return
-        tensors = {}
+        tensors = ready.head()
         for name, (left, right) in factors.items():
             tensors[f"{name}.left"], tensors[f"{name}.right"] = left, right
-        if params.classes:  # the head of a language model serves no task
-            tensors |= {f"head.{n}": p.detach() for n, p in head_parameters(ready.model).items()}
         save_tensors(
             out,
             tensors,

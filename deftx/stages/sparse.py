@@ -10,7 +10,6 @@ from transformers import PreTrainedModel
 from deftx.artefact import digests, write_json
 from deftx.backbone import backbone_parameters, head_parameters, weights_of
 from deftx.base import Base
-from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.processes import is_first
 from deftx.engine.sparse_training import fit_entries
 from deftx.mask import Mask, load_mask
@@ -82,8 +81,7 @@ def sparse(
         }
         _write(out, params, encoder, pruned, inputs, outcome)
         return
-    facts = {**params.recorded(), "base": encoder.identity}
-    with Checkpoint.of_stage("sparse", out, facts, inputs) as state:
+    with params.checkpoint("sparse", out, encoder, inputs) as state:
         phase = params.phase("sparse")
         ready = prepare(params, phase, encoder, sources.train, valid, start_vector)
         before = _entries(ready.model, chosen)
