@@ -155,8 +155,8 @@ def test_operations_are_those_that_torch_counts(kind):
         outputs = model(ids)
         outputs.logits.sum().backward()
     found = shape_of(config, "").step(exactly(rows * length), exactly(length), predicted)
-    # Frozen weights of a decoder have no gradient, and heads are not counted.
-    assert found.low == pytest.approx(counter.get_total_flops(), rel=0.15)
+    # Heads are not counted.
+    assert found.low == pytest.approx(counter.get_total_flops(), rel=0.04)
 
 
 def test_shipped_speeds_say_their_operations():
@@ -215,7 +215,11 @@ def test_steps_with_text_and_a_tokenizer_are_those_that_training_takes(folder, b
 
 def test_items_of_files_count_before_the_files_are_there(folder):
     def own(raw):
-        raw["datasets"]["sentiment"] = {"files": "{language}/{split}.csv", "items": {"train": 320}}
+        raw["datasets"]["sentiment"] = {
+            "files": "{language}/{split}.csv",
+            "columns": {"label": "label"},
+            "items": {"train": 320, "valid": 20},
+        }
 
     plan = planned(own)
     items = Items(plan)
@@ -399,7 +403,9 @@ def test_targets_prints_paths(config, capsys):
     path = "results/tiny/evaluate/lt-sft/sentiment/qtb/seed0.safetensors\n"
     assert capsys.readouterr().out == path
     assert main(["targets", str(config), "--system", "none"]) == 1
-    assert "--system none: not evaluated; known: zero-shot" in capsys.readouterr().err
+    assert (
+        "--system none: not evaluated; known: deft-x, lt-sft, zero-shot" in capsys.readouterr().err
+    )
 
 
 def test_snakemake_is_asked_only_if_something_is_there(config, monkeypatch):

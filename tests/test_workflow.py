@@ -383,7 +383,7 @@ def test_the_plan_counts_what_snakemake_would_run(workspace):
     targets = tool(workspace, "targets", "tiny.yaml", *chosen).split()
     some = workspace.snakemake("-n", *targets, "--configfile", "tiny.yaml")
     assert some.returncode == 0, some.stdout[-3000:]
-    whole, part = (deftx(workspace, "plan", "tiny.yaml", *options) for options in ((), chosen))
+    whole, part = (tool(workspace, "plan", "tiny.yaml", *options) for options in ((), chosen))
     assert f"results/tiny: {sum(jobs.values())} of " in whole
     assert f"results/tiny: {sum(count(some.stdout).values())} of " in part
     assert "jobs of this run that have ended" in whole
@@ -409,6 +409,8 @@ def test_ctrl_c_and_the_same_command_again_give_the_same_bytes(tmp_path):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        # Whoever runs the tests in the background may have them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     states = "full/lang-qta/seed0/.checkpoints/*/step-*.safetensors.json"
     while not list(interrupted.results.glob(states)):

@@ -1,6 +1,7 @@
 """The estimate of a config: what there is to do, how fast that goes, printed."""
 
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from deftx.estimate.totals import jobs_of
 from deftx.estimate.work import Works
 from deftx.plan import Plan
 
+WIDE = 120
+"""Columns of what is written to a file or a pipe."""
+
 
 def estimate(
     config: Path,
@@ -33,7 +37,9 @@ def estimate(
 ) -> None:
     """Print what the chosen evaluations of a config, or the whole run, will take. Raises
     ConfigError as `read_config`, `wanted`, `remaining` and `shipped` do."""
-    plan, console = Plan(read_config(config)), console or Console()
+    plan = Plan(read_config(config))
+    if console is None:
+        console = Console() if sys.stdout.isatty() else Console(width=WIDE)
     artefacts = plan.artefacts()
     if any(chosen.values()):
         artefacts = needed(plan, wanted(plan, **chosen))

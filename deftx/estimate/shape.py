@@ -89,8 +89,10 @@ class Shape:
         of a length, of which a share is predicted by the decoder: those of matrix products."""
         layers, hidden = self.config.num_hidden_layers, self.config.hidden_size
         weights = exactly(2 * sum(map(prod, self.linear.values())))
-        each = weights + length * (4 * layers * hidden) + exactly(2 * predicted * self.decoder)
-        return tokens * each * FORWARD_AND_BACKWARD
+        encoder = (weights + length * (4 * layers * hidden)) * FORWARD_AND_BACKWARD
+        # The decoder is frozen: its weights have no gradient.
+        decoder = exactly(2 * predicted * self.decoder * (FORWARD_AND_BACKWARD - 1))
+        return tokens * (encoder + decoder)
 
 
 @cache

@@ -132,7 +132,7 @@ class Speeds:
                 speed.stage != work.stage,
                 speed.stage != "full",
                 speed.nearness,
-                speed.subject not in ("", work.subject),
+                speed.nearness <= HERE and speed.subject not in ("", work.subject),
                 apart,
             )
 
