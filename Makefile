@@ -1,4 +1,5 @@
 # Two commands do everything: `make demo` and `make test`. Each sets up .venv by itself.
+# With real data `make plan` says what a run will take, and `make reproduce` runs it: docs/reproduce.md.
 # Another PyTorch: make demo TORCH="torch==2.13.0 <options for pip>" (see README, Installation).
 
 PYTHON ?= python3
@@ -8,7 +9,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SNAKEMAKE := $(BIN)/snakemake
 
-.PHONY: demo demo-full reproduce report test lint format schema constraints clean
+# What `make plan` and `make reproduce` are about. ONLY, such as ONLY="--language grn --seed 0", is some of it.
+CONFIG ?= config.yaml
+ONLY ?=
+RUN = $(shell sed -n 's/^run: *\([^ \#]*\).*/\1/p' $(CONFIG))
+
+.PHONY: demo demo-full plan reproduce test lint format schema constraints clean
 
 demo: $(READY)
 	$(SNAKEMAKE) --configfile workflow/configs/demo.yaml --quiet host reason rules
@@ -20,8 +26,18 @@ demo-full: $(READY)
 	@$(SNAKEMAKE) --configfile workflow/configs/demo-full.yaml --report results/demo-full/report.html --quiet all
 	@$(BIN)/deftx show results/demo-full
 
-reproduce: $(READY)
-	$(SNAKEMAKE)
+plan: $(READY)
+	@$(BIN)/deftx plan $(CONFIG) $(ONLY)
+
+# Interrupted with Ctrl-C, and called again, it goes on.
+reproduce: plan
+ifeq ($(strip $(ONLY)),)
+	$(SNAKEMAKE) --configfile $(CONFIG) --quiet host reason rules
+	@$(SNAKEMAKE) --configfile $(CONFIG) --report results/$(RUN)/report.html --quiet all
+	@$(BIN)/deftx show results/$(RUN)
+else
+	$(SNAKEMAKE) $$($(BIN)/deftx targets $(CONFIG) $(ONLY)) --configfile $(CONFIG) --quiet host reason rules
+endif
 
 test: lint
 	$(BIN)/pytest -n 2 --dist loadfile

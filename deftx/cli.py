@@ -52,6 +52,8 @@ ON_GPU = ("base", "full", "sparse", "adapter", "gate", "gated", "lora", "evaluat
 ON_SEVERAL_GPUS = ("full", "sparse")
 """Those that may use `engine.devices` of them; the others use one."""
 TOOLS = {
+    "plan": "estimate time, memory and disk of a run before anything runs",
+    "targets": "print the files of some languages, tasks, systems or seeds, for snakemake",
     "show": "print the table of a run, and where its figures lie",
     "verify": "check every artefact of a folder against its manifest",
     "prune": "remove what no config asks for any more",

@@ -1,8 +1,11 @@
-"""Tools around the stages: look at a run, verify its artefacts, remove what is not asked for."""
+"""Tools around the stages: plan a run, look at it, verify its artefacts, remove what is not asked
+for."""
 
 import argparse
 import json
+import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +15,8 @@ from deftx.artefact import ArtefactError, manifest_path
 from deftx.artefact import verify as verify_artefact
 from deftx.config import json_schema
 from deftx.config_checks import read_config
+from deftx.devices import claimed, visible_devices
+from deftx.estimate.choice import wanted
 from deftx.plan import Plan
 
 KEPT = {"logs", "benchmarks"}
@@ -25,6 +30,62 @@ WITH_COMPANIONS = {
     "systems.csv",
 }
 """Artefacts beside which a stage writes more files, which belong to them."""
+
+
+def plan(arguments: list[str]) -> None:
+    """Print how many jobs of a config are still to be done, and what they will take: steps, time,
+    memory and disk, for each stage and each language, and what these numbers rest on. To be called
+    in the project's folder. Nothing is run, unless --measure is given."""
+    parser = argparse.ArgumentParser(prog="deftx plan", description=plan.__doc__)
+    parser.add_argument("config", type=Path)
+    _add_choice(parser)
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="first time a few steps of each kind on this machine, where that was not done yet",
+    )
+    parser.add_argument("--machine", help="of the project's, whose speeds count; default: by GPU")
+    parser.add_argument("--gpus", type=int, help="used at once; default: those of this machine")
+    parser.add_argument("--cores", type=int, help="used at once; default: those of this machine")
+    options = parser.parse_args(arguments)
+    here = len(visible_devices())
+    with claimed(1, "deftx plan --measure") if options.measure else nullcontext():
+        from deftx.estimate.estimate import estimate  # imports torch, which is to see the claim
+
+        estimate(
+            options.config,
+            _chosen(options),
+            machine=options.machine,
+            gpus=here if options.gpus is None else options.gpus,
+            cores=options.cores or os.cpu_count() or 1,
+            measure=options.measure,
+        )
+
+
+def targets(arguments: list[str]) -> None:
+    """Print the files that hold the evaluations of the chosen languages, tasks, systems and seeds,
+    for Snakemake to make them and what they need: snakemake $(deftx targets config.yaml --language
+    grn)."""
+    parser = argparse.ArgumentParser(prog="deftx targets", description=targets.__doc__)
+    parser.add_argument("config", type=Path)
+    _add_choice(parser)
+    options = parser.parse_args(arguments)
+    found = Plan(read_config(options.config))
+    for artefact in wanted(found, **_chosen(options)):
+        print(f"{found.root}/{artefact.path}")
+
+
+CHOICE = ("language", "task", "system", "seed")
+"""What an evaluation is chosen by."""
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    for name in CHOICE:
+        parser.add_argument(f"--{name}", nargs="+", default=[], help="these alone; default: all")
+
+
+def _chosen(options: argparse.Namespace) -> dict[str, list[str]]:
+    return {name: getattr(options, name) for name in CHOICE}
 
 
 def show(arguments: list[str]) -> None:

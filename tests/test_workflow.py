@@ -7,13 +7,25 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import yaml
 from conftest import PROJECT
+from safetensors import safe_open
+from transformers import AutoConfig
 from workspace import Workspace
+from workspace import jobs as count
+
+from deftx.config_checks import read_config
+from deftx.estimate.items import Items
+from deftx.estimate.shape import shape_of
+from deftx.estimate.sizes import Sizes
+from deftx.estimate.work import Works
+from deftx.plan import Plan
 
 pytestmark = pytest.mark.workflow
 
@@ -290,9 +302,37 @@ def test_a_method_of_every_kind_runs_from_a_source_vector(workspace):
             )
             contents = [json.loads(path.read_text())["tensors"] for path in (observed, plain)]
             assert contents[0] == contents[1]
+        the_estimate_is_what_was_made(workspace)
     finally:
         workspace.config = before
         workspace.write_config()
+
+
+def the_estimate_is_what_was_made(workspace):
+    """Bytes of every artefact without its header, and steps of every training, lie within what the
+    estimate says before anything is there."""
+    plan = Plan(read_config(workspace.folder / "tiny.yaml"))
+    shape = shape_of(AutoConfig.from_pretrained(workspace.results / "base"), "")
+    items = Items(plan)  # of the folder that tests run in, where there are no results
+    sizes, works = Sizes(plan, shape, items), Works(plan, shape, items)
+    stages = set()
+    for artefact in plan.artefacts():
+        expected = None if artefact.stage == "base" else sizes.of(artefact)
+        if expected is None:
+            continue
+        stages.add(artefact.stage)
+        path = workspace.results / artefact.path
+        header = int.from_bytes(path.read_bytes()[:8], "little")
+        found = path.stat().st_size - 8 - header
+        # Codes of gaps are of a width for each tensor, and so few entries are no average.
+        loose = 0.75 if artefact.stage in ("mask", "sparse", "compose") else 1 - 1e-9
+        assert loose * expected.low <= found <= expected.high / loose, (artefact, found, expected)
+        with safe_open(path, framework="np") as file:
+            outcome = json.loads(file.metadata()["deftx"]).get("outcome", {})
+        if (steps := works.of(artefact).steps) is not None:
+            assert steps.low <= outcome["steps"] <= steps.high, artefact
+            assert outcome["trained"] + outcome["trained_head"] == sizes.trained(artefact)
+    assert stages >= {"full", "denoise", "mask", "sparse", "adapter", "gate", "gated", "lora"}
 
 
 def test_prune_lists_what_no_config_asks_for_and_removes_it(workspace):
@@ -318,6 +358,76 @@ def test_prune_lists_what_no_config_asks_for_and_removes_it(workspace):
     assert not (workspace.results / "denoise/rank-2").exists()
     assert workspace.planned() == {}
     assert call().startswith(" file") and "0 files" in call()
+
+
+def tool(workspace, *arguments):
+    """What `deftx` prints in a workspace."""
+    done = subprocess.run(
+        [sys.executable, "-m", "deftx", *arguments],
+        cwd=workspace.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=workspace.environment,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_plan_counts_what_snakemake_would_run(workspace):
+    assert "results/tiny: 0 of " in tool(workspace, "plan", "tiny.yaml")
+    workspace.config["budget"]["task"] = 0.085
+    workspace.write_config()
+    jobs = workspace.planned()
+    chosen = ("--language", "qta", "--system", "deft-x")
+    targets = tool(workspace, "targets", "tiny.yaml", *chosen).split()
+    some = workspace.snakemake("-n", *targets, "--configfile", "tiny.yaml")
+    assert some.returncode == 0, some.stdout[-3000:]
+    whole, part = (tool(workspace, "plan", "tiny.yaml", *options) for options in ((), chosen))
+    assert f"results/tiny: {sum(jobs.values())} of " in whole
+    assert f"results/tiny: {sum(count(some.stdout).values())} of " in part
+    assert "jobs of this run that have ended" in whole
+    workspace.run()
+
+
+def test_ctrl_c_and_the_same_command_again_give_the_same_bytes(tmp_path):
+    """As in a terminal: the signal goes to Snakemake and to its jobs."""
+    runs = []
+    for name in ("interrupted", "whole"):
+        (tmp_path / name).mkdir()
+        made = Workspace(tmp_path / name)
+        made.config["language_training"] |= {"min_steps": 400, "max_steps": 400}
+        made.config["systems"] = {"lt-sft": {"task": "lt-sft"}}
+        made.write_config()
+        runs.append(made)
+    interrupted, whole = runs
+    command = [sys.executable, "-m", "snakemake", "--configfile", "tiny.yaml", "--cores", "2"]
+    process = subprocess.Popen(
+        command,
+        cwd=interrupted.folder,
+        env={**interrupted.environment, "DEFTX_CHECKPOINT_MINUTES": "0.001"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        # Whoever runs the tests in the background may have them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    states = "full/lang-qta/seed0/.checkpoints/*/step-*.safetensors.json"
+    while not list(interrupted.results.glob(states)):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait() != 0
+    assert not (interrupted.results / "full/lang-qta/seed0/model.safetensors").exists()
+    assert list(interrupted.results.glob(states))
+    ran = interrupted.run()
+    assert (
+        "base" not in ran
+        and "going on from step"
+        in (interrupted.results / "logs/full/lang-qta/seed0/model.log").read_text()
+    )
+    whole.run()
+    assert interrupted.artefacts() == whole.artefacts()
 
 
 def test_the_report_opens_offline_and_shows_tables_and_figures(workspace):

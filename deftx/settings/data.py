@@ -46,7 +46,9 @@ class Dataset(Strict):
     )
     world: WorldKind | None = Field(default=None, description="what the embedded world makes")
     items: dict[Split, Annotated[int, Field(ge=1)]] = Field(
-        default_factory=dict, description="how many the world makes of each split"
+        default_factory=dict,
+        description="how many there are of each split: what the world makes; of files, what an "
+        "estimate counts on until they are there",
     )
     licence: str | None = Field(default=None, description="as the cards of vectors state it")
     source: str | None = Field(default=None, description="where it is from, for the cards")
@@ -57,6 +59,4 @@ class Dataset(Strict):
             raise ValueError("give exactly one of files and world")
         if self.world and (self.aliases or self.splits or self.labels):
             raise ValueError("aliases, splits and labels belong to files, not to the world")
-        if self.files and self.items:
-            raise ValueError("items belongs to the world, not to files")
         return self

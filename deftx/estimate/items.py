@@ -1,0 +1,116 @@
+"""How much there is to train on and to predict: as far as files, the world or the config tell."""
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from math import inf
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from tokenizers import Tokenizer
+
+from deftx.artefact import manifest_path
+from deftx.data import DataError, Item, data_suffix, read_items
+from deftx.estimate.ranges import Range, exactly
+from deftx.graph import Artefact
+from deftx.plan import Plan
+
+SAMPLE = 2_000
+"""Items whose tokens are counted; the others are taken to be like them."""
+
+SHORT = 8
+"""Where nothing tells how long texts are, they have between max_length / SHORT and max_length
+tokens."""
+
+
+class Items:
+    """Numbers of items and of tokens of the data of a plan.
+
+    Attributes:
+        unknown: what could not be told, a line each.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan, self._root = plan, Path(plan.root)
+        folder = plan.files.base_folder()
+        places = [self._root / "base", *([folder] if folder else [])]
+        found = [place / "tokenizer.json" for place in places]
+        path = next((path for path in found if path.is_file()), None)
+        self._tokenizer = None if path is None else Tokenizer.from_file(str(path))
+        if self._tokenizer is not None:
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
+        self.unknown: dict[str, None] = {}
+        self._read = cache(self._items)
+        self.count = cache(self._count)
+        self.lengths = cache(self._lengths)
+
+    def _count(self, artefact: Artefact) -> Range:
+        """Items of a split of a language: of the artefact, the world, the user's file, or as the
+        config says."""
+        made = manifest_path(self._root / artefact.path)
+        if made.is_file() and "items" in (known := json.loads(made.read_text(encoding="utf-8"))):
+            return exactly(known["items"])
+        dataset = self._plan.config.datasets.get(artefact["dataset"])
+        split = artefact["split"]
+        if dataset is not None and split in dataset.items:
+            return exactly(dataset.items[split])
+        file = self._file(artefact)
+        if file is not None and data_suffix(file) == ".parquet" and file.suffix == ".parquet":
+            return exactly(pq.ParquetFile(file).metadata.num_rows)
+        items = self._read(artefact)
+        if items is not None:
+            return exactly(len(items))
+        self.unknown[f"{artefact['dataset']}: how many items of {split}"] = None
+        return Range(1, inf)
+
+    def _lengths(self, artefact: Artefact) -> tuple[int, ...] | None:
+        """Tokens of items, special ones included, from a sample of them; None if there are no items
+        yet, or no tokenizer."""
+        if self._tokenizer is None or (items := self._read(artefact)) is None:
+            return None
+        sample = items[:: max(1, len(items) // SAMPLE)]
+        texts = [(i["text"], i["text_pair"]) if "text_pair" in i else i["text"] for i in sample]
+        return tuple(len(encoding.ids) for encoding in self._tokenizer.encode_batch(texts))
+
+    def tokens(self, artefact: Artefact) -> Range:
+        """Tokens of a text, special ones included."""
+        lengths = self.lengths(artefact)
+        if lengths is None:
+            what = "tokenizer" if self._read(artefact) is not None else "text"
+            self.unknown[f"{artefact['dataset']}: how many tokens; there is no {what} yet"] = None
+            return Range(1, inf)
+        return self.count(artefact) * (sum(lengths) / len(lengths))
+
+    def mean_length(self, artefacts: Sequence[Artefact], longest: int) -> Range:
+        """Tokens of an item in the mean, cut to the `longest`."""
+        known = [self.lengths(artefact) for artefact in artefacts]
+        cut = [min(length, longest) for lengths in known if lengths for length in lengths]
+        if None in known or not cut:
+            for artefact, lengths in zip(artefacts, known, strict=True):
+                if lengths is None:
+                    name = artefact["dataset"]
+                    self.unknown[f"{name}: how long texts are; from a few tokens to max_length"] = (
+                        None
+                    )
+            return Range(max(1, longest / SHORT), longest)
+        return exactly(sum(cut) / len(cut))
+
+    def _items(self, artefact: Artefact) -> list[Item] | None:
+        made = self._root / artefact.path
+        if made.is_file():
+            return pq.read_table(made).to_pylist()
+        if (file := self._file(artefact)) is None:
+            return None
+        dataset = self._plan.files.dataset(artefact["dataset"])
+        try:
+            return read_items(file, dataset.columns, dataset.labels, dataset.quoting)
+        except DataError:  # the stage `data` will say what is wrong with it
+            return None
+
+    def _file(self, artefact: Artefact) -> Path | None:
+        """The user's file, if there is one."""
+        if artefact.stage != "data":
+            return None
+        file = self._plan.files.of(artefact)
+        return file if file.is_file() else None
