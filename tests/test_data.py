@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from deftx.artefact import ArtefactError
-from deftx.data import DataError, load_items, load_labelled, read_items, write_items
+from deftx.data import load_items, load_labelled, write_items
+from deftx.data_error import DataError
+from deftx.reading import read_items
 from deftx.settings.data import Columns
 
 LABELLED = Columns(text="sentence", label="label", id="id")

@@ -16,6 +16,9 @@ from deftx.encoder import load_tokenizer
 from deftx.reporting.coverage import Coverage, count
 from deftx.settings.strict import Strict
 
+OF_ITEMS = ("data", "world", "trim", "clean")
+"""Stages that make text or items."""
+
 log = logging.getLogger(__name__)
 
 FAR = 2.0
@@ -51,7 +54,7 @@ class Row(NamedTuple):
 
 
 def coverage(params: Params, *, base: Path, items: list[Path], out: Path) -> None:
-    """Write a CSV with a `Row` for each of `items`, parquet artefacts of `data` or `world`, by
+    """Write a CSV with a `Row` for each of `items`, parquet artefacts of OF_ITEMS, by
     language, dataset and split; and log a warning for each language that the tokenizer covers
     much worse than the sources: in all its texts together, FAR times as many pieces a word, or
     an unknown share larger by UNKNOWN.
@@ -112,6 +115,8 @@ def warnings(params: Params, whole: dict[str, Coverage]) -> list[str]:
 
 def _provenance(path: Path) -> tuple[str, str, str]:
     metadata = json.loads((pq.read_schema(path).metadata or {}).get(METADATA_KEY.encode(), "{}"))
-    if metadata.get("stage") not in ("data", "world"):
-        raise ArtefactError(f"{path}: made by {metadata.get('stage')}, expected data or world")
+    if metadata.get("stage") not in OF_ITEMS:
+        raise ArtefactError(
+            f"{path}: made by {metadata.get('stage')}, expected one of {', '.join(OF_ITEMS)}"
+        )
     return metadata["language"], metadata["dataset"], metadata["split"]
