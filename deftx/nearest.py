@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
+import numpy as np
 from rapidfuzz.distance import Levenshtein
-from rapidfuzz.process import extractOne
 
 _BEFORE = re.compile(r"\s+([.,!?;:%)\]])")
 _AFTER = re.compile(r"([(\[])\s+")
@@ -15,8 +15,23 @@ def detokenised(text: str) -> str:
     return _AFTER.sub(r"\1", _BEFORE.sub(r"\1", text.lower()))
 
 
-def nearest(text: str, others: Sequence[str]) -> int:
-    """Position of the text among `others`, of which there is one at least, that the fewest
-    insertions, deletions and substitutions of characters make of it; of several, the first."""
-    _, _, position = extractOne(text, others, scorer=Levenshtein.distance)
-    return int(position)
+class Nearest:
+    """Texts, of which there is one at least, in which the nearest to another is looked for."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+        self._lengths = np.array([len(text) for text in texts])
+
+    def to(self, text: str) -> int:
+        """Position of the text that the fewest insertions, deletions and substitutions of
+        characters make of this one; of several, the first."""
+        # Two texts are as far from each other as their lengths at least: so nearly equal ones first.
+        apart = np.abs(self._lengths - len(text))
+        best, found = max(len(text), int(self._lengths.max())) + 1, -1
+        for position in np.argsort(apart, kind="stable").tolist():
+            if apart[position] > best:
+                break
+            distance = Levenshtein.distance(text, self._texts[position], score_cutoff=best)
+            if distance < best or (distance == best and position < found):
+                best, found = distance, position
+        return found

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from deftx.artefact import ArtefactError, digests
 from deftx.data import load_items, write_items
-from deftx.nearest import detokenised, nearest
+from deftx.nearest import Nearest, detokenised
 from deftx.settings.data import Split
 from deftx.settings.strict import Strict
 
@@ -31,9 +31,9 @@ def trim(params: Params, *, items: list[Path], made_from: Path, out: Path) -> No
     """
     splits = {split: load_items(path) for split, path in zip(params.among, items, strict=True)}
     places = [(split, number) for split, part in splits.items() for number in range(len(part))]
-    texts = [detokenised(splits[split][number]["text"]) for split, number in places]
+    texts = Nearest([detokenised(splits[split][number]["text"]) for split, number in places])
     sought = [detokenised(item["text"]) for item in load_items(made_from)]
-    gone = {places[nearest(text, texts)] for text in sought}
+    gone = {places[texts.to(text)] for text in sought}
     kept = [
         item
         for number, item in enumerate(splits[params.split])
