@@ -25,7 +25,7 @@ class Nearest:
     def to(self, text: str) -> int:
         """Position of the text that the fewest insertions, deletions and substitutions of
         characters make of this one; of several, the first."""
-        # Two texts are as far from each other as their lengths at least: so nearly equal ones first.
+        # Two texts are at least as far apart as their lengths: so those of like length first.
         apart = np.abs(self._lengths - len(text))
         best, found = max(len(text), int(self._lengths.max())) + 1, -1
         for position in np.argsort(apart, kind="stable").tolist():

@@ -1,4 +1,4 @@
-"""Cleaning: each line has one fate, told by a plain oracle; what is kept holds no evaluation sentence."""
+"""Cleaning: each line has one fate, which a plain oracle tells too."""
 
 import json
 import lzma
@@ -135,7 +135,7 @@ def test_sentences_that_drop_nothing_leave_the_same_bytes(tmp_path):
 def test_text_of_which_nothing_stays_is_an_error_with_the_counts(tmp_path):
     text = saved(tmp_path / "a.parquet", ["eka dui", "..."])
     test = saved(tmp_path / "test.parquet", ["Eka dui"], label="x")
-    with pytest.raises(ArtefactError, match="qta: no line of text stays.*1 blank.*1 evaluation"):
+    with pytest.raises(ArtefactError, match=r"qta: no line of text stays.*1 blank.*1 evaluation"):
         stage(
             Params(language="qta", datasets=["a"]),
             text=[text],
@@ -145,8 +145,8 @@ def test_text_of_which_nothing_stays_is_an_error_with_the_counts(tmp_path):
 
 
 def test_real_text_that_was_cleaned_by_the_same_rule_stays(shared, tmp_path):
-    """The texts there were freed of evaluation sentences and duplicates elsewhere, by this rule. With
-    the training sentences of the language for evaluation, in which Ngaju's text is, these go."""
+    """The texts there were freed of evaluation sentences and duplicates elsewhere, by this rule.
+    Ngaju's text is that of its training set: with this for evaluation, it goes."""
     nusax = shared / "data/nusax/datasets/sentiment"
 
     def sentences(language, split):

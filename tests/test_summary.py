@@ -98,7 +98,7 @@ def inputs(tmp_path_factory) -> dict[str, Path]:
         )
     pd.DataFrame(
         {
-            "language": ["ind", "ace"],
+            "language": ["eng", "ace"],
             "words": [12_000, 4],
             "pieces": [18_000, 13],
             "unknown": [0, 0],
@@ -242,7 +242,7 @@ def test_the_config_is_shown_as_it_is_and_does_nothing(page):
 
 
 def test_a_table_of_another_stage_is_shown_as_it_is_read(inputs, page):
-    assert "ind|12,000|18,000|0|1.23|−0.5" in rows(page)
+    assert "eng|12,000|18,000|0|1.23|−0.5" in rows(page)
     head = ["language", "words", "pieces", "unknown", "pieces per word", "gap"]
     assert table(inputs["coverage"])[0] == head
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from deftx.artefact import ArtefactError
 from deftx.data import load_items, write_items
-from deftx.nearest import detokenised, nearest
+from deftx.nearest import Nearest, detokenised
 from deftx.reading import read_items
 from deftx.settings.data import Columns
 from deftx.stages.trim import Params, trim
@@ -32,7 +32,7 @@ def plain_distance(a, b):
 @given(text=TEXTS, others=st.lists(TEXTS, min_size=1, max_size=8))
 def test_the_nearest_is_the_first_of_the_smallest_distance(text, others):
     distances = [plain_distance(text, other) for other in others]
-    assert nearest(text, others) == distances.index(min(distances))
+    assert Nearest(others).to(text) == distances.index(min(distances))
 
 
 def test_a_tokenizers_blanks_do_not_count():
@@ -61,12 +61,10 @@ def test_of_all_splits_together_the_nearest_goes_once(tmp_path):
 
 
 def test_smsa_is_trimmed_as_the_papers_had_it_but_for_four_sentences(shared, tmp_path):
-    """Of the 400 sentences left out, 396 are the same. The others have no counterpart in SmSA: their
-    nearest is 43 edits away and more, and the blanks around punctuation decide which it is."""
-    smsa, labels = (
-        shared / "data/smsa",
-        {name: name for name in ("negative", "neutral", "positive")},
-    )
+    """Of the 400 sentences left out, 396 are the same. The others have no counterpart in SmSA:
+    their nearest is 43 edits away and more, and blanks around punctuation decide which it is."""
+    smsa = shared / "data/smsa"
+    labels = {name: name for name in ("negative", "neutral", "positive")}
     columns = Columns(text="0", label="1")
     whole, items = {}, []
     for split in ("train", "valid", "test"):
