@@ -15,12 +15,13 @@ from deftx.data_error import DataError
 from deftx.settings.data import HubFile
 
 ATTEMPTS = 6
+"""In a row that bring nothing new."""
 PAUSE = 1.0
 """Seconds before the second attempt; twice as long before each further one."""
 LONGEST_PAUSE = 60.0
 TIMEOUT = (15.0, 60.0)
 """Seconds to connect, and between two pieces of a file."""
-PIECE = 1 << 20
+PIECE = 1 << 16
 OFFLINE = "HF_HUB_OFFLINE is set: nothing is fetched"
 MEANING = {
     401: "not allowed: does it need a login?",
@@ -63,17 +64,19 @@ def fetch_url(url: str, to: Path) -> None:
         return
     if is_offline():
         raise FetchError(OFFLINE)
-    transfer, pause = _Transfer(url, to), PAUSE
+    transfer, attempts = _Transfer(url, to), 0
     with requests.Session() as session:
-        for attempt in range(1, ATTEMPTS + 1):
+        while True:
+            before = transfer.arrived
             try:
                 transfer.attempt(session)
                 return
             except _InterruptedError as error:
-                if attempt == ATTEMPTS:
+                attempts = 1 if transfer.arrived > before else attempts + 1
+                if attempts == ATTEMPTS:
                     raise FetchError(f"{error} ({ATTEMPTS} attempts)") from None
+                pause = PAUSE * 2 ** (attempts - 1)
                 time.sleep(min(max(pause, error.after), LONGEST_PAUSE))
-                pause *= 2
 
 
 class _Transfer:
@@ -82,9 +85,14 @@ class _Transfer:
     def __init__(self, url: str, to: Path) -> None:
         self._url, self._to, self._etag = url, to, ""
 
+    @property
+    def arrived(self) -> int:
+        """Bytes."""
+        return self._to.stat().st_size if self._to.is_file() else 0
+
     def attempt(self, session: requests.Session) -> None:
         """One request, from where the file ends. Raises _InterruptedError if it breaks off."""
-        begun = self._to.stat().st_size if self._etag else 0
+        begun = self.arrived if self._etag else 0
         # The length of a compressed transfer is not that of the file.
         headers = {"Accept-Encoding": "identity"}
         if begun:

@@ -174,7 +174,7 @@ class Graph:
         assert other is not None
         whole = {"dataset": artefact["dataset"], "language": artefact["language"]}
         return {
-            "items": [Artefact.of("data", **whole, split=split) for split in other.among],
+            "splits": [Artefact.of("data", **whole, split=split) for split in other.among],
             "made_from": [self.items(other.dataset, other.language, other.split)],
         }
 

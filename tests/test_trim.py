@@ -53,9 +53,9 @@ def test_of_all_splits_together_the_nearest_goes_once(tmp_path):
         params = Params(dataset="s", language="qaa", split=split, among=list(splits))
         if split == "valid":
             with pytest.raises(ArtefactError, match=r"s \(valid\): no item stays"):
-                trim(params, items=items, made_from=other, out=tmp_path / "x.parquet")
+                trim(params, splits=items, made_from=other, out=tmp_path / "x.parquet")
             continue
-        trim(params, items=items, made_from=other, out=tmp_path / "x.parquet")
+        trim(params, splits=items, made_from=other, out=tmp_path / "x.parquet")
         left[split] = [(item["id"], item["text"]) for item in load_items(tmp_path / "x.parquet")]
     assert left == {"train": [("0", "ba be"), ("2", "ka ki")], "test": [("0", "zzz")]}
 
@@ -87,7 +87,7 @@ def test_smsa_is_trimmed_as_the_papers_had_it_but_for_four_sentences(shared, tmp
     for split, name in theirs_of.items():
         params = Params(dataset="smsa", language="ind", split=split, among=list(whole))
         out = tmp_path / "trimmed.parquet"
-        trim(params, items=items, made_from=tmp_path / "nusax.parquet", out=out)
+        trim(params, splits=items, made_from=tmp_path / "nusax.parquet", out=out)
         kept = load_items(out)
         sizes[split] = len(kept)
         theirs = pd.read_csv(

@@ -17,10 +17,10 @@ class Params(Strict):
     dataset: str
     language: str
     split: Split
-    among: list[Split] = Field(description="the splits that `items` are, in this order")
+    among: list[Split] = Field(description="what `splits` are, in this order")
 
 
-def trim(params: Params, *, items: list[Path], made_from: Path, out: Path) -> None:
+def trim(params: Params, *, splits: list[Path], made_from: Path, out: Path) -> None:
     """Write the items of `split` that stay when for each text of `made_from` the nearest item of
     all splits together is left out. Texts are compared by edit distance, in lower case and without
     the blanks of a tokenizer; of equally near ones the first goes, in the order of `among`.
@@ -29,16 +29,13 @@ def trim(params: Params, *, items: list[Path], made_from: Path, out: Path) -> No
 
     Raises ArtefactError if an input is missing or corrupt, or nothing stays.
     """
-    splits = {split: load_items(path) for split, path in zip(params.among, items, strict=True)}
-    places = [(split, number) for split, part in splits.items() for number in range(len(part))]
-    texts = Nearest([detokenised(splits[split][number]["text"]) for split, number in places])
+    items = {split: load_items(path) for split, path in zip(params.among, splits, strict=True)}
+    places = [(split, number) for split, part in items.items() for number in range(len(part))]
+    texts = Nearest([detokenised(items[split][number]["text"]) for split, number in places])
     sought = [detokenised(item["text"]) for item in load_items(made_from)]
     gone = {places[texts.to(text)] for text in sought}
-    kept = [
-        item
-        for number, item in enumerate(splits[params.split])
-        if (params.split, number) not in gone
-    ]
+    whole = items[params.split]
+    kept = [item for number, item in enumerate(whole) if (params.split, number) not in gone]
     if not kept:
         raise ArtefactError(f"{params.dataset} ({params.split}): no item stays")
     write_items(
@@ -48,9 +45,6 @@ def trim(params: Params, *, items: list[Path], made_from: Path, out: Path) -> No
         dataset=params.dataset,
         language=params.language,
         split=params.split,
-        left_out=len(splits[params.split]) - len(kept),
-        inputs=digests(
-            made_from=made_from,
-            **{f"items.{s}": p for s, p in zip(params.among, items, strict=True)},
-        ),
+        left_out=len(whole) - len(kept),
+        inputs=digests(made_from=made_from, **dict(zip(params.among, splits, strict=True))),
     )

@@ -101,7 +101,7 @@ rule trim:
     params:
         cfg=reads("trim"),
     shell:
-        "python -m deftx trim --params {params.cfg:q} --items {input.items:q} "
+        "python -m deftx trim --params {params.cfg:q} --splits {input.splits:q} "
         "--made-from {input.made_from:q} --cost {log.cost:q} --out {output.data:q} "
         "> {log.out:q} 2>&1"
 
