@@ -424,6 +424,21 @@ def test_the_source_is_freed_of_what_validates_and_without_evaluation_of_nothing
     assert inputs["evaluation"] == []
 
 
+def test_a_config_written_with_its_defaults_is_the_same_config():
+    """As the stage `config` writes it down, and pages read it again."""
+    for change in (lambda raw: None, from_elsewhere):
+        config = plan(change).config
+        assert check_config(json.loads(config.model_dump_json())) == config
+
+
+def test_settings_of_files_are_refused_where_the_world_makes_a_dataset():
+    def both(raw):
+        raw["datasets"]["text"].update(header=False, limit={"qta": 3})
+
+    with pytest.raises(ConfigError, match=r"datasets\.text: header, limit: of files, not of the"):
+        plan(both)
+
+
 def test_without_cleaning_there_is_no_such_stage():
     assert not any(path.startswith("clean/") for path in state(plan()))
 

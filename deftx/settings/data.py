@@ -9,7 +9,7 @@ from deftx.settings.strict import Strict
 WorldKind = Literal["text", "sentiment", "inference"]
 Split = Literal["train", "valid", "test"]
 Format = Literal["txt", "csv", "tsv", "jsonl", "parquet"]
-OF_FILES = {
+OF_FILES = (
     "aliases",
     "format",
     "header",
@@ -20,7 +20,7 @@ OF_FILES = {
     "splits",
     "url",
     "without_nearest",
-}
+)
 """Settings of datasets from files, which the world has no use for."""
 
 
@@ -118,7 +118,7 @@ class Dataset(Strict):
     def _one_source(self) -> Self:
         if (self.files is None) == (self.world is None):
             raise ValueError("give exactly one of files and world")
-        if self.world and (unused := sorted(self.model_fields_set & OF_FILES)):
+        if self.world and (unused := [name for name in OF_FILES if self._is_set(name)]):
             raise ValueError(f"{', '.join(unused)}: of files, not of the world")
         if self.files and self.items:
             raise ValueError("items belongs to the world, not to files")
@@ -127,6 +127,10 @@ class Dataset(Strict):
         if self.url is not None and not self.url.startswith(("http://", "https://", "file://")):
             raise ValueError(f"url: expected http://, https:// or file://, got {self.url!r}")
         return self
+
+    def _is_set(self, name: str) -> bool:
+        default = type(self).model_fields[name].get_default(call_default_factory=True)
+        return bool(getattr(self, name) != default)
 
     @property
     def remote(self) -> bool:
