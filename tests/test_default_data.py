@@ -12,6 +12,7 @@ from deftx.artefact import file_sha256
 from deftx.cli import main
 from deftx.config_checks import check_config, read_config
 from deftx.data import load_items
+from deftx.data_error import DataError
 from deftx.data_lock import read_lock
 from deftx.graph import Artefact
 from deftx.needed_files import needed_files
@@ -127,7 +128,19 @@ def test_real_files_come_from_a_server_through_the_lock_into_items(upstream, tmp
     assert lock.read_text() == texts["data.lock"]  # all of it was known
 
 
-def check(tmp_path, capsys, **environment):
+def test_a_fetched_file_that_is_gone_again_is_told(tmp_path):
+    (tmp_path / "said.json").write_text('{"sha256": "00"}')
+    params = data_stage.Params(dataset="d", language="qta", split="train")
+    with pytest.raises(DataError, match=r"x\.txt: no such file; .*put it back, or delete .*said"):
+        data_stage.data(
+            params,
+            download=tmp_path / "said.json",
+            file=tmp_path / "x.txt",
+            out=tmp_path / "x.parquet",
+        )
+
+
+def check(tmp_path, capsys):
     status = main(["check", str(tmp_path / "mine.yaml")])
     said = capsys.readouterr()
     return status, said.out, said.err

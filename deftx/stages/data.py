@@ -35,8 +35,13 @@ def data(params: Params, *, download: Path | None = None, file: Path, out: Path)
     """Read a file of text or of labelled items into parquet; `download` is what the stage of that
     name says of the file.
 
-    Raises DataError as `read_items` does, and if the file is not the one whose checksum is given.
+    Raises DataError as `read_items` does, and if the file is not the one whose checksum is known.
     """
+    if download is not None and not file.is_file():
+        raise DataError(
+            f"{file}: no such file; it has been fetched before: put it back, or delete {download} "
+            "and run again"
+        )
     items = read_items(
         file,
         params.columns,
