@@ -31,3 +31,9 @@ rule all:
     default_target: True
     input:
         EVERYTHING,
+
+
+rule downloads:
+    """Fetch all that the config needs from elsewhere: data, and the base if it is a hub model."""
+    input:
+        DOWNLOADS,

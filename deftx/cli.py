@@ -25,8 +25,11 @@ from deftx.launcher import end_with_parent, launch
 
 STAGES = {
     "config": "write down a config with its defaults",
+    "download": "fetch one file and check it against data.lock",
     "data": "read one split of one language into parquet",
     "world": "make one split of one language of the embedded world",
+    "trim": "leave out the items that another dataset was made from",
+    "clean": "clean the text of a language, and keep evaluation sentences out of it",
     "base": "fetch or pretrain the base model",
     "full": "fine-tune everything",
     "denoise": "keep the leading singular components of the difference",
@@ -56,6 +59,7 @@ TOOLS = {
     "targets": "print the files of some languages, tasks, systems or seeds, for snakemake",
     "show": "print the table of a run, and where its figures lie",
     "verify": "check every artefact of a folder against its manifest",
+    "check": "list the files of a config: there, missing, sizes, licences",
     "prune": "remove what no config asks for any more",
     "schema": "print the JSON Schema of the config",
 }
@@ -99,7 +103,7 @@ def _is_about_input(error: Exception) -> bool:
     """Whether an exception says what is wrong with the input, so that a traceback adds nothing."""
     from deftx.artefact import ArtefactError
     from deftx.config import ConfigError
-    from deftx.data import DataError
+    from deftx.data_error import DataError
     from deftx.training_errors import CheckpointError, OutOfDeviceMemoryError, ProcessLostError
 
     ours = (

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from deftx.settings.base import BaseModelSource
+from deftx.settings.cleaning import Cleaning
 from deftx.settings.data import Dataset, Split
 from deftx.settings.engine import Engine
 from deftx.settings.method import Kind, Method, Row, System
@@ -39,7 +40,17 @@ class Language(Strict):
     """A language that is evaluated."""
 
     name: str = Field(default="", description="as tables call it")
-    text: str = Field(description="a dataset, a path (absolute or below data_dir), or none")
+    text: str | list[str] = Field(
+        description="a dataset, a path (absolute or below data_dir), or none; several are put "
+        "together, which cleaning does"
+    )
+
+    @property
+    def texts(self) -> list[str]:
+        """The datasets and paths that its text is from; empty for none."""
+        if self.text == NONE:
+            return []
+        return [self.text] if isinstance(self.text, str) else self.text
 
 
 class Items(Strict):
@@ -120,6 +131,9 @@ class Config(Strict):
     base: BaseModelSource
     world: World | None = Field(default=None, description="the embedded world of the demo")
     datasets: dict[Name, Dataset]
+    cleaning: Cleaning | None = Field(
+        default=None, description="of the text of every language; default: it is taken as it is"
+    )
     languages: Annotated[dict[LanguageKey, Language], Field(min_length=1)]
     tasks: Annotated[dict[Name, Task], Field(min_length=1)]
     task_start: Name = Field(
@@ -179,7 +193,7 @@ class Config(Strict):
 
     def has_text(self, language: str) -> bool:
         """Whether a language vector can be made for it."""
-        return language in self.languages and self.languages[language].text != NONE
+        return language in self.languages and bool(self.languages[language].texts)
 
 
 def is_path(text: str) -> bool:

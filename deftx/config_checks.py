@@ -20,6 +20,7 @@ from deftx.config import (
     Items,
     is_path,
 )
+from deftx.settings.data import Dataset
 from deftx.settings.denoise import RankRule
 from deftx.settings.method import Kind, System
 from deftx.settings.selection import ObservedShares
@@ -129,6 +130,7 @@ def _unknown(key: str, name: str, known: Any, what: str) -> str:
 def _cross_checks(config: Config) -> Iterator[str]:
     """What no single key can tell: names that must exist, and combinations that cannot work."""
     yield from _check_languages(config)
+    yield from _check_without_nearest(config)
     yield from _check_tasks(config)
     yield from _check_starts(config)
     yield from _check_methods(config)
@@ -149,10 +151,44 @@ def _check_languages(config: Config) -> Iterator[str]:
     if OWN_TEXT in config.datasets:
         yield f"datasets.{OWN_TEXT}: this name is kept for languages whose text is a path"
     for key, language in config.languages.items():
-        if language.text != NONE and not is_path(language.text):
-            yield from _check_dataset(
-                config, f"languages.{key}.text", language.text, [key], "train", labelled=False
-            )
+        where = f"languages.{key}.text"
+        if isinstance(language.text, list):
+            yield from _check_texts(config, where, language.text)
+        for text in language.texts:
+            if text != NONE and not is_path(text):
+                yield from _check_dataset(config, where, text, [key], "train", labelled=False)
+
+
+def _check_texts(config: Config, where: str, texts: list[str]) -> Iterator[str]:
+    """Whether several texts of one language can be put together."""
+    if not texts:
+        yield f"{where}: an empty list; without text it is `none`"
+    if NONE in texts:
+        yield f"{where}: none stands alone, given: {', '.join(texts)}"
+    if len(set(texts)) != len(texts):
+        yield f"{where}: {', '.join(texts)} has a text twice"
+    if sum(map(is_path, texts)) > 1:
+        yield f"{where}: one path at most; make the others datasets, given: {', '.join(texts)}"
+    if len(texts) > 1 and config.cleaning is None:
+        yield f"{where}: several texts are put together by cleaning: add a `cleaning` section"
+
+
+def _check_without_nearest(config: Config) -> Iterator[str]:
+    """Whether what a dataset is to leave out can be told."""
+    for name, dataset in config.datasets.items():
+        if (other := dataset.without_nearest) is None:
+            continue
+        key = f"datasets.{name}.without_nearest"
+        found = config.datasets.get(other.dataset)
+        if found is None or other.dataset == name:
+            others = [known for known in config.datasets if known != name]
+            yield _unknown(f"{key}.dataset", other.dataset, others, "other dataset")
+        elif found.without_nearest:
+            yield f"{key}.dataset: {other.dataset} leaves items out itself"
+        elif found.world:
+            yield f"{key}.dataset: {other.dataset} is of the world, which was made from no other"
+        if len(set(other.among)) != len(other.among):
+            yield f"{key}.among: {', '.join(other.among)} has a split twice"
 
 
 def _check_dataset(
@@ -167,6 +203,11 @@ def _check_dataset(
         yield f"{key}: dataset {name} of the world is {dataset.world}, which does not fit here"
     if labelled and dataset.files and dataset.columns.label is None:
         yield f"{key}: dataset {name} has no columns.label"
+    if dataset.without_nearest and split not in dataset.without_nearest.among:
+        yield (
+            f"datasets.{name}.without_nearest.among: no {split}, which {key} needs; "
+            f"it has {', '.join(dataset.without_nearest.among)}"
+        )
     if dataset.world:
         if config.world is None:
             yield f"datasets.{name}.world: there is no `world` section"
@@ -182,7 +223,8 @@ def _check_patterns(config: Config) -> Iterator[str]:
     """One file must not stand for several languages, nor for training and test data."""
     uses: dict[str, set[tuple[str, str]]] = {}
     for key, language in config.languages.items():
-        uses.setdefault(language.text, set()).add((key, "train"))
+        for text in language.texts:
+            uses.setdefault(text, set()).add((key, "train"))
     for name, task in config.tasks.items():
         for items, languages in (
             (task.train, [task.source]),
@@ -191,14 +233,28 @@ def _check_patterns(config: Config) -> Iterator[str]:
             *((more, [more.language]) for more in task.more_sources),
         ):
             uses.setdefault(items.dataset, set()).update((key, items.split) for key in languages)
+    for dataset in config.datasets.values():
+        if (other := dataset.without_nearest) is not None:
+            uses.setdefault(other.dataset, set()).add((other.language, other.split))
     for name, dataset in config.datasets.items():
+        if (other := dataset.without_nearest) and name in uses:
+            uses[name] |= {(key, split) for key, _ in set(uses[name]) for split in other.among}
         for number, part in enumerate(("language", "split")):
             found = sorted({use[number] for use in uses.get(name, ())})
-            if dataset.files and len(found) > 1 and f"{{{part}}}" not in dataset.files:
-                yield (
-                    f"datasets.{name}.files: {dataset.files!r} has no {{{part}}}, but is read for "
-                    f"{', '.join(found)}"
-                )
+            for key, pattern in _patterns(dataset):
+                if len(found) > 1 and f"{{{part}}}" not in pattern:
+                    yield (
+                        f"datasets.{name}.{key}: {pattern!r} has no {{{part}}}, but is read for "
+                        f"{', '.join(found)}"
+                    )
+
+
+def _patterns(dataset: Dataset) -> Iterator[tuple[str, str]]:
+    """Key → the pattern of its files, where they lie and where they are from."""
+    hub = dataset.hub and dataset.hub.file
+    for key, pattern in (("files", dataset.files), ("url", dataset.url), ("hub.file", hub)):
+        if pattern:
+            yield key, pattern
 
 
 def _check_tasks(config: Config) -> Iterator[str]:

@@ -1,14 +1,9 @@
-"""Reading text and labelled items from users' files, and the parquet artefacts made of them."""
+"""Text and labelled items as parquet artefacts."""
 
-import csv
-import gzip
-import json
-import lzma
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,143 +15,8 @@ from deftx.artefact import (
     verify,
     write_manifest,
 )
-from deftx.settings.data import Columns
 
 Item = dict[str, Any]
-
-FORMATS = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
-
-
-class DataError(Exception):
-    """A user's file cannot be read, or does not hold what the config says."""
-
-
-def read_items(
-    path: Path, columns: Columns, labels: Mapping[str, str] | None, quoting: bool = True
-) -> list[Item]:
-    """Items of a file: `text`, perhaps `text_pair`, `label` (a class name) and `id` (a string).
-
-    Every cell is read as text: no number and no missing value is guessed. Blank texts of labelled
-    items are kept (they count in published scores); blank lines of unlabelled text are dropped.
-
-    Raises DataError if the file is missing, of an unknown format, empty, not UTF-8, lacks a column,
-    or holds a label that the map does not know.
-    """
-    suffix = data_suffix(path)
-    if suffix == ".txt":
-        rows = [{columns.text: line} for line in _lines(path)]
-    else:
-        rows = _table(path, suffix, quoting)
-    _check_columns(path, rows, columns)
-    items = []
-    for number, row in enumerate(rows):
-        item = {"id": row[columns.id] if columns.id else str(number), "text": row[columns.text]}
-        if columns.text_pair:
-            item["text_pair"] = row[columns.text_pair]
-        if columns.label:
-            item["label"] = _label(path, number, row[columns.label], labels)
-        items.append(item)
-    if not columns.label:
-        items = [{**item, "text": item["text"].strip()} for item in items if item["text"].strip()]
-    if not items:
-        raise DataError(f"{path}: no items: the file is empty")
-    return items
-
-
-def data_suffix(path: Path) -> str:
-    """The format of a file by its name, without `.gz` or `.xz`. Raises DataError if unknown."""
-    name = path.name.removesuffix(".xz").removesuffix(".gz")
-    suffix = Path(name).suffix
-    if suffix not in FORMATS:
-        raise DataError(f"{path}: unknown format {suffix!r}: expected one of {', '.join(FORMATS)}")
-    return suffix
-
-
-def _open(path: Path) -> TextIO:
-    """The file as UTF-8 text, decompressed by its name; a byte-order mark is skipped."""
-    opener: Any = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
-    return opener(path, "rt", encoding="utf-8-sig", newline="")
-
-
-def _lines(path: Path) -> list[str]:
-    with _readable(path), _open(path) as file:
-        return file.read().splitlines()
-
-
-def _table(path: Path, suffix: str, quoting: bool) -> list[dict[str, str]]:
-    with _readable(path):
-        if suffix == ".parquet":
-            return _records(pd.read_parquet(path))
-        with _open(path) as file:
-            if suffix == ".jsonl":
-                rows = [json.loads(line) for line in file if line.strip()]
-                return [{column: _text(value) for column, value in row.items()} for row in rows]
-            table = pd.read_csv(
-                file,
-                sep="\t" if suffix == ".tsv" else ",",
-                dtype=str,
-                keep_default_na=False,
-                na_filter=False,
-                quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE,
-            )
-            return _records(table)
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, str]]:
-    return [{str(k): _text(v) for k, v in row.items()} for row in frame.to_dict("records")]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-class _readable:  # noqa: N801
-    """Turns what reading a file can raise into a DataError that names the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        if not self._path.is_file():
-            raise DataError(f"{self._path}: no such file")
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, UnicodeDecodeError):
-            raise DataError(
-                f"{self._path}: not UTF-8: byte {error.object[error.start]:#04x} at position "
-                f"{error.start} of what was read"
-            ) from None
-        if isinstance(error, pd.errors.EmptyDataError):
-            raise DataError(f"{self._path}: no items: the file is empty") from None
-        if isinstance(error, (ValueError, OSError, EOFError, lzma.LZMAError, pa.ArrowException)):
-            raise DataError(f"{self._path}: cannot be read: {error}") from None
-
-
-def _check_columns(path: Path, rows: Sequence[Mapping[str, str]], columns: Columns) -> None:
-    if not rows:
-        raise DataError(f"{path}: no items: the file is empty")
-    for role, column in columns.model_dump().items():
-        missing = next((n for n, row in enumerate(rows) if column and column not in row), None)
-        if missing is not None:
-            raise DataError(
-                f"{path}: no column {column!r} (columns.{role}) in item {missing}; "
-                f"it has {', '.join(map(repr, rows[missing]))}"
-            )
-
-
-def _label(path: Path, number: int, raw: str, labels: Mapping[str, str] | None) -> str:
-    if labels is None:
-        return raw
-    if raw not in labels:
-        raise DataError(
-            f"{path}: item {number} has the label {raw!r}, which `labels` does not map; "
-            f"it maps {', '.join(map(repr, labels))}"
-        )
-    return labels[raw]
 
 
 def write_items(path: Path, items: Sequence[Item], **provenance: Any) -> None:

@@ -11,8 +11,11 @@ from deftx.settings.selection import ObservedShares
 
 PATTERNS = {
     "config": "config.json",
+    "download": "download/{dataset}/{language}/{split}.json",
     "data": "data/{dataset}/{language}/{split}.parquet",
     "world": "data/{dataset}/{language}/{split}.parquet",
+    "trim": "trim/{dataset}/{language}/{split}.parquet",
+    "clean": "clean/{language}.parquet",
     "base": "base/model.safetensors",
     "full": "full/{target}/seed{seed}/model.safetensors",
     "denoise": "denoise/{rule}/{target}/seed{seed}.safetensors",
@@ -39,7 +42,7 @@ slug of a rank rule, `{method}` ends in `.round<i>` before the last of several r
 PAGES = ("tables", "claims", "figures", "costs", "cards", "summary")
 """Stages that end in what is read by people."""
 
-WITHOUT_MANIFEST = ("config", "diagnostics", "coverage", *PAGES)
+WITHOUT_MANIFEST = ("config", "download", "diagnostics", "coverage", *PAGES)
 """Stages whose artefacts are text, small, and compared by what is in them."""
 
 
@@ -156,10 +159,32 @@ class Graph:
         find: Callable[[Artefact], Inputs] = getattr(self, f"_{artefact.stage}_inputs")
         return find(artefact)
 
-    def _data_inputs(self, artefact: Artefact) -> Inputs:
+    def _config_inputs(self, artefact: Artefact) -> Inputs:
         return {}
 
-    _world_inputs = _config_inputs = _data_inputs
+    _world_inputs = _download_inputs = _config_inputs
+
+    def _data_inputs(self, artefact: Artefact) -> Inputs:
+        dataset = self.config.datasets.get(artefact["dataset"])
+        same = Artefact("download", artefact.wildcards)
+        return {"download": [same] if dataset and dataset.remote else []}
+
+    def _trim_inputs(self, artefact: Artefact) -> Inputs:
+        other = self.config.datasets[artefact["dataset"]].without_nearest
+        assert other is not None
+        whole = {"dataset": artefact["dataset"], "language": artefact["language"]}
+        return {
+            "splits": [Artefact.of("data", **whole, split=split) for split in other.among],
+            "made_from": [self.items(other.dataset, other.language, other.split)],
+        }
+
+    def _clean_inputs(self, artefact: Artefact) -> Inputs:
+        language, cleaning = artefact["language"], self.config.cleaning
+        assert cleaning is not None
+        return {
+            "text": self._texts(language),
+            "evaluation": self._evaluation_items(language) if cleaning.evaluation else [],
+        }
 
     def _base_inputs(self, artefact: Artefact) -> Inputs:
         pretrain = self.config.base.pretrain
@@ -305,15 +330,40 @@ class Graph:
 
     def _summary_inputs(self, artefact: Artefact) -> Inputs:
         pages = [page for page in PAGES if page != "summary"]
-        return {page: [Artefact.of(page)] for page in [*pages, "base", "config", "coverage"]}
+        cleaned = [a for a in self._coverage_inputs(artefact)["data"] if a.stage == "clean"]
+        return {
+            **{page: [Artefact.of(page)] for page in [*pages, "base", "config", "coverage"]},
+            "cleaned": cleaned,
+        }
 
     # Parts
 
     def items(self, dataset: str, language: str, split: str) -> Artefact:
-        """A split of one language, made by `world` or read by `data`."""
-        world = dataset in self.config.datasets and self.config.datasets[dataset].world
-        stage = "world" if world else "data"
+        """A split of one language, made by `world`, or read by `data` and perhaps trimmed."""
+        stage, found = "data", self.config.datasets.get(dataset)
+        if found and found.world:
+            stage = "world"
+        elif found and found.without_nearest:
+            stage = "trim"
         return Artefact.of(stage, dataset=dataset, language=language, split=split)
+
+    def _texts(self, language: str) -> list[Artefact]:
+        """The text of a language as its datasets have it."""
+        return [
+            self.items(OWN_TEXT if is_path(text) else text, language, "train")
+            for text in self.config.languages[language].texts
+        ]
+
+    def _evaluation_items(self, language: str) -> list[Artefact]:
+        """What tasks are tested or validated on in a language."""
+        found = []
+        for name, task in self.config.tasks.items():
+            languages = self.config.task_languages(name)
+            if language in languages:
+                found.append(self.items(task.test.dataset, language, task.test.split))
+            if languages and language == task.source:
+                found.append(self.items(task.valid.dataset, language, task.valid.split))
+        return list(dict.fromkeys(found))
 
     def methods(self) -> dict[str, dict[Kind, Row]]:
         """Every method that some system uses, for the kinds of target for which it does."""
@@ -377,9 +427,9 @@ class Graph:
                 ],
                 "valid": [self.items(task.valid.dataset, task.source, task.valid.split)],
             }
-        text = self.config.languages[target.name].text
-        text = OWN_TEXT if is_path(text) else text
-        return {"train": [self.items(text, target.name, "train")], "valid": []}
+        if self.config.cleaning is not None:
+            return {"train": [Artefact.of("clean", language=target.name)], "valid": []}
+        return {"train": self._texts(target.name), "valid": []}
 
     def _start(self, artefact: Artefact) -> list[Artefact]:
         """What the training of a target builds on beside the base: the source language's vector

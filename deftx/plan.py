@@ -4,8 +4,9 @@ The workflow asks here and nowhere else, so that its edges and parameters can be
 Free of torch.
 """
 
+import json
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +53,63 @@ class Plan(Graph):
         threads = getattr(self.config.threads, artefact.stage, None)
         return params if threads is None else {**params, "threads": threads}
 
+    def _download_params(self, artefact: Artefact) -> dict[str, Any]:
+        dataset = self.config.datasets[artefact["dataset"]]
+        fill = partial(dataset.fill, language=artefact["language"], split=artefact["split"])
+        hub = dataset.hub
+        return {
+            **dict(artefact.wildcards),
+            "url": dataset.url and fill(dataset.url),
+            "hub": hub and {**hub.model_dump(), "file": fill(hub.file)},
+            "given": self._given(artefact),
+        }
+
+    def _given(self, artefact: Artefact) -> str | None:
+        """The checksum of the user's own copy of a file that could be fetched; None if it is to be
+        fetched, or was.
+
+        What a finished download says stands as long as the file is as it found it. So fetching a
+        file does not make its own download stale, and another copy in its place does.
+        """
+        file, done = self.files.of(artefact), Path(self.root) / artefact.path
+        found = json.loads(done.read_text(encoding="utf-8")) if done.is_file() else None
+        if not file.is_file():
+            return found and found["given"]
+        # Not hashed as long as nothing speaks for a change: these files may have gigabytes.
+        if found and file.stat().st_size == found["bytes"]:
+            if file.stat().st_mtime <= done.stat().st_mtime:
+                return found["given"]
+            if sha256(file) == found["sha256"]:
+                return found["given"]
+        return sha256(file)
+
     def _data_params(self, artefact: Artefact) -> dict[str, Any]:
         dataset = self.files.dataset(artefact["dataset"])
         path = self.files.of(artefact)
+        # The checksum of what can be fetched is an input.
+        known = not dataset.remote and path.is_file()
         return {
             **dict(artefact.wildcards),
             "columns": dataset.columns.model_dump(),
             "labels": dataset.labels,
             "quoting": dataset.quoting,
-            "sha256": sha256(path) if path.is_file() else None,
+            "header": dataset.header,
+            "format": dataset.format,
+            "limit": dataset.limit.get(artefact["language"]),
+            "sha256": sha256(path) if known else None,
+        }
+
+    def _trim_params(self, artefact: Artefact) -> dict[str, Any]:
+        other = self.config.datasets[artefact["dataset"]].without_nearest
+        assert other is not None
+        return {**dict(artefact.wildcards), "among": other.among}
+
+    def _clean_params(self, artefact: Artefact) -> dict[str, Any]:
+        assert self.config.cleaning is not None
+        return {
+            **dict(artefact.wildcards),
+            "datasets": [part["dataset"] for part in self.inputs(artefact)["text"]],
+            "cleaning": self.config.cleaning.model_dump(),
         }
 
     def _world_params(self, artefact: Artefact) -> dict[str, Any]:

@@ -13,10 +13,13 @@ from rich.table import Table
 
 from deftx.artefact import ArtefactError, manifest_path
 from deftx.artefact import verify as verify_artefact
-from deftx.config import json_schema
+from deftx.config import ConfigError, json_schema
 from deftx.config_checks import read_config
 from deftx.devices import claimed, visible_devices
 from deftx.estimate.choice import wanted
+from deftx.data_lock import NAME as LOCK
+from deftx.data_lock import read_lock
+from deftx.needed_files import CHANGED, MISSING, TO_FETCH, needed_files
 from deftx.plan import Plan
 
 KEPT = {"logs", "benchmarks"}
@@ -130,6 +133,33 @@ def verify(arguments: list[str]) -> None:
     if problems:
         raise ArtefactError("\n".join([f"{len(problems)} of {len(paths)} artefacts:", *problems]))
     print(f"{len(paths)} artefacts are as their manifests say")
+
+
+def check(arguments: list[str]) -> None:
+    """List the files that a config needs, and its base: which are there, to be fetched, or missing,
+    their sizes and licences. Files that are there are compared with data.lock. Nothing is fetched;
+    the exit status tells of what no run could mend."""
+    parser = argparse.ArgumentParser(prog="deftx check", description=check.__doc__)
+    parser.add_argument("config", type=Path, help="the config of the run")
+    path: Path = parser.parse_args(arguments).config
+    plan = Plan(read_config(path))
+    found = list(needed_files(plan, read_lock(path.with_name(LOCK))))
+    table = Table("dataset", "language", "split", "state", "MB", "licence", "file", box=None)
+    for file in found:
+        size = "" if file.bytes is None else f"{file.bytes / 1e6:.1f}"
+        table.add_row(
+            file.dataset, file.language, file.split, file.state, size, file.licence, str(file.path)
+        )
+    Console().print(table)
+    for state in sorted({file.state for file in found}):
+        of_state = [file for file in found if file.state == state]
+        sizes = [file.bytes for file in of_state if file.bytes is not None]
+        unknown = f", {len(of_state) - len(sizes)} of unknown size" * (len(sizes) < len(of_state))
+        print(f"{state}: {len(of_state)} files, {sum(sizes) / 1e6:.1f} MB{unknown}")
+    if any(file.state == TO_FETCH for file in found):
+        print(f"snakemake --configfile {path} downloads: fetches what is missing")
+    if bad := [file for file in found if file.state in (MISSING, CHANGED)]:
+        raise ConfigError(f"{len(bad)} files are missing, or not those of {LOCK}")
 
 
 def prune(arguments: list[str]) -> None:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from deftx.artefact import file_sha256
-from deftx.config import OWN_TEXT, Config, ConfigError
+from deftx.config import OWN_TEXT, Config, ConfigError, is_path
 from deftx.graph import Artefact
 from deftx.model_folder import MODEL_FILES
 from deftx.model_folder import folder_sha256 as any_folder_sha256
@@ -31,10 +31,9 @@ class UserFiles:
         dataset = self.dataset(artefact["dataset"])
         language, split = artefact["language"], artefact["split"]
         if artefact["dataset"] == OWN_TEXT:
-            return self.locate(self.config.languages[language].text)
+            return self.locate(next(filter(is_path, self.config.languages[language].texts)))
         assert dataset.files is not None
-        name = dataset.files.replace("{language}", dataset.aliases.get(language, language))
-        return self.locate(name.replace("{split}", dataset.splits.get(split, split)))  # type: ignore[call-overload]
+        return self.locate(dataset.fill(dataset.files, language, split))
 
     def locate(self, path: str) -> Path:
         """A path of the config: as it is if absolute, else below data_dir, $DEFTX_DATA, or the
@@ -49,21 +48,28 @@ class UserFiles:
             return None
         return self.locate(model)
 
+    def base_is_fetched(self) -> bool:
+        """Whether the base comes from the hub."""
+        return self.config.base.model is not None and self.base_folder() is None
+
     def folder_is_known(self) -> bool:
         """Whether the config or the environment says where relative paths start."""
         return bool(self.config.data_dir or os.environ.get("DEFTX_DATA"))
 
     def check(self, artefacts: Iterable[Artefact]) -> None:
-        """Raise ConfigError, naming each, if files are missing that these are read from."""
+        """Raise ConfigError, naming each, if files are missing that these are read from, and that
+        cannot be fetched."""
         if missing := self.missing(artefacts):
             hint = "" if self.folder_is_known() else "; set data_dir or $DEFTX_DATA"
             raise ConfigError("\n".join([f"missing{hint}:", *(f"  {line}" for line in missing)]))
 
     def missing(self, artefacts: Iterable[Artefact]) -> list[str]:
-        """A line for each file that is not there, naming who needs it."""
+        """A line for each file that is not there and that nothing fetches, naming who needs it."""
         lines = []
         for artefact in artefacts:
-            if artefact.stage == "data" and not (path := self.of(artefact)).is_file():
+            if artefact.stage != "data" or self.dataset(artefact["dataset"]).remote:
+                continue
+            if not (path := self.of(artefact)).is_file():
                 who, language = artefact["dataset"], artefact["language"]
                 key = f"languages.{language}.text" if who == OWN_TEXT else f"datasets.{who}.files"
                 split = "" if who == OWN_TEXT else f" ({artefact['split']} of {language})"

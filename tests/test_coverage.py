@@ -12,8 +12,8 @@ from deftx.artefact import ArtefactError
 from deftx.data import write_items
 from deftx.encoder import load_tokenizer
 from deftx.reporting import coverage as library
-from deftx.reporting.coverage import Coverage, count
-from deftx.stages.coverage import Params, coverage, warnings
+from deftx.reporting.coverage import Coverage, count, warnings
+from deftx.stages.coverage import Params, coverage
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +98,7 @@ SOURCE = Coverage(items=1, words=100, characters=500, pieces=150, unknown=0)
     ],
 )
 def test_a_language_covered_far_worse_than_the_source_is_warned_of(mine, said):
-    found = warnings(
-        Params(sources=["ind"], names={"ace": "Acehnese"}), {"ind": SOURCE, "ace": mine}
-    )
+    found = warnings({"ind": SOURCE, "ace": mine}, ["ind"], {"ace": "Acehnese"})
     if said is None:
         assert found == []
     else:
@@ -122,5 +120,5 @@ def test_warnings_are_logged(base, tmp_path, caplog):
 def test_an_input_that_is_no_text_is_refused(base, tmp_path):
     path = tmp_path / "x.parquet"
     write_items(path, [{"id": "0", "text": "ba"}], stage="tables")
-    with pytest.raises(ArtefactError, match="made by tables, expected data or world"):
+    with pytest.raises(ArtefactError, match="made by tables, expected one of data, world"):
         coverage(Params(sources=[]), base=base.folder, items=[path], out=tmp_path / "c.csv")

@@ -5,9 +5,13 @@ import lzma
 
 import pandas as pd
 import pytest
+from conftest import PROJECT
 
 from deftx.artefact import ArtefactError
-from deftx.data import DataError, load_items, load_labelled, read_items, write_items
+from deftx.config_checks import read_config
+from deftx.data import load_items, load_labelled, write_items
+from deftx.data_error import DataError
+from deftx.reading import read_items
 from deftx.settings.data import Columns
 
 LABELLED = Columns(text="sentence", label="label", id="id")
@@ -124,3 +128,81 @@ def test_items_come_back_from_parquet_and_same_items_same_bytes(tmp_path):
     assert [i["label"] for i in load_labelled(tmp_path / "a.parquet", ["y", "x"])] == [1, 0]
     with pytest.raises(ArtefactError, match=r"item 1 has the label 'x'; the task's classes are y"):
         load_labelled(tmp_path / "a.parquet", ["y"])
+
+
+def test_without_a_header_columns_are_numbered(tmp_path):
+    path = tmp_path / "x.tsv"
+    path.write_text('bagus " sekali\tpositive\nburuk\tnegative\n')
+    columns = Columns(text="0", label="1")
+    labels = {"positive": "good", "negative": "bad"}
+    items = read_items(path, columns, labels, quoting=False, header=False)
+    assert [(i["id"], i["text"], i["label"]) for i in items] == [
+        ("0", 'bagus " sekali', "good"),
+        ("1", "buruk", "bad"),
+    ]
+    with pytest.raises(DataError, match=r"no column '2' \(columns.label\).*'0', '1'"):
+        read_items(path, Columns(text="0", label="2"), labels, quoting=False, header=False)
+
+
+def test_a_format_may_be_told_where_the_name_does_not_tell_it(tmp_path):
+    path = tmp_path / "train.aym"
+    path.write_text("jach'a\nuru\n")
+    assert [i["text"] for i in read_items(path, Columns(), None, kind="txt")] == ["jach'a", "uru"]
+    with pytest.raises(DataError, match=r"unknown format '\.aym'"):
+        read_items(path, Columns(), None)
+
+
+def test_each_paragraph_of_an_article_is_an_item(tmp_path):
+    path = tmp_path / "wiki.parquet"
+    texts = ["One.\n\n  Two.  ", " \n", "Three."]
+    pd.DataFrame({"id": ["12", "13", "14"], "text": texts}).to_parquet(path)
+    assert read_items(path, Columns(), None) == [
+        {"id": "0.0", "text": "One."},
+        {"id": "0.2", "text": "Two."},
+        {"id": "2", "text": "Three."},
+    ]
+    named = read_items(path, Columns(id="id"), None)
+    assert [item["id"] for item in named] == ["12.0", "12.2", "14"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".txt"])
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+def test_a_limit_takes_the_first_rows(tmp_path, suffix, limit):
+    frame, path = pd.DataFrame({"text": ["a", "b", "c"]}), tmp_path / f"x{suffix}"
+    if suffix == ".csv":
+        frame.to_csv(path, index=False)
+    elif suffix == ".jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    elif suffix == ".parquet":
+        frame.to_parquet(path, row_group_size=1)
+    else:
+        path.write_text("a\nb\nc\n")
+    items = read_items(path, Columns(), None, limit=limit)
+    assert items == read_items(path, Columns(), None)[:limit]
+
+
+def test_real_files_in_upstream_layout_read_as_the_default_config_says(shared):
+    """NusaX: parallel by id, cells with line breaks. AmericasNLI: quotes are text, blanks count."""
+    config = read_config(PROJECT / "config.yaml")
+    nusax, nli = config.datasets["nusax"], config.datasets["americasnli"]
+
+    def read(dataset, language, split):
+        path = shared / dataset.fill(dataset.files, language, split)
+        columns, labels = dataset.columns, dataset.labels
+        return read_items(path, columns, labels, dataset.quoting, header=dataset.header)
+
+    there = [key for key in nusax.aliases if key not in ("bug", "mad")]
+    tests = {key: read(nusax, key, "test") for key in there}
+    ids = [item["id"] for item in tests["ind"]]
+    assert len(ids) == len(set(ids)) == 400
+    for key, items in tests.items():
+        assert [item["id"] for item in items] == ids, key
+    assert sum("\n" in item["text"] for item in tests["bbc"]) > 0
+    labels = [item["label"] for item in tests["ind"]]
+    assert {key: [i["label"] for i in items] == labels for key, items in tests.items()} == (
+        dict.fromkeys(there, True)
+    )
+    nah = read(nli, "nah", "test")
+    assert len(nah) == 738
+    assert [i["id"] for i in nah if not i["text"].strip()] == ["25576", "25577", "25578"]
+    assert len(read(nli, "grn", "valid")) == 743

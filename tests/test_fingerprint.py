@@ -119,6 +119,19 @@ def test_editing_the_world_reaches_no_users_data(package):
     assert changed == {"world"}
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new", "stages"),
+    [
+        ("reading.py", "min(limit, 10_000)", "min(limit, 9_999)", {"data"}),
+        ("fetching.py", "ATTEMPTS = 6", "ATTEMPTS = 7", {"download"}),
+        ("nearest.py", 'kind="stable"', 'kind="mergesort"', {"trim"}),
+        ("cleaning.py", '"NFKC"', '"NFKD"', {"clean", "summary"}),
+    ],
+)
+def test_editing_what_makes_data_reaches_its_own_stage(package, file, old, new, stages):
+    assert changed_by(package, file, old, new) == stages
+
+
 def test_a_template_belongs_to_the_code_that_names_it(package):
     def now():
         return {stage: module.fingerprint(stage) for stage in STAGES}

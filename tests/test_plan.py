@@ -2,11 +2,15 @@
 
 import copy
 import json
+import os
+import time
 
 import pytest
 import yaml
 from conftest import PROJECT
 
+from deftx import user_files
+from deftx.artefact import file_sha256
 from deftx.config import ConfigError
 from deftx.config_checks import check_config
 from deftx.graph import PAGES, Artefact, Target
@@ -316,3 +320,239 @@ def test_a_system_that_is_combined_otherwise_reads_its_vectors_themselves():
     assert len(inputs["task_vector"]) == len(inputs["language_vector"]) == 1
     _, inputs = paths["evaluate/lt-sft/sentiment/qta/seed0.safetensors"]
     assert inputs["task_vector"] == inputs["language_vector"] == []
+
+
+def from_elsewhere(raw):
+    """The world's languages with text and labelled items from a server."""
+    raw["base"] = {"model": "someone/model"}
+    raw["datasets"] = {
+        "wiki": {
+            "files": "wiki/{language}.txt",
+            "hub": {"dataset": "some/wiki", "file": "20231101.{language}/{split}.parquet"},
+            "aliases": {"qta": "near"},
+            "limit": {"qtb": 7},
+        },
+        "news": {"files": "news/{language}.txt", "url": "https://example.org/{language}.txt"},
+        "sentiment": {
+            "files": "{language}/{split}.csv",
+            "url": "https://example.org/c0ffee/{language}/{split}.csv",
+            "columns": {"label": "label"},
+            "splits": {"valid": "dev"},
+        },
+        "smsa": {
+            "files": "smsa/{split}.tsv",
+            "url": "https://example.org/{split}.tsv",
+            "columns": {"label": "label"},
+            "without_nearest": {"dataset": "sentiment", "language": "qaa", "split": "test"},
+        },
+    }
+    raw["cleaning"] = {}
+    raw["languages"]["qta"]["text"] = ["wiki", "news"]
+    raw["languages"]["qtb"]["text"] = "wiki"
+    raw["tasks"]["sentiment"].update(
+        train={"dataset": "smsa", "split": "train"}, valid={"dataset": "smsa", "split": "valid"}
+    )
+    del raw["world"]
+
+
+def test_each_file_is_fetched_by_a_job_of_its_own_and_read_from_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEFTX_DATA", str(tmp_path))
+    found = plan(from_elsewhere)
+    found.check_files()  # nothing that is to be fetched is missed
+    paths = state(found)
+    params, inputs = paths["download/wiki/qta/train.json"]
+    assert inputs == {}
+    params = json.loads(params)
+    assert params["hub"] == {
+        "dataset": "some/wiki",
+        "revision": "main",
+        "file": "20231101.near/train.parquet",
+    }
+    assert params["given"] is None
+    params, _ = paths["download/smsa/qaa/valid.json"]
+    assert json.loads(params)["url"] == "https://example.org/dev.tsv".replace("dev", "valid")
+    _, inputs = paths["data/wiki/qta/train.parquet"]
+    assert inputs == {"download": ["download/wiki/qta/train.json"]}
+    assert json.loads(paths["data/wiki/qtb/train.parquet"][0])["limit"] == 7
+    assert json.loads(paths["data/wiki/qta/train.parquet"][0])["limit"] is None
+
+
+def test_a_trimmed_dataset_takes_all_its_splits_and_the_other_one():
+    paths = state(plan(from_elsewhere))
+    _, inputs = paths["trim/smsa/qaa/train.parquet"]
+    assert inputs == {
+        "splits": [f"data/smsa/qaa/{split}.parquet" for split in ("train", "valid", "test")],
+        "made_from": ["data/sentiment/qaa/test.parquet"],
+    }
+    _, inputs = paths["full/task-sentiment/base/seed0/model.safetensors"]
+    assert inputs["train"] == ["trim/smsa/qaa/train.parquet"]
+    assert inputs["valid"] == ["trim/smsa/qaa/valid.parquet"]
+
+
+def test_the_text_of_a_language_depends_on_its_own_evaluation_items_alone():
+    def more(raw):
+        from_elsewhere(raw)
+        raw["languages"]["qtc"] = {"text": "wiki"}
+
+    paths = state(plan(from_elsewhere))
+    _, inputs = paths["clean/qta.parquet"]
+    assert inputs == {
+        "text": ["data/wiki/qta/train.parquet", "data/news/qta/train.parquet"],
+        "evaluation": ["data/sentiment/qta/test.parquet"],
+    }
+    _, inputs = paths["full/lang-qta/seed0/model.safetensors"]
+    assert inputs["train"] == ["clean/qta.parquet"]
+    new = differing(paths, state(plan(more)))
+    assert "clean/qtc.parquet" in new and all("qtc" in path for path in new)
+
+
+def test_the_source_is_freed_of_what_validates_and_without_evaluation_of_nothing():
+    def source(raw):
+        from_elsewhere(raw)
+        raw["languages"]["qaa"] = {"text": "wiki"}
+
+    def off(raw):
+        source(raw)
+        raw["cleaning"] = {"evaluation": False}
+
+    _, inputs = state(plan(source))["clean/qaa.parquet"]
+    assert inputs["evaluation"] == [
+        "data/sentiment/qaa/test.parquet",
+        "trim/smsa/qaa/valid.parquet",
+    ]
+    _, inputs = state(plan(off))["clean/qaa.parquet"]
+    assert inputs["evaluation"] == []
+
+
+def test_a_config_written_with_its_defaults_is_the_same_config():
+    """As the stage `config` writes it down, and pages read it again."""
+    for change in (lambda raw: None, from_elsewhere):
+        config = plan(change).config
+        assert check_config(json.loads(config.model_dump_json())) == config
+
+
+def test_settings_of_files_are_refused_where_the_world_makes_a_dataset():
+    def both(raw):
+        raw["datasets"]["text"].update(header=False, limit={"qta": 3})
+
+    with pytest.raises(ConfigError, match=r"datasets\.text: header, limit: of files, not of the"):
+        plan(both)
+
+
+def test_without_cleaning_there_is_no_such_stage():
+    assert not any(path.startswith("clean/") for path in state(plan()))
+
+
+def finish_download(folder, found, artefact):
+    """What the stage writes for the file that is there."""
+    given = found.params(artefact)["given"]
+    file, out = found.files.of(artefact), folder / found.root / artefact.path
+    out.parent.mkdir(parents=True, exist_ok=True)
+    said = {"sha256": file_sha256(file), "bytes": file.stat().st_size, "given": given}
+    out.write_text(json.dumps(said))
+
+
+def test_fetching_makes_no_download_stale_and_another_copy_does(tmp_path, monkeypatch):
+    """The parameters before and after the first run are the same, also when files were touched."""
+    monkeypatch.setenv("DEFTX_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    user_files.sha256.cache_clear()
+    artefact = Artefact.of("download", dataset="news", language="qta", split="train")
+    read = Artefact("data", artefact.wildcards)
+
+    def now():
+        user_files.sha256.cache_clear()
+        found = plan(from_elsewhere)
+        return found, found.params(artefact), found.params(read)
+
+    found, first, first_read = now()
+    file = found.files.of(artefact)
+    file.parent.mkdir(parents=True)
+    file.write_text("one\n")
+    assert now()[1]["given"] is not None  # a copy of the user's own, before any download
+    file.unlink()
+    file.write_text("one\n")
+    out = tmp_path / found.root / artefact.path
+    out.parent.mkdir(parents=True)
+    out.write_text(json.dumps({"sha256": file_sha256(file), "bytes": 4, "given": None}))
+    assert now()[1:] == (first, first_read)
+    os.utime(file, (time.time() + 60,) * 2)
+    assert now()[1:] == (first, first_read)
+    file.write_text("two\n")
+    os.utime(file, (time.time() + 60,) * 2)
+    found, second, second_read = now()
+    assert second["given"] == file_sha256(file) and second_read == first_read
+    finish_download(tmp_path, found, artefact)
+    assert now()[1] == second
+    file.unlink()
+    assert now()[1] == second
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda raw: raw["datasets"]["news"].update(hub={"dataset": "a/b", "file": "c"}),
+            r"datasets\.news: give one of url and hub",
+        ),
+        (
+            lambda raw: raw["datasets"]["news"].update(url="ftp://example.org/{language}"),
+            r"datasets\.news: url: expected http://, https:// or file://",
+        ),
+        (
+            lambda raw: raw["datasets"]["sentiment"].update(url="https://example.org/{split}"),
+            r"datasets\.sentiment\.url: 'https://example.org/\{split\}' has no \{language\}",
+        ),
+        (
+            lambda raw: raw["datasets"]["wiki"]["hub"].update(file="all.parquet"),
+            r"datasets\.wiki\.hub\.file: 'all.parquet' has no \{language\}",
+        ),
+        (
+            lambda raw: raw["datasets"]["smsa"]["without_nearest"].update(dataset="sentimnt"),
+            r"without_nearest\.dataset: no other dataset 'sentimnt'; did you mean sentiment",
+        ),
+        (
+            lambda raw: raw["datasets"]["smsa"]["without_nearest"].update(dataset="smsa"),
+            r"without_nearest\.dataset: no other dataset 'smsa'",
+        ),
+        (
+            lambda raw: raw["datasets"]["smsa"]["without_nearest"].update(among=["train"]),
+            r"without_nearest\.among: no valid, which tasks\.sentiment\.valid\.dataset needs",
+        ),
+        (
+            lambda raw: raw["datasets"]["smsa"].update(files="smsa.tsv"),
+            r"datasets\.smsa\.files: 'smsa.tsv' has no \{split\}, but is read for test, train",
+        ),
+        (
+            lambda raw: raw.pop("cleaning"),
+            r"languages\.qta\.text: several texts are put together by",
+        ),
+        (
+            lambda raw: raw["languages"]["qta"].update(text=[]),
+            r"languages\.qta\.text: an empty list",
+        ),
+        (
+            lambda raw: raw["languages"]["qta"].update(text=["wiki", "none"]),
+            r"languages\.qta\.text: none stands alone",
+        ),
+        (
+            lambda raw: raw["languages"]["qta"].update(text=["a.txt", "b.txt"]),
+            r"languages\.qta\.text: one path at most",
+        ),
+        (
+            lambda raw: raw["languages"]["qta"].update(text=["wiki", "wiky"]),
+            r"languages\.qta\.text: no dataset 'wiky'; did you mean wiki",
+        ),
+        (
+            lambda raw: raw["cleaning"].update(max_characters=2),
+            r"cleaning: max_characters \(2\) is less than min_characters \(3\)",
+        ),
+    ],
+)
+def test_what_cannot_be_fetched_or_put_together_is_told_by_its_key(change, message):
+    def both(raw):
+        from_elsewhere(raw)
+        change(raw)
+
+    with pytest.raises(ConfigError, match=message):
+        plan(both)

@@ -97,7 +97,14 @@ def inputs(tmp_path_factory) -> dict[str, Path]:
             params(), [job, lost], run / "benchmarks", evaluated, run / "costs/systems.csv"
         )
     pd.DataFrame(
-        {"language": ["Acehnese"], "pieces_per_word": [1.23456], "words": [12_000], "gap": [-0.5]}
+        {
+            "language": ["eng", "ace"],
+            "words": [12_000, 4],
+            "pieces": [18_000, 13],
+            "unknown": [0, 0],
+            "pieces_per_word": [1.23456, 3.25],
+            "gap": [-0.5, 0.5],
+        }
     ).to_csv(run / "coverage.csv", index=False)
     facts = {
         "identity": {"id": "tiny", "revision": None, "hash": "c0ffee"},
@@ -235,8 +242,26 @@ def test_the_config_is_shown_as_it_is_and_does_nothing(page):
 
 
 def test_a_table_of_another_stage_is_shown_as_it_is_read(inputs, page):
-    assert "Acehnese|1.23|12,000|−0.5" in rows(page)
-    assert table(inputs["coverage"])[0] == ["language", "pieces per word", "words", "gap"]
+    assert "eng|12,000|18,000|0|1.23|−0.5" in rows(page)
+    head = ["language", "words", "pieces", "unknown", "pieces per word", "gap"]
+    assert table(inputs["coverage"])[0] == head
+
+
+def test_a_language_that_the_tokenizer_covers_badly_is_warned_of(page):
+    text = " ".join(" ".join(page.words).split())
+    assert "Acehnese: 3.2 pieces a word, the source has 1.5" in text
+    assert text.count("pieces a word") == 1
+
+
+def test_what_became_of_the_text_is_shown_where_it_was_cleaned(inputs, page, tmp_path):
+    assert "text" not in page.all("id")
+    counts = {"read": 4_000, "blank": 1, "short": 2, "long": 3, "evaluation": 4, "duplicate": 5}
+    (tmp_path / "ace.json").write_text(
+        json.dumps({"language": "ace", "datasets": {"wiki": 4_000}, **counts, "kept": 3_985})
+    )
+    out = tmp_path / "index.html"
+    summary(stage_params(), **inputs, cleaned=[tmp_path / "ace.parquet"], out=out)
+    assert "Acehnese|wiki|4,000|1|2|3|4|5|3,985" in rows(Page(out))
 
 
 def test_sections_of_what_was_not_made_are_left_out(inputs, page, path, tmp_path):

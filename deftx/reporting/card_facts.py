@@ -17,9 +17,18 @@ def vectors_of(graph: Graph) -> list[Vector]:
             path=vector.path,
             row=graph.row(vector),
             systems=list(systems),
-            data=[_part(graph.config, data) for data in graph.inputs(vector)["train"]],
+            data=[_part(graph.config, data) for data in _data(graph, vector)],
         )
         for vector, systems in users.items()
+    ]
+
+
+def _data(graph: Graph, vector: Artefact) -> list[Artefact]:
+    """What a vector was trained on, as it was before it was cleaned."""
+    return [
+        part
+        for data in graph.inputs(vector)["train"]
+        for part in (graph.inputs(data)["text"] if data.stage == "clean" else [data])
     ]
 
 

@@ -1,12 +1,23 @@
 """How well a tokenizer covers a text: words, the pieces that they become, and unknown ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedTokenizerBase
+if TYPE_CHECKING:  # importing it takes longer than making a page
+    from transformers import PreTrainedTokenizerBase
 
 AT_ONCE = 10_000
 """Texts that are tokenised at a time."""
+
+
+FAR = 2.0
+"""Times the source's fertility from which on a language is warned of. Design choice: XLM-R base
+cuts languages that it was pretrained on into 1.2 to 2 pieces a word."""
+
+UNKNOWN = 0.01
+"""Unknown share above the source's from which on a language is warned of. Design choice: a model
+reads every hundredth piece as nothing."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class Coverage:
         return self.characters / self.pieces if self.pieces else None
 
 
-def count(items: Sequence[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> Coverage:
+def count(items: Sequence[dict[str, str]], tokenizer: "PreTrainedTokenizerBase") -> Coverage:
     """Count the texts of items, `text` and perhaps `text_pair`.
 
     A word is what `str.split` separates: so a language written without spaces has long ones, and
@@ -65,3 +76,30 @@ def count(items: Sequence[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -
             unknown=sum(ids.count(tokenizer.unk_token_id) for ids in encoded),
         )
     return total
+
+
+def warnings(
+    whole: Mapping[str, Coverage], sources: Sequence[str], names: Mapping[str, str]
+) -> list[str]:
+    """A sentence for each language that is covered much worse than the sources, in which tasks are
+    learnt: in all its texts together FAR times as many pieces a word, or an unknown share larger
+    by UNKNOWN."""
+    known_best = sum((whole[key] for key in sources if key in whole), Coverage())
+    usual, known = known_best.pieces_per_word, known_best.unknown_share
+    if usual is None or known is None:
+        return []
+    found = []
+    for language in sorted(whole.keys() - set(sources)):
+        mine = whole[language]
+        name = names.get(language, language)
+        if mine.unknown_share is not None and mine.unknown_share > known + UNKNOWN:
+            found.append(
+                f"{name}: the tokenizer does not know {mine.unknown_share:.1%} of the pieces, of "
+                f"the source's {known:.1%}: is its script in the base's vocabulary?"
+            )
+        if mine.pieces_per_word is not None and mine.pieces_per_word > FAR * usual:
+            found.append(
+                f"{name}: {mine.pieces_per_word:.1f} pieces a word, the source has {usual:.1f}: "
+                "texts are cut off earlier at max_length, and pieces mean less"
+            )
+    return found

@@ -13,18 +13,13 @@ from deftx.artefact import METADATA_KEY, ArtefactError, write_text
 from deftx.base import Base
 from deftx.data import load_items
 from deftx.encoder import load_tokenizer
-from deftx.reporting.coverage import Coverage, count
+from deftx.reporting.coverage import Coverage, count, warnings
 from deftx.settings.strict import Strict
 
+OF_ITEMS = ("data", "world", "trim", "clean")
+"""Stages that make text or items."""
+
 log = logging.getLogger(__name__)
-
-FAR = 2.0
-"""Times the source's fertility from which on a language is warned of. Design choice: XLM-R base
-cuts languages that it was pretrained on into 1.2 to 2 pieces a word."""
-
-UNKNOWN = 0.01
-"""Unknown share above the source's from which on a language is warned of. Design choice: a model
-reads every hundredth piece as nothing."""
 
 
 class Params(Strict):
@@ -51,10 +46,9 @@ class Row(NamedTuple):
 
 
 def coverage(params: Params, *, base: Path, items: list[Path], out: Path) -> None:
-    """Write a CSV with a `Row` for each of `items`, parquet artefacts of `data` or `world`, by
+    """Write a CSV with a `Row` for each of `items`, parquet artefacts of OF_ITEMS, by
     language, dataset and split; and log a warning for each language that the tokenizer covers
-    much worse than the sources: in all its texts together, FAR times as many pieces a word, or
-    an unknown share larger by UNKNOWN.
+    much worse than the sources: see `warnings`.
 
     Raises ArtefactError if an input is not such an artefact.
     """
@@ -80,38 +74,17 @@ def coverage(params: Params, *, base: Path, items: list[Path], out: Path) -> Non
                 found.characters_per_piece,
             )
         )
-    for text in warnings(params, whole):
+    for text in warnings(whole, params.sources, params.names):
         log.warning(text)
     rows.sort(key=lambda row: row[:3])
     frame = pd.DataFrame(rows, columns=list(Row._fields))
     write_text(out, frame.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
 
 
-def warnings(params: Params, whole: dict[str, Coverage]) -> list[str]:
-    """A sentence for each language that is covered much worse than the sources."""
-    sources = sum((whole[key] for key in params.sources if key in whole), Coverage())
-    usual, known = sources.pieces_per_word, sources.unknown_share
-    if usual is None or known is None:
-        return []
-    found = []
-    for language in sorted(whole.keys() - set(params.sources)):
-        mine = whole[language]
-        name = params.names.get(language, language)
-        if mine.unknown_share is not None and mine.unknown_share > known + UNKNOWN:
-            found.append(
-                f"{name}: the tokenizer does not know {mine.unknown_share:.1%} of the pieces, of "
-                f"the source's {known:.1%}: is its script in the base's vocabulary?"
-            )
-        if mine.pieces_per_word is not None and mine.pieces_per_word > FAR * usual:
-            found.append(
-                f"{name}: {mine.pieces_per_word:.1f} pieces a word, the source has {usual:.1f}: "
-                "texts are cut off earlier at max_length, and pieces mean less"
-            )
-    return found
-
-
 def _provenance(path: Path) -> tuple[str, str, str]:
     metadata = json.loads((pq.read_schema(path).metadata or {}).get(METADATA_KEY.encode(), "{}"))
-    if metadata.get("stage") not in ("data", "world"):
-        raise ArtefactError(f"{path}: made by {metadata.get('stage')}, expected data or world")
+    if metadata.get("stage") not in OF_ITEMS:
+        raise ArtefactError(
+            f"{path}: made by {metadata.get('stage')}, expected one of {', '.join(OF_ITEMS)}"
+        )
     return metadata["language"], metadata["dataset"], metadata["split"]

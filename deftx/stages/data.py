@@ -1,13 +1,16 @@
 """Stage `data`: one split of one language as parquet."""
 
+import json
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from deftx.artefact import file_sha256
-from deftx.data import DataError, read_items, write_items
-from deftx.settings.data import Columns
+from deftx.data import write_items
+from deftx.data_error import DataError
+from deftx.reading import read_items
+from deftx.settings.data import Columns, Format
 from deftx.settings.strict import Strict
 
 
@@ -20,21 +23,40 @@ class Params(Strict):
     columns: Columns = Columns()
     labels: dict[str, str] | None = Field(default=None, description="label in the file → class")
     quoting: bool = Field(default=True, description="csv and tsv cells may be quoted")
+    header: bool = Field(default=True, description="csv and tsv begin with names of columns")
+    format: Format | None = Field(default=None, description="if the file's name does not tell it")
+    limit: int | None = Field(default=None, description="how many rows are read at most")
     sha256: str | None = Field(
         default=None, description="of the file, where known; another one is an error"
     )
 
 
-def data(params: Params, *, file: Path, out: Path) -> None:
-    """Read a file of text or of labelled items into parquet.
+def data(params: Params, *, download: Path | None = None, file: Path, out: Path) -> None:
+    """Read a file of text or of labelled items into parquet; `download` is what the stage of that
+    name says of the file.
 
-    Raises DataError as `read_items` does, and if the file is not the one whose checksum is given.
+    Raises DataError as `read_items` does, and if the file is not the one whose checksum is known.
     """
-    items = read_items(file, params.columns, params.labels, params.quoting)
-    found = file_sha256(file)
-    if params.sha256 not in (None, found):
+    if download is not None and not file.is_file():
         raise DataError(
-            f"{file}: its sha256 is {found}, expected {params.sha256}: did it change meanwhile?"
+            f"{file}: no such file; it has been fetched before: put it back, or delete {download} "
+            "and run again"
+        )
+    items = read_items(
+        file,
+        params.columns,
+        params.labels,
+        params.quoting,
+        header=params.header,
+        kind=params.format,
+        limit=params.limit,
+    )
+    expected, found = params.sha256, file_sha256(file)
+    if download is not None:
+        expected = json.loads(download.read_text(encoding="utf-8"))["sha256"]
+    if expected not in (None, found):
+        raise DataError(
+            f"{file}: its sha256 is {found}, expected {expected}: did it change meanwhile?"
         )
     write_items(
         out,

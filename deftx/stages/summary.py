@@ -1,7 +1,10 @@
 """Stage `summary`: one page that leads through the results of a run."""
 
+import csv
+import json
 import os
 import platform
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from math import prod
 from pathlib import Path
@@ -13,8 +16,10 @@ from pydantic import Field
 
 from deftx.artefact import ArtefactError, write_text
 from deftx.base import Base
+from deftx.cleaning import OUTCOMES
 from deftx.figures.captions import CAPTIONS, NOTICE
 from deftx.reporting.accounting import STAGES_NOTE, SYSTEMS_NOTE, readable, unknown_note
+from deftx.reporting.coverage import Coverage, warnings
 from deftx.reporting.embed import figure, page, read, table
 from deftx.reporting.results import METRIC_NAMES, Comparison, TaskTable
 from deftx.reporting.template import render
@@ -73,12 +78,14 @@ def summary(
     costs: Path,
     claims: Path | None = None,
     coverage: Path | None = None,
+    cleaned: list[Path] | None = None,
     base: Path,
     out: Path,
 ) -> None:
     """Write `out`, an HTML page that needs no other file: what was run, the tables, figures and
     costs that lie beside the three files of these stages, and where it all comes from. `claims` and
-    `coverage` are tables as CSV, `config` is what the stage `config` wrote.
+    `coverage` are tables as CSV, `config` is what the stage `config` wrote, `cleaned` what `clean`
+    did.
 
     Raises ArtefactError if one of these is missing or something else.
     """
@@ -103,6 +110,7 @@ def summary(
         costs=costs.parent,
         claims=claims,
         coverage=coverage,
+        cleaned=cleaned or [],
         base=base,
         out=out,
     )
@@ -116,6 +124,7 @@ def lead(
     costs: Path,
     claims: Path | None = None,
     coverage: Path | None = None,
+    cleaned: Sequence[Path] = (),
     base: Path,
     out: Path,
 ) -> None:
@@ -144,6 +153,8 @@ def lead(
             scores=Embedded(*page(tables / "transfer.html")),
             claims=_claims(claims),
             coverage=_shown(coverage),
+            warnings=_warnings(coverage, facts),
+            cleaned=_cleaned(cleaned, facts.names),
             figures={
                 name: (figure(figures / f"{name}.svg", caption), caption)
                 for name, caption in facts.figures.items()
@@ -183,6 +194,36 @@ def _shown(path: Path | None) -> Embedded | Grid | None:
     if path is None:
         return None
     return Embedded(*page(path)) if path.suffix == ".html" else Grid(*table(path))
+
+
+def _warnings(path: Path | None, facts: Facts) -> list[str]:
+    """Which languages the tokenizer covers badly, of a table as CSV."""
+    if path is None or path.suffix != ".csv":
+        return []
+    whole: dict[str, Coverage] = {}
+    for row in csv.DictReader(read(path).splitlines()):
+        counts = {name: int(row[name]) for name in ("words", "pieces", "unknown")}
+        whole[row["language"]] = whole.get(row["language"], Coverage()) + Coverage(**counts)
+    sources = [source for task in facts.tasks.values() for source in task.labelled]
+    return warnings(whole, sources, facts.names)
+
+
+def _cleaned(paths: Sequence[Path], names: Mapping[str, str]) -> Grid | None:
+    """What became of the lines of each language's text."""
+    if not paths:
+        return None
+    counts = [json.loads(read(path.with_suffix(".json"))) for path in paths]
+    return Grid(
+        ["language", "text", "lines", *OUTCOMES],
+        [
+            [
+                names.get(of["language"]) or of["language"],
+                ", ".join(of["datasets"]),
+                *(f"{of[name]:,}" for name in ("read", *OUTCOMES)),
+            ]
+            for of in counts
+        ],
+    )
 
 
 def _claims(path: Path | None) -> Embedded | Grid | None:

@@ -3,6 +3,11 @@
 Inputs: a hub id, a local folder, or text to pretrain on. Outputs: base/.
 """
 
+if PLAN.files.base_is_fetched():
+
+    localrules:
+        base,
+
 
 rule base:
     """Fetch the pretrained encoder, or pretrain a small one."""

@@ -18,6 +18,7 @@ from snakemake.settings.types import DeploymentMethod
 
 from deftx.config import OWN_TEXT, ConfigError
 from deftx.config_checks import check_config, check_run_names
+from deftx.data_lock import NAME as LOCK
 from deftx.graph import PATTERNS, WITHOUT_MANIFEST, Artefact
 from deftx.handover import VARIABLE
 from deftx.plan import Plan
@@ -155,6 +156,11 @@ def user_file(wildcards, threads):
     return str(PLAN.files.of(Artefact.of("data", **dict(wildcards.items()))))
 
 
+def data_lock(wildcards, threads):
+    """What fetched files were at their first download; it lies beside the config."""
+    return str(CONFIG_FILE.parent / LOCK)
+
+
 def local_model(wildcards, threads):
     """The local model folder, if the base is one."""
     folder = PLAN.files.base_folder()
@@ -260,12 +266,19 @@ def files_of(artefact):
     path = f"{ROOT}/{artefact.path}"
     names = COMPANIONS.get(artefact.stage, ())
     files = [path, *(f"{os.path.dirname(path)}/{name}" for name in names)]
-    if artefact.stage == "evaluate":
-        files.append(path.replace(".safetensors", ".json"))
+    if artefact.stage in ("clean", "evaluate"):
+        files.append(f"{os.path.splitext(path)[0]}.json")
     return files if artefact.stage in WITHOUT_MANIFEST else [*files, f"{path}.json"]
 
 
 EVERYTHING = [file for artefact in PLAN.artefacts() for file in files_of(artefact)]
+DOWNLOADS = [
+    f"{ROOT}/{artefact.path}"
+    for artefact in PLAN.artefacts()
+    if artefact.stage == "download"
+]
+if PLAN.files.base_is_fetched():
+    DOWNLOADS.append(manifest(Artefact.of("base")))
 CARDS = [
     f"{ROOT}/{os.path.dirname(vector.path)}/README.md"
     for vector in PLAN.inputs(Artefact.of("cards"))["vectors"]

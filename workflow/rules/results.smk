@@ -223,4 +223,5 @@ rule summary:
         "python -m deftx summary --params {params.cfg:q} --base {input.base:q} "
         "--config {input.config:q} --tables {input.tables:q} --figures {input.figures:q} "
         "--costs {input.costs:q} --claims {input.claims:q} --coverage {input.coverage:q} "
+        "--cleaned {input.cleaned:q} "
         "--out {output.data:q} > {log:q} 2>&1"

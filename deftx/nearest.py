@@ -1,0 +1,37 @@
+"""The nearest text by edit distance."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from rapidfuzz.distance import Levenshtein
+
+_BEFORE = re.compile(r"\s+([.,!?;:%)\]])")
+_AFTER = re.compile(r"([(\[])\s+")
+
+
+def detokenised(text: str) -> str:
+    """The text in lower case, without the blanks that a tokenizer puts around punctuation."""
+    return _AFTER.sub(r"\1", _BEFORE.sub(r"\1", text.lower()))
+
+
+class Nearest:
+    """Texts, of which there is one at least, in which the nearest to another is looked for."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+        self._lengths = np.array([len(text) for text in texts])
+
+    def to(self, text: str) -> int:
+        """Position of the text that the fewest insertions, deletions and substitutions of
+        characters make of this one; of several, the first."""
+        # Two texts are at least as far apart as their lengths: so those of like length first.
+        apart = np.abs(self._lengths - len(text))
+        best, found = max(len(text), int(self._lengths.max())) + 1, -1
+        for position in np.argsort(apart, kind="stable").tolist():
+            if apart[position] > best:
+                break
+            distance = Levenshtein.distance(text, self._texts[position], score_cutoff=best)
+            if distance < best or (distance == best and position < found):
+                best, found = distance, position
+        return found

@@ -1,0 +1,196 @@
+"""The data of config.yaml: pinned, locked, and read from real files as they lie upstream."""
+
+import json
+import re
+
+import pytest
+import yaml
+from conftest import PROJECT
+from test_download import Server
+
+from deftx.artefact import file_sha256
+from deftx.cli import main
+from deftx.config_checks import check_config, read_config
+from deftx.data import load_items
+from deftx.data_error import DataError
+from deftx.data_lock import read_lock
+from deftx.graph import Artefact
+from deftx.needed_files import needed_files
+from deftx.plan import Plan
+from deftx.stages import data as data_stage
+from deftx.stages import download as download_stage
+
+GITHUB = "https://raw.githubusercontent.com"
+FOLDERS = {"nusax": "nusax", "americasnli": "americasnli", "indonlu": "smsa"}
+"""Repository → where its files lie in the shared folder, in upstream layout."""
+
+
+@pytest.fixture(scope="module")
+def config():
+    return read_config(PROJECT / "config.yaml")
+
+
+def test_every_dataset_has_a_pinned_revision_and_a_licence(config):
+    for name, dataset in config.datasets.items():
+        pinned = dataset.hub.revision if dataset.hub else dataset.url
+        assert re.search(r"(^|/)[0-9a-f]{40}($|/)", pinned), name
+        assert dataset.licence and dataset.source, name
+
+
+def test_the_lock_has_every_labelled_file_from_github_and_nothing_that_is_not_used(config):
+    lock = read_lock(PROJECT / "data.lock")
+    asked = {
+        config.datasets[a["dataset"]].address(a["language"], a["split"])
+        for a in Plan(config).artefacts()
+        if a.stage == "download" and config.datasets[a["dataset"]].columns.label
+    }
+    github = {url for url in asked if url.startswith(GITHUB)}
+    assert len(github) == 3 + 12 + 10 and github <= lock.keys()
+    patterns = [config.datasets[name] for name in ("nusax", "smsa", "americasnli")]
+    roots = tuple(dataset.url.split("{")[0] for dataset in patterns)
+    assert all(url.startswith(roots) for url in lock)
+
+
+def test_the_lock_is_true_of_the_copies_that_are_here(shared):
+    checked = 0
+    for url, entry in read_lock(PROJECT / "data.lock").items():
+        _, repository, _, path = url.removeprefix(f"{GITHUB}/").split("/", 3)
+        copy = shared / "data" / FOLDERS[repository] / path
+        if copy.is_file():
+            assert (file_sha256(copy), copy.stat().st_size) == (entry["sha256"], entry["bytes"])
+            checked += 1
+    assert checked >= 49
+
+
+def test_text_of_the_papers_is_there_and_what_they_lacked_is_not(config):
+    without = {key for key in config.languages if not config.has_text(key)}
+    assert without == {"bbc", "bug", "nij"}
+    for group in config.groups.values():
+        assert not without & set(group)
+
+
+@pytest.fixture
+def upstream(shared, monkeypatch):
+    """A server that has the shared copies where GitHub has the files."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+
+    def answer(handler, number):
+        _, repository, _, path = handler.path.removeprefix("/").split("/", 3)
+        copy = shared / "data" / FOLDERS[repository] / path
+        if not copy.is_file():
+            return handler.begin(404, 0)
+        content = copy.read_bytes()
+        handler.begin(200, len(content))
+        return handler.wfile.write(content)
+
+    server = Server(answer)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_real_files_come_from_a_server_through_the_lock_into_items(upstream, tmp_path, monkeypatch):
+    monkeypatch.setenv("DEFTX_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    texts = {
+        name: (PROJECT / name).read_text().replace(GITHUB, upstream.url)
+        for name in ("config.yaml", "data.lock")
+    }
+    lock = tmp_path / "data.lock"
+    lock.write_text(texts["data.lock"])
+    plan = Plan(check_config(yaml.safe_load(texts["config.yaml"])))
+    found = {}
+    for dataset, language, split in (
+        ("nusax", "min", "test"),
+        ("americasnli", "nah", "test"),
+        ("smsa", "ind", "valid"),
+    ):
+        read = Artefact.of("data", dataset=dataset, language=language, split=split)
+        (fetched,) = plan.inputs(read)["download"]
+        said, out = tmp_path / fetched.path, tmp_path / read.path
+        for stage, artefact in ((download_stage, fetched), (data_stage, read)):
+            params = plan.params(artefact)
+            del params["code"]
+            files = {"file": plan.files.of(read)}
+            if stage is download_stage:
+                stage.download(stage.Params.model_validate(params), lock=lock, out=said, **files)
+            else:
+                stage.data(stage.Params.model_validate(params), download=said, out=out, **files)
+        found[dataset] = load_items(out)
+    assert {name: len(items) for name, items in found.items()} == {
+        "nusax": 400,
+        "americasnli": 738,
+        "smsa": 1_260,
+    }
+    assert {item["label"] for item in found["smsa"]} == {"negative", "neutral", "positive"}
+    assert any("\n" in item["text"] for item in found["nusax"])
+    assert sum(not item["text"].strip() for item in found["americasnli"]) == 3
+    assert lock.read_text() == texts["data.lock"]  # all of it was known
+
+
+def test_a_fetched_file_that_is_gone_again_is_told(tmp_path):
+    (tmp_path / "said.json").write_text('{"sha256": "00"}')
+    params = data_stage.Params(dataset="d", language="qta", split="train")
+    with pytest.raises(DataError, match=r"x\.txt: no such file; .*put it back, or delete .*said"):
+        data_stage.data(
+            params,
+            download=tmp_path / "said.json",
+            file=tmp_path / "x.txt",
+            out=tmp_path / "x.parquet",
+        )
+
+
+def check(tmp_path, capsys):
+    status = main(["check", str(tmp_path / "mine.yaml")])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def test_check_tells_what_is_there_what_is_to_fetch_and_what_is_missing(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEFTX_DATA", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    raw = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
+    raw["datasets"]["news"] = {
+        "files": "{language}.txt",
+        "url": "https://example.org/{language}",
+        "licence": "CC0",
+    }
+    raw["languages"] = {
+        "qta": {"text": "news"},
+        "qtb": {"text": "news"},
+        "qtc": {"text": "own/qtc.txt"},
+    }
+    raw["world"]["languages"]["qtc"] = 0.5
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(raw))
+    (tmp_path / "qta.txt").write_text("one\n")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/qtc.txt").write_text("three\n")
+    entry = {"sha256": "0" * 64, "bytes": 2_000_000}
+    lock = tmp_path / "data.lock"
+    lock.write_text(json.dumps({"https://example.org/qtb": entry}))
+    status, out, _ = check(tmp_path, capsys)
+    assert status == 0
+    assert re.search(r"news +qta +train +there +0\.0 +CC0", out)
+    assert re.search(r"news +qtb +train +to fetch +2\.0 +CC0", out)
+    assert re.search(r"own-text +qtc +train +there +0\.0 +not told", out)
+    assert "to fetch: 1 files, 2.0 MB" in out and "mine.yaml downloads" in out
+    lock.write_text(json.dumps({"https://example.org/qta": entry}))
+    (tmp_path / "own/qtc.txt").unlink()
+    status, out, err = check(tmp_path, capsys)
+    assert status == 1 and "2 files are missing, or not those of data.lock" in err
+    assert re.search(r"qta +train +not as locked", out)
+    assert re.search(r"own-text +qtc +train +missing", out)
+
+
+def test_the_base_is_one_of_the_needed_files(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEFTX_DATA", str(tmp_path))
+    base = list(needed_files(Plan(config), {}))[-1]
+    assert (base.dataset, base.path, base.state) == (
+        "base",
+        "FacebookAI/xlm-roberta-base",
+        "to fetch",
+    )

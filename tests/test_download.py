@@ -1,0 +1,366 @@
+"""Downloads: what has the final name is whole and what the lock says, whatever a server does."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from deftx import fetching
+from deftx.data_error import DataError
+from deftx.data_lock import read_lock, record
+from deftx.fetching import FetchError
+from deftx.stages.download import Params, download
+
+CONTENT = b"id,text,label\n" + b"".join(b"%d,line %d,good\n" % (n, n) for n in range(20_000))
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+COMMIT = "c0ffee" * 6 + "beef"
+
+
+class Server(ThreadingHTTPServer):
+    """A server on this machine whose answers a test chooses; `asked` is what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self, answer):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answer, self.asked = answer, []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.server.asked.append((self.command, self.path, dict(self.headers)))
+        self.server.answer(self, len(self.server.asked))
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *_):
+        pass
+
+    def begin(self, status, length, **headers):
+        self.send_response(status)
+        self.send_header("Content-Length", str(length))
+        self.send_header("Connection", "close")
+        self.close_connection = True
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+
+
+def whole(handler, number):
+    handler.begin(200, len(CONTENT), ETag='"one"')
+    handler.wfile.write(CONTENT)
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(fetching, "PAUSE", 0.01)
+    made = []
+
+    def start(answer):
+        made.append(Server(answer))
+        return made[-1]
+
+    yield start
+    for server in made:
+        server.shutdown()
+        server.server_close()
+
+
+class Place:
+    """Where a download goes, and what it says."""
+
+    def __init__(self, folder):
+        self.lock, self.file = folder / "data.lock", folder / "data/nusax/test.csv"
+        self.out = folder / "results/download.json"
+
+    def get(self, url, given=None, **more):
+        params = Params(dataset="nusax", language="ace", split="test", url=url, given=given, **more)
+        download(params, lock=self.lock, file=self.file, out=self.out)
+        return json.loads(self.out.read_text())
+
+    def fails(self, url, match, error=FetchError, **more):
+        with pytest.raises(error, match=match) as raised:
+            self.get(url, **more)
+        for part in (r"datasets.nusax.url (test of ace)", url, str(self.file)):
+            assert part in str(raised.value)
+        assert not self.out.exists()
+        self.has_no_leavings()
+
+    def has_no_leavings(self):
+        folders = [self.file.parent, self.lock.parent]
+        assert not [p for folder in folders if folder.is_dir() for p in folder.glob(".*")]
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+def test_the_first_download_is_recorded_and_the_next_one_held_to_it(place, serve):
+    server = serve(whole)
+    url = f"{server.url}/ace/test.csv"
+    said = place.get(url)
+    assert said == {"sha256": SHA256, "bytes": len(CONTENT), "url": url, "given": None}
+    assert place.file.read_bytes() == CONTENT
+    assert read_lock(place.lock) == {url: {"sha256": SHA256, "bytes": len(CONTENT)}}
+    place.has_no_leavings()
+    assert place.get(url) == said and len(server.asked) == 1
+    place.file.unlink()
+    assert place.get(url) == said and len(server.asked) == 2
+
+
+def test_a_tampered_file_never_gets_the_final_name(place, serve):
+    def tampered(handler, number):
+        handler.begin(200, len(CONTENT), ETag='"one"')
+        handler.wfile.write(CONTENT.replace(b"line 7,good", b"line 7,evil"))
+
+    url = f"{serve(tampered).url}/x.csv"
+    record(place.lock, url, {"sha256": SHA256, "bytes": len(CONTENT)})
+    place.fails(url, rf"its sha256 is (?!{SHA256})\w+ .* has {SHA256} .*another file than at the")
+    assert not place.file.exists()
+
+
+def test_a_transfer_that_breaks_off_goes_on_where_it_was(place, serve):
+    def cut(handler, number):
+        asked = handler.headers.get("Range")
+        begin = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        if begin:
+            assert handler.headers["If-Range"] == '"one"'
+        handler.begin(206 if asked else 200, len(CONTENT) - begin, ETag='"one"')
+        handler.wfile.write(CONTENT[begin : begin + 150_000])
+
+    server = serve(cut)
+    assert place.get(f"{server.url}/x.csv")["sha256"] == SHA256
+    ranges = [headers.get("Range") for _, _, headers in server.asked]
+    assert ranges[0] is None and len(ranges) >= -(-len(CONTENT) // 150_000)
+    begins = [int(asked.removeprefix("bytes=").removesuffix("-")) for asked in ranges[1:]]
+    assert begins == sorted(set(begins)) and begins[0] > 0
+
+
+@pytest.mark.parametrize("etags", [("", ""), ('W/"a"', 'W/"a"'), ('"a"', '"b"')])
+def test_a_transfer_of_what_may_be_another_file_begins_again(place, serve, etags):
+    """No ETag, a weak one, or a server that answers If-Range with all of a new file."""
+
+    def once_cut(handler, number):
+        tag = etags[number > 1]
+        handler.begin(200, len(CONTENT), **({"ETag": tag} if tag else {}))
+        handler.wfile.write(b"x" * 1000 if number == 1 else CONTENT)
+
+    assert place.get(f"{serve(once_cut).url}/x.csv")["sha256"] == SHA256
+    assert place.file.read_bytes() == CONTENT
+
+
+def test_a_file_that_is_always_cut_short_is_an_error(place, serve):
+    def cut(handler, number):
+        handler.begin(200, len(CONTENT))
+        handler.wfile.write(CONTENT[:1000])
+
+    server = serve(cut)
+    place.fails(f"{server.url}/x.csv", r"IncompleteRead|broke off after")
+    assert len(server.asked) == fetching.ATTEMPTS
+    assert not place.file.exists() and not place.lock.exists()
+
+
+def test_a_server_that_says_nothing_is_waited_for_and_given_up(place, serve, monkeypatch):
+    monkeypatch.setattr(fetching, "TIMEOUT", (1.0, 0.1))
+    monkeypatch.setattr(fetching, "ATTEMPTS", 2)
+
+    def slow(handler, number):
+        time.sleep(0.6)
+
+    server = serve(slow)
+    place.fails(f"{server.url}/x.csv", r"ReadTimeout.*2 attempts")
+    assert len(server.asked) == 2
+
+
+def test_a_busy_server_is_asked_again(place, serve):
+    def busy(handler, number):
+        if number < 3:
+            handler.begin((503, 429)[number - 1], 0, Retry_After="0")
+        else:
+            whole(handler, number)
+
+    server = serve(busy)
+    assert place.get(f"{server.url}/x.csv")["sha256"] == SHA256
+    assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(404, "HTTP 404: there is no such file: has it moved"), (403, "HTTP 403")],
+)
+def test_a_moved_file_is_told_at_once(place, serve, status, message):
+    server = serve(lambda handler, number: handler.begin(status, 0))
+    place.fails(f"{server.url}/x.csv", message)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"\n<!DOCTYPE html><html>Sign in", "a web page"),
+        (b"<HTML>moved", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "pointer of Git LFS"),
+        (b"", "empty"),
+    ],
+)
+def test_what_is_no_data_is_refused_and_not_recorded(place, serve, body, message):
+    def other(handler, number):
+        handler.begin(200, len(body))
+        handler.wfile.write(body)
+
+    place.fails(f"{serve(other).url}/x.csv", f"what arrived is .*{message}|{message}")
+    assert not place.file.exists() and not place.lock.exists()
+
+
+def test_no_network_says_what_to_run_where(place, monkeypatch):
+    place.fails("https://example.org/x.csv", r"HF_HUB_OFFLINE is set.*`snakemake downloads`")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(fetching, "ATTEMPTS", 1)
+    place.fails("http://127.0.0.1:9/x.csv", r"ConnectionError.*`snakemake downloads`")
+
+
+def test_a_local_folder_serves_as_well_as_a_server(place, tmp_path):
+    source = tmp_path / "hñähñu/x y.csv"
+    source.parent.mkdir()
+    source.write_bytes(CONTENT)
+    assert place.get(f"file://{source}")["sha256"] == SHA256
+    place.file.unlink()
+    place.out.unlink()
+    place.fails(f"file://{source}.gone", "there is no file")
+
+
+def test_a_copy_of_the_users_own_is_used_as_it_is(place):
+    """Without a network, and where the folder of the data cannot be written to."""
+    place.file.parent.mkdir(parents=True)
+    place.file.write_bytes(CONTENT)
+    place.file.parent.chmod(0o500)
+    try:
+        said = place.get("https://example.org/x.csv", given=SHA256)
+    finally:
+        place.file.parent.chmod(0o700)
+    assert said["sha256"] == said["given"] == SHA256
+    assert not place.lock.exists()
+
+
+def test_a_copy_that_is_not_what_the_lock_has_is_an_error(place):
+    url = "https://example.org/x.csv"
+    record(place.lock, url, {"sha256": SHA256, "bytes": len(CONTENT)})
+    place.file.parent.mkdir(parents=True)
+    place.file.write_bytes(b"mine")
+    mine = hashlib.sha256(b"mine").hexdigest()
+    place.fails(url, "remove the file to fetch it again", DataError, given=mine)
+    assert place.file.read_bytes() == b"mine"
+
+
+def test_a_file_of_an_earlier_revision_does_not_pass_for_the_new_one(place, serve):
+    server = serve(whole)
+    place.get(f"{server.url}/old/x.csv")
+    place.out.unlink()
+    place.fails(f"{server.url}/new/x.csv", "is what lies at .*/old/x.csv", DataError)
+
+
+def test_several_jobs_fetch_one_file_once_and_write_one_lock(tmp_path, serve):
+    server = serve(lambda handler, number: (time.sleep(0.1), whole(handler, number)))
+    places = [Place(tmp_path) for _ in range(6)]
+    for number, place in enumerate(places):
+        place.out = tmp_path / f"{number}.json"
+        if number % 2:
+            place.file = tmp_path / f"data/other{number}.csv"
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda i: places[i].get(f"{server.url}/{i * (i % 2)}"), range(6)))
+    assert sorted(path for _, path, _ in server.asked) == ["/0", "/1", "/3", "/5"]
+    assert len(read_lock(places[0].lock)) == 4
+    places[0].has_no_leavings()
+
+
+@pytest.mark.parametrize(
+    "text", ["<<<<<<< HEAD\n{}", "[]", '{"u": {"sha256": "12", "bytes": 1}}', '{"u": 1}']
+)
+def test_a_broken_lock_is_an_error_that_names_it(place, text):
+    place.lock.write_text(text)
+    with pytest.raises(DataError, match=r"data\.lock: not a lock .*put the committed one back"):
+        read_lock(place.lock)
+
+
+def hub(commit, tag):
+    """What the hub answers for one file at `main`, and at its commit."""
+
+    def answer(handler, number):
+        handler.begin(
+            200, len(CONTENT), ETag=f'"{tag}"', X_Repo_Commit=commit, Accept_Ranges="bytes"
+        )
+        if handler.command == "GET":
+            handler.wfile.write(CONTENT)
+
+    return answer
+
+
+def from_hub(place, server, revision, **environment):
+    params = {
+        "dataset": "wiki",
+        "language": "ace",
+        "split": "train",
+        "hub": {
+            "dataset": "wikimedia/wikipedia",
+            "revision": revision,
+            "file": "20231101.ace/x.csv",
+        },
+    }
+    command = [sys.executable, "-m", "deftx", "download", "--params", json.dumps(params)]
+    for name in ("lock", "file", "out"):
+        command += [f"--{name}", str(getattr(place, name))]
+    return subprocess.run(
+        command,
+        env={**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": server.url, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_hub_is_asked_for_the_commit_that_was_first_there(place, serve):
+    first, second = serve(hub(COMMIT, SHA256)), serve(hub(COMMIT, SHA256))
+    done = from_hub(place, first, "main")
+    assert done.returncode == 0, done.stderr
+    address = "https://huggingface.co/datasets/wikimedia/wikipedia/resolve/main/20231101.ace/x.csv"
+    entry = {"sha256": SHA256, "bytes": len(CONTENT), "commit": COMMIT}
+    assert read_lock(place.lock) == {address: entry}
+    assert place.file.read_bytes() == CONTENT
+    place.has_no_leavings()
+    place.file.unlink()
+    assert from_hub(place, second, "main").returncode == 0
+    assert "/resolve/main/" in first.asked[0][1]
+    assert second.asked and all(f"/resolve/{COMMIT}/" in path for _, path, _ in second.asked)
+
+
+def test_a_file_that_is_not_what_the_hub_says_is_refused(place, serve):
+    done = from_hub(place, serve(hub(COMMIT, "0" * 64)), COMMIT)
+    assert done.returncode == 1
+    assert f"its sha256 is {SHA256}, the hub says {'0' * 64}" in done.stderr
+    assert "datasets.wiki.hub (train of ace)" in done.stderr and "Traceback" not in done.stderr
+    assert not place.file.exists() and not place.lock.exists()
+    place.has_no_leavings()
+
+
+def test_the_hub_without_a_network_says_what_to_run_where(place, serve):
+    done = from_hub(place, serve(hub(COMMIT, SHA256)), COMMIT, HF_HUB_OFFLINE="1")
+    assert done.returncode == 1
+    assert "HF_HUB_OFFLINE is set: nothing is fetched. Run `snakemake downloads`" in done.stderr
+    missing = from_hub(place, serve(lambda handler, number: handler.begin(404, 0)), COMMIT)
+    assert "the hub does not give it" in missing.stderr and "Traceback" not in missing.stderr
