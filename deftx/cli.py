@@ -32,6 +32,7 @@ STAGES = {
     "denoise": "keep the leading singular components of the difference",
     "mask": "choose exactly K entries",
     "sparse": "re-train only the chosen entries",
+    "convert": "read a vector that others made",
     "adapter": "train the adapters of a language or a task",
     "gate": "learn a soft mask of the linear layers",
     "gated": "train the weights under a soft mask",

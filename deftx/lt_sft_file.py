@@ -71,16 +71,18 @@ def _tensor(stored: Mapping[str, Any]) -> tuple[tuple[int, ...], torch.Tensor, t
     the first one and the steps to each next."""
     shape = tuple(int(size) for size in stored["size"])
     steps, values = np.asarray(stored["index_steps"]), stored["values"]
-    if steps.ndim != 1 or steps.dtype.kind != "i" and len(steps):
+    if steps.ndim != 1 or (steps.dtype.kind != "i" and len(steps)):
         raise ValueError(f"steps of type {steps.dtype}, expected whole numbers")
     if not isinstance(values, torch.Tensor) or values.dtype not in EXACT:
         kind = values.dtype if isinstance(values, torch.Tensor) else type(values).__name__
         raise ValueError(f"values of type {kind}, expected float32")
     if values.shape != steps.shape:
         raise ValueError(f"{len(steps)} positions, values of shape {tuple(values.shape)}")
+    if not values.isfinite().all():
+        raise ValueError("values that are not finite")
     places = np.cumsum(steps.astype(np.int64))
-    if len(steps) and (steps[0] < 0 or (steps[1:] <= 0).any()):
-        raise ValueError("positions that do not ascend")
+    if (np.diff(places, prepend=-1) <= 0).any():
+        raise ValueError("positions that do not ascend from 0 on")
     if len(places) and places[-1] >= prod(shape):
         raise ValueError(f"a position {places[-1]} in shape {shape}, of {prod(shape)} entries")
     if len(shape) > 1:

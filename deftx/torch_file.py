@@ -107,8 +107,8 @@ def _from_stream(file: BinaryIO) -> Any:
     for key in _Unpickler(file).load():
         storage = unpickler.storages[key]
         count = int.from_bytes(file.read(8), "little")
-        if count != storage.count:
-            raise ValueError(f"{count} numbers in the storage {key}, expected {storage.count}")
+        if count != storage.numbers:
+            raise ValueError(f"{count} numbers in the storage {key}, expected {storage.numbers}")
         found[key] = file.read(count * storage.kind.itemsize)
     return _filled(value, lambda storage: found[storage.key])
 
@@ -161,13 +161,13 @@ class _Storage(NamedTuple):
 
     kind: torch.dtype
     key: str
-    count: int
+    numbers: int
 
     def load(self, read: Read) -> torch.Tensor:
         data = read(self)
-        if len(data) != self.count * self.kind.itemsize:
+        if len(data) != self.numbers * self.kind.itemsize:
             raise ValueError(
-                f"{len(data)} bytes in the storage {self.key}, expected {self.count} numbers of "
+                f"{len(data)} bytes in the storage {self.key}, expected {self.numbers} numbers of "
                 f"{self.kind}"
             )
         if not data:
@@ -186,12 +186,12 @@ class _Tensor(NamedTuple):
     def load(self, read: Read) -> torch.Tensor:
         steps = list(zip(self.shape, self.stride, strict=True))
         if min(self.offset, *self.shape, *self.stride, 0) < 0 or prod(self.shape) > max(
-            0, self.storage.count
+            0, self.storage.numbers
         ):
-            raise ValueError(f"a tensor of shape {self.shape} in {self.storage.count} numbers")
+            raise ValueError(f"a tensor of shape {self.shape} in {self.storage.numbers} numbers")
         last = self.offset + sum((size - 1) * step for size, step in steps)
-        if prod(self.shape) and last >= self.storage.count:
-            raise ValueError(f"a tensor up to number {last} of {self.storage.count}")
+        if prod(self.shape) and last >= self.storage.numbers:
+            raise ValueError(f"a tensor up to number {last} of {self.storage.numbers}")
         return torch.as_strided(self.storage.load(read), self.shape, self.stride, self.offset)
 
 
