@@ -45,7 +45,8 @@ def read_lt_sft(path: Path) -> PublicVector:
     numbers that float32 cannot hold.
     """
     found = read_torch_file(path)
-    if not isinstance(found, dict) or not {"diffs", "abs"} <= found.keys():
+    parts = [found.get(part) if isinstance(found, dict) else None for part in ("diffs", "abs")]
+    if not all(isinstance(part, dict) for part in parts):
         raise ArtefactError(f"{path}: not a vector of LT-SFT: expected `diffs` and `abs` in it")
     index, values, shapes = {}, {}, {}
     for name, stored in found["diffs"].items():
@@ -81,7 +82,7 @@ def _tensor(stored: Mapping[str, Any]) -> tuple[tuple[int, ...], torch.Tensor, t
     if not values.isfinite().all():
         raise ValueError("values that are not finite")
     places = np.cumsum(steps.astype(np.int64))
-    if (np.diff(places, prepend=-1) <= 0).any():
+    if (places[:1] < 0).any() or (places[1:] <= places[:-1]).any():
         raise ValueError("positions that do not ascend from 0 on")
     if len(places) and places[-1] >= prod(shape):
         raise ValueError(f"a position {places[-1]} in shape {shape}, of {prod(shape)} entries")

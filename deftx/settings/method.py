@@ -116,7 +116,7 @@ class Method(Strict):
     )
     gate: Gate | None = Field(default=None, description="Ada-SFT: a learned soft mask")
     lora: Lora | None = Field(default=None, description="a low-rank vector, trained as such")
-    vector: _one_or_per_kind(Foreign) | None = Field(  # type: ignore[valid-type]
+    vector: _one_or_per_kind(Foreign | str) | None = Field(  # type: ignore[valid-type]
         default=None, description="vectors that exist already; nothing is trained"
     )
 
