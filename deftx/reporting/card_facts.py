@@ -3,6 +3,7 @@
 from deftx.config import OWN_TEXT, Config
 from deftx.graph import Artefact, Graph
 from deftx.reporting.card import DatasetFacts, Part, Vector
+from deftx.vector_files import SFT_STAGES
 
 
 def vectors_of(graph: Graph) -> list[Vector]:
@@ -10,14 +11,14 @@ def vectors_of(graph: Graph) -> list[Vector]:
     users: dict[Artefact, dict[str, None]] = {}
     for evaluation in graph.evaluations():
         for vector in graph.vectors(evaluation):
-            if vector is not None and vector.stage == "sparse":
+            if vector is not None and vector.stage in SFT_STAGES:
                 users.setdefault(vector, {})[evaluation["system"]] = None
     return [
         Vector(
             path=vector.path,
             row=graph.row(vector),
             systems=list(systems),
-            data=[_part(graph.config, data) for data in graph.inputs(vector)["train"]],
+            data=[_part(graph.config, data) for data in graph.inputs(vector).get("train", [])],
         )
         for vector, systems in users.items()
     ]
