@@ -11,6 +11,7 @@ import torch
 
 from deftx.artefact import ArtefactError
 from deftx.mask import Mask
+from deftx.sparse_delta import SparseDelta
 from deftx.torch_file import read_torch_file
 
 FILE = "pytorch_diff.bin"
@@ -92,3 +93,14 @@ def _tensor(stored: Mapping[str, Any]) -> tuple[tuple[int, ...], torch.Tensor, t
         order = np.argsort(places)
         return shape, torch.from_numpy(places[order]), values.float()[torch.from_numpy(order)]
     return shape, torch.from_numpy(places), values.float().contiguous()
+
+
+def without_prefix(vector: PublicVector) -> SparseDelta:
+    """The vector with names that do without the first word, such as `roberta`, that all have in
+    common; what is stored whole is its head."""
+    words = {name.partition(".")[0] for name in vector.shapes}
+    start = len(words.pop()) + 1 if len(words) == 1 else 0
+    index = {name[start:]: places for name, places in vector.mask.index.items()}
+    shapes = {name[start:]: shape for name, shape in vector.mask.shapes.items()}
+    values = {name[start:]: numbers for name, numbers in vector.values.items()}
+    return SparseDelta(Mask(index, shapes), values, vector.whole)

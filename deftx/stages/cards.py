@@ -83,7 +83,8 @@ def _provenance(path: Path, base: Base) -> dict[str, Any]:
     found = TensorFile(path).provenance
     if found["stage"] not in SFT_STAGES:
         raise ArtefactError(
-            f"{path}: made by {found['stage']}, expected a vector, made by {' or '.join(SFT_STAGES)}"
+            f"{path}: made by {found['stage']}, expected a vector, made by "
+            f"{' or '.join(SFT_STAGES)}"
         )
     base.check(found, path)
     return {name: value for name, value in found.items() if name != "layout"}
