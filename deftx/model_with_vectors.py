@@ -8,6 +8,7 @@ from operator import add
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from deftx.artefact import ArtefactError, write_text
@@ -37,9 +38,18 @@ def with_vectors(
             f"classes {', '.join(classes)}, but no vector carries a head: give that of a task too"
         )
     model = load_classifier(base, list(classes), seed=0) if classes else load_masked_lm(base)
+    _own_bias(model)
     total.put_head(model)
     total.add_to(backbone_parameters(model))
     return model.eval()
+
+
+def _own_bias(model: PreTrainedModel) -> None:
+    """Give the output embeddings a bias of their own: where the weights are not tied, transformers
+    stores the one that the head shares with them under the head's name alone, and reads zeros."""
+    decoder = model.get_output_embeddings()
+    if decoder is not None and getattr(decoder, "bias", None) is not None:
+        decoder.bias = torch.nn.Parameter(decoder.bias.detach().clone())
 
 
 def save_model_folder(
@@ -71,12 +81,17 @@ def classes_of(model: PreTrainedModel) -> list[str]:
     return [names[number] for number in sorted(names)]
 
 
+def check_new(folder: Path) -> None:
+    """Raise ArtefactError if there is a file of that name, or a folder that is not empty."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ArtefactError(f"{folder}: is there already; remove it, or give another --out")
+
+
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that becomes `folder` when the block ends without error. Raises
     ArtefactError, before the block, if there is one that is not empty."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ArtefactError(f"{folder}: is there already; remove it, or give another --out")
+    check_new(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

@@ -5,6 +5,7 @@ layer lacks to that is filled up with zeros at its first entry. Embeddings, bias
 have no place in it.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import ShiraConfig, TaskType, get_peft_model
+from peft import ShiraConfig, get_peft_model
 from transformers import PreTrainedModel
 
 from deftx.artefact import write_text
@@ -72,10 +73,12 @@ def save_shira(base: Base, vector: SparseDelta, classes: Sequence[str], folder: 
         mask_type="deftx",  # type: ignore[arg-type]
         inference_mode=True,
         target_modules=list(modules.values()),
-        task_type=TaskType.SEQ_CLS if classes else None,
+        # No task type: with one PEFT (0.21) takes the head as one module, and cannot merge that.
         modules_to_save=_head_modules(model) if classes else None,
     )
-    adapted = get_peft_model(model, config)
+    with warnings.catch_warnings():  # of transformers, about what PEFT asks it
+        warnings.simplefilter("ignore", FutureWarning)
+        adapted = get_peft_model(model, config)
     for name, path in modules.items():
         layer: Any = adapted.get_submodule(f"base_model.model.{path}")
         rows, columns = layer.out_features, layer.in_features
@@ -93,7 +96,7 @@ def save_shira(base: Base, vector: SparseDelta, classes: Sequence[str], folder: 
     known.base_model_name_or_path = base.identity["id"]
     known.revision = base.identity["revision"]
     with new_folder(folder) as temporary:
-        adapted.save_pretrained(str(temporary))
+        adapted.save_pretrained(str(temporary), save_embedding_layers=False)
         text = render("shira.md.j2", base=base.identity, classes=list(classes), carried=carried)
         write_text(temporary / "README.md", text)
     return carried
@@ -105,12 +108,5 @@ def _prefix(model: PreTrainedModel) -> str:
 
 
 def _head_modules(model: PreTrainedModel) -> list[str]:
-    """The largest modules that hold parameters of the head and none of the backbone."""
-    backbone = {_prefix(model) + name for name in backbone_parameters(model)}
-    found: dict[str, None] = {}
-    for name in head_parameters(model):
-        words = name.split(".")
-        paths = (".".join(words[:end]) for end in range(1, len(words)))
-        alone = (p for p in paths if not any(own.startswith(p + ".") for own in backbone))
-        found[next(alone)] = None
-    return list(found)
+    """The modules that own parameters of the head."""
+    return list(dict.fromkeys(name.rpartition(".")[0] for name in head_parameters(model)))

@@ -31,10 +31,15 @@ from deftx.evaluation import predict as predict_logits
 from deftx.found import Found, find_vector, opened_base
 from deftx.hub import fetch
 from deftx.hub import push as push_folder
-from deftx.model_with_vectors import classes_of, new_folder, save_model_folder, with_vectors
+from deftx.model_with_vectors import (
+    check_new,
+    classes_of,
+    new_folder,
+    save_model_folder,
+    with_vectors,
+)
 from deftx.reporting.anatomy import PLACES, anatomy, common
 from deftx.settings.data import Columns
-from deftx.shira import save_shira
 from deftx.sparse_delta import SparseDelta
 from deftx.vector_files import OURS, VECTOR_FILES, vector_file
 
@@ -115,9 +120,8 @@ def apply(arguments: list[str]) -> None:
     _add_vectors(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     options = parser.parse_args(arguments)
+    check_new(options.out)
     with _added(options) as (found, base, vectors, classes):
-        with new_folder(options.out):
-            pass  # told before the weights are loaded
         facts = {"vectors": [each.told() for each in found], "max_length": _max_length(found)}
         save_model_folder(with_vectors(base, vectors, classes), base, options.out, facts)
     print(f"{options.out}: {', '.join(classes) or 'a masked-language model'}")
@@ -127,11 +131,14 @@ def export(arguments: list[str]) -> None:
     """Write the sum of vectors in the format of another library. `shira`: an adapter of PEFT, which
     holds the entries in linear layers and the head; all else is lost, and it says how much. (A
     whole model for transformers: `deftx apply`.)"""
+    from deftx.shira import save_shira  # here, since PEFT takes seconds to import
+
     parser = _parser("export", export)
     _add_vectors(parser)
     parser.add_argument("--to", choices=["shira"], required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     options = parser.parse_args(arguments)
+    check_new(options.out)
     with _added(options) as (_, base, vectors, classes):
         total = sum(vectors[1:], vectors[0])
         carried = save_shira(base, total, classes, options.out)
@@ -144,7 +151,8 @@ def export(arguments: list[str]) -> None:
 
 
 def predict(arguments: list[str]) -> None:
-    """Predict labels of texts, with their probabilities, as CSV: `label`, and a column `p_…` for each class."""
+    """Predict labels of texts, with their probabilities, as CSV: `label`, and a column
+    `p_…` for each class."""
     parser = _parser("predict", predict)
     _add_vectors(parser, "or a model folder that `deftx apply` wrote")
     parser.add_argument("--text", action="append", help="a text; may be given several times")
@@ -304,10 +312,16 @@ def _max_length(found: Sequence[Found]) -> int | None:
 def _print(frame: pd.DataFrame) -> None:
     table = Table(box=None)
     for name in frame.columns:
-        table.add_column(name.replace("_", " "), justify="left" if name in PLACES else "right")
+        words = name in PLACES
+        table.add_column(
+            name.replace("_", " "), justify="left" if words else "right", overflow="fold"
+        )
     for row in frame.itertuples(index=False):
         table.add_row(*(_cell(name, value) for name, value in zip(frame.columns, row, strict=True)))
-    Console(soft_wrap=True).print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # in a file or a pipe nothing is to be folded
+    console.print(table)
 
 
 def _cell(name: str, value: Any) -> str:

@@ -154,5 +154,5 @@ def test_what_is_no_such_file_is_told(tmp_path):
     with pytest.raises(ArtefactError, match="no such file"):
         read_torch_file(tmp_path / "absent")
     (tmp_path / "text").write_text("a line of text")
-    with pytest.raises(ArtefactError, match="no file of torch.save"):
+    with pytest.raises(ArtefactError, match=r"no file of torch\.save"):
         read_torch_file(tmp_path / "text")
