@@ -84,6 +84,11 @@ class UserFiles:
         model = self.config.base.model
         if model and self.base_folder() is None and (model.startswith(("/", ".", "~"))):
             lines.append(f"base.model: no model folder {self.locate(model)}")
+        elif model and self.base_folder() is None and self.config.base.revision is None:
+            lines.append(
+                f"base.model: no model folder {self.locate(model)}; for a hub id give "
+                "base.revision, a commit"
+            )
         return lines
 
     def _missing_vector(self, artefact: Artefact) -> str | None:
