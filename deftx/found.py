@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -46,7 +47,7 @@ class Found:
         """Whether it is in our format, which tells base and classes."""
         return self.file.suffix == Path(OURS).suffix
 
-    @property
+    @cached_property
     def provenance(self) -> dict[str, Any]:
         """What its file says of it. Raises ArtefactError if it is of a stage that makes no sparse
         vectors."""
@@ -145,8 +146,9 @@ def opened_base(name: str | None, vectors: Sequence[Found] = ()) -> Iterator[Bas
             yield Base.load(path)
             return
     with TemporaryDirectory() as folder:
-        given, revision = find_files(name or _told(vectors), MODEL_FILES)
-        id = (name or _told(vectors)).partition("@")[0] if revision else given.resolve().name
+        wanted = str(path) if path is not None and path.exists() else name or _told(vectors)
+        given, revision = find_files(wanted, MODEL_FILES)
+        id = wanted.partition("@")[0] if revision else given.resolve().name
         out = Path(folder) / "base/model.safetensors"
         make_base(BaseParams(id=id, revision=revision), model=given, out=out)
         yield Base.load(out)

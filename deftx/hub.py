@@ -16,18 +16,13 @@ def fetch(id: str, revision: str | None, files: Sequence[str], folder: Path | No
 
     Raises ArtefactError that says what to do if they cannot be had.
     """
-    at = f"{id}@{revision}" if revision else id
-    with _told(at, "put it into the hub's cache on a machine with a network, or give a folder"):
+    with _told(
+        f"{id}@{revision or 'main'}: not to be had from the hub; fetch it where there is a network "
+        "(it stays in the hub's cache), or give a folder"
+    ):
         return Path(
             snapshot_download(id, revision=revision, allow_patterns=list(files), local_dir=folder)
         )
-
-
-def newest_commit(id: str, revision: str | None = None) -> str:
-    """The commit that a branch or tag points to now, or the newest. Raises ArtefactError if the hub
-    does not tell."""
-    with _told(id, "it is needed to tell the commit"):
-        return str(HfApi().model_info(id, revision=revision).sha)
 
 
 def push(folder: Path, id: str, *, public: bool, files: Sequence[str], message: str) -> str:
@@ -36,7 +31,7 @@ def push(folder: Path, id: str, *, public: bool, files: Sequence[str], message: 
 
     Raises ArtefactError if the repository is public and `public` was not said, or the hub refuses.
     """
-    with _told(id, "log in with `hf auth login`, with a token that may write"):
+    with _told(f"{id}: not pushed; is there a login that may write (`hf auth login`)?"):
         api = HfApi()
         try:
             there = api.model_info(id)
@@ -52,10 +47,10 @@ def push(folder: Path, id: str, *, public: bool, files: Sequence[str], message: 
 
 
 @contextmanager
-def _told(what: str, advice: str) -> Iterator[None]:
+def _told(what_to_do: str) -> Iterator[None]:
     """What the hub's client raises, as one message with what to do."""
     try:
         yield
     except (OSError, ValueError, HfHubHTTPError) as error:
         reason = " ".join(str(error).split())
-        raise ArtefactError(f"{what}: not to be had from the hub; {advice}: {reason}") from None
+        raise ArtefactError(f"{what_to_do}: {reason}") from None

@@ -97,8 +97,7 @@ class Plan(Graph):
         if revision := foreign.revision_of(target.name):
             return {**params, "id": foreign.source_of(target.name), "revision": revision}
         file = self.files.vector(artefact)
-        known = {"id": file.parent.name, "content": sha256(file)} if file else {"id": None}
-        return {**params, **known}
+        return {**params, "content": sha256(file) if file else None}
 
     def _full_params(self, artefact: Artefact) -> dict[str, Any]:
         target = Target.parse(artefact["target"])

@@ -86,9 +86,9 @@ def test_a_task_is_trained_on_top_of_a_vector_that_exists():
 
 def test_a_file_counts_by_its_content_and_not_by_its_path(tmp_path):
     def params(folder, data):
-        (tmp_path / folder / "qta").mkdir(parents=True, exist_ok=True)
-        (tmp_path / folder / "qta/pytorch_diff.bin").write_bytes(data)
-        given = {"language": {"source": f"{folder}/{{language}}", "aliases": {"qtb": "none"}}}
+        (tmp_path / f"{folder}-qta").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{folder}-qta/pytorch_diff.bin").write_bytes(data)
+        given = {"language": {"source": f"{folder}-{{language}}", "aliases": {"qtb": "none"}}}
         systems = {"mine": {"task": "full", "language": "given"}}
         found = plan(given, data_dir=str(tmp_path), systems=systems)
         found.check_files()
@@ -226,6 +226,6 @@ def test_a_run_with_vectors_of_others_gives_the_logits_of_the_run_that_made_them
         (tmp_path / "theirs").rename(tmp_path / "moved")
         made.config["methods"]["given"]["vector"]["task"]["source"] = "moved/pytorch_diff.bin"
         made.write_config()
-        assert "evaluate" not in made.planned()
+        assert not {"convert", "compose", "evaluate"} & made.planned().keys()
     finally:
         made.close()

@@ -19,7 +19,9 @@ class Params(Strict):
 
     method: str = Field(description="what the vector is to be called by")
     target: str = Field(description="lang-<language> or task-<task>")
-    id: str = Field(description="hub id, or what else tells where the vector is from")
+    id: str | None = Field(
+        default=None, description="hub id, or what else tells others where the vector is from"
+    )
     revision: str | None = Field(default=None, description="of a hub id: a commit")
     content: str | None = Field(
         default=None, description="sha256 of the file, where known; another one is an error"
@@ -48,7 +50,7 @@ def convert(params: Params, *, base: Path, vector: Path | None = None, out: Path
     """
     encoder = Base.load(base)
     if vector is None:
-        if params.revision is None:
+        if params.id is None or params.revision is None:
             raise ValueError("give a file or folder (--vector), or a hub id and its --revision")
         vector = fetch(params.id, params.revision, VECTOR_FILES)
     file = vector_file(vector)
