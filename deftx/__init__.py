@@ -19,16 +19,20 @@ if TYPE_CHECKING:
     from deftx.engine.checkpoint import Checkpoint
     from deftx.engine.session import Session
     from deftx.evaluation import evaluate, predict
+    from deftx.foreign import read_foreign
     from deftx.language_objective import masked_language_modelling
     from deftx.lowrank import LowRank, denoise
     from deftx.mask import Mask
     from deftx.merging import merged
+    from deftx.model_with_vectors import save_model_folder, with_vectors
+    from deftx.reporting.anatomy import anatomy, common
     from deftx.reporting.metrics import measure
     from deftx.selection import top_k, top_k_in_groups, uniform
     from deftx.settings.combine import Combine
     from deftx.settings.denoise import RankRule
     from deftx.settings.engine import Engine
     from deftx.settings.training import LanguageTraining, TaskTraining
+    from deftx.shira import save_shira
     from deftx.sparse_delta import SparseDelta
     from deftx.task_objective import classification, classification_of_sources
     from deftx.training import fit
@@ -49,9 +53,11 @@ _HOME = {
     "Session": "engine.session",
     "SparseDelta": "sparse_delta",
     "TaskTraining": "settings.training",
+    "anatomy": "reporting.anatomy",
     "backbone_parameters": "backbone",
     "classification": "task_objective",
     "classification_of_sources": "task_objective",
+    "common": "reporting.anatomy",
     "denoise": "lowrank",
     "evaluate": "evaluation",
     "fit": "training",
@@ -66,10 +72,14 @@ _HOME = {
     "merged": "merging",
     "predict": "evaluation",
     "read_config": "config_checks",
+    "read_foreign": "foreign",
+    "save_model_folder": "model_with_vectors",
+    "save_shira": "shira",
     "top_k": "selection",
     "top_k_in_groups": "selection",
     "uniform": "selection",
     "weights_of": "backbone",
+    "with_vectors": "model_with_vectors",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605

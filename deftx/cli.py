@@ -35,6 +35,7 @@ STAGES = {
     "denoise": "keep the leading singular components of the difference",
     "mask": "choose exactly K entries",
     "sparse": "re-train only the chosen entries",
+    "convert": "read a vector that others made",
     "adapter": "train the adapters of a language or a task",
     "gate": "learn a soft mask of the linear layers",
     "gated": "train the weights under a soft mask",
@@ -65,6 +66,17 @@ TOOLS = {
 }
 
 
+VECTOR_TOOLS = {
+    "inspect": "tell what a vector is",
+    "overlap": "tell how two vectors meet",
+    "apply": "add vectors to a base: a model that transformers loads",
+    "predict": "label texts by vectors or by such a model",
+    "export": "write vectors as another library's adapter",
+    "push": "put a vector, a model or an adapter on the hub",
+    "pull": "fetch one from the hub",
+}
+
+
 class StaleCodeError(Exception):
     """The code of a stage is not the code that the workflow recorded."""
 
@@ -78,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     if verb in ("-h", "--help"):
         print(_overview())
         return 0
-    if verb not in STAGES and verb not in TOOLS:
+    if verb not in {**STAGES, **TOOLS, **VECTOR_TOOLS}:
         print(f"deftx: no verb {verb!r}\n\n{_overview()}", file=sys.stderr)
         return 2
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
@@ -95,7 +107,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _overview() -> str:
     lines = ["usage: deftx VERB [options]; deftx VERB --help tells more", "", "stages:"]
     lines += [f"  {name:13}{text}" for name, text in STAGES.items()]
-    lines += ["", "tools:", *(f"  {name:13}{text}" for name, text in TOOLS.items())]
+    for title, verbs in {"vectors": VECTOR_TOOLS, "tools": TOOLS}.items():
+        lines += ["", f"{title}:", *(f"  {name:13}{text}" for name, text in verbs.items())]
     return "\n".join(lines)
 
 
@@ -259,7 +272,6 @@ def _set_threads(threads: int) -> None:
 
 
 def _run_tool(tool: str, arguments: list[str]) -> int:
-    from deftx import tools
-
-    getattr(tools, tool)(arguments)
+    module = importlib.import_module("deftx.tools" if tool in TOOLS else "deftx.vector_tools")
+    getattr(module, tool)(arguments)
     return 0

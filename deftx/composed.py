@@ -17,6 +17,7 @@ from deftx.seeds import stream
 from deftx.settings.combine import Combine
 from deftx.sparse_delta import SparseDelta
 from deftx.tensor_file import TensorFile
+from deftx.vector_files import SFT_STAGES
 from deftx.vectors import dense_vector, head_of
 
 Vector = Mapping[str, torch.Tensor]
@@ -95,7 +96,7 @@ def _ingredients(file: TensorFile, paths: Sequence[Path]) -> list[TensorFile]:
 
 def _whole(file: TensorFile, base: Base, start: Path | None) -> Vector:
     """A vector of any kind as dense tensors by name."""
-    if file.provenance["stage"] != "sparse":
+    if file.provenance["stage"] not in SFT_STAGES:
         return dense_vector(file, base, start)
     sparse = SparseDelta.read(file)
     dense = {name: torch.zeros(shape) for name, shape in sparse.mask.shapes.items()}

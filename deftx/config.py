@@ -195,6 +195,21 @@ class Config(Strict):
         """Whether a language vector can be made for it."""
         return language in self.languages and bool(self.languages[language].texts)
 
+    def has_vector(self, method: str, language: str) -> bool:
+        """Whether a method has a vector of a language: it can be made, or exists already."""
+        foreign = self.row(method, "language").vector
+        return foreign.has(language) if foreign else self.has_text(language)
+
+    @property
+    def without_vector(self) -> list[str]:
+        """The languages that are evaluated without a vector by every system, for lack of text."""
+        methods = {s.language for s in self.systems.values()} - {NONE}
+        return [
+            key
+            for key in self.languages
+            if not self.has_text(key) and not any(self.has_vector(m, key) for m in methods)
+        ]
+
 
 def is_path(text: str) -> bool:
     """Whether the `text` of a language is a path and not the name of a dataset."""

@@ -133,6 +133,7 @@ def _cross_checks(config: Config) -> Iterator[str]:
     yield from _check_without_nearest(config)
     yield from _check_tasks(config)
     yield from _check_starts(config)
+    yield from _check_foreign(config)
     yield from _check_methods(config)
     yield from _check_systems(config)
     pretrain = config.base.pretrain
@@ -304,10 +305,12 @@ def _check_starts(config: Config) -> Iterator[str]:
             continue
         if start not in config.methods:
             yield _unknown(key, start, [*config.methods, BASE], "method")
-        elif not config.row(start, "language").chooses:
+        elif not config.row(start, "language").is_sparse:
             yield f"{key}: {start} does not make sparse vectors; one is needed"
         for name, task in config.tasks.items():
-            if not config.has_text(task.source) and config.task_languages(name):
+            if start not in config.methods or not config.task_languages(name):
+                continue
+            if not config.has_vector(start, task.source):
                 yield (
                     f"{key}: {start} needs a vector of {task.source}, the source of tasks.{name}: "
                     f"give languages.{task.source}.text"
@@ -341,6 +344,62 @@ def _check_methods(config: Config) -> Iterator[str]:
                     yield f"{key}: observed: {shares.observed} leads back to {name}"
             elif shares and abs(sum(shares.values()) - 1) > 1e-9:
                 yield f"{key}: the shares for a {kind} sum to {sum(shares.values()):.6g}, not to 1"
+
+
+def _check_foreign(config: Config) -> Iterator[str]:
+    """Whether methods whose vectors exist have them of what they are used for."""
+    used: dict[tuple[str, Kind, str], str] = {}
+    for key, system in config.systems.items():
+        for task in config.tasks:
+            if key in config.task_systems(task) and config.task_languages(task):
+                used[system.task, "task", task] = f"systems.{key}.task"
+    for name in [config.task_start, *(system.task_start for system in config.systems.values())]:
+        for table in config.tasks.values():
+            if name is not None:
+                used[name, "language", table.source] = "task_start"
+    for key, system in config.systems.items():
+        for language in config.languages:
+            used.setdefault((system.language, "language", language), f"systems.{key}.language")
+    for (name, kind, target), key in used.items():
+        if name not in config.methods or config.methods[name].vector is None:
+            continue
+        foreign, where = config.row(name, kind).vector, f"methods.{name}.vector"
+        if foreign is None:
+            yield f"{key}: {where} has no vector for a {kind}: give {where}.{kind}"
+            continue
+        if kind == "task" and not foreign.has(target):
+            yield f"{where}.aliases.{target}: none, but {key} needs a vector of it"
+        several = isinstance(foreign.revision, dict) and foreign.has(target)
+        if several and foreign.revision_of(target) is None:
+            yield f"{where}.revision: no commit for {target}, which {key} needs"
+        classes = foreign.classes_of(target)
+        if kind == "task" and classes and set(classes) != set(config.tasks[target].classes):
+            yield (
+                f"{where}.classes: {', '.join(classes)}, but tasks.{target}.classes are "
+                f"{', '.join(config.tasks[target].classes)}"
+            )
+    yield from _check_same_languages(config)
+
+
+def _check_same_languages(config: Config) -> Iterator[str]:
+    """A language has a vector of every system that adds one, or of none: means are over the same
+    languages for all."""
+    for task in config.tasks:
+        adding = {
+            name: config.systems[name].language
+            for name in config.task_systems(task)
+            if config.systems[name].language in config.methods
+        }
+        for language in config.task_languages(task):
+            has = {name: config.has_vector(method, language) for name, method in adding.items()}
+            if len(set(has.values())) < 2:
+                continue
+            one, other = (next(n for n, found in has.items() if found is f) for f in (True, False))
+            yield (
+                f"languages.{language}: systems.{one} has a vector of it, systems.{other} has none "
+                f"({adding[other]} needs languages.{language}.text, or an alias that is not none); "
+                f"evaluate them on other languages, or apart by tasks.{task}.systems"
+            )
 
 
 def _observes(config: Config, method: str, kind: Kind) -> bool:

@@ -29,7 +29,8 @@ def predict(
     max_length: int = 128,
     batch_size: int = PREDICTED_AT_ONCE,
 ) -> torch.Tensor:
-    """Logits (items, classes), float32 on the CPU, in the order of the items."""
+    """Logits (items, classes), float32 on the CPU, in the order of the items: these have `text` and
+    perhaps `text_pair`, and need no label."""
     return predict_and_pool(model, items, tokenizer, max_length, batch_size)[0]
 
 
@@ -44,7 +45,8 @@ def predict_and_pool(
     """Logits (items, classes) and what the model makes of each item, (items, hidden): the mean of
     the backbone's last hidden states over its tokens. Both float32 on the CPU, in the order of the
     items."""
-    examples = encode(items, tokenizer, max_length)
+    # What is predicted needs no label; one is asked for by `encode`, and the model never sees it.
+    examples = encode([{"label": 0, **item} for item in items], tokenizer, max_length)
     found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     states: list[torch.Tensor] = []
     watch = model.base_model.register_forward_hook(

@@ -8,6 +8,7 @@ from typing import Any
 from deftx.config import BASE, NONE, OWN_TEXT, ROUND, Config, is_path
 from deftx.settings.method import Kind, Row, System
 from deftx.settings.selection import ObservedShares
+from deftx.vector_files import SFT_STAGES
 
 PATTERNS = {
     "config": "config.json",
@@ -21,6 +22,7 @@ PATTERNS = {
     "denoise": "denoise/{rule}/{target}/seed{seed}.safetensors",
     "mask": "mask/{method}/{target}/seed{seed}.safetensors",
     "sparse": "sparse/{method}/{target}/seed{seed}/sft_model.safetensors",
+    "convert": "convert/{method}/{target}/sft_model.safetensors",
     "adapter": "adapter/{method}/{target}/seed{seed}.safetensors",
     "gate": "gate/{method}/{target}/seed{seed}.safetensors",
     "gated": "gated/{method}/{target}/seed{seed}.safetensors",
@@ -233,6 +235,9 @@ class Graph:
             "source_vector": self._source_vectors(artefact),
         }
 
+    def _convert_inputs(self, artefact: Artefact) -> Inputs:
+        return {"base": [Artefact.of("base")]}
+
     def _adapter_inputs(self, artefact: Artefact) -> Inputs:
         inputs = self._training_inputs(artefact)
         del inputs["start_vector"]
@@ -260,7 +265,7 @@ class Graph:
         vector, language = self.vectors(artefact)
         combine = self.config.systems[artefact["system"]].combine
         # A composed vector that is sparse holds all; others are put together in memory.
-        apart = combine or any(v.stage != "sparse" for v in (vector, language) if v)
+        apart = combine or any(v.stage not in SFT_STAGES for v in (vector, language) if v)
         return {
             "base": [Artefact.of("base")],
             "composed": [Artefact.of("compose", **dict(artefact.wildcards))],
@@ -304,13 +309,15 @@ class Graph:
 
     def _figures_inputs(self, artefact: Artefact) -> Inputs:
         first = str(self.config.seeds[0])
-        vectors = [vector for vector in self._all_vectors() if vector["seed"] == first]
+        all_vectors = self._all_vectors()
+        vectors = [v for v in all_vectors if v.stage != "convert" and v["seed"] == first]
         masks = [
             self._same_target("mask", vector, method=vector["method"])
             for vector in vectors
             if vector.stage == "sparse"
         ]
         needed = [part for mask in masks for part in self.inputs(mask)["delta"]]
+        masks += [vector for vector in all_vectors if vector.stage == "convert"]
         denoised = dict.fromkeys(a for a in [*vectors, *needed] if a.stage == "denoise")
         return {
             "base": [Artefact.of("base")],
@@ -325,7 +332,7 @@ class Graph:
     def _cards_inputs(self, artefact: Artefact) -> Inputs:
         return {
             **self._costs_inputs(artefact),
-            "vectors": [v for v in self._all_vectors() if v.stage == "sparse"],
+            "vectors": [v for v in self._all_vectors() if v.stage in SFT_STAGES],
         }
 
     def _summary_inputs(self, artefact: Artefact) -> Inputs:
@@ -388,11 +395,13 @@ class Graph:
         the language has no text."""
         system: System = self.config.systems[artefact["system"]]
         row = self.config.row(system.task, "task")
-        # What an adapter is trained on top of is another adapter, and no start of its weights.
-        start = BASE if row.adapter else system.task_start or self.config.task_start
+        # What an adapter is trained on top of is another adapter, and no start of its weights; a
+        # vector that exists is what it is.
+        alone = row.adapter or row.vector
+        start = BASE if alone else system.task_start or self.config.task_start
         task = self._vector(system.task, Target("task", artefact["task"], start), artefact)
         language = artefact["language"]
-        if system.language == NONE or not self.config.has_text(language):
+        if system.language == NONE or not self.config.has_vector(system.language, language):
             return task, None
         return task, self._vector(system.language, Target("language", language), artefact)
 
@@ -445,13 +454,13 @@ class Graph:
             return [self._method("adapter", artefact["method"], source, artefact)]
         if target.start == BASE or task.more_sources:
             return []
-        return [self._method("sparse", target.start, source, artefact)]
+        return [self._vector(target.start, source, artefact)]
 
     def _source_vectors(self, artefact: Artefact) -> list[Artefact]:
         """The vectors under which the batches of several sources are trained."""
         target = Target.parse(artefact["target"])
         return [
-            self._method("sparse", target.start, Target("language", language), artefact)
+            self._vector(target.start, Target("language", language), artefact)
             for language in self.sources_with_vectors(target)
         ]
 
@@ -461,7 +470,7 @@ class Graph:
             return []
         task = self.config.tasks[target.name]
         several = task.sources if task.more_sources else []
-        return [language for language in several if self.config.has_text(language)]
+        return [key for key in several if self.config.has_vector(target.start, key)]
 
     def _kinds(self, method: str) -> Iterator[Kind]:
         """The kinds of target for which a method is used."""
@@ -517,6 +526,8 @@ class Graph:
 
     def _vector(self, method: str, target: Target, like: Artefact) -> Artefact:
         row = self.config.row(method, target.kind)
+        if row.stage == "convert":  # whatever the seed
+            return Artefact.of("convert", method=method, target=target.label)
         if row.stage in ("full", "denoise"):
             return self._difference(row, Artefact.of("full", target=target, seed=like["seed"]))
         return self._method(row.stage, method, target, like)

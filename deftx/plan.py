@@ -135,6 +135,19 @@ class Plan(Graph):
             return {"id": base.model, "revision": base.revision}
         return {"id": folder.name, "content": folder_sha256(folder)}
 
+    def _convert_params(self, artefact: Artefact) -> dict[str, Any]:
+        target = Target.parse(artefact["target"])
+        foreign = self.row(artefact).vector
+        assert foreign is not None
+        params: dict[str, Any] = dict(artefact.wildcards)
+        if target.kind == "task":
+            params["classes"] = self.config.tasks[target.name].classes
+            params["stored_classes"] = foreign.classes_of(target.name)
+        if revision := foreign.revision_of(target.name):
+            return {**params, "id": foreign.source_of(target.name), "revision": revision}
+        file = self.files.vector(artefact)
+        return {**params, "content": sha256(file) if file else None}
+
     def _full_params(self, artefact: Artefact) -> dict[str, Any]:
         target = Target.parse(artefact["target"])
         before = ROUND.search(target.added)
@@ -287,7 +300,7 @@ class Plan(Graph):
                 if self.config.task_languages(name)
             },
             "names": {key: lang.name or key for key, lang in self.config.languages.items()},
-            "without_text": [k for k in self.config.languages if not self.config.has_text(k)],
+            "without_text": self.config.without_vector,
         }
 
     _claims_params = _costs_params = _cards_params = _summary_params = _tables_params

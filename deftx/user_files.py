@@ -8,10 +8,12 @@ from pathlib import Path
 
 from deftx.artefact import file_sha256
 from deftx.config import OWN_TEXT, Config, ConfigError, is_path
-from deftx.graph import Artefact
+from deftx.graph import Artefact, Target
 from deftx.model_folder import MODEL_FILES
 from deftx.model_folder import folder_sha256 as any_folder_sha256
 from deftx.settings.data import Columns, Dataset
+from deftx.settings.foreign import HUB_ID
+from deftx.vector_files import OURS, PUBLIC, vector_file
 
 
 class UserFiles:
@@ -34,6 +36,15 @@ class UserFiles:
             return self.locate(next(filter(is_path, self.config.languages[language].texts)))
         assert dataset.files is not None
         return self.locate(dataset.fill(dataset.files, language, split))
+
+    def vector(self, artefact: Artefact) -> Path | None:
+        """The file that a `convert` artefact is read from; None if there is none, or it lies on the
+        hub."""
+        target = Target.parse(artefact["target"])
+        foreign = self.config.row(artefact["method"], target.kind).vector
+        if foreign is None or foreign.revision_of(target.name):
+            return None
+        return vector_file(self.locate(foreign.source_of(target.name)))
 
     def locate(self, path: str) -> Path:
         """A path of the config: as it is if absolute, else below data_dir, $DEFTX_DATA, or the
@@ -74,10 +85,36 @@ class UserFiles:
                 key = f"languages.{language}.text" if who == OWN_TEXT else f"datasets.{who}.files"
                 split = "" if who == OWN_TEXT else f" ({artefact['split']} of {language})"
                 lines.append(f"{key}{split}: no file {path}")
+            if artefact.stage == "convert" and (line := self._missing_vector(artefact)):
+                lines.append(line)
         model = self.config.base.model
         if model and self.base_folder() is None and (model.startswith(("/", ".", "~"))):
             lines.append(f"base.model: no model folder {self.locate(model)}")
+        elif model and self.base_folder() is None and self.config.base.revision is None:
+            lines.append(
+                f"base.model: no model folder {self.locate(model)}; for a hub id give "
+                "base.revision, a commit"
+            )
         return lines
+
+    def _missing_vector(self, artefact: Artefact) -> str | None:
+        target = Target.parse(artefact["target"])
+        foreign = self.config.row(artefact["method"], target.kind).vector
+        key = f"methods.{artefact['method']}.vector ({target.label})"
+        assert foreign is not None
+        if foreign.revision_of(target.name):
+            return None
+        path = self.locate(foreign.source_of(target.name))
+        file = self.vector(artefact)
+        if file is None:
+            hint = "; for a hub id give its revision" if HUB_ID.match(foreign.source) else ""
+            return f"{key}: no {OURS} and no {PUBLIC} at {path}{hint}"
+        if target.kind == "task" and file.name != OURS and not foreign.classes_of(target.name):
+            return (
+                f"{key}: {path} does not tell the order of its classes: give `classes`, those of "
+                f"tasks.{target.name} in the order of the rows of its head"
+            )
+        return None
 
 
 sha256 = cache(file_sha256)

@@ -9,7 +9,7 @@ import torch
 from conftest import sentences
 from safetensors.torch import load_file
 
-from deftx.cli import STAGES, TOOLS, main
+from deftx.cli import STAGES, TOOLS, VECTOR_TOOLS, main
 from deftx.data import write_items
 from deftx.sparse_delta import SparseDelta
 from deftx.tensor_file import TensorFile
@@ -141,7 +141,7 @@ def test_a_truncated_model_is_refused(base_folder, files, tmp_path, capsys):
     assert "broken/model.safetensors: corrupt: its sha256 is" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", [*STAGES, *TOOLS])
+@pytest.mark.parametrize("verb", [*STAGES, *TOOLS, *VECTOR_TOOLS])
 def test_every_verb_helps(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])
@@ -158,7 +158,7 @@ def test_the_overview_names_every_verb_and_imports_no_torch():
     output = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )
-    assert all(f"  {verb}" in output.stdout for verb in [*STAGES, *TOOLS])
+    assert all(f"  {verb}" in output.stdout for verb in [*STAGES, *TOOLS, *VECTOR_TOOLS])
     assert main(["no-such-verb"]) == 2
 
 

@@ -84,8 +84,9 @@ def model_card(
         m for m in means if m.system in vector.systems and name == (m.task if task else m.language)
     ]
     params = provenance["params"]
-    training = {k: v for k, v in (params["task"] or params["language"]).items() if v is not None}
-    if params["learning_rate"] is not None:
+    trained = params.get("task") or params.get("language") or {}
+    training = {k: v for k, v in trained.items() if v is not None}
+    if params.get("learning_rate") is not None:
         training["learning_rate"] = params["learning_rate"]
     return render(
         "card.md.j2",
@@ -125,7 +126,7 @@ def settings(row: Row) -> Iterator[tuple[str, Any]]:
             else:
                 yield name.replace("_", " "), inner
 
-    told = {"prune", "retrain", "learning_rate"}  # elsewhere on the card
+    told = {"prune", "retrain", "learning_rate", "vector"}  # elsewhere on the card
     yield from flat(row.model_dump(exclude=told, exclude_none=True, exclude_defaults=True))
 
 
@@ -163,12 +164,15 @@ def _front(
     means: Sequence[Transfer],
     tests: Mapping[str, DatasetFacts],
 ) -> dict[str, Any]:
+    languages = list(dict.fromkeys(part.language for part in vector.data))
+    if not vector.data and provenance["target"].startswith("lang-"):
+        languages = [provenance["target"].removeprefix("lang-")]
     known = [facts for facts in (*vector.data, *(tests[m.task] for m in means)) if facts.hub_id]
     return {
         "library_name": "deftx",
         "license": _licence(vector),
         "base_model": provenance["base"]["id"],
-        "language": list(dict.fromkeys(part.language for part in vector.data)),
+        **({"language": languages} if languages else {}),
         **({"datasets": list(dict.fromkeys(f.hub_id for f in known))} if known else {}),
         "metrics": list(dict.fromkeys(HUB_METRICS[m.metric] for m in means)),
         "tags": [
@@ -193,7 +197,7 @@ def _front(
 def _licence(vector: Vector) -> str:
     """That of the data if it is one; else the hub's words for what cannot be said in one."""
     licences = {part.licence for part in vector.data}
-    if None in licences:
+    if None in licences or not licences:
         return "unknown"
     return str(licences.pop()) if len(licences) == 1 else "other"
 

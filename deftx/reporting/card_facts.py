@@ -3,6 +3,7 @@
 from deftx.config import OWN_TEXT, Config
 from deftx.graph import Artefact, Graph
 from deftx.reporting.card import DatasetFacts, Part, Vector
+from deftx.vector_files import SFT_STAGES
 
 
 def vectors_of(graph: Graph) -> list[Vector]:
@@ -10,7 +11,7 @@ def vectors_of(graph: Graph) -> list[Vector]:
     users: dict[Artefact, dict[str, None]] = {}
     for evaluation in graph.evaluations():
         for vector in graph.vectors(evaluation):
-            if vector is not None and vector.stage == "sparse":
+            if vector is not None and vector.stage in SFT_STAGES:
                 users.setdefault(vector, {})[evaluation["system"]] = None
     return [
         Vector(
@@ -24,10 +25,11 @@ def vectors_of(graph: Graph) -> list[Vector]:
 
 
 def _data(graph: Graph, vector: Artefact) -> list[Artefact]:
-    """What a vector was trained on, as it was before it was cleaned."""
+    """What a vector was trained on, as it was before it was cleaned; nothing of one that others
+    made."""
     return [
         part
-        for data in graph.inputs(vector)["train"]
+        for data in graph.inputs(vector).get("train", [])
         for part in (graph.inputs(data)["text"] if data.stage == "clean" else [data])
     ]
 

@@ -8,12 +8,22 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from deftx.settings.adapter import Adapter
 from deftx.settings.combine import Combine
 from deftx.settings.denoise import RankRule
+from deftx.settings.foreign import Foreign
 from deftx.settings.gate import Gate
 from deftx.settings.lora import Lora
 from deftx.settings.selection import Budget, Pattern, Selection, Shares
 from deftx.settings.strict import Strict
 
 Kind = Literal["task", "language"]
+
+FAMILIES = {
+    "adapter": ["learning_rate"],
+    "gate": ["learning_rate"],
+    "lora": ["learning_rate", "budget"],
+    "vector": [],
+}
+"""Field that makes a method one of a family of its own → the other fields that it may have."""
+
 T = TypeVar("T")
 
 
@@ -29,10 +39,13 @@ class Row(Strict):
     adapter: Adapter | None = None
     gate: Gate | None = None
     lora: Lora | None = None
+    vector: Foreign | None = None
 
     @property
     def stage(self) -> str:
         """The stage whose artefact is the vector."""
+        if self.vector:
+            return "convert"
         if self.adapter:
             return "adapter"
         if self.gate:
@@ -45,8 +58,13 @@ class Row(Strict):
 
     @property
     def chooses(self) -> bool:
-        """Whether the vector is sparse, by a mask."""
+        """Whether the vector is sparse, by a mask that is chosen here."""
         return self.stage == "sparse"
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the vector is sparse, wherever it was made."""
+        return self.stage in ("sparse", "convert")
 
 
 class PerKind(Strict, Generic[T]):
@@ -98,16 +116,19 @@ class Method(Strict):
     )
     gate: Gate | None = Field(default=None, description="Ada-SFT: a learned soft mask")
     lora: Lora | None = Field(default=None, description="a low-rank vector, trained as such")
+    vector: _one_or_per_kind(Foreign | str) | None = Field(  # type: ignore[valid-type]
+        default=None, description="vectors that exist already; nothing is trained"
+    )
 
     @model_validator(mode="after")
     def _one_family(self) -> Self:
-        families = [name for name in ("adapter", "gate", "lora") if getattr(self, name) is not None]
+        families = [name for name in FAMILIES if getattr(self, name) is not None]
         if len(families) > 1:
             raise ValueError(
-                f"give at most one of adapter, gate, lora; given: {', '.join(families)}"
+                f"give at most one of {', '.join(FAMILIES)}; given: {', '.join(families)}"
             )
         for family in families:
-            allowed = {family, "learning_rate", *(["budget"] if family == "lora" else [])}
+            allowed = {family, *FAMILIES[family]}
             for name, field in type(self).model_fields.items():
                 if name not in allowed and getattr(self, name) != field.default:
                     raise ValueError(f"{name} has no effect on a method with {family}")
@@ -163,6 +184,7 @@ class Method(Strict):
             adapter=self.adapter,
             gate=self.gate,
             lora=self.lora,
+            vector=pick(self.vector),
         )
 
 

@@ -8,8 +8,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError
 from pydantic import Field
 from safetensors.torch import load_file
 from transformers import (
@@ -25,6 +23,7 @@ from deftx.backbone import backbone_parameters, layer_norm_names, stored_names
 from deftx.base import Base
 from deftx.data import load_text
 from deftx.engine.checkpoint import Checkpoint
+from deftx.hub import fetch
 from deftx.model_folder import MODEL_FILES, folder_sha256
 from deftx.pretraining import architecture, pretrain, train_tokenizer
 from deftx.settings.base import Pretrain
@@ -74,8 +73,8 @@ def base(
             state.remove()
     else:
         with TemporaryDirectory() as cache:
-            folder = model or _download(params, Path(cache))
-            _check_folder(folder, params.content)
+            folder = model or fetch(params.id, params.revision, MODEL_FILES, Path(cache))
+            _check_folder(folder, params, "" if model else f"{params.id}@{params.revision}")
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             known = _known(config, out.parent, params)
             _copy(folder, out.parent)
@@ -117,29 +116,15 @@ def _once(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
             yield name, parameter.detach()
 
 
-def _download(params: Params, folder: Path) -> Path:
-    """The files of a hub model. Raises ArtefactError if they cannot be had."""
-    try:
-        snapshot_download(
-            params.id,
-            revision=params.revision,
-            allow_patterns=list(MODEL_FILES),
-            local_dir=folder,
-        )
-    except (OSError, ValueError, HfHubHTTPError) as error:
-        raise ArtefactError(
-            f"{params.id}: no such folder, and not to be had from the hub "
-            f"(revision {params.revision}): {error}"
-        ) from None
-    return folder
-
-
-def _check_folder(folder: Path, expected: str | None) -> None:
+def _check_folder(folder: Path, params: Params, hub_id: str) -> None:
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         if not (folder / name).is_file():
-            raise ArtefactError(f"{folder}: no {name}: deftx needs it (weights as safetensors)")
-    if expected is not None and expected != (found := folder_sha256(folder)):
-        raise ArtefactError(f"{folder}: sha256 {found}, expected {expected}: did it change?")
+            raise ArtefactError(
+                f"{hub_id or folder}: no {name}: deftx needs it; weights are read from one file of "
+                "safetensors, never from a pickle"
+            )
+    if params.content is not None and params.content != (found := folder_sha256(folder)):
+        raise ArtefactError(f"{folder}: sha256 {found}, expected {params.content}: did it change?")
 
 
 def _copy(source: Path, folder: Path) -> None:

@@ -15,6 +15,7 @@ from deftx.reporting.results import Comparison, draw, load_evaluations, transfer
 from deftx.reporting.template import render
 from deftx.reporting.written_config import load_config
 from deftx.tensor_file import TensorFile
+from deftx.vector_files import SFT_STAGES
 
 
 class Params(Comparison):
@@ -80,8 +81,11 @@ def write_cards(
 def _provenance(path: Path, base: Base) -> dict[str, Any]:
     """What the file of a vector says of itself, but for the layout of its tensors."""
     found = TensorFile(path).provenance
-    if found["stage"] != "sparse":
-        raise ArtefactError(f"{path}: made by {found['stage']}, expected a vector, made by sparse")
+    if found["stage"] not in SFT_STAGES:
+        raise ArtefactError(
+            f"{path}: made by {found['stage']}, expected a vector, made by "
+            f"{' or '.join(SFT_STAGES)}"
+        )
     base.check(found, path)
     return {name: value for name, value in found.items() if name != "layout"}
 
@@ -89,13 +93,14 @@ def _provenance(path: Path, base: Base) -> dict[str, Any]:
 def _partner(
     vector: Vector, vectors: Sequence[Vector], known: Mapping[str, Mapping[str, Any]]
 ) -> Vector | None:
-    """The first vector of the other kind and the same seed that a system adds to this one."""
-    kind, seed = _kind(known[vector.path]), known[vector.path]["seed"]
+    """The first vector of the other kind and the same seed that a system adds to this one; one that
+    was not made here goes with every seed."""
+    kind, seed = _kind(known[vector.path]), known[vector.path].get("seed")
     for other in vectors:
         theirs = known[other.path]
         if (
             _kind(theirs) != kind
-            and theirs["seed"] == seed
+            and (seed is None or theirs.get("seed") in (None, seed))
             and set(other.systems) & set(vector.systems)
         ):
             return other

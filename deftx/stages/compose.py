@@ -10,6 +10,7 @@ from deftx.settings.combine import Combine
 from deftx.settings.strict import Strict
 from deftx.sparse_delta import SparseDelta
 from deftx.tensor_file import TensorFile, save_tensors
+from deftx.vector_files import SFT_STAGES
 from deftx.vectors import head_of
 
 
@@ -61,7 +62,7 @@ def compose(
         },
         "trained": _trained([file for file, _ in files]),
     }
-    if params.combine is None and all(file.provenance["stage"] == "sparse" for file, _ in files):
+    if params.combine is None and all(file.provenance["stage"] in SFT_STAGES for file, _ in files):
         vectors = [SparseDelta.read(file) * scale for file, scale in files]
         total = vectors[0] if len(vectors) == 1 else vectors[0] + vectors[1]
         total.save(out, **provenance)

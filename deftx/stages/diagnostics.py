@@ -21,6 +21,7 @@ from deftx.reporting.places import place
 from deftx.settings.strict import Strict
 from deftx.sparse_delta import SparseDelta
 from deftx.tensor_file import TensorFile
+from deftx.vector_files import SFT_STAGES
 from deftx.vectors import dense_vector
 
 NOT_ADDED = ("adapter",)
@@ -95,15 +96,17 @@ def _vectors(params: Params, base: Base, paths: Sequence[Path]) -> Vectors:
     for path in paths:
         file = TensorFile(path)
         base.check(file.provenance, path)
-        key = file.provenance["target"], file.provenance["seed"]
-        if key[0] not in targets or key[1] not in params.seeds:
+        target, own = file.provenance["target"], file.provenance.get("seed")
+        if target not in targets or own not in (None, *params.seeds):
             raise ArtefactError(
-                f"{path}: of {key[0]} with seed {key[1]}, expected {' or '.join(targets)} with "
+                f"{path}: of {target} with seed {own}, expected {' or '.join(targets)} with "
                 f"a seed of {params.seeds}"
             )
-        if key in files:
-            raise ArtefactError(f"{path}: a second vector of {key[0]} with seed {key[1]}")
-        files[key] = file
+        # One that was not made here is the same for every seed.
+        for seed in params.seeds if own is None else [own]:
+            if (target, seed) in files:
+                raise ArtefactError(f"{path}: a second vector of {target} with seed {seed}")
+            files[target, seed] = file
     for target in targets:
         found = [seed for seed in params.seeds if (target, seed) in files]
         # A language without text has no vector; but one with a vector has it for every seed.
@@ -143,7 +146,7 @@ def _read(file: TensorFile, base: Base, starts: Mapping[int, Path]) -> Vector | 
     stage, start = file.provenance["stage"], file.provenance.get("start", "base")
     if stage in NOT_ADDED:
         return None
-    if stage == "sparse":
+    if stage in SFT_STAGES:
         return SparseDelta.read(file)
     path = starts.get(file.provenance["seed"]) if start != "base" else None
     if stage == "full" and start != "base" and path is None:
@@ -200,19 +203,21 @@ def _by_depth(item: tuple[tuple[str, str], int]) -> tuple[int, str]:
 
 
 def _stability(params: Params, files: Vectors) -> Iterator[Row]:
-    """How alike the masks of one target are that were made with different seeds."""
+    """How alike the masks of one target are that were made with different seeds; nothing of a
+    vector that is the same for all."""
     for target in _targets(params):
         chosen = {
             seed: positions(load_mask(files[target, seed]))
             for seed in params.seeds
             if _is_sparse(files.get((target, seed)))
+            and files[target, seed].provenance.get("seed") is not None
         }
         for a, b in combinations(chosen, 2):
             yield Row(f"{a}-{b}", "jaccard", target, "", "", "", jaccard(chosen[a], chosen[b]))
 
 
 def _is_sparse(file: TensorFile | None) -> bool:
-    return file is not None and file.provenance["stage"] == "sparse"
+    return file is not None and file.provenance["stage"] in SFT_STAGES
 
 
 def _held_out(params: Params, files: Vectors) -> Iterator[Row]:

@@ -161,6 +161,12 @@ def data_lock(wildcards, threads):
     return str(CONFIG_FILE.parent / LOCK)
 
 
+def foreign_vector(wildcards, threads):
+    """The file of a vector that exists, if it is the user's and not of the hub."""
+    file = PLAN.files.vector(Artefact.of("convert", **dict(wildcards.items())))
+    return [str(file)] if file else []
+
+
 def local_model(wildcards, threads):
     """The local model folder, if the base is one."""
     folder = PLAN.files.base_folder()
@@ -243,6 +249,7 @@ def run_folder(wildcards):
 COMPANIONS = {
     "base": ("backbone.json", "config.json", "tokenizer.json"),
     "sparse": ("sft_config.json",),
+    "convert": ("sft_config.json",),
     "tables": (
         "scores.csv",
         "classes.csv",
@@ -290,7 +297,7 @@ wildcard_constraints:
     language=r"[a-z]{3}",
     split=r"train|valid|test",
     target=r"lang-[a-z]{3}(?:/base\+[a-z0-9][a-z0-9.-]*)?"
-    r"|task-[a-z0-9][a-z0-9.-]*/[a-z0-9][a-z0-9.-]*(?:\+[a-z0-9][a-z0-9.-]*)?",
+    r"|task-[a-z0-9][a-z0-9.-]*(?:/[a-z0-9][a-z0-9.-]*(?:\+[a-z0-9][a-z0-9.-]*)?)?",
     rule=r"[a-z0-9.-]+",
     method=r"[a-z0-9][a-z0-9.-]*",
     system=r"[a-z0-9][a-z0-9.-]*",

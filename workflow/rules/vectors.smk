@@ -1,7 +1,7 @@
-"""Vectors of languages and tasks: full → denoise → mask → sparse.
+"""Vectors of languages and tasks: full → denoise → mask → sparse; or one that exists: convert.
 
 Inputs: data/, base/. Outputs: full/ (one for all methods), denoise/ (one for each rank rule),
-mask/ and sparse/ (one for each method).
+mask/ and sparse/ (one for each method); convert/.
 """
 
 
@@ -107,3 +107,26 @@ rule sparse:
         "--valid {input.valid:q} --start-vector {input.start_vector:q} --delta {input.delta:q} "
         "--round-vector {input.round_vector:q} --source-vector {input.source_vector:q} "
         "--cost {log.cost:q} --out {output.data:q} > {log.out:q} 2>&1"
+
+
+rule convert:
+    """Read a vector that others made: a file of the user, or from the hub."""
+    input:
+        unpack(needs("convert")),
+    output:
+        data=made("convert"),
+        manifest=made("convert") + ".json",
+        others=beside("convert", *COMPANIONS["convert"]),
+    log:
+        out=log_of("convert"),
+        cost=cost_of("convert"),
+    benchmark:
+        benchmark_of("convert")
+    conda:
+        ENVIRONMENT
+    params:
+        cfg=reads("convert"),
+        vector=foreign_vector,
+    shell:
+        "python -m deftx convert --params {params.cfg:q} --base {input.base:q} "
+        "--vector {params.vector:q} --cost {log.cost:q} --out {output.data:q} > {log.out:q} 2>&1"

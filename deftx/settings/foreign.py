@@ -1,0 +1,63 @@
+"""A vector that exists already: a file of the user, or a repository of the hub."""
+
+import re
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from deftx.settings.strict import Strict
+
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+Classes = Annotated[list[str], Field(min_length=2)]
+
+HUB_ID = re.compile(r"^[\w.-]+/[\w.{}-]+$")
+
+
+class Foreign(Strict):
+    """Where the vectors of a method lie; text stands for `{source: text}`."""
+
+    source: str = Field(
+        description="with {language} or {task}: a folder or file (absolute, or below data_dir), or "
+        "with a revision a hub id"
+    )
+    revision: Commit | dict[str, Commit] | None = Field(
+        default=None,
+        description="commit of a hub id, 40 hexadecimal digits; or one for each language or task",
+    )
+    aliases: dict[str, str] = Field(
+        default_factory=dict,
+        description="language or task → what it is called in `source`; none: there is no vector",
+    )
+    classes: Classes | dict[str, Classes] | None = Field(
+        default=None,
+        description="of a task, in the order of the rows of the head that is stored; or for each "
+        "task; needed where the file does not tell",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"source": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _hub_id(self) -> Self:
+        if self.revision is not None and not HUB_ID.match(self.source):
+            raise ValueError(f"source {self.source!r} has a revision, but is no hub id: owner/name")
+        return self
+
+    def has(self, name: str) -> bool:
+        """Whether there is a vector of a language or a task."""
+        return self.aliases.get(name) != "none"
+
+    def source_of(self, name: str) -> str:
+        """Path or hub id of the vector of a language or a task."""
+        known = self.aliases.get(name, name)
+        return self.source.replace("{language}", known).replace("{task}", known)
+
+    def revision_of(self, name: str) -> str | None:
+        """The commit of its hub id; None for a path, and where none is given for it."""
+        return self.revision.get(name) if isinstance(self.revision, dict) else self.revision
+
+    def classes_of(self, task: str) -> list[str] | None:
+        """The classes in the order of the stored head."""
+        return self.classes.get(task) if isinstance(self.classes, dict) else self.classes

@@ -1,0 +1,93 @@
+"""Stage `convert`: a vector that others made, in our format."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from pydantic import Field, model_validator
+
+from deftx.artefact import ArtefactError, file_sha256, write_json
+from deftx.base import Base
+from deftx.foreign import read_foreign
+from deftx.hub import fetch
+from deftx.settings.strict import Strict
+from deftx.vector_files import OURS, VECTOR_FILES, vector_file
+
+
+class Params(Strict):
+    """Which vector it is; a hub id and a commit, or a file by its checksum."""
+
+    method: str = Field(description="what the vector is to be called by")
+    target: str = Field(description="lang-<language> or task-<task>")
+    id: str | None = Field(
+        default=None, description="hub id, or what else tells others where the vector is from"
+    )
+    revision: str | None = Field(default=None, description="of a hub id: a commit")
+    content: str | None = Field(
+        default=None, description="sha256 of the file, where known; another one is an error"
+    )
+    classes: list[str] | None = Field(
+        default=None, description="of a task, in the order that its logits are to have"
+    )
+    stored_classes: list[str] | None = Field(
+        default=None,
+        description="of a task, in the order of the head that is stored, if the file does not tell",
+    )
+
+    @model_validator(mode="after")
+    def _classes_of_a_task(self) -> Self:
+        if self.target.startswith("task-") != (self.classes is not None):
+            raise ValueError(f"{self.target}: give `classes` for a task, and not for a language")
+        return self
+
+
+def convert(params: Params, *, base: Path, vector: Path | None = None, out: Path) -> None:
+    """Write an SFT file with every difference of `vector`, a file or folder, or of the hub's
+    repository; of a task its head, rows in the order of `classes`. `sft_config.json` lies beside.
+
+    Raises ArtefactError as `read_foreign` does, if there is no vector, or the file is not the one
+    whose checksum is given.
+    """
+    encoder = Base.load(base)
+    if vector is None:
+        if params.id is None or params.revision is None:
+            raise ValueError("give a file or folder (--vector), or a hub id and its --revision")
+        vector = fetch(params.id, params.revision, VECTOR_FILES)
+    file = vector_file(vector)
+    if file is None:
+        raise ArtefactError(f"{vector}: expected one of {OURS} or pytorch_diff.bin")
+    found = file_sha256(file)
+    if params.content not in (None, found):
+        raise ArtefactError(f"{file}: sha256 {found}, expected {params.content}: did it change?")
+    phi = read_foreign(file, encoder, params.classes, params.stored_classes)
+    source = {"id": params.id, "revision": params.revision, "file": file.name, "sha256": found}
+    made = {k: v for k, v in phi.provenance.items() if k not in ("base", "k", "layout")}
+    provenance: dict[str, Any] = {"method": params.method, "target": params.target}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(
+        out.parent / "sft_config.json",
+        {
+            **provenance,
+            "format": 1,
+            "base_model_name_or_path": encoder.identity["id"],
+            "revision": encoder.identity["revision"],
+            "base_hash": encoder.identity["hash"],
+            "task_type": "SEQ_CLS" if params.classes else "MASKED_LM",
+            "labels": params.classes,
+            "source": source,
+            "k": len(phi),
+        },
+    )
+    phi.save(
+        out,
+        stage="convert",
+        **provenance,
+        base=encoder.identity,
+        params=params.model_dump(),
+        inputs={"vector": found},
+        source={**source, "made": made or None},
+        outcome={
+            "trained": len(phi),
+            "trained_head": sum(map(torch.numel, phi.head.values())),
+        },
+    )

@@ -1,0 +1,396 @@
+"""The verbs for people with a vector and a text, each beside a plain way to the same."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import sentences
+from lt_sft_files import write_public
+from peft import PeftModel
+from test_foreign import BERT, CLASSES, LM_HEAD, differences, head_of, made_base
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertForPreTraining,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+)
+
+from deftx.artefact import ArtefactError
+from deftx.backbone import backbone_parameters, head_parameters, weights_of
+from deftx.base import Base
+from deftx.cli import main
+from deftx.data import write_items
+from deftx.encoder import load_classifier, load_masked_lm
+from deftx.evaluation import predict
+from deftx.mask import Mask
+from deftx.reporting.anatomy import anatomy, common
+from deftx.reporting.places import place
+from deftx.sparse_delta import SparseDelta
+from deftx.tensor_file import TensorFile
+
+# Of how PEFT uses transformers and PyTorch.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated"),
+    pytest.mark.filterwarnings("ignore:Sparse invariant checks"),
+]
+
+IDS = torch.tensor([[0, 7, 9, 30, 2], [0, 8, 50, 51, 2]])
+
+
+def drawn(base, seed, share=0.05):
+    """A vector with entries everywhere but in normalisation."""
+    generator = torch.Generator().manual_seed(seed)
+    index, values, shapes = {}, {}, {}
+    for name, shape in base.maskable.items():
+        chosen = torch.rand(math.prod(shape), generator=generator) < share
+        if chosen.any():
+            index[name], shapes[name] = chosen.nonzero().flatten(), shape
+            values[name] = 0.1 * torch.randn(len(index[name]), generator=generator)
+    return Mask(index, shapes), values
+
+
+def saved(base, folder, seed, classes=None, target="lang-qaa", **more):
+    """A vector as the stage `sparse` leaves it."""
+    mask, values = drawn(base, seed)
+    head = weights_of(head_parameters(load_classifier(base, classes, seed=9))) if classes else {}
+    vector = SparseDelta(mask, values, head)
+    vector.save(
+        folder / "sft_model.safetensors",
+        stage="sparse",
+        method="m",
+        target="task-x" if classes else target,
+        start="base",
+        seed=seed,
+        base=base.identity,
+        params={"classes": classes, "task": {"max_length": 24} if classes else None, **more},
+        outcome={},
+    )
+    return vector
+
+
+MODELS = {
+    "xlm-roberta": None,
+    "bert": lambda: BertForPreTraining(BERT),
+    "modernbert": lambda: ModernBertForMaskedLM(
+        ModernBertConfig(
+            vocab_size=150, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+            intermediate_size=48, max_position_embeddings=40, pad_token_id=1, bos_token_id=0,
+            eos_token_id=2, cls_token_id=0, sep_token_id=2,
+        )
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def run(request, base_folder, tmp_path_factory):
+    """A run's folder with base, vectors and a test set; and the base."""
+    folder = tmp_path_factory.mktemp("run")
+    if MODELS[request.param] is None:
+        (folder / "base").symlink_to(base_folder)
+    else:
+        made_base(folder, MODELS[request.param]())
+    base = Base.load(folder / "base")
+    saved(base, folder / "task", 1, CLASSES)
+    saved(base, folder / "lang", 2)
+    items = [
+        {"id": str(i), "text": text, "label": CLASSES[i % 3]}
+        for i, text in enumerate(sentences(20, seed=4))
+    ]
+    write_items(folder / "test.parquet", items)
+    return folder, base
+
+
+def call(*arguments):
+    assert main([str(argument) for argument in arguments]) == 0
+
+
+def fails(capsys, *arguments):
+    assert main([str(argument) for argument in arguments]) == 1
+    return capsys.readouterr().err
+
+
+def evaluated(folder, tmp_path):
+    """The logits of the stages `compose` and `evaluate`."""
+    where = ["--system", "s", "--task", "x", "--language", "qaa", "--base", folder / "base"]
+    call("compose", *where, "--task-vector", folder / "task/sft_model.safetensors",
+         "--language-vector", folder / "lang/sft_model.safetensors",
+         "--out", tmp_path / "c.safetensors")  # fmt: skip
+    call("evaluate", *where, "--classes", CLASSES, "--max-length", 24, "--composed",
+         tmp_path / "c.safetensors", "--test", folder / "test.parquet",
+         "--out", tmp_path / "e.safetensors")  # fmt: skip
+    return TensorFile(tmp_path / "e.safetensors")["logits"]
+
+
+def test_a_model_folder_is_what_evaluate_evaluates(run, tmp_path):
+    folder, _ = run
+    call("apply", folder / "task", folder / "lang", "--out", tmp_path / "model")
+    assert not [*(tmp_path / "model").glob("*.bin"), *(tmp_path / "model").glob("*.pkl")]
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert model.config.id2label == dict(enumerate(CLASSES))
+    assert model.config.label2id == {label: i for i, label in enumerate(CLASSES)}
+    items = [{"text": text} for text in sentences(20, seed=4)]
+    logits = predict(model, items, tokenizer, max_length=24)
+    assert torch.equal(logits, evaluated(folder, tmp_path))
+    # As anyone calls it, one text at a time and without anything of ours.
+    with torch.no_grad():
+        one = model(**tokenizer(items[0]["text"], return_tensors="pt")).logits[0]
+    torch.testing.assert_close(one, logits[0], rtol=1e-5, atol=1e-5)
+
+
+def test_a_language_alone_becomes_a_masked_language_model(run, tmp_path):
+    folder, base = run
+    call("apply", folder / "lang", "--out", tmp_path / "model")
+    model = AutoModelForMaskedLM.from_pretrained(tmp_path / "model").eval()
+    expected = load_masked_lm(base).eval()
+    with torch.no_grad(), SparseDelta.load(folder / "lang").applied(expected):
+        torch.testing.assert_close(model(IDS).logits, expected(IDS).logits, rtol=0, atol=0)
+        bare = AutoModel.from_pretrained(tmp_path / "model").eval()
+        states = expected.base_model(IDS).last_hidden_state
+        torch.testing.assert_close(bare(IDS).last_hidden_state, states, rtol=0, atol=0)
+
+
+def test_predictions_need_no_label_and_are_those_of_the_model_folder(run, tmp_path, capsys):
+    folder, _ = run
+    texts = sentences(20, seed=4)
+    (tmp_path / "t.txt").write_text("\n".join(texts))
+    call("apply", folder / "task", folder / "lang", "--out", tmp_path / "model")
+    for name, given in {"a": [folder / "task", folder / "lang"], "b": [tmp_path / "model"]}.items():
+        call("predict", *given, "--file", tmp_path / "t.txt", "--out", tmp_path / f"{name}.csv")
+    assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
+    rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+    assert [row["text"] for row in rows] == texts
+    expected = evaluated(folder, tmp_path).softmax(1)
+    for row, probabilities in zip(rows, expected, strict=True):
+        assert row["label"] == CLASSES[int(probabilities.argmax())]
+        found = [float(row[f"p_{label}"]) for label in CLASSES]
+        assert np.allclose(found, probabilities, atol=1e-6)
+    capsys.readouterr()
+    call("predict", folder / "task", folder / "lang", "--text", texts[0], "--text", texts[1])
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        ",".join(rows[i].values()) for i in range(2)
+    ]
+
+
+def test_shira_is_the_linear_part_and_says_what_is_lost(run, tmp_path, capsys):
+    folder, base = run
+    call("export", folder / "task", folder / "lang", "--to", "shira", "--out", tmp_path / "a")
+    total = SparseDelta.load(folder / "task") + SparseDelta.load(folder / "lang")
+    expected = load_classifier(base, CLASSES, seed=0).eval()
+    linear = {
+        name
+        for name, module in expected.base_model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    kept = [n for n in total.values if n.removesuffix(".weight") in linear]
+    part = SparseDelta(
+        Mask({n: total.mask.index[n] for n in kept}, {n: total.mask.shapes[n] for n in kept}),
+        {n: total.values[n] for n in kept},
+        total.head,
+    )
+    assert 0 < len(part) < len(total)
+    plain = load_classifier(base, CLASSES, seed=3)  # another head
+    adapted = PeftModel.from_pretrained(plain, str(tmp_path / "a")).eval()
+    with torch.no_grad():
+        unmerged = adapted(IDS).logits
+        merged = adapted.merge_and_unload()
+        with part.applied(expected):
+            torch.testing.assert_close(unmerged, expected(IDS).logits, rtol=1e-5, atol=1e-6)
+            theirs = backbone_parameters(merged)
+            for name, parameter in backbone_parameters(expected).items():
+                assert torch.equal(theirs[name], parameter), name
+            assert torch.equal(merged(IDS).logits, expected(IDS).logits)
+    told = f"{len(part):,} of {len(total):,} entries"
+    assert told in capsys.readouterr().out
+    card = (tmp_path / "a/README.md").read_text()
+    assert f"{len(part):,} of the vector's" in card
+    lost = {name: len(values) for name, values in total.values.items() if name not in kept}
+    for name, entries in lost.items():
+        assert f"| `{name}` | {entries:,} |" in card
+    config = json.loads((tmp_path / "a/adapter_config.json").read_text())
+    assert config["peft_type"] == "SHIRA"
+    assert config["base_model_name_or_path"] == base.identity["id"]
+
+
+def test_shira_of_a_language_goes_onto_a_classifier_too(run, tmp_path):
+    folder, base = run
+    call("export", folder / "lang", "--to", "shira", "--out", tmp_path / "a")
+    plain = load_classifier(base, CLASSES, seed=3)
+    before = weights_of(dict(plain.named_parameters()))
+    merged = PeftModel.from_pretrained(plain, str(tmp_path / "a")).merge_and_unload()
+    vector = SparseDelta.load(folder / "lang")
+    changed = {n for n, p in merged.named_parameters() if not torch.equal(p, before[n])}
+    assert changed and all(any(name.endswith(own) for own in vector.values) for name in changed)
+
+
+# Of one architecture
+
+
+@pytest.fixture
+def vectors(tmp_path, base):
+    """A task's vector, a language's, and one of another task, beside each other."""
+    saved(base, tmp_path / "task", 1, CLASSES)
+    saved(base, tmp_path / "lang", 2)
+    saved(base, tmp_path / "other", 3, CLASSES[::-1])
+    return tmp_path
+
+
+def test_a_table_of_a_vector_adds_up_to_it(vectors, base):
+    vector = SparseDelta.load(vectors / "task")
+    for by, of in (("layer", lambda n: place(n)[1]), ("module", lambda n: place(n)[0]),
+                   ("tensor", str)):  # fmt: skip
+        frame = anatomy(vector, by, base.maskable)
+        assert frame["entries"].sum() == len(vector)
+        assert frame["of"].sum() == sum(map(math.prod, base.maskable.values()))
+        for row in frame.itertuples():
+            own = [v for n, v in vector.values.items() if of(n) == getattr(row, by)]
+            joined = torch.cat([torch.zeros(1), *own]).double()
+            assert row.entries == len(joined) - 1
+            assert row.norm == pytest.approx(float(joined.norm()))
+            assert row.largest == pytest.approx(float(joined.abs().max()))
+            assert row.share == row.entries / row.of
+    layers = anatomy(vector, "layer")["layer"].tolist()
+    assert layers == ["emb.", "0", "1"]
+
+
+def test_what_two_vectors_share_is_counted_as_with_dense_tensors(vectors, base):
+    a, b = (SparseDelta.load(vectors / name) for name in ("task", "lang"))
+    frame = common(a, b, "tensor")
+    shared = same = 0
+    for name, shape in base.maskable.items():
+        dense = []
+        for vector in (a, b):
+            tensor = torch.zeros(math.prod(shape))
+            if name in vector.values:
+                tensor[vector.mask.index[name]] = vector.values[name]
+            dense.append(tensor)
+        both = (dense[0] != 0) & (dense[1] != 0)
+        shared += int(both.sum())
+        same += int((both & (dense[0] * dense[1] > 0)).sum())
+        if name in frame["tensor"].tolist():
+            row = frame[frame["tensor"] == name].iloc[0]
+            assert row["shared"] == int(both.sum())
+    whole = common(a, b).iloc[0]
+    assert (whole["a"], whole["b"], whole["shared"]) == (len(a), len(b), shared)
+    assert whole["overlap"] == shared / min(len(a), len(b))
+    assert whole["same_sign"] == pytest.approx(same / shared)
+    assert common(a, a).iloc[0][["overlap", "same_sign", "cosine"]].tolist() == pytest.approx(
+        [1, 1, 1]
+    )
+
+
+def test_inspect_tells_what_the_file_tells(vectors, base, capsys):
+    call("inspect", vectors / "task", "--by", "tensor")
+    out = capsys.readouterr().out
+    vector = SparseDelta.load(vectors / "task")
+    assert f"{len(vector):,} in {len(vector.values)} tensors" in out
+    assert base.identity["hash"] in out and "negative, neutral, positive" in out
+    assert all(name in out for name in vector.values)
+    assert "classifier.out_proj.weight (3, 32)" in out
+    call("inspect", vectors / "task/sft_model.safetensors", "--base", base.folder)
+    assert "attention query" in capsys.readouterr().out
+
+
+def test_overlap_of_ours_and_of_the_public_code_is_told(vectors, base, capsys):
+    vector = SparseDelta.load(vectors / "lang")
+    dense = {f"roberta.{n}": torch.zeros(shape) for n, shape in base.maskable.items()}
+    vector.add_to({n.removeprefix("roberta."): tensor for n, tensor in dense.items()})
+    write_public(vectors / "theirs/pytorch_diff.bin", dense, LM_HEAD)
+    call("overlap", vectors / "lang", vectors / "theirs", "--by", "layer")
+    out = capsys.readouterr().out
+    assert out.count("100.00 %") >= 2 * 4  # of all, and of each layer
+    call("inspect", vectors / "theirs")
+    assert "of the public LT-SFT code" in capsys.readouterr().out
+
+
+def test_vectors_of_the_public_code_predict_like_converted_ones(tmp_path, base):
+    write_public(tmp_path / "task/pytorch_diff.bin", differences(base, 1), head_of(base))
+    write_public(tmp_path / "lang/pytorch_diff.bin", differences(base, 2), LM_HEAD)
+    (tmp_path / "t.txt").write_text("\n".join(sentences(5)))
+    for name, target in {"task": "task-x", "lang": "lang-qaa"}.items():
+        classes = ["--classes", CLASSES, "--stored-classes", CLASSES] if name == "task" else []
+        call("convert", "--method", "m", "--target", target, "--id", "x", "--base", base.folder,
+             "--vector", tmp_path / name, *classes,
+             "--out", tmp_path / f"ours-{name}/sft_model.safetensors")  # fmt: skip
+    call("predict", tmp_path / "task", tmp_path / "lang", "--base", base.folder,
+         "--classes", ",".join(CLASSES), "--file", tmp_path / "t.txt",
+         "--out", tmp_path / "theirs.csv")  # fmt: skip
+    call("predict", tmp_path / "ours-task", tmp_path / "ours-lang", "--base", base.folder,
+         "--file", tmp_path / "t.txt", "--out", tmp_path / "ours.csv")  # fmt: skip
+    assert (tmp_path / "theirs.csv").read_text() == (tmp_path / "ours.csv").read_text()
+
+
+def test_tables_in_and_json_out(vectors, base, tmp_path):
+    (tmp_path / "t.csv").write_text('nr,first,second\n7,"ba be, bi",bo bu\n9,da de,di do\n')
+    call("predict", vectors / "task", "--base", base.folder, "--file", tmp_path / "t.csv",
+         "--column", "first", "--pair-column", "second", "--id-column", "nr",
+         "--out", tmp_path / "p.jsonl")  # fmt: skip
+    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows] == ["7", "9"]
+    assert [row["text_pair"] for row in rows] == ["bo bu", "di do"]
+    assert all(abs(sum(row[f"p_{c}"] for c in CLASSES) - 1) < 1e-5 for row in rows)
+
+
+def test_any_model_folder_is_a_base(vectors, base, tmp_path):
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        if (base.folder / name).is_file():
+            (plain / name).write_bytes((base.folder / name).read_bytes())
+    arguments = [vectors / "task", vectors / "lang", "--text", "ba be"]
+    call("predict", *arguments, "--base", plain, "--out", tmp_path / "a.csv")
+    call("predict", *arguments, "--base", base.folder, "--out", tmp_path / "b.csv")
+    assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
+
+
+def test_what_cannot_be_done_is_told(vectors, base, tmp_path, capsys):
+    at = ["--base", base.folder]
+    task, lang, other = (vectors / name for name in ("task", "lang", "other"))
+    text = ["--text", "ba be"]
+    assert "nothing tells the base" in fails(capsys, "predict", task, *text)
+    assert "nothing to predict" in fails(capsys, "predict", lang, *at, *text)
+    assert "give texts by --text, or a file" in fails(capsys, "predict", task, *at)
+    assert "its classes are" in fails(capsys, "apply", task, other, *at, "--out", tmp_path / "o")
+    saved(base, vectors / "same", 4, CLASSES)
+    assert "both vectors carry a head" in fails(
+        capsys, "apply", task, vectors / "same", *at, "--out", tmp_path / "o"
+    )
+    assert "no vector carries a head" in fails(
+        capsys, "apply", lang, *at, "--classes", "a,b", "--out", tmp_path / "o"
+    )
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/file").write_text("mine")
+    for verb in (["apply"], ["export", "--to", "shira"]):
+        assert "is there already" in fails(capsys, *verb, lang, *at, "--out", tmp_path / "there")
+    assert (tmp_path / "there/file").read_text() == "mine"
+    assert not (tmp_path / "o").exists() and not list(tmp_path.glob(".*"))
+    assert "no such file or folder" in fails(capsys, "inspect", tmp_path / "absent")
+    assert "not a vector" in fails(capsys, "inspect", tmp_path / "there")
+    assert "made by base, expected a sparse vector" in fails(
+        capsys, "inspect", base.folder / "model.safetensors"
+    )
+    write_public(tmp_path / "public.bin", differences(base, 1), head_of(base))
+    assert "give --classes" in fails(capsys, "predict", tmp_path / "public.bin", *at, *text)
+    assert "expected a classifier" in fails(capsys, "predict", base.folder, *text)
+    mask = Mask({"embeddings.word_embeddings.weight": torch.tensor([3])},
+                {"embeddings.word_embeddings.weight": (150, 32)})  # fmt: skip
+    embedded = SparseDelta(mask, {"embeddings.word_embeddings.weight": torch.ones(1)})
+    embedded.save(tmp_path / "e.safetensors", base=base.identity)
+    assert "SHiRA can hold nothing" in fails(
+        capsys, "export", tmp_path / "e.safetensors", *at, "--to", "shira", "--out", tmp_path / "o"
+    )
+
+
+def test_a_vector_of_another_base_is_not_added(vectors, tmp_path, capsys):
+    other = made_base(tmp_path / "bert", BertForPreTraining(BERT))
+    with pytest.raises(ArtefactError, match="made for base"):
+        other.check(TensorFile(vectors / "task/sft_model.safetensors").provenance, "it")
+    assert "made for base" in fails(
+        capsys, "apply", vectors / "task", "--base", other.folder, "--out", tmp_path / "o"
+    )
