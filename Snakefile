@@ -30,4 +30,4 @@ rule all:
     """Make everything that the config asks for."""
     default_target: True
     input:
-        EVERYTHING,
+        everything,

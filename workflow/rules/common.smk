@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -79,16 +80,13 @@ ENOUGH_JOBS = 5
 """For fewer, importing everything once costs more than it saves."""
 
 
-def start_jobs_warm():
-    """Let jobs fork from a server that has imported everything, unless DEFTX_WARM is set: to `off`,
-    or to a server that is there. Only for jobs of this machine and this Python."""
+def start_jobs_warm(jobs):
+    """Let so many jobs fork from a server that has imported everything, unless DEFTX_WARM is set:
+    to `off`, or to a server that is there. Only for jobs of this machine and this Python."""
     if (
         VARIABLE in os.environ
-        or not workflow.is_main_process
-        or not workflow.local_exec
-        or workflow.touch
+        or jobs < ENOUGH_JOBS
         or workflow.deployment_settings.deployment_method
-        or sum(1 for _ in workflow.dag.needrun_jobs()) < ENOUGH_JOBS
     ):
         return
     try:
@@ -104,7 +102,15 @@ onstart:
         PLAN.check_files()
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
-    start_jobs_warm()
+    if workflow.local_exec and not workflow.touch:
+        start_jobs_warm(sum(1 for _ in workflow.dag.needrun_jobs()))
+
+
+if workflow.remote_exec:
+    # A job or a group of jobs, on a node of a cluster. Snakemake runs no `onstart` there, and tells
+    # of the jobs on its command line alone before it has read this file.
+    after = sys.argv[sys.argv.index("--target-jobs") + 1 :]
+    start_jobs_warm(len(list(takewhile(lambda word: not word.startswith("-"), after))))
 
 
 def needs(stage):
@@ -265,11 +271,20 @@ def files_of(artefact):
     return files if artefact.stage in WITHOUT_MANIFEST else [*files, f"{path}.json"]
 
 
-EVERYTHING = [file for artefact in PLAN.artefacts() for file in files_of(artefact)]
-CARDS = [
-    f"{ROOT}/{os.path.dirname(vector.path)}/README.md"
-    for vector in PLAN.inputs(Artefact.of("cards"))["vectors"]
-]
+def everything(wildcards):
+    """All files of all artefacts. A function, so that a job on a node does not list them."""
+    return [file for artefact in PLAN.artefacts() for file in files_of(artefact)]
+
+
+# Made by a local rule: a job on a node has no use for the list.
+CARDS = (
+    [
+        f"{ROOT}/{os.path.dirname(vector.path)}/README.md"
+        for vector in PLAN.inputs(Artefact.of("cards"))["vectors"]
+    ]
+    if workflow.is_main_process
+    else []
+)
 
 
 wildcard_constraints:
