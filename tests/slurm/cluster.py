@@ -12,6 +12,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
@@ -44,8 +45,9 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 KillWait={kill_wait}
 # Snakemake asks squeue, which must still know what has ended.
 MinJobAge=3600
-NodeName=cpu NodeHostname={host} NodeAddr=127.0.0.1 Port={cpu_port} CPUs=8 RealMemory=32000
-NodeName=gpu NodeHostname={host} NodeAddr=127.0.0.1 Port={gpu_port} CPUs=8 RealMemory=32000 Gres=gpu:2
+NodeName=DEFAULT NodeHostname={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=256000
+NodeName=cpu Port={cpu_port}
+NodeName=gpu Port={gpu_port} Gres=gpu:2
 PartitionName=cpu Nodes=cpu Default=YES OverTimeLimit=0
 PartitionName=gpu Nodes=gpu OverTimeLimit=0
 """
@@ -70,11 +72,7 @@ class Cluster:
 
     def __init__(self, folder: Path, kill_wait: int = 10) -> None:
         self.folder = folder
-        self.environment = {
-            **os.environ,
-            "PATH": _path(),
-            "SLURM_CONF": str(folder / "slurm.conf"),
-        }
+        self.environment = {"PATH": _path(), "SLURM_CONF": str(folder / "slurm.conf")}
         self._kill_wait = kill_wait
         self._started: list[subprocess.Popen] = []
 
@@ -97,6 +95,8 @@ class Cluster:
     def __exit__(self, *error: object) -> None:
         if self._started[1:]:
             self.command("scancel -u root")
+            with suppress(RuntimeError):
+                self._wait("empty queue", lambda: not self.command("squeue -h"))
         for process in reversed(self._started):
             process.send_signal(signal.SIGTERM)
         for process in self._started:
@@ -112,7 +112,7 @@ class Cluster:
         """The lines that one of SLURM's commands prints; none if it fails."""
         done = subprocess.run(
             line.split(),
-            env=self.environment,
+            env={**os.environ, **self.environment},
             check=False,
             capture_output=True,
             text=True,
@@ -144,7 +144,9 @@ class Cluster:
     def _start(self, *command: str) -> None:
         with (self.folder / f"{command[0]}-{len(self._started)}.out").open("w") as out:
             self._started.append(
-                subprocess.Popen(command, env=self.environment, stdout=out, stderr=out)
+                subprocess.Popen(
+                    command, env={**os.environ, **self.environment}, stdout=out, stderr=out
+                )
             )
 
     def _wait(self, what: str, there: Callable[[], bool], seconds: float = 30) -> None:

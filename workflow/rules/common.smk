@@ -67,13 +67,12 @@ if os.environ["DEFTX_CONFIG_SHA256"] != CONFIG_SHA256:
         "the config was edited while this run was in progress; start it again"
     )
 
-if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
-    shell.prefix(f"set -euo pipefail; export PYTHONPATH={workflow.basedir}; ")
-else:
-    shell.prefix(
-        f'set -euo pipefail; export PATH="{os.path.dirname(sys.executable)}:$PATH"; '
-        f"export PYTHONPATH={workflow.basedir}; "
-    )
+# A cluster tells every process of a job to stop, and kills what is left once its shell has ended. So
+# the shell waits for the command, which then may take its time to save.
+PREFIX = f"set -euo pipefail; trap : TERM USR1; export PYTHONPATH={workflow.basedir}; "
+if DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
+    PREFIX += f'export PATH="{os.path.dirname(sys.executable)}:$PATH"; '
+shell.prefix(PREFIX)
 
 
 ENOUGH_JOBS = 5
