@@ -40,14 +40,12 @@ ReturnToService=2
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 GresTypes=gpu
-# Quick: a job starts as soon as it is submitted, and one that is out of time is killed in seconds.
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
-KillWait={kill_wait}
 # Snakemake asks squeue, which must still know what has ended.
 MinJobAge=3600
-NodeName=DEFAULT NodeHostname={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=256000
-NodeName=cpu Port={cpu_port}
-NodeName=gpu Port={gpu_port} Gres=gpu:2
+NodeName=DEFAULT CPUs=8 RealMemory=256000
+NodeName=cpu NodeHostname={host} NodeAddr=127.0.0.1 Port={cpu_port}
+NodeName=gpu NodeHostname={host} NodeAddr=127.0.0.1 Port={gpu_port} Gres=gpu:2
 PartitionName=cpu Nodes=cpu Default=YES OverTimeLimit=0
 PartitionName=gpu Nodes=gpu OverTimeLimit=0
 """
@@ -68,12 +66,11 @@ def missing() -> str | None:
 
 class Cluster:
     """A context manager: inside, `environment` leads SLURM's commands to this cluster. Its nodes
-    and partitions are `cpu` and `gpu`. `kill_wait` is for how long a job may tidy up."""
+    and partitions are `cpu` and `gpu`."""
 
-    def __init__(self, folder: Path, kill_wait: int = 10) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.environment = {"PATH": _path(), "SLURM_CONF": str(folder / "slurm.conf")}
-        self._kill_wait = kill_wait
         self._started: list[subprocess.Popen] = []
 
     def __enter__(self) -> "Cluster":
@@ -126,7 +123,6 @@ class Cluster:
         config = CONFIG.format(
             folder=self.folder,
             host=socket.gethostname().partition(".")[0],
-            kill_wait=self._kill_wait,
             **dict(zip(("port", "cpu_port", "gpu_port"), ports, strict=True)),
         )
         (self.folder / "slurm.conf").write_text(config)
