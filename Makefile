@@ -7,6 +7,8 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SLURM_READY := $(VENV)/.slurm
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 SNAKEMAKE := $(BIN)/snakemake
 
 # What `make plan` and `make reproduce` are about. ONLY, such as ONLY="--language grn --seed 0", is some of it.
@@ -14,7 +16,7 @@ CONFIG ?= config.yaml
 ONLY ?=
 RUN = $(shell sed -n 's/^run: *\([^ \#]*\).*/\1/p' $(CONFIG))
 
-.PHONY: demo demo-full plan reproduce test lint format schema constraints clean
+.PHONY: demo demo-full plan reproduce slurm report test test-slurm lint format schema constraints clean
 
 demo: $(READY)
 	$(SNAKEMAKE) --configfile workflow/configs/demo.yaml --quiet host reason rules
@@ -39,8 +41,16 @@ else
 	$(SNAKEMAKE) $$($(BIN)/deftx targets $(CONFIG) $(ONLY)) --configfile $(CONFIG) --quiet host reason rules
 endif
 
+# The same on a cluster, as profiles/slurm says: docs/cluster.md.
+slurm: $(SLURM_READY)
+	$(SNAKEMAKE) --workflow-profile profiles/slurm
+
 test: lint
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# Needs root and Debian's slurmctld, slurmd, slurm-client and munge; without, it says so.
+test-slurm: $(SLURM_READY)
+	DEFTX_TEST_SLURM=1 $(BIN)/pytest -rs tests/slurm
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -60,11 +70,16 @@ schema: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "deftx needs Python 3.11 or newer"'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PIP) $(TORCH)
+	$(PIP) -c constraints.txt -e ".[dev]"
 	@touch $@
 
-constraints: $(READY)
+# Apart, since each start of Snakemake imports its plugins.
+$(SLURM_READY): $(READY)
+	$(PIP) -c constraints.txt -e ".[slurm]"
+	@touch $@
+
+constraints: $(SLURM_READY)
 	$(BIN)/pip freeze --exclude-editable | grep -ivE '^(torch|nvidia|cuda|triton)' > constraints.txt
 
 clean:

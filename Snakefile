@@ -30,10 +30,10 @@ rule all:
     """Make everything that the config asks for."""
     default_target: True
     input:
-        EVERYTHING,
+        everything,
 
 
 rule downloads:
     """Fetch all that the config needs from elsewhere: data, and the base if it is a hub model."""
     input:
-        DOWNLOADS,
+        downloads,

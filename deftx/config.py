@@ -197,8 +197,10 @@ class Config(Strict):
 
     def has_vector(self, method: str, language: str) -> bool:
         """Whether a method has a vector of a language: it can be made, or exists already."""
+        if self.methods[method].vector is None:
+            return self.has_text(language)
         foreign = self.row(method, "language").vector
-        return foreign.has(language) if foreign else self.has_text(language)
+        return foreign is not None and foreign.has(language)
 
     @property
     def without_vector(self) -> list[str]:

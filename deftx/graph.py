@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from deftx.config import BASE, NONE, OWN_TEXT, ROUND, Config, is_path
@@ -111,6 +111,7 @@ class Graph:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.root = f"results/{config.run}"
+        self._row = cache(config.row)  # asked for a handful, ten thousands of times
 
     # What there is
 
@@ -375,7 +376,7 @@ class Graph:
     def methods(self) -> dict[str, dict[Kind, Row]]:
         """Every method that some system uses, for the kinds of target for which it does."""
         rows = {
-            name: {kind: self.config.row(name, kind) for kind in self._kinds(name)}
+            name: {kind: self._row(name, kind) for kind in self._kinds(name)}
             for name in self.config.methods
         }
         return {name: kinds for name, kinds in rows.items() if kinds}
@@ -383,7 +384,7 @@ class Graph:
     def row(self, artefact: Artefact) -> Row:
         """The method of an artefact, for its kind of target."""
         method = ROUND.sub("", artefact["method"])
-        return self.config.row(method, Target.parse(artefact["target"]).kind)
+        return self._row(method, Target.parse(artefact["target"]).kind)
 
     def round(self, artefact: Artefact) -> int:
         """Which round of its method an artefact is of, from 1."""
@@ -394,7 +395,7 @@ class Graph:
         """The task vector and the language vector of a system; none where the system has none or
         the language has no text."""
         system: System = self.config.systems[artefact["system"]]
-        row = self.config.row(system.task, "task")
+        row = self._row(system.task, "task")
         # What an adapter is trained on top of is another adapter, and no start of its weights; a
         # vector that exists is what it is.
         alone = row.adapter or row.vector
@@ -479,7 +480,7 @@ class Graph:
             shares.observed
             for name in self.config.methods
             for kind in ("task", "language")
-            if isinstance(shares := self.config.row(name, kind).selection.shares, ObservedShares)
+            if isinstance(shares := self._row(name, kind).selection.shares, ObservedShares)
         }
         starts = {self.config.task_start, *(system.task_start for system in systems)}
         if method in observers or any(system.task == method for system in systems):
@@ -525,7 +526,7 @@ class Graph:
         return Artefact.of("denoise", rule=row.denoise.slug(), **same)
 
     def _vector(self, method: str, target: Target, like: Artefact) -> Artefact:
-        row = self.config.row(method, target.kind)
+        row = self._row(method, target.kind)
         if row.stage == "convert":  # whatever the seed
             return Artefact.of("convert", method=method, target=target.label)
         if row.stage in ("full", "denoise"):

@@ -182,7 +182,7 @@ class Plan(Graph):
         rule = next(
             rule
             for method in self.config.methods
-            if (rule := self.config.row(method, kind).denoise) is not None
+            if (rule := self._row(method, kind).denoise) is not None
             and rule.slug() == artefact["rule"]
         )
         return {"rule": rule.model_dump(), **self._target_params(artefact)}
@@ -312,7 +312,7 @@ class Plan(Graph):
         plain = [
             name
             for name, system in config.systems.items()
-            if system.language == NONE and config.row(system.task, "task").stage == "full"
+            if system.language == NONE and self._row(system.task, "task").stage == "full"
         ]
         return {
             **self._tables_params(artefact),

@@ -33,8 +33,11 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_N
            "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")  # fmt: skip
 OF_THE_JOB = {"PATH", "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMPDIR", "TEMP",
               "CUDA_VISIBLE_DEVICES"}  # fmt: skip
-"""What may differ between the environments of server and job, with DEFTX_* and THREADS: it is read
-when a job runs, or set in the fork. Any other a library may have read at its import."""
+"""What may differ between the environments of server and job, with THREADS and what begins with one
+of OF_THE_STEP: it is read when a job runs, or set in the fork. Any other a library may have read at
+its import."""
+OF_THE_STEP = ("DEFTX_", "SLURM", "SRUN_", "PMI")
+"""SLURM starts each job of a group as a step of its own, and tells it which."""
 QUIET = {"OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 """Set for the server, so that no library, nor pyarrow's allocator, makes a pool of threads."""
 LATE = (
@@ -194,7 +197,7 @@ def _differs(request: dict[str, Any], code: str, before: dict[str, str]) -> str 
     names = sorted(
         name
         for name in {*given, *before} - OF_THE_JOB - {*QUIET, *THREADS}
-        if given.get(name) != before.get(name) and not name.startswith("DEFTX_")
+        if given.get(name) != before.get(name) and not name.startswith(OF_THE_STEP)
     )
     if (request["package"], request["python"]) != (str(PACKAGE), sys.prefix):
         return "the server has another installation"

@@ -4,7 +4,9 @@ import re
 import tomllib
 
 import yaml
+import yte
 from conftest import PROJECT
+from workspace import COPIED
 
 from deftx.cli import STAGES
 from deftx.graph import PATTERNS
@@ -43,7 +45,7 @@ def test_constraints_lie_within_the_bounds_of_pyproject():
     lines = (PROJECT / "constraints.txt").read_text().splitlines()
     pinned = dict(line.split("==") for line in lines if "==" in line)
     pinned = {name.lower().replace("_", "-"): v for name, v in pinned.items()}
-    extras = [r for group in ("dev",) for r in PYPROJECT["optional-dependencies"][group]]
+    extras = [r for group in ("dev", "slurm") for r in PYPROJECT["optional-dependencies"][group]]
     for name, bounds in requirements([*PYPROJECT["dependencies"], *extras]).items():
         if name == "torch":  # installed first, by the Makefile
             continue
@@ -61,6 +63,62 @@ def test_rules_verbs_functions_and_folders_share_their_names():
     for stage in STAGES:
         text = (PROJECT / f"deftx/stages/{stage}.py").read_text()
         assert re.search(rf"^def {stage}\(", text, re.M), stage
+
+
+def profile(**definitions):
+    """The profile for SLURM, its first definitions replaced."""
+    text = (PROJECT / "profiles/slurm/profile.yaml").read_text()
+    for name, value in definitions.items():
+        text, count = re.subn(rf"(- {name} = )[^#\n]*", rf"\g<1>{value!r} ", text)
+        assert count == 1, name
+    return yte.process_yaml(text)
+
+
+def test_on_slurm_what_uses_a_gpu_is_in_the_gpu_partition_and_every_job_has_its_bounds():
+    made = profile(account="mine", longest=60)
+    on_gpu = {"compose"}  # in one job with the evaluations
+    for path in (PROJECT / "workflow/rules").glob("*.smk"):
+        for name, body in re.findall(
+            r"^rule (\w+):(.*?)(?=^rule|\Z)", path.read_text(), re.M | re.S
+        ):
+            on_gpu |= {name} if re.search(r"\bgpu=", body) else set()
+    assert len(on_gpu) > 5
+    own = made["set-resources"]
+    assert {rule for rule, of in own.items() if of.get("slurm_partition") == "gpu"} == on_gpu
+    assert own.keys() <= set(PATTERNS)
+    assert made["default-resources"] == {
+        "slurm_account": "mine",
+        "slurm_partition": "cpu",
+        "mem_mb": "attempt * 8000",
+        "runtime": "attempt * 30",
+    }
+    assert own["full"]["runtime"] == "min(attempt * 240, 60)"
+    assert "slurm_account" not in profile()["default-resources"]
+    # Rules that share a job take turns in it, or it would ask for the sum of what they need.
+    assert {rule for rule, of in own.items() if of.get("turn") == 1} == made["groups"].keys()
+
+
+def test_nothing_in_a_rule_assumes_a_scheduler():
+    for path in (PROJECT / "workflow/rules").glob("*.smk"):
+        assert not re.search(r"slurm|sbatch|partition|retries:", path.read_text(), re.I), path
+
+
+def test_containers_install_what_the_makefile_does():
+    torch = re.search(r"^TORCH \?= (\S+)$", (PROJECT / "Makefile").read_text(), re.M)[1]
+    docker = (PROJECT / "containers/Dockerfile").read_text()
+    apptainer = (PROJECT / "containers/deftx.def").read_text()
+    for text in (docker, apptainer):
+        assert f"TORCH={torch}\n" in text
+        assert "pip install --no-cache-dir -c constraints.txt -e .\n" in text
+    assert (
+        re.search(r"^FROM (.*)$", docker, re.M)[1] == re.search(r"^From: (.*)$", apptainer, re.M)[1]
+    )
+    copied = {
+        name for line in re.findall(r"^COPY (.*) \S+$", docker, re.M) for name in line.split()
+    }
+    assert copied == set(re.findall(r"^    (\S+) /opt/deftx/\1$", apptainer, re.M))
+    assert copied >= {*COPIED, "pyproject.toml", "constraints.txt"}
+    assert all((PROJECT / name).exists() for name in copied)
 
 
 def test_the_readme_names_every_file():

@@ -264,6 +264,12 @@ def test_an_environment_that_libraries_read_at_import_needs_a_new_process(
     assert done.stderr == f"a new process for this job: {reason}\nerror\n"
 
 
+def test_each_step_of_a_slurm_job_forks_from_its_server(package, socket):
+    step = {"SLURM_STEP_ID": "3", "SLURMD_NODENAME": "other", "SRUN_DEBUG": "3", "PMI_RANK": "0"}
+    done = run(package, socket, "tell", "0", **step)
+    assert json.loads(done.stdout)["started"] == "deftx.warm"
+
+
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_libraries_have_the_threads_of_a_new_process(package, socket, threads):
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

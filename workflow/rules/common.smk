@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -67,29 +68,26 @@ if os.environ["DEFTX_CONFIG_SHA256"] != CONFIG_SHA256:
         "the config was edited while this run was in progress; start it again"
     )
 
-if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
-    shell.prefix(f"set -euo pipefail; export PYTHONPATH={workflow.basedir}; ")
-else:
-    shell.prefix(
-        f'set -euo pipefail; export PATH="{os.path.dirname(sys.executable)}:$PATH"; '
-        f"export PYTHONPATH={workflow.basedir}; "
-    )
+# A cluster tells every process of a job to stop, and kills what is left once its shell has ended. So
+# the shell waits for the command, which then may take its time to save.
+PREFIX = f"set -euo pipefail; trap : TERM USR1; export PYTHONPATH={workflow.basedir}; "
+if DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
+    PREFIX += f'export PATH="{os.path.dirname(sys.executable)}:$PATH"; '
+shell.prefix(PREFIX)
 
 
 ENOUGH_JOBS = 5
 """For fewer, importing everything once costs more than it saves."""
 
 
-def start_jobs_warm():
-    """Let jobs fork from a server that has imported everything, unless DEFTX_WARM is set: to `off`,
-    or to a server that is there. Only for jobs of this machine and this Python."""
+def start_jobs_warm(jobs):
+    """Let so many jobs fork from a server that has imported everything, unless DEFTX_WARM is set:
+    to `off`, or to a server that is there. Only for jobs of this machine and this Python.
+    """
     if (
         VARIABLE in os.environ
-        or not workflow.is_main_process
-        or not workflow.local_exec
-        or workflow.touch
+        or jobs < ENOUGH_JOBS
         or workflow.deployment_settings.deployment_method
-        or sum(1 for _ in workflow.dag.needrun_jobs()) < ENOUGH_JOBS
     ):
         return
     try:
@@ -105,7 +103,15 @@ onstart:
         PLAN.check_files()
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
-    start_jobs_warm()
+    if workflow.local_exec and not workflow.touch:
+        start_jobs_warm(sum(1 for _ in workflow.dag.needrun_jobs()))
+
+
+if workflow.remote_exec:
+    # A job or a group of jobs, on a node of a cluster. Snakemake runs no `onstart` there, and tells
+    # of the jobs on its command line alone before it has read this file.
+    after = sys.argv[sys.argv.index("--target-jobs") + 1 :]
+    start_jobs_warm(len(list(takewhile(lambda word: not word.startswith("-"), after))))
 
 
 def needs(stage):
@@ -278,18 +284,32 @@ def files_of(artefact):
     return files if artefact.stage in WITHOUT_MANIFEST else [*files, f"{path}.json"]
 
 
-EVERYTHING = [file for artefact in PLAN.artefacts() for file in files_of(artefact)]
-DOWNLOADS = [
-    f"{ROOT}/{artefact.path}"
-    for artefact in PLAN.artefacts()
-    if artefact.stage == "download"
-]
-if PLAN.files.base_is_fetched():
-    DOWNLOADS.append(manifest(Artefact.of("base")))
-CARDS = [
-    f"{ROOT}/{os.path.dirname(vector.path)}/README.md"
-    for vector in PLAN.inputs(Artefact.of("cards"))["vectors"]
-]
+def everything(wildcards):
+    """All files of all artefacts. A function, so that a job on a node does not list them."""
+    return [file for artefact in PLAN.artefacts() for file in files_of(artefact)]
+
+
+def downloads(wildcards):
+    """What `download` makes, and the base if it is a hub model."""
+    files = [
+        f"{ROOT}/{artefact.path}"
+        for artefact in PLAN.artefacts()
+        if artefact.stage == "download"
+    ]
+    if PLAN.files.base_is_fetched():
+        files.append(manifest(Artefact.of("base")))
+    return files
+
+
+# Made by a local rule: a job on a node has no use for the list.
+CARDS = (
+    [
+        f"{ROOT}/{os.path.dirname(vector.path)}/README.md"
+        for vector in PLAN.inputs(Artefact.of("cards"))["vectors"]
+    ]
+    if workflow.is_main_process
+    else []
+)
 
 
 wildcard_constraints:

@@ -1,0 +1,145 @@
+"""The workflow on a real SLURM of one machine. `make test-slurm` runs it."""
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+from cluster import Cluster, missing
+from conftest import sentences
+from workspace import Workspace
+
+from deftx.graph import PAGES
+
+pytestmark = [
+    pytest.mark.workflow,
+    pytest.mark.skipif(
+        os.environ.get("DEFTX_TEST_SLURM") != "1", reason="it takes minutes: make test-slurm"
+    ),
+    pytest.mark.skipif(missing() is not None, reason=missing() or ""),
+    pytest.mark.skipif(
+        find_spec("snakemake_executor_plugin_slurm") is None,
+        reason="not installed: snakemake-executor-plugin-slurm",
+    ),
+]
+
+MINUTES = 1
+"""The time limit of a first attempt; SLURM looks every half minute."""
+SLOW_STEPS = 40 * MINUTES
+"""Of three seconds each: the time is over before them."""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with Cluster(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A miniature in which the full phase of one language is longer than its time limit, and the
+    text of another is too short to train on."""
+    made = Workspace(tmp_path_factory.mktemp("project"))
+    (made.folder / "short.txt").write_text("one line\n")
+    made.config["languages"]["qtb"]["text"] = "./short.txt"
+    made.config["language_training"] |= {"max_steps": SLOW_STEPS + 5, "evaluate_every": SLOW_STEPS}
+    made.config["language_training"]["min_steps"] = SLOW_STEPS + 5
+    del made.config["methods"]["deft-x"], made.config["systems"]["deft-x"]
+    made.config["systems"]["task-arithmetic"] = {"task": "full"}
+    made.write_config()
+    told = "        told = self._stop.received\n"
+    slow = f'"full/lang-qta" in str(self._checkpoint.folder) and state.global_step < {SLOW_STEPS}'
+    made.replace("deftx/engine/resume.py", told, f"        time.sleep(3 if {slow} else 0)\n{told}")
+    # The state of a large model takes its time to be written.
+    save = "        self._checkpoint.save(step"
+    made.replace("deftx/engine/resume.py", save, f"        time.sleep(3)\n{save}")
+    runs = "        connection.settimeout(None)\n"
+    made.replace(
+        "deftx/handover.py", runs, f'        print("a fork of the server", file=sys.stderr)\n{runs}'
+    )
+    profile = "profiles/slurm/profile.yaml"
+    short = f'?"{MINUTES} if attempt == 1 else 20" if rule == "full" else 20'
+    made.replace(profile, '?f"min(attempt * 240, {longest})"', short)
+    made.replace(profile, "      slurm_extra", "      # slurm_extra")
+    made.replace(profile, "retries: 3", "retries: 1")
+    return made
+
+
+@pytest.fixture(scope="module")
+def finished(cluster, workspace):
+    """What Snakemake printed, and SLURM's jobs as it tells of them."""
+    command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm"]
+    command += ["--configfile", "tiny.yaml", "--quiet", "host", "reason"]
+    command += ["--slurm-status-command", "squeue"]
+    command += ["--slurm-init-seconds-before-status-checks", "1"]
+    done = subprocess.run(
+        command,
+        cwd=workspace.folder,
+        env={**workspace.environment, **cluster.environment},
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines = cluster.command("scontrol -o show jobs")
+    return done, [dict(re.findall(r"(\w+)=(\S*)", line)) for line in lines]
+
+
+def of(jobs, name):
+    """The jobs of a rule or a group."""
+    return [job for job in jobs if job["Comment"].startswith(f"rule_{name}")]
+
+
+def log(workspace, artefact):
+    return (workspace.results / f"logs/{artefact}.log").read_text()
+
+
+def test_a_job_that_fails_leaves_the_others_running(workspace, finished):
+    done, _ = finished
+    assert done.returncode == 1, done.stdout[-6000:]
+    why = "the text has 1 lines: at least 2 are needed"
+    assert why in log(workspace, "full/lang-qtb/seed0/model")
+    assert why in done.stdout
+    evaluated = workspace.results.glob("evaluate/*/sentiment/*/seed0.json")
+    assert sorted(path.parts[-4:-1] for path in evaluated) == [
+        (system, "sentiment", "qta") for system in ("lt-sft", "task-arithmetic", "zero-shot")
+    ]
+
+
+def test_a_job_killed_by_its_time_limit_goes_on_in_its_retry(workspace, finished):
+    assert "TIMEOUT" in [job["JobState"] for job in of(finished[1], "full")]
+    resumed = re.search("going on from step ([0-9]+)", log(workspace, "full/lang-qta/seed0/model"))
+    assert resumed is not None
+    assert int(resumed[1]) >= 5
+
+
+def test_only_what_trains_or_predicts_has_a_gpu_in_its_partition(finished):
+    _, jobs = finished
+    asked = {
+        (job["Comment"].split("_")[1], job["Partition"], job.get("TresPerJob")) for job in jobs
+    }
+    on_gpu = {"base", "full", "sparse", "transfer-qta-seed0"}
+    on_cpu = {"world", "data", "mask", "coverage"}
+    assert asked == {
+        *((name, "gpu", "gres:gpu:1") for name in on_gpu),
+        *((name, "cpu", None) for name in on_cpu),
+    }
+
+
+def test_evaluations_of_a_language_share_one_job_and_its_start(workspace, finished):
+    (job,) = of(finished[1], "transfer-qta-seed0")
+    assert job["JobState"] == "COMPLETED"
+    for system in workspace.config["systems"]:
+        assert "a fork of the server" in log(workspace, f"evaluate/{system}/sentiment/qta/seed0")
+
+
+def test_afterwards_a_local_run_makes_what_failed_and_nothing_else(workspace, finished):
+    (workspace.folder / "short.txt").write_text("\n".join(sentences(100)))
+    ran = workspace.run()
+    assert ran == {
+        **dict.fromkeys(("data", "full", "mask", "sparse", "coverage", *PAGES), 1),
+        **dict.fromkeys(("compose", "evaluate", "diagnostics"), 3),
+    }
+    assert workspace.planned() == {}
