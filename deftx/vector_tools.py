@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from deftx.artefact import ArtefactError, verify, write_text
 from deftx.base import Base
-from deftx.data import Item, read_items
+from deftx.data import Item
 from deftx.device import available_device
 from deftx.encoder import load_tokenizer
 from deftx.evaluation import predict as predict_logits
@@ -38,6 +38,7 @@ from deftx.model_with_vectors import (
     save_model_folder,
     with_vectors,
 )
+from deftx.reading import read_items
 from deftx.reporting.anatomy import PLACES, anatomy, common
 from deftx.settings.data import Columns
 from deftx.sparse_delta import SparseDelta

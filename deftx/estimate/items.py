@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 from math import inf
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
 from deftx.artefact import manifest_path
-from deftx.data import DataError, Item, data_suffix, read_items
-from deftx.estimate.ranges import Range, exactly
+from deftx.data import Item
+from deftx.data_error import DataError
+from deftx.estimate.ranges import Range, exactly, total
 from deftx.graph import Artefact
 from deftx.plan import Plan
+from deftx.reading import read_items
 
 SAMPLE = 2_000
 """Items whose tokens are counted; the others are taken to be like them."""
@@ -47,17 +50,17 @@ class Items:
 
     def _count(self, artefact: Artefact) -> Range:
         """Items of a split of a language: of the artefact, the world, the user's file, or as the
-        config says."""
+        config says. Of text that is still to be cleaned, what it is put together from: cleaning
+        leaves out little."""
         made = manifest_path(self._root / artefact.path)
         if made.is_file() and "items" in (known := json.loads(made.read_text(encoding="utf-8"))):
             return exactly(known["items"])
+        if artefact.stage == "clean":
+            return total(self.count(part) for part in self._parts(artefact))
         dataset = self._plan.config.datasets.get(artefact["dataset"])
         split = artefact["split"]
         if dataset is not None and split in dataset.items:
             return exactly(dataset.items[split])
-        file = self._file(artefact)
-        if file is not None and data_suffix(file) == ".parquet" and file.suffix == ".parquet":
-            return exactly(pq.ParquetFile(file).metadata.num_rows)
         items = self._read(artefact)
         if items is not None:
             return exactly(len(items))
@@ -78,7 +81,7 @@ class Items:
         lengths = self.lengths(artefact)
         if lengths is None:
             what = "tokenizer" if self._read(artefact) is not None else "text"
-            self.unknown[f"{artefact['dataset']}: how many tokens; there is no {what} yet"] = None
+            self.unknown[f"{self._named(artefact)}: how many tokens; there is no {what} yet"] = None
             return Range(1, inf)
         return self.count(artefact) * (sum(lengths) / len(lengths))
 
@@ -89,7 +92,7 @@ class Items:
         if None in known or not cut:
             for artefact, lengths in zip(artefacts, known, strict=True):
                 if lengths is None:
-                    name = artefact["dataset"]
+                    name = self._named(artefact)
                     self.unknown[f"{name}: how long texts are; from a few tokens to max_length"] = (
                         None
                     )
@@ -100,17 +103,33 @@ class Items:
         made = self._root / artefact.path
         if made.is_file():
             return pq.read_table(made).to_pylist()
-        if (file := self._file(artefact)) is None:
+        if artefact.stage in ("trim", "clean"):
+            parts = [self._read(part) for part in self._parts(artefact)]
+            known = [items for items in parts if items is not None]
+            return list(chain.from_iterable(known)) if len(known) == len(parts) else None
+        if artefact.stage != "data" or not (file := self._plan.files.of(artefact)).is_file():
             return None
         dataset = self._plan.files.dataset(artefact["dataset"])
         try:
-            return read_items(file, dataset.columns, dataset.labels, dataset.quoting)
+            return read_items(
+                file,
+                dataset.columns,
+                dataset.labels,
+                dataset.quoting,
+                header=dataset.header,
+                kind=dataset.format,
+                limit=dataset.limit.get(artefact["language"]),
+            )
         except DataError:  # the stage `data` will say what is wrong with it
             return None
 
-    def _file(self, artefact: Artefact) -> Path | None:
-        """The user's file, if there is one."""
-        if artefact.stage != "data":
-            return None
-        file = self._plan.files.of(artefact)
-        return file if file.is_file() else None
+    def _parts(self, artefact: Artefact) -> list[Artefact]:
+        """What is cleaned, or trimmed."""
+        if artefact.stage == "clean":
+            return self._plan.inputs(artefact)["text"]
+        return [Artefact("data", artefact.wildcards)]
+
+    def _named(self, artefact: Artefact) -> str:
+        """The dataset, or datasets, of a text."""
+        parts = self._parts(artefact) if artefact.stage == "clean" else [artefact]
+        return ", ".join(part["dataset"] for part in parts)
