@@ -81,7 +81,8 @@ ENOUGH_JOBS = 5
 
 def start_jobs_warm(jobs):
     """Let so many jobs fork from a server that has imported everything, unless DEFTX_WARM is set:
-    to `off`, or to a server that is there. Only for jobs of this machine and this Python."""
+    to `off`, or to a server that is there. Only for jobs of this machine and this Python.
+    """
     if (
         VARIABLE in os.environ
         or jobs < ENOUGH_JOBS
