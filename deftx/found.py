@@ -95,13 +95,21 @@ class Found:
         settings = self.provenance.get("params", {}).get("task") or {}
         return settings.get("max_length")
 
+    @property
+    def source(self) -> dict[str, Any] | None:
+        """What it was converted from, if it was not made by this package."""
+        known = self.provenance.get("source")
+        return known and {key: value for key, value in known.items() if key != "made"}
+
     def told(self) -> dict[str, Any]:
         """What others need to know of it: name, commit, checksum, and what its file says."""
         about = {
             key: self.provenance[key]
-            for key in ("method", "target", "seed", "k", "source")
+            for key in ("method", "target", "seed", "k")
             if self.provenance.get(key) is not None
         }
+        if self.source is not None:
+            about["source"] = self.source
         return {
             "name": self.name,
             "revision": self.revision,

@@ -63,12 +63,11 @@ def inspect(arguments: list[str]) -> None:
     parser.add_argument("--base", help=BASE + "; told, shares are of all entries that it has")
     options = parser.parse_args(arguments)
     found = find_vector(options.vector)
-    shapes = None
+    vector, shapes = found.raw(), None
     if options.base:
         with opened_base(options.base) as base:
-            vector, shapes = found.fitting(base, found.classes), base.maskable
-    else:
-        vector = found.raw()
+            vector.mask.check_fits({**vector.mask.shapes, **base.shapes}, found.name)
+            shapes = base.maskable
     for name, value in _told(found, vector).items():
         print(f"{name:10} {value}")
     for by in options.by or ["layer", "module"]:
@@ -91,7 +90,7 @@ def _told(found: Found, vector: SparseDelta) -> dict[str, Any]:
         "seed": known.get("seed"),
         "base": f"{base['id']}@{base['revision']}, {base['hash']}" if base else None,
         "classes": ", ".join(found.classes),
-        "from": json.dumps(known["source"], ensure_ascii=False) if "source" in known else None,
+        "from": found.source and json.dumps(found.source, ensure_ascii=False),
         "sha256": found.told()["sha256"],
         "entries": f"{len(vector):,} in {len(vector.values)} tensors",
         "norm": f"{squares**0.5:.6g}",
