@@ -324,14 +324,15 @@ def the_estimate_is_what_was_made(workspace):
         path = workspace.results / artefact.path
         header = int.from_bytes(path.read_bytes()[:8], "little")
         found = path.stat().st_size - 8 - header
-        # Codes of gaps are of a width for each tensor, and so few entries are no average.
-        loose = 0.75 if artefact.stage in ("mask", "sparse", "compose") else 1 - 1e-9
+        # How many escapes gaps need is a matter of where the entries lie.
+        loose = 0.9 if artefact.stage in ("mask", "sparse", "compose") else 1 - 1e-9
         assert loose * expected.low <= found <= expected.high / loose, (artefact, found, expected)
         with safe_open(path, framework="np") as file:
             outcome = json.loads(file.metadata()["deftx"]).get("outcome", {})
         if (steps := works.of(artefact).steps) is not None:
             assert steps.low <= outcome["steps"] <= steps.high, artefact
-            assert outcome["trained"] + outcome["trained_head"] == sizes.trained(artefact)
+            trained = outcome["trained"] + outcome["trained_head"]
+            assert trained == sizes.trained(artefact), artefact
     assert stages >= {"full", "denoise", "mask", "sparse", "adapter", "gate", "gated", "lora"}
 
 

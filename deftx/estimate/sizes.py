@@ -10,7 +10,6 @@ from deftx.graph import Artefact, Target
 from deftx.plan import Plan
 from deftx.settings.adapter import Adapter
 from deftx.settings.denoise import RankRule
-from deftx.settings.gate import Gate
 from deftx.settings.lora import largest_rank
 from deftx.settings.rounds import RoundOf
 from deftx.settings.selection import entries
@@ -47,6 +46,8 @@ class Sizes:
             values = self._adapter_entries(artefact)
         elif artefact.stage == "lora":
             values = self._lora_entries(artefact)
+        elif artefact.stage == "gate":
+            values = self._gates(artefact)
         else:
             values = sum(map(prod, self._shape.linear.values()))
         return values + (self._head(artefact) or self._shape.head)
@@ -94,12 +95,7 @@ class Sizes:
         return VALUE * (self._adapter_entries(artefact) + self._head(artefact))
 
     def _gate(self, artefact: Artefact) -> float:
-        gate = self._plan.row(artefact).gate
-        assert isinstance(gate, Gate)
-        linear = self._shape.linear
-        whole = gate.granularity == "entry"
-        shapes = {gate_name(name, gate): s if whole else () for name, s in linear.items()}
-        return VALUE * sum(map(prod, shapes.values()))
+        return VALUE * self._gates(artefact)
 
     def _gated(self, artefact: Artefact) -> float:
         linear = sum(map(prod, self._shape.linear.values()))
@@ -156,6 +152,14 @@ class Sizes:
             for width, escape in ((1, 255), (2, 65_535))
         )
 
+    def _gates(self, artefact: Artefact) -> int:
+        gate = self._plan.row(artefact).gate
+        assert gate is not None
+        whole = gate.granularity == "entry"
+        linear = self._shape.linear
+        shapes = {gate_name(name, gate): s if whole else () for name, s in linear.items()}
+        return sum(map(prod, shapes.values()))
+
     def _adapter_entries(self, artefact: Artefact) -> int:
         adapter = self._plan.row(artefact).adapter
         assert isinstance(adapter, Adapter)
@@ -200,5 +204,5 @@ def _denoised(name: str, shape: tuple[int, ...], rule: RankRule) -> Range:
     full = min(shape)
     ranks = Range(1, full) if rule.needs_spectrum else exactly(rule.components([], *shape))
     factors = ranks.map(lambda rank: min(dense, VALUE * rank * sum(shape)))
-    residual = rule.residual_keep * prod(shape) * (8 + VALUE)
+    residual = round(rule.residual_keep * prod(shape)) * (8 + VALUE)
     return factors + exactly(8 * full + residual)
