@@ -30,6 +30,8 @@ def workspace(tmp_path_factory):
         "licence": "CC0",
     }
     made.config["cleaning"] = {}
+    made.config["methods"] = {"lt-sft": {}}
+    made.config["systems"] = {"lt-sft": {"task": "lt-sft"}}
     made.config["languages"]["qta"]["text"] = ["news", "text"]
     made.write_config()
     yield made
@@ -92,7 +94,7 @@ def test_another_file_in_its_place_is_seen_and_not_let_through(workspace):
     log = (workspace.results / "logs/download/news/qta/train.log").read_text()
     assert "remove the file to fetch it again" in log
     file.write_text(kept)
-    assert workspace.run()["download"] == 1
+    assert workspace.run("--until", "clean")["download"] == 1
     assert workspace.planned() == {}
     after = workspace.artefacts()
     assert {path: data for path, data in after.items() if not path.startswith("download/")} == {
