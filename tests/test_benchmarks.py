@@ -2,19 +2,14 @@
 
 import contextlib
 import math
-import sys
 import threading
 import unittest.mock
 
 import pytest
 import torch
-from conftest import PROJECT
-
-from deftx.engine.trainer import StepTrainer
-
-sys.path.insert(0, str(PROJECT))  # benchmarks/ is not installed
 
 from benchmarks import measure, models, passes, profile, reference, training
+from deftx.engine.trainer import StepTrainer
 
 
 def language_model(**settings):

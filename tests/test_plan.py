@@ -324,7 +324,7 @@ def test_a_system_that_is_combined_otherwise_reads_its_vectors_themselves():
 
 def from_elsewhere(raw):
     """The world's languages with text and labelled items from a server."""
-    raw["base"] = {"model": "someone/model"}
+    raw["base"] = {"model": "someone/model", "revision": "0" * 40}
     raw["datasets"] = {
         "wiki": {
             "files": "wiki/{language}.txt",
