@@ -78,13 +78,8 @@ class UserFiles:
         """A line for each file that is not there and that nothing fetches, naming who needs it."""
         lines = []
         for artefact in artefacts:
-            if artefact.stage != "data" or self.dataset(artefact["dataset"]).remote:
-                continue
-            if not (path := self.of(artefact)).is_file():
-                who, language = artefact["dataset"], artefact["language"]
-                key = f"languages.{language}.text" if who == OWN_TEXT else f"datasets.{who}.files"
-                split = "" if who == OWN_TEXT else f" ({artefact['split']} of {language})"
-                lines.append(f"{key}{split}: no file {path}")
+            if artefact.stage == "data" and (line := self._missing_data(artefact)):
+                lines.append(line)
             if artefact.stage == "convert" and (line := self._missing_vector(artefact)):
                 lines.append(line)
         model = self.config.base.model
@@ -96,6 +91,14 @@ class UserFiles:
                 "base.revision, a commit"
             )
         return lines
+
+    def _missing_data(self, artefact: Artefact) -> str | None:
+        path, who, language = self.of(artefact), artefact["dataset"], artefact["language"]
+        if self.dataset(who).remote or path.is_file():
+            return None
+        key = f"languages.{language}.text" if who == OWN_TEXT else f"datasets.{who}.files"
+        split = "" if who == OWN_TEXT else f" ({artefact['split']} of {language})"
+        return f"{key}{split}: no file {path}"
 
     def _missing_vector(self, artefact: Artefact) -> str | None:
         target = Target.parse(artefact["target"])
