@@ -17,10 +17,18 @@ def alone(path: Path) -> Iterator[None]:
         with open(guard, "a") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             # Its last holder may have deleted it while we waited; then it guards nothing.
-            if not guard.exists() or guard.stat().st_ino != os.fstat(held.fileno()).st_ino:
+            if not _lies_at(guard, held.fileno()):
                 continue
             try:
                 yield
             finally:
                 guard.unlink(missing_ok=True)
             return
+
+
+def _lies_at(path: Path, file: int) -> bool:
+    """Whether an open file is the one of this name."""
+    try:
+        return path.stat().st_ino == os.fstat(file).st_ino
+    except FileNotFoundError:
+        return False
