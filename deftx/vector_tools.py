@@ -88,7 +88,7 @@ def _told(found: Found, vector: SparseDelta) -> dict[str, Any]:
         "of": known.get("target"),
         "start": known.get("start"),
         "seed": known.get("seed"),
-        "base": f"{base['id']}@{base['revision']}, {base['hash']}" if base else None,
+        "base": ", ".join(str(base[k]) for k in ("id", "revision", "hash") if base.get(k)),
         "classes": ", ".join(found.classes),
         "from": found.source and json.dumps(found.source, ensure_ascii=False),
         "sha256": found.told()["sha256"],
