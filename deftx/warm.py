@@ -31,8 +31,8 @@ from deftx.handover import VARIABLE
 PACKAGE = Path(__file__).resolve().parent
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS",
            "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")  # fmt: skip
-OF_THE_JOB = {"PATH", "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMPDIR", "TEMP",
-              "CUDA_VISIBLE_DEVICES"}  # fmt: skip
+OF_THE_JOB = {"PATH", "PWD", "OLDPWD", "SHLVL", "_", "PS1", "PS2", "TMPDIR", "TMP", "TEMPDIR",
+              "TEMP", "CUDA_VISIBLE_DEVICES"}  # fmt: skip
 """What may differ between the environments of server and job, with THREADS and what begins with one
 of OF_THE_STEP: it is read when a job runs, or set in the fork. Any other a library may have read at
 its import."""

@@ -264,9 +264,15 @@ def test_an_environment_that_libraries_read_at_import_needs_a_new_process(
     assert done.stderr == f"a new process for this job: {reason}\nerror\n"
 
 
-def test_each_step_of_a_slurm_job_forks_from_its_server(package, socket):
-    step = {"SLURM_STEP_ID": "3", "SLURMD_NODENAME": "other", "SRUN_DEBUG": "3", "PMI_RANK": "0"}
-    done = run(package, socket, "tell", "0", **step)
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"SLURM_STEP_ID": "3", "SLURMD_NODENAME": "other", "SRUN_DEBUG": "3", "PMI_RANK": "0"},
+        {"PS1": "(venv)"},  # `activate` exports it, and a shell that is no terminal's unsets it
+    ],
+)
+def test_what_a_shell_or_a_step_of_slurm_sets_is_no_other_environment(package, socket, given):
+    done = run(package, socket, "tell", "0", **given)
     assert json.loads(done.stdout)["started"] == "deftx.warm"
 
 
