@@ -168,6 +168,9 @@ def test_shipped_speeds_say_their_operations():
     shapes["demo"] = find_shape(Plan(check_config(demo)))
     for machine in machines().values():
         for speed in machine["speeds"]:
+            if "base" not in speed:
+                assert not {"entries", "operations"} & speed.keys()
+                continue
             shape = shapes[speed["base"]]
             if speed["unit"] == JOB:
                 assert speed["entries"] == shape.backbone
@@ -188,6 +191,7 @@ def test_steps_without_a_tokenizer_are_the_bounds_of_the_config(folder):
     unbounded = planned(lambda raw: raw["language_training"].update(max_steps=None))
     (steps,) = {w.steps for a, w in works_of(unbounded) if w.subject == "language" and w.steps}
     assert steps == Range(4, inf)
+    assert {w.validation.high < 6 for a, w in works_of(plan) if w.subject == "language"} == {True}
 
 
 def test_steps_with_text_and_a_tokenizer_are_those_that_training_takes(folder, base_folder):

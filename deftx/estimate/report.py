@@ -58,7 +58,7 @@ def show_estimate(
         "while it trains": f"{size(states)} more at most, of states to go on from",
         "free here": size(free) + _enough(everything.more_disk, states, free),
     }.items():
-        _say(console, f"{name:20} {text}")
+        _say(console, f"{name:24} {text}")
     _say(console, "\nTimes rest on:")
     for number, source in sources.numbered():
         _say(console, rf"  \[{number}] {source}")
