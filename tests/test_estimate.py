@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import subprocess
 from math import inf
 
 import pytest
@@ -168,6 +169,9 @@ def test_shipped_speeds_say_their_operations():
     shapes["demo"] = find_shape(Plan(check_config(demo)))
     for machine in machines().values():
         for speed in machine["speeds"]:
+            if "base" not in speed:
+                assert not {"entries", "operations"} & speed.keys()
+                continue
             shape = shapes[speed["base"]]
             if speed["unit"] == JOB:
                 assert speed["entries"] == shape.backbone
@@ -188,6 +192,7 @@ def test_steps_without_a_tokenizer_are_the_bounds_of_the_config(folder):
     unbounded = planned(lambda raw: raw["language_training"].update(max_steps=None))
     (steps,) = {w.steps for a, w in works_of(unbounded) if w.subject == "language" and w.steps}
     assert steps == Range(4, inf)
+    assert {w.validation.high < 6 for a, w in works_of(plan) if w.subject == "language"} == {True}
 
 
 def test_steps_with_text_and_a_tokenizer_are_those_that_training_takes(folder, base_folder):
@@ -408,19 +413,24 @@ def test_targets_prints_paths(config, capsys):
     )
 
 
-def test_snakemake_is_asked_only_if_something_is_there(config, monkeypatch):
-    plan = Plan(read_config(config))
+def test_snakemake_is_asked_if_something_is_there_and_if_it_cannot_tell_that_is_said(
+    config, monkeypatch
+):
+    plan, asked = Plan(read_config(config)), []
 
-    def asked(*_, **__):
-        raise AssertionError("asked")
+    def cannot(command, **_):
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 1, "", "Building\nno file text.txt\n")
 
-    monkeypatch.setattr(remaining.subprocess, "run", asked)
-    assert remaining.remaining(plan, config) == set(plan.artefacts())
+    monkeypatch.setattr(remaining.subprocess, "run", cannot)
+    assert remaining.remaining(plan, config) == (set(plan.artefacts()), "") and not asked
     there = config.parent / plan.root / "config.json"
     there.parent.mkdir(parents=True)
     there.touch()
-    with pytest.raises(AssertionError, match="asked"):
-        remaining.remaining(plan, config)
+    found, caution = remaining.remaining(plan, config)
+    assert set(plan.artefacts()) - found == {Artefact.of("config")} and len(asked) == 1
+    assert "(no file text.txt): what is there counts as done" in caution
+    assert caution in shown(config)
 
 
 # The measurement

@@ -397,7 +397,7 @@ def test_ctrl_c_and_the_same_command_again_give_the_same_bytes(tmp_path):
     for name in ("interrupted", "whole"):
         (tmp_path / name).mkdir()
         made = Workspace(tmp_path / name)
-        made.config["language_training"] |= {"min_steps": 400, "max_steps": 400}
+        made.config["language_training"] |= {"min_steps": 200, "max_steps": 200}
         made.config["systems"] = {"lt-sft": {"task": "lt-sft"}}
         made.write_config()
         runs.append(made)

@@ -36,14 +36,14 @@ def estimate(
     console: Console | None = None,
 ) -> None:
     """Print what the chosen evaluations of a config, or the whole run, will take. Raises
-    ConfigError as `read_config`, `wanted`, `remaining` and `shipped` do."""
+    ConfigError as `read_config`, `wanted`, `find_shape` and `shipped` do."""
     plan = Plan(read_config(config))
     if console is None:
         console = Console() if sys.stdout.isatty() else Console(width=WIDE)
     artefacts = plan.artefacts()
     if any(chosen.values()):
         artefacts = needed(plan, wanted(plan, **chosen))
-    to_do = remaining(plan, config)
+    to_do, caution = remaining(plan, config)
     found = find_shape(plan)
     shape = found if isinstance(found, Shape) else None
     items = Items(plan)
@@ -69,6 +69,7 @@ def estimate(
         gpus=max(1, gpus) if on_gpu else 0,
         cores=cores,
         free=_free(Path(plan.root)),
+        caution=caution,
         unknown=items.unknown,
     )
 

@@ -32,13 +32,16 @@ def show_estimate(
     gpus: int,
     cores: int,
     free: int,
+    caution: str,
     unknown: Iterable[str],
 ) -> None:
     """Print what is to be done, stage by stage, language by language and in total, and what each
-    number rests on. `gpus` and `cores` are used at once; `free` are the bytes that are left."""
+    number rests on. `gpus` and `cores` are used at once; `free` are the bytes that are left;
+    `caution` and `unknown` say what is not certain."""
     everything, sources = summed(jobs), _Sources(jobs)
     wall, states = wall_time(plan, jobs, gpus, cores), checkpoints(jobs, gpus or cores)
     _say(console, f"[bold]{plan.root}[/]: {everything.to_do:,} of {everything.jobs:,} jobs to do")
+    _say(console, caution)
     if isinstance(shape, Shape):
         _say(console, f"base: {shape.backbone:,} parameters ({shape.known_from})")
     else:
@@ -58,7 +61,7 @@ def show_estimate(
         "while it trains": f"{size(states)} more at most, of states to go on from",
         "free here": size(free) + _enough(everything.more_disk, states, free),
     }.items():
-        _say(console, f"{name:20} {text}")
+        _say(console, f"{name:24} {text}")
     _say(console, "\nTimes rest on:")
     for number, source in sources.numbered():
         _say(console, rf"  \[{number}] {source}")

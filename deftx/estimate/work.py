@@ -98,6 +98,11 @@ class Works:
         else:
             examples = self._items.count(text)
             length = self._items.mean_length([text], settings.max_length)
+        if examples.high == inf and settings.max_steps:
+            # Validation of a text of unknown length: at most of one that takes max_steps.
+            batch = settings.batch_size * settings.accumulation
+            longest = settings.max_steps * batch / settings.epochs / (1 - settings.held_out)
+            examples = Range(examples.low, max(examples.low, longest))
         train, valid = examples * (1 - settings.held_out), examples * settings.held_out
         return self._steps(settings, [train], valid, length, settings.mask_probability)
 
