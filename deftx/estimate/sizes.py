@@ -17,8 +17,8 @@ from deftx.settings.selection import entries
 VALUE = 4
 """Bytes of a stored weight, float32."""
 
-OF_AN_ID = Range(2, 12)
-"""Bytes of an item's id in an evaluation."""
+OF_AN_ID = Range(2, 32)
+"""Bytes of an item's id in an evaluation, with its line feed: a number, or what upstream calls it."""
 
 OPTIMISER = 3
 """What AdamW has beside each value that trains: a gradient and two moments."""
