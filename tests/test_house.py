@@ -121,10 +121,10 @@ def test_containers_install_what_the_makefile_does():
     assert all((PROJECT / name).exists() for name in copied)
 
 
-def test_the_readme_names_every_file():
+def test_the_tree_names_every_file():
     """As often as there are files of that name."""
-    readme = (PROJECT / "README.md").read_text()
-    tree = readme[readme.index("## What is where") :].split()
+    text = (PROJECT / "CONTRIBUTING.md").read_text()
+    tree = text[text.index("## What is where") :].split()
     paths = [*(PROJECT / "deftx").rglob("*.py"), *(PROJECT / "workflow/rules").glob("*.smk")]
     names = [path.name for path in paths if not path.stem.startswith("__")]
     for name in names:
