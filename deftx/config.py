@@ -186,10 +186,17 @@ class Config(Strict):
         return [name for name in self.systems if wanted is None or name in wanted]
 
     @property
+    def evaluated_systems(self) -> list[str]:
+        """The systems that are evaluated on any task, in the order of `systems`."""
+        tasks = filter(self.task_languages, self.tasks)
+        used = {system for task in tasks for system in self.task_systems(task)}
+        return [name for name in self.systems if name in used]
+
+    @property
     def compared_with(self) -> str:
         """The system that the others are compared with."""
-        first = "lt-sft" if "lt-sft" in self.systems else next(iter(self.systems))
-        return self.reference or first
+        known = self.evaluated_systems or list(self.systems)
+        return self.reference or ("lt-sft" if "lt-sft" in known else known[0])
 
     def has_text(self, language: str) -> bool:
         """Whether a language vector can be made for it."""
@@ -205,7 +212,7 @@ class Config(Strict):
     @property
     def without_vector(self) -> list[str]:
         """The languages that are evaluated without a vector by every system, for lack of text."""
-        methods = {s.language for s in self.systems.values()} - {NONE}
+        methods = {self.systems[name].language for name in self.evaluated_systems} - {NONE}
         return [
             key
             for key in self.languages

@@ -427,6 +427,8 @@ def _check_systems(config: Config) -> Iterator[str]:
         yield from _check_pair(config, name, system)
     if config.reference is not None and config.reference not in config.systems:
         yield _unknown("reference", config.reference, config.systems, "system")
+    elif config.compared_with not in (config.evaluated_systems or config.systems):
+        yield f"reference: {config.reference} is evaluated on no task"
     for name, languages in config.groups.items():
         for language in languages:
             if language not in config.languages:

@@ -282,7 +282,7 @@ class Plan(Graph):
     def _tables_params(self, artefact: Artefact) -> dict[str, Any]:
         base = self.config.base.model or f"{self.config.run}-base"
         return {
-            "systems": list(self.config.systems),
+            "systems": self.config.evaluated_systems,
             "seeds": self.config.seeds,
             "reference": self.config.compared_with,
             "groups": self.config.groups,
@@ -311,8 +311,9 @@ class Plan(Graph):
         distances = config.world.languages if config.world else {}
         plain = [
             name
-            for name, system in config.systems.items()
-            if system.language == NONE and self._row(system.task, "task").stage == "full"
+            for name in config.evaluated_systems
+            if (system := config.systems[name]).language == NONE
+            and self._row(system.task, "task").stage == "full"
         ]
         return {
             **self._tables_params(artefact),

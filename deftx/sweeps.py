@@ -30,7 +30,8 @@ def _families(
     config: Config, read: Callable[[dict[str, Any], Config, Kind], Value], sides: tuple[Kind, ...]
 ) -> Iterator[list[tuple[float, str]]]:
     families: dict[str, dict[float, str]] = {}
-    for name, system in config.systems.items():
+    for name in config.evaluated_systems:
+        system = config.systems[name]
         methods: dict[Kind, str] = {"task": system.task}
         if system.language != NONE:
             methods["language"] = system.language

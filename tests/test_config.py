@@ -168,6 +168,14 @@ def test_the_schema_file_is_in_step():
     assert stored == json_schema()
 
 
+def test_the_reference_is_a_system_that_is_evaluated():
+    raw = changed("tasks/sentiment/systems", ["deft-x"])
+    assert check_config(raw).compared_with == "deft-x"
+    raw["reference"] = "lt-sft"
+    with pytest.raises(ConfigError, match="reference: lt-sft is evaluated on no task"):
+        check_config(raw)
+
+
 @pytest.mark.parametrize(("text", "message"), [("a: [", "not YAML"), ("- 1", "expected keys")])
 def test_a_file_that_is_no_config_is_refused(tmp_path, text, message):
     path = tmp_path / "x.yaml"

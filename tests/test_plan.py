@@ -298,6 +298,15 @@ def test_sources_train_under_their_own_vectors_and_not_on_top_of_one():
     assert inputs["source_vector"] == []
 
 
+def test_a_system_that_no_task_evaluates_makes_nothing_and_stands_on_no_page():
+    def spare(raw):
+        raw["tasks"]["sentiment"]["systems"] = list(raw["systems"])
+        raw["methods"]["spare"] = {"denoise": {"rank": 3}}
+        raw["systems"]["spare"] = {"task": "spare"}
+
+    assert differing(state(plan()), state(plan(spare)), ignore=()) == ["config.json"]
+
+
 def test_a_system_may_start_its_task_elsewhere():
     def start(raw):
         raw["languages"]["qaa"] = {"text": "text"}

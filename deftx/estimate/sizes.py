@@ -18,7 +18,7 @@ VALUE = 4
 """Bytes of a stored weight, float32."""
 
 OF_AN_ID = Range(2, 32)
-"""Bytes of an item's id in an evaluation, with its line feed: a number, or what upstream calls it."""
+"""Bytes of an item's id in an evaluation, with its line feed: a number, or what upstream has."""
 
 OPTIMISER = 3
 """What AdamW has beside each value that trains: a gradient and two moments."""
