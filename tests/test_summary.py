@@ -293,7 +293,7 @@ def test_a_claim_is_shown_with_its_verdict_and_its_source(inputs, tmp_path):
         out=tmp_path / "index.html",
     )
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
-    for part in ("refuted", "−4.25", "−5.5 to −2.5", "A paper, Table 1"):
+    for part in ("refuted", "difference", "−4.25", "−5.5 to −2.5", "A paper, Table 1"):
         assert part in text
 
 

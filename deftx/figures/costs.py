@@ -94,9 +94,12 @@ def _panel(
         axes.vlines(value / size, 100 * mean.low, 100 * mean.high, color=colour, lw=0.8, alpha=0.5)
         look[system].points(axes, value / size, 100 * mean.mean)
     positive = [value for value in values.values() if value > 0]
-    if len(positive) == len(values) and max(positive) >= 8 * min(positive):
+    ratio = max(positive) / min(positive) if positive else 1
+    if len(positive) == len(values) and ratio >= 8:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(numticks=5))
+        # Powers of ten alone would leave a panel of one decade with one number.
+        subs = (1, 2, 5) if ratio < 30 else (1, 3) if ratio < 300 else (1,)
+        axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=5))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     else:
         axes.xaxis.set_major_locator(MaxNLocator(4))

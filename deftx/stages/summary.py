@@ -92,7 +92,7 @@ def summary(
     run = load_config(config)
     facts = Facts(
         run=run.run,
-        systems=run.systems,
+        systems={name: run.systems[name] for name in run.evaluated_systems},
         tasks=params.tasks,
         names=params.names,
         without_text=params.without_text,
@@ -246,7 +246,7 @@ def _claims(path: Path | None) -> Embedded | Grid | None:
         ],
         [
             [
-                claim["claim"],
+                Markup("{}<small>{}</small>").format(claim["claim"], claim["statistic"]),
                 *[claim["task"]] * several,
                 claim["verdict"],
                 claim["ours"],
