@@ -8,10 +8,10 @@ from urllib.parse import unquote, urlsplit
 
 import requests
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-from huggingface_hub.errors import HfHubHTTPError
 
 from deftx.artefact import file_sha256
 from deftx.data_error import DataError
+from deftx.hub import HUB_ERRORS
 from deftx.settings.data import HubFile
 
 ATTEMPTS = 6
@@ -144,7 +144,7 @@ def fetch_from_hub(hub: HubFile, to: Path, commit: str | None = None) -> str:
         got = hf_hub_download(
             hub.dataset, hub.file, repo_type="dataset", revision=revision, local_dir=folder
         )
-    except (OSError, ValueError, HfHubHTTPError) as error:
+    except HUB_ERRORS as error:
         raise FetchError(f"the hub does not give it: {str(error).strip()}") from None
     # Of large files the ETag is their sha256.
     if facts.etag and len(facts.etag) == 64 and facts.etag != (found := file_sha256(Path(got))):

@@ -5,9 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub import errors
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from deftx.artefact import ArtefactError
+
+HUB_ERRORS = (OSError, ValueError, errors.HTTPError)  # type: ignore[attr-defined]
+"""What the hub's client raises. The last is of the HTTP library below it, which is another one from
+version to version, and says that there is no connection."""
 
 
 def fetch(id: str, revision: str | None, files: Sequence[str], folder: Path | None = None) -> Path:
@@ -51,6 +56,6 @@ def _told(what_to_do: str) -> Iterator[None]:
     """What the hub's client raises, as one message with what to do."""
     try:
         yield
-    except (OSError, ValueError, HfHubHTTPError) as error:
+    except HUB_ERRORS as error:
         reason = " ".join(str(error).split())
         raise ArtefactError(f"{what_to_do}: {reason}") from None

@@ -237,6 +237,8 @@ def push(arguments: list[str]) -> None:
     parser.add_argument("--message", default="Upload by deftx", help="of the commit")
     options = parser.parse_args(arguments)
     folder: Path = options.folder
+    if options.id.count("/") != 1:
+        raise ValueError(f"{options.id}: expected owner/name")
     if not (folder / "README.md").is_file():
         raise ArtefactError(f"{folder}: no README.md: a card tells others what it is")
     weights = sorted(folder.glob("*.safetensors"))

@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
@@ -366,3 +367,10 @@ def test_the_hub_without_a_network_says_what_to_run_where(place, serve):
     assert "HF_HUB_OFFLINE is set: nothing is fetched. Run `snakemake downloads`" in done.stderr
     missing = from_hub(place, serve(lambda handler, number: handler.begin(404, 0)), COMMIT)
     assert "the hub does not give it" in missing.stderr and "Traceback" not in missing.stderr
+
+
+def test_a_hub_that_is_not_reached_is_told(place):
+    done = from_hub(place, SimpleNamespace(url="http://127.0.0.1:9"), COMMIT)
+    assert done.returncode == 1
+    assert "the hub does not give it" in done.stderr and "Traceback" not in done.stderr
+    place.has_no_leavings()

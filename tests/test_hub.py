@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -228,6 +229,22 @@ def test_without_a_right_to_write_it_is_told(deftx, hub, tmp_path):
     found = deftx("push", folder, "me/other", token="hf_wrong")
     assert found.returncode == 1
     assert "hf auth login" in found.stderr
+
+
+def test_a_hub_that_is_not_reached_is_told(home, tmp_path):
+    nowhere = SimpleNamespace(environment={"HF_ENDPOINT": "http://127.0.0.1:9"})
+    (tmp_path / "README.md").write_text("# Mine\n")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    out = ("--out", tmp_path / "base/model.safetensors")
+    with closing(Process(nowhere, home, offline=False)) as process:
+        for verb, message in (
+            (("push", tmp_path, "mine"), "mine: expected owner/name"),
+            (("push", tmp_path, "me/mine"), "me/mine: not pushed"),
+            (("pull", "me/mine", "--out", tmp_path / "back"), "me/mine@main: not to be had"),
+            (("base", "--id", "me/mine", "--revision", COMMIT, *out), "not to be had from the hub"),
+        ):
+            found = process(*verb)
+            assert found.returncode == 1 and message in found.stderr
 
 
 def test_another_architecture_by_id(deftx, hub, tmp_path):
