@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub import errors
+from huggingface_hub import HfApi, errors, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from deftx.artefact import ArtefactError

@@ -239,9 +239,12 @@ def test_a_hub_that_is_not_reached_is_told(home, tmp_path):
     with closing(Process(nowhere, home, offline=False)) as process:
         for verb, message in (
             (("push", tmp_path, "mine"), "mine: expected owner/name"),
-            (("push", tmp_path, "me/mine"), "me/mine: not pushed"),
-            (("pull", "me/mine", "--out", tmp_path / "back"), "me/mine@main: not to be had"),
-            (("base", "--id", "me/mine", "--revision", COMMIT, *out), "not to be had from the hub"),
+            (("push", tmp_path, "me/nowhere"), "me/nowhere: not pushed"),
+            (("pull", "me/nowhere", "--out", tmp_path / "back"), "me/nowhere@main: not to be had"),
+            (
+                ("base", "--id", "me/nowhere", "--revision", COMMIT, *out),
+                "not to be had from the hub",
+            ),
         ):
             found = process(*verb)
             assert found.returncode == 1 and message in found.stderr
