@@ -243,7 +243,7 @@ def test_a_hub_that_is_not_reached_is_told(home, tmp_path):
             (("pull", "me/nowhere", "--out", tmp_path / "back"), "me/nowhere@main: not to be had"),
             (
                 ("base", "--id", "me/nowhere", "--revision", COMMIT, *out),
-                "not to be had from the hub",
+                "not to be had from",
             ),
         ):
             found = process(*verb)
