@@ -46,7 +46,7 @@ slurm: $(SLURM_READY)
 	$(SNAKEMAKE) --workflow-profile profiles/slurm
 
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Needs root and Debian's slurmctld, slurmd, slurm-client and munge; without, it says so.
 test-slurm: $(SLURM_READY)

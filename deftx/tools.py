@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from deftx.artefact import ArtefactError, manifest_path
 from deftx.artefact import verify as verify_artefact
@@ -144,13 +144,14 @@ def check(arguments: list[str]) -> None:
     path: Path = parser.parse_args(arguments).config
     plan = Plan(read_config(path))
     found = list(needed_files(plan, read_lock(path.with_name(LOCK))))
-    table = Table("dataset", "language", "split", "state", "MB", "licence", "file", box=None)
+    file_column = Column("file", overflow="fold")
+    table = Table("dataset", "language", "split", "state", "MB", file_column, box=None)
     for file in found:
         size = "" if file.bytes is None else f"{file.bytes / 1e6:.1f}"
-        table.add_row(
-            file.dataset, file.language, file.split, file.state, size, file.licence, str(file.path)
-        )
+        table.add_row(file.dataset, file.language, file.split, file.state, size, str(file.path))
     Console().print(table)
+    for dataset, licence in {file.dataset: file.licence for file in found if file.licence}.items():
+        print(f"licence of {dataset}: {licence}")
     for state in sorted({file.state for file in found}):
         of_state = [file for file in found if file.state == state]
         sizes = [file.bytes for file in of_state if file.bytes is not None]
@@ -184,10 +185,8 @@ def prune(arguments: list[str]) -> None:
         and path.relative_to(root).parts[0] not in KEPT
         and path.parent != root
     )
-    table = Table("file", "MB", box=None)
     for path in idle:
-        table.add_row(str(path), f"{path.stat().st_size / 1e6:.2f}")
-    Console().print(table)
+        print(f"{path.stat().st_size / 1e6:10.2f} MB  {path}")
     total = sum(path.stat().st_size for path in idle) / 1e6
     if not options.yes:
         print(f"{len(idle)} files, {total:.1f} MB; --yes removes them")

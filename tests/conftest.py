@@ -21,6 +21,14 @@ PROJECT = Path(__file__).parent.parent
 torch.set_num_threads(1)
 
 
+LONGEST = ("test_workflow.py", "test_whole_runs.py", "test_engine.py")
+"""Files that would keep one process busy alone at the end if it took them last."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)

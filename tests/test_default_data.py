@@ -173,9 +173,10 @@ def test_check_tells_what_is_there_what_is_to_fetch_and_what_is_missing(
     lock.write_text(json.dumps({"https://example.org/qtb": entry}))
     status, out, _ = check(tmp_path, capsys)
     assert status == 0
-    assert re.search(r"news +qta +train +there +0\.0 +CC0", out)
-    assert re.search(r"news +qtb +train +to fetch +2\.0 +CC0", out)
-    assert re.search(r"own-text +qtc +train +there +0\.0 +not told", out)
+    assert re.search(r"news +qta +train +there +0\.0 +\S+qta\.txt", out)
+    assert re.search(r"news +qtb +train +to fetch +2\.0 +\S+qtb\.txt", out)
+    assert re.search(r"own-text +qtc +train +there +0\.0 +\S+qtc\.txt", out)
+    assert "licence of news: CC0" in out and "licence of own-text: not told" in out
     assert "to fetch: 1 files, 2.0 MB" in out and "mine.yaml downloads" in out
     lock.write_text(json.dumps({"https://example.org/qta": entry}))
     (tmp_path / "own/qtc.txt").unlink()
