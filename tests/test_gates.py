@@ -94,15 +94,20 @@ def in_order(monkeypatch):
     monkeypatch.setattr("deftx.engine.steps._order", lambda examples, seed: torch.arange(examples))
 
 
-def plain_loop(model, objective, settings, trained, weights_of_step):
-    """AdamW on `trained` and the head, linear decay, clipping: the slow way. The model computes
-    with the parameters that `weights_of_step()` gives by their full names."""
+def plain_loop(model, objective, settings, trained, weights_of_step, rate=None):
+    """AdamW on `trained`, at a rate of its own if it has one, and on the head, linear decay,
+    clipping: the slow way. The model computes with the parameters that `weights_of_step()` gives by
+    their full names."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     everything = [*trained, *head_parameters(model).values()]
     for parameter in everything:
         parameter.requires_grad_(True)
-    optimizer = torch.optim.AdamW(everything, lr=settings.learning_rate, weight_decay=0.0)
+    groups = [
+        {"params": list(trained), "lr": rate or settings.learning_rate},
+        {"params": list(head_parameters(model).values()), "lr": settings.learning_rate},
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
     steps = settings.steps(len(objective))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1 - s / steps)
     model.train()
@@ -246,8 +251,7 @@ def test_the_first_phase_equals_a_plain_loop_over_gates_and_head(base, in_order,
             {n: w * torch.sigmoid(learned[gate_name(n, gate)]) for n, w in weights.items()},
         )
 
-    rate = {"learning_rate": gate.learning_rate}
-    plain_loop(plain, objective, settings.model_copy(update=rate), learned.values(), products)
+    plain_loop(plain, objective, settings, learned.values(), products, rate=gate.learning_rate)
     assert found.keys() == learned.keys()
     assert outcome["trained"] == sum(s.numel() for s in found.values())
     if granularity == "block":  # one number for all of a block's matrices
@@ -255,7 +259,7 @@ def test_the_first_phase_equals_a_plain_loop_over_gates_and_head(base, in_order,
     for name, s in learned.items():
         assert s.shape == found[name].shape
         moved = s.detach() - 2.0
-        assert moved.abs().max() > 0.01, name
+        assert moved.abs().max() > 1e-3, name
         # AdamW makes steps of gradients that are nothing but rounding.
         assert_close(found[name] - 2.0, moved, name, relative=1e-3)
     for (name, ours), other in zip(

@@ -29,8 +29,8 @@ def fit_gates(
     gate: Gate,
     session: Session | None = None,
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Train S and the head, both at the learning rate of `gate`; the backbone keeps its bits. The
-    head is left at the best checkpoint.
+    """Train S at the learning rate of `gate`, and the head at that of `settings`; the backbone
+    keeps its bits. The head is left at the best checkpoint.
 
     Returns S at the best checkpoint, on the CPU, by the names of `gate_name`; and what
     `train_with_head` returns. Raises as it does.
@@ -44,9 +44,10 @@ def fit_gates(
         for name, initial in initial_gates(shapes, gate).items()
     }
     gates = {name: LearnedGate(learned[gate_name(name, gate)], gate) for name in weights}
-    settings = settings.model_copy(update={"learning_rate": gate.learning_rate})
     with gated(model, gates):
-        outcome = train_with_head(model, learned, objective, settings, session, total=total)
+        outcome = train_with_head(
+            model, learned, objective, settings, session, total=total, rate=gate.learning_rate
+        )
     return {name: s.detach().cpu() for name, s in learned.items()}, outcome
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -66,7 +67,10 @@ class SaveState(TrainerCallback):
             return 0
         tensors, state = found
         moments: dict[int, dict[str, torch.Tensor]] = {}
-        for number, (name, parameter) in enumerate(self._trained.items()):
+        in_order = chain.from_iterable(g["params"] for g in self._optimizer.param_groups)
+        numbers = {id(parameter): number for number, parameter in enumerate(in_order)}
+        for name, parameter in self._trained.items():
+            number = numbers[id(parameter)]
             parameter.copy_(tensors[f"trained.{name}"])
             if f"{MOMENTS[0]}.{name}" in tensors:
                 moments[number] = {moment: tensors[f"{moment}.{name}"] for moment in MOMENTS}

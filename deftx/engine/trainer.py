@@ -71,6 +71,7 @@ def train(
     session: Session,
     *,
     total: int,
+    rates: Mapping[str, float] | None = None,
     begin: Callable[[], None] = lambda: None,
     around_source: Callable[[int], AbstractContextManager[Any]] = nullcontext,
     around_batch: Callable[[], AbstractContextManager[None]] = nullcontext,
@@ -79,7 +80,8 @@ def train(
     """Train the parameters `trained` and leave them at their best checkpoint, or as they are after
     the last step if nothing validates.
 
-    `total` is N of the L1 term, the number of all parameters. `begin()` puts in the values that
+    `total` is N of the L1 term, the number of all parameters; `rates` are the learning rates of
+    those parameters that have another than `settings` says. `begin()` puts in the values that
     training begins with, while the L1 term holds those that are there before. Each forward and
     backward pass runs inside of `around_batch()`, all of one source's in a step inside of
     `around_source(number)`, and validation inside of that of the first; `after_step()` is called
@@ -94,8 +96,7 @@ def train(
     device = next(iter(trained.values())).device
     resolved = resolve(session.engine, device)
     optimizer = torch.optim.AdamW(
-        trained.values(),
-        lr=settings.learning_rate,
+        _by_rate(trained, rates or {}, settings.learning_rate),
         weight_decay=settings.weight_decay,
         fused=device.type == "cuda" or None,
     )
@@ -163,13 +164,15 @@ def train_with_head(
     session: Session,
     *,
     total: int,
+    rate: float | None = None,
     part: torch.nn.Module | None = None,
     low: torch.dtype | None = None,
     **around: Any,
 ) -> dict[str, Any]:
     """`train` the parameters `trained`, and the head of the model, which keeps all else.
 
-    `part` holds those that are none of the model's; `low` is the dtype of matrix products, by
+    `rate` is their learning rate, if the head alone has that of `settings`; `part` holds those that
+    are none of the model's; `low` is the dtype of matrix products, by
     default that of the session; `around` are the further arguments of `train`.
 
     Returns and raises what `train` does, with `trained` and `trained_head`, the numbers of entries.
@@ -182,7 +185,10 @@ def train_with_head(
     with closing(objective.learner(model, low)) as learner:
         if part is not None:
             learner.part = part  # where the Trainer's clipping and zeroing see it
-        outcome = train(learner, both, objective, settings, session, total=total, **around)
+        rates = dict.fromkeys(trained, rate) if rate is not None else None
+        outcome = train(
+            learner, both, objective, settings, session, total=total, rates=rates, **around
+        )
     return {
         **outcome,
         "trained": sum(parameter.numel() for parameter in trained.values()),
@@ -366,12 +372,22 @@ class _StartAt(TrainerCallback):
         state.global_step = self._step
 
 
+def _by_rate(
+    trained: Mapping[str, torch.nn.Parameter], rates: Mapping[str, float], usual: float
+) -> list[dict[str, Any]]:
+    """The optimiser's groups: one for each learning rate."""
+    groups: dict[float, list[torch.nn.Parameter]] = {}
+    for name, parameter in trained.items():
+        groups.setdefault(rates.get(name, usual), []).append(parameter)
+    return [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
+
+
 def _schedule(
     optimizer: torch.optim.Optimizer, settings: Training, objective: Objective, done: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """Warm-up and linear decay to 0, from the step after `done` on."""
     for group in optimizer.param_groups:
-        group["initial_lr"] = settings.learning_rate
+        group["initial_lr"] = group["lr"]
     steps = settings.steps(*objective.sources)
     return get_linear_schedule_with_warmup(
         optimizer, settings.warmup_steps, steps, last_epoch=done - 1

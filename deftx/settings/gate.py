@@ -27,7 +27,7 @@ class Gate(Strict):
     )
     learning_rate: Annotated[float, Field(gt=0)] = Field(
         default=1e-2,
-        description="of S and of the head that is trained with it, instead of the target's own",
+        description="of S, instead of the target's own, which the head has",
     )
 
     @model_validator(mode="after")
