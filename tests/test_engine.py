@@ -17,7 +17,7 @@ from deftx.delta import Delta
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
 from deftx.engine.loss_guard import LossGuard
 from deftx.engine.processes import add_up_gradients
-from deftx.engine.resolved import Resolved, resolve
+from deftx.engine.resolved import STEPS_WORTH_COMPILING, Resolved, resolve
 from deftx.engine.session import Session
 from deftx.engine.steps import Steps, cut
 from deftx.language_objective import masked_language_modelling
@@ -292,6 +292,22 @@ def test_bf16_leaves_frozen_entries_their_bits(base):
             continue
         free = mask.dense(short) if short in mask.index else torch.zeros_like(weight).bool()
         assert torch.equal(weight[~free], start[name][~free]), name
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "steps", "mode"),
+    [
+        ("auto", "cuda", STEPS_WORTH_COMPILING, "default"),
+        ("auto", "cuda", STEPS_WORTH_COMPILING - 1, None),
+        ("auto", "cpu", 10**6, None),
+        (True, "cpu", 1, "default"),
+        (False, "cuda", 10**6, None),
+        ("max-autotune", "cuda", 1, "max-autotune"),
+    ],
+)
+def test_auto_compiles_on_a_gpu_what_is_long_enough(asked, device, steps, mode):
+    engine = Engine(compile=asked, precision="fp32")
+    assert resolve(engine, torch.device(device), steps).compile == mode
 
 
 def test_auto_is_plain_float32_on_a_cpu_and_is_said(base):

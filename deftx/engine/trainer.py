@@ -94,7 +94,7 @@ def train(
     OutOfDeviceMemoryError; and Stopped if a signal came and there is a checkpoint.
     """
     device = next(iter(trained.values())).device
-    resolved = resolve(session.engine, device)
+    resolved = resolve(session.engine, device, settings.steps(*objective.sources))
     optimizer = torch.optim.AdamW(
         _by_rate(trained, rates or {}, settings.learning_rate),
         weight_decay=settings.weight_decay,

@@ -21,7 +21,8 @@ class Engine(Strict):
     compile: bool | Literal["auto", "reduce-overhead", "max-autotune"] = Field(
         default="auto",
         description="torch.compile: no, its default mode (true), or another of its modes; auto: "
-        "true on a GPU, and plain execution if compilation fails there; else false",
+        "true on a GPU for trainings of 2,000 steps and more, and plain execution if compilation "
+        "fails there; else false",
     )
     attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
         default="sdpa",
