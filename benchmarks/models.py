@@ -16,17 +16,11 @@ from transformers import (
 )
 
 from deftx.encoder import untie_decoder
+from deftx.estimate.shape import KNOWN
 from deftx.mask import Mask
 
 SIZES = {
-    "xlm-r-base": {
-        "vocab_size": 250_002,
-        "hidden_size": 768,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "intermediate_size": 3072,
-        "max_position_embeddings": 514,
-    },
+    "xlm-r-base": KNOWN["FacebookAI/xlm-roberta-base"],
     "mini": {
         "vocab_size": 32_000,
         "hidden_size": 384,

@@ -5,17 +5,36 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
 
 from deftx.artefact import verify
+from deftx.backbone import backbone_parameters, layer_norm_names
 from deftx.base import Base
 
 # A fresh head is what we ask for: the warning that it is "newly initialized" would alarm in vain.
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
+
+
+def without_weights(
+    config: PreTrainedConfig,
+) -> tuple[PreTrainedModel, dict[str, tuple[int, ...]], frozenset[str]]:
+    """What the architecture alone tells: a masked-language model without memory for its weights,
+    the shapes of the backbone's parameters by name, and which are those of normalisation layers.
+    The backbone is what the masked-language model and the classifier share."""
+    with torch.device("meta"):
+        model, classifier = (
+            auto.from_config(config)
+            for auto in (AutoModelForMaskedLM, AutoModelForSequenceClassification)
+        )
+    parameters = backbone_parameters(model)
+    shared = parameters.keys() & backbone_parameters(classifier).keys()
+    shapes = {name: tuple(parameters[name].shape) for name in sorted(shared)}
+    return model, shapes, frozenset(layer_norm_names(model) & shared)
 
 
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:

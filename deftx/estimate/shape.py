@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from transformers import (
     AutoConfig,
-    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     PreTrainedConfig,
     XLMRobertaConfig,
 )
 
-from deftx.backbone import backbone_parameters, head_parameters, layer_norm_names, matrices
+from deftx.backbone import head_parameters, matrices
 from deftx.base import Base
 from deftx.config import ConfigError
+from deftx.encoder import without_weights
 from deftx.estimate.ranges import Range, exactly
 from deftx.plan import Plan
 from deftx.settings.base import Pretrain
@@ -105,26 +105,17 @@ def _classifier_head(config: str, classes: int) -> int:
 
 
 def shape_of(config: PreTrainedConfig, known_from: str, stored: int | None = None) -> Shape:
-    """What a model's configuration tells. The backbone is what the masked-language model and the
-    classifier share. `stored`: bytes of the files, if they are known."""
-    with torch.device("meta"):
-        models = [
-            auto.from_config(config)
-            for auto in (AutoModelForMaskedLM, AutoModelForSequenceClassification)
-        ]
-    parameters = backbone_parameters(models[0])
-    shared = parameters.keys() & backbone_parameters(models[1]).keys()
-    shapes = {name: tuple(parameters[name].shape) for name in sorted(shared)}
-    linear = {n: tuple(p.shape) for n, p in matrices(models[0]).items() if n in shared}
-    head = sum(parameter.numel() for parameter in head_parameters(models[0]).values())
-    norms = frozenset(layer_norm_names(models[0]) & shared)
+    """What a model's configuration tells. `stored`: bytes of the files, if they are known."""
+    model, shapes, norms = without_weights(config)
+    linear = {n: tuple(p.shape) for n, p in matrices(model).items() if n in shapes}
+    head = sum(parameter.numel() for parameter in head_parameters(model).values())
     return Shape(
         known_from,
         config,
         Base(Path(), {"id": None, "revision": None, "hash": None}, shapes, norms, {}),
         linear,
         head,
-        models[0].get_output_embeddings().weight.numel(),
+        model.get_output_embeddings().weight.numel(),
         4 * (sum(map(prod, shapes.values())) + head) if stored is None else stored,
     )
 

@@ -12,16 +12,15 @@ from pydantic import Field
 from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
-    AutoModelForMaskedLM,
-    AutoModelForSequenceClassification,
     PreTrainedConfig,
     PreTrainedModel,
 )
 
 from deftx.artefact import ArtefactError, digests, file_sha256, write_json, write_manifest
-from deftx.backbone import backbone_parameters, layer_norm_names, stored_names
+from deftx.backbone import stored_names
 from deftx.base import Base
 from deftx.data import load_text
+from deftx.encoder import without_weights
 from deftx.engine.checkpoint import Checkpoint
 from deftx.hub import fetch
 from deftx.model_folder import MODEL_FILES, folder_sha256
@@ -83,20 +82,13 @@ def base(
 
 
 def _known(config: PreTrainedConfig, folder: Path, params: Params) -> Base:
-    """What the architecture alone tells of the base, once every method is found to fit it. The
-    backbone is what the masked-language model and the classifier share."""
-    with torch.device("meta"):
-        models = [
-            auto.from_config(config)
-            for auto in (AutoModelForMaskedLM, AutoModelForSequenceClassification)
-        ]
-    parameters = backbone_parameters(models[0])
-    shared = parameters.keys() & backbone_parameters(models[1]).keys()
+    """What the architecture alone tells of the base, once every method is found to fit it."""
+    _, shapes, layer_norms = without_weights(config)
     known = Base(
         folder=folder,
         identity={"id": params.id, "revision": params.revision, "hash": None},
-        shapes={name: tuple(parameters[name].shape) for name in sorted(shared)},
-        layer_norms=frozenset(layer_norm_names(models[0]) & shared),
+        shapes=shapes,
+        layer_norms=layer_norms,
         source=params.model_dump(exclude={"methods"}),
     )
     # Imported by its name, which the fingerprint does not follow: a check changes no result.
