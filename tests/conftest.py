@@ -21,7 +21,7 @@ PROJECT = Path(__file__).parent.parent
 torch.set_num_threads(1)
 
 
-LONGEST = ("test_workflow.py", "test_whole_runs.py", "test_engine.py")
+LONGEST = ("test_workflow.py", "test_workflow_grows.py", "test_whole_runs.py", "test_engine.py")
 """Files that would keep one process busy alone at the end if it took them last."""
 
 
@@ -110,3 +110,14 @@ def base(base_folder):
     from deftx.base import Base
 
     return Base.load(base_folder)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A copy of the project with a finished run."""
+    from workspace import Workspace  # which imports this file
+
+    made = Workspace(tmp_path_factory.mktemp("project"), one_server=True)
+    made.run()
+    yield made
+    made.close()

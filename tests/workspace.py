@@ -13,6 +13,9 @@ from conftest import PROJECT
 from deftx.warm import code_on_disk, start
 
 COPIED = ("Snakefile", "config.yaml", "environment.yml", "deftx", "workflow", "profiles")
+PAGES = dict.fromkeys(("tables", "claims", "figures", "costs", "cards", "summary"), 1)
+LATE = {"config": 1, **PAGES}
+"""What another value in the config makes in any case."""
 TIMED = ("logs", "benchmarks", "costs", "summary")
 
 
