@@ -20,6 +20,7 @@ from deftx.data import write_items
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.session import Session
+from deftx.engine.stopping import StopRequest
 from deftx.language_objective import masked_language_modelling
 from deftx.mask import mask_layout, mask_tensors
 from deftx.selection import uniform
@@ -279,3 +280,18 @@ def test_sigterm_saves_and_exits_non_zero(stages, tmp_path):
     assert "the same command goes on from there" in log and "Traceback" not in log
     assert json.loads((state.parent / "lock").read_text())["pid"] == process.pid
     assert set(load_file(state)) >= {"trained.head.lm_head.bias", "exp_avg.head.lm_head.bias"}
+
+
+def test_only_a_second_ctrl_c_interrupts_the_saving():
+    """A cluster's signal comes twice: to each process of a job, and from what started it."""
+    with StopRequest() as stop:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1):
+            signal.raise_signal(number)
+        assert stop.received == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.received == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)

@@ -9,8 +9,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StopRequest:
-    """A context manager inside of which the first signal of SIGNALS is remembered in `received`,
-    and a second one acts as ever. Nothing is caught outside of the main thread, as Python has it,
+    """A context manager inside of which the first signal of SIGNALS is remembered in `received`.
+    Further ones change nothing, but for SIGINT, which acts as ever. Nothing is caught outside of the main thread, as Python has it,
     nor unless `catch`."""
 
     def __init__(self, catch: bool = True) -> None:
@@ -32,8 +32,10 @@ class StopRequest:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number)
-        self._restore()
+        self.received = self.received or signal.Signals(number)
+        # A cluster tells each process of a job, and what has started it tells it again at the same
+        # moment: that must not end the saving. A person's second Ctrl-C is meant.
+        signal.signal(signal.SIGINT, self._before[signal.SIGINT])
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
