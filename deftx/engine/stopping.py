@@ -10,8 +10,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 class StopRequest:
     """A context manager inside of which the first signal of SIGNALS is remembered in `received`.
-    Further ones change nothing, but for SIGINT, which acts as ever. Nothing is caught outside of the main thread, as Python has it,
-    nor unless `catch`."""
+    Further ones change nothing, but for SIGINT, which acts as ever. Nothing is caught outside of
+    the main thread, as Python has it, nor unless `catch`."""
 
     def __init__(self, catch: bool = True) -> None:
         self.received: signal.Signals | None = None
