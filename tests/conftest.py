@@ -16,6 +16,8 @@ import torch  # noqa: E402
 from transformers import TrainerCallback  # noqa: E402
 
 PROJECT = Path(__file__).parent.parent
+PATIENCE = 60
+"""Seconds to wait for what takes a few at most, on a machine that does other work as well."""
 
 # Threads that wait for a core make a tiny model fifty times slower; one has no one to wait for.
 torch.set_num_threads(1)

@@ -12,13 +12,11 @@ from pathlib import Path
 
 import pytest
 import yte
-from conftest import PROJECT
+from conftest import PATIENCE, PROJECT
 
 from deftx import devices
 from deftx.cli import ON_GPU, ON_SEVERAL_GPUS, main
 from deftx.devices import VISIBLE, claimed, devices_of, visible_devices
-
-PATIENCE = 60  # seconds; nothing that is tested here takes more than a few
 
 
 @pytest.fixture(autouse=True)
