@@ -16,7 +16,7 @@ CONFIG ?= config.yaml
 ONLY ?=
 RUN = $(shell sed -n 's/^run: *\([^ \#]*\).*/\1/p' $(CONFIG))
 
-.PHONY: demo demo-full plan reproduce slurm report test test-slurm lint format schema constraints clean
+.PHONY: demo demo-full plan reproduce slurm test test-slurm lint format schema constraints clean
 
 demo: $(READY)
 	$(SNAKEMAKE) --configfile workflow/configs/demo.yaml --quiet host reason rules

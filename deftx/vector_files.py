@@ -1,6 +1,10 @@
 """The files that a vector lies in, ours and those of the public LT-SFT code. Free of torch."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from deftx.artefact import write_json
 
 SFT_STAGES = ("sparse", "convert")
 """Stages whose artefact is a sparse vector in an SFT file."""
@@ -9,6 +13,26 @@ OURS, PUBLIC = "sft_model.safetensors", "pytorch_diff.bin"
 
 VECTOR_FILES = (OURS, f"{OURS}.json", "sft_config.json", "README.md", PUBLIC)
 """What belongs to a vector in a folder or on the hub; every other file there is left alone."""
+
+
+def write_sft_config(
+    folder: Path, identity: Mapping[str, Any], classes: list[str] | None, **facts: Any
+) -> None:
+    """Write `sft_config.json`: what a reader needs to use a vector of a base of this identity,
+    under the names that PEFT gives such facts. The folder is made if there is none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(
+        folder / "sft_config.json",
+        {
+            "format": 1,
+            "base_model_name_or_path": identity["id"],
+            "revision": identity["revision"],
+            "base_hash": identity["hash"],
+            "task_type": "SEQ_CLS" if classes else "MASKED_LM",
+            "labels": classes,
+            **facts,
+        },
+    )
 
 
 def vector_file(path: Path) -> Path | None:

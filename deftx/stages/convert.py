@@ -6,12 +6,12 @@ from typing import Any, Self
 import torch
 from pydantic import Field, model_validator
 
-from deftx.artefact import ArtefactError, file_sha256, write_json
+from deftx.artefact import ArtefactError, file_sha256
 from deftx.base import Base
 from deftx.foreign import read_foreign
 from deftx.hub import fetch
 from deftx.settings.strict import Strict
-from deftx.vector_files import OURS, VECTOR_FILES, vector_file
+from deftx.vector_files import OURS, VECTOR_FILES, vector_file, write_sft_config
 
 
 class Params(Strict):
@@ -63,20 +63,8 @@ def convert(params: Params, *, base: Path, vector: Path | None = None, out: Path
     source = {"id": params.id, "revision": params.revision, "file": file.name, "sha256": found}
     made = {k: v for k, v in phi.provenance.items() if k not in ("base", "k", "layout")}
     provenance: dict[str, Any] = {"method": params.method, "target": params.target}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(
-        out.parent / "sft_config.json",
-        {
-            **provenance,
-            "format": 1,
-            "base_model_name_or_path": encoder.identity["id"],
-            "revision": encoder.identity["revision"],
-            "base_hash": encoder.identity["hash"],
-            "task_type": "SEQ_CLS" if params.classes else "MASKED_LM",
-            "labels": params.classes,
-            "source": source,
-            "k": len(phi),
-        },
+    write_sft_config(
+        out.parent, encoder.identity, params.classes, **provenance, source=source, k=len(phi)
     )
     phi.save(
         out,

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, model_validator
 from transformers import PreTrainedModel
 
-from deftx.artefact import digests, write_json
+from deftx.artefact import digests
 from deftx.backbone import backbone_parameters, head_parameters, weights_of
 from deftx.base import Base
 from deftx.engine.processes import is_first
@@ -19,6 +19,7 @@ from deftx.sources import Sources
 from deftx.sparse_delta import SparseDelta
 from deftx.target import MethodParams, load_round_vector, prepare
 from deftx.tensor_file import TensorFile
+from deftx.vector_files import write_sft_config
 from deftx.vectors import dense_vector, head_of
 
 
@@ -123,24 +124,15 @@ def _write(
     # The head of a language model serves no task, but the next round goes on with it.
     if not params.classes and params.last:
         phi = SparseDelta(phi.mask, phi.values)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out.parent / "sft_config.json", _config(params, base, phi))
+    write_sft_config(
+        out.parent,
+        base.identity,
+        params.classes,
+        max_length=params.training.max_length,
+        method=params.method,
+        target=params.target,
+        start=params.start,
+        seed=params.seed,
+        k=len(phi),
+    )
     phi.save(out, **params.provenance("sparse", base, inputs, outcome))
-
-
-def _config(params: Params, base: Base, phi: SparseDelta) -> dict[str, object]:
-    """What a reader needs to use the vector, under the names that PEFT gives such facts."""
-    return {
-        "format": 1,
-        "base_model_name_or_path": base.identity["id"],
-        "revision": base.identity["revision"],
-        "base_hash": base.identity["hash"],
-        "task_type": "SEQ_CLS" if params.classes else "MASKED_LM",
-        "labels": params.classes,
-        "max_length": params.training.max_length,
-        "method": params.method,
-        "target": params.target,
-        "start": params.start,
-        "seed": params.seed,
-        "k": len(phi),
-    }
