@@ -108,9 +108,9 @@ def sparse(
 
 
 def _entries(model: PreTrainedModel, mask: Mask) -> dict[str, torch.Tensor]:
-    """The chosen entries of a model's weights."""
+    """The chosen entries of a model's weights, on the CPU."""
     weights = {name: weight.detach() for name, weight in backbone_parameters(model).items()}
-    return SparseDelta.from_dense(weights, mask).values
+    return SparseDelta.from_dense(weights, mask).to(torch.device("cpu")).values
 
 
 def _write(
