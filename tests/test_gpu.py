@@ -1,19 +1,48 @@
-"""The engine on a GPU beside the CPU, where there is one. All other tests run on the CPU."""
+"""The engine on a GPU beside the CPU, where there is one; and every stage on one that is pretended,
+where there is none. All other tests run on the CPU."""
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import test_engine
+import torch
 from conftest import PROJECT, VISIBLE_DEVICES
+from pretended_gpu import build
 from safetensors.torch import load_file
+from workspace import Workspace
 
-pytestmark = pytest.mark.skipif(
+from deftx.tensor_file import TensorFile
+
+REAL = pytest.mark.skipif(
     not Path("/dev/nvidia0").exists() or VISIBLE_DEVICES == "", reason="no GPU"
 )
+PRETENDED = pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("g++") is None or torch.version.cuda is not None,
+    reason="a pretended GPU needs Linux, g++ and PyTorch's build for CPUs",
+)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("library"))
+
+
+LOAD = """
+import sys
+sys.path.insert(0, {tests!r})
+import pretended_gpu
+pretended_gpu.load({library!r})
+"""
+BEGIN = """
+import pretended_gpu.tensors
+pretended_gpu.tensors.begin()
+"""
+
 
 SCRIPT = """
 import sys
@@ -38,21 +67,17 @@ print(torch.cuda.max_memory_allocated())
 """
 
 
-@pytest.mark.parametrize("compile", [False, True, "reduce-overhead"])
-@pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-3), ("bf16", 0.1)])
-def test_a_gpu_computes_what_a_cpu_does(base, tmp_path, precision, compile, bound):
-    script = tmp_path / "script.py"
+def beside_the_cpu(base, folder, bound, precision, compile, before="", **environment):
+    """Train on a GPU in a process that begins with `before`, and hold its weights to the CPU's."""
+    script = folder / "script.py"
     script.write_text(
-        SCRIPT.format(
-            tests=str(PROJECT / "tests"), base=str(base.folder), out=str(tmp_path),
+        before
+        + SCRIPT.format(
+            tests=str(PROJECT / "tests"), base=str(base.folder), out=str(folder),
             precision=precision, compile=compile,
         )
     )  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "DEFTX_TEST_ON_GPU": "1"}
-    if VISIBLE_DEVICES is None:
-        del environment["CUDA_VISIBLE_DEVICES"]
-    else:
-        environment["CUDA_VISIBLE_DEVICES"] = VISIBLE_DEVICES
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), **environment}
     done = subprocess.run(
         [sys.executable, str(script)], env=environment, capture_output=True, text=True
     )
@@ -60,5 +85,102 @@ def test_a_gpu_computes_what_a_cpu_does(base, tmp_path, precision, compile, boun
     kinds = (test_engine.language, test_engine.task)
     for kind, mask in itertools.product(kinds, (False, True)):
         _, expected = test_engine.trained(base, kind(base), mask)
-        found = load_file(tmp_path / f"{kind.__name__}-{mask}.safetensors")
+        found = load_file(folder / f"{kind.__name__}-{mask}.safetensors")
         assert test_engine.distance(found, expected) < bound, (kind.__name__, mask)
+
+
+PRECISIONS = pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-3), ("bf16", 0.1)])
+
+
+@REAL
+@pytest.mark.parametrize("compile", [False, True, "reduce-overhead"])
+@PRECISIONS
+def test_a_gpu_computes_what_a_cpu_does(base, tmp_path, monkeypatch, precision, compile, bound):
+    if VISIBLE_DEVICES is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", VISIBLE_DEVICES)
+    beside_the_cpu(base, tmp_path, bound, precision, compile, DEFTX_TEST_ON_GPU="1")
+
+
+@PRETENDED
+@PRECISIONS
+def test_training_keeps_to_its_device(base, tmp_path, library, precision, bound):
+    before = LOAD.format(tests=str(PROJECT / "tests"), library=str(library)) + BEGIN
+    beside_the_cpu(base, tmp_path, bound, precision, False, before)
+
+
+REFUSED = """
+import torch
+one, other = torch.ones(3), torch.ones(3, device="cuda")
+assert (other + torch.tensor(2.0)).tolist() == [3, 3, 3] and other[torch.tensor([0])].is_cuda
+assert torch.equal(other.cpu(), one) and not other.cpu().is_cuda and one.to("cuda").is_cuda
+for refused in (
+    lambda: one + other, lambda: one + other.sum(), lambda: torch.cat([one, other]),
+    lambda: one[other.long()], lambda: other.index_select(0, torch.tensor([0])),
+    lambda: other.index_put((torch.tensor([0, 1]),), torch.ones(2)),
+    lambda: torch.rand(3, generator=torch.Generator(), device="cuda"), lambda: other.numpy(),
+):
+    try:
+        refused()
+    except (RuntimeError, TypeError) as error:
+        print(error)
+    else:
+        raise SystemExit("not refused")
+"""
+
+
+@PRETENDED
+def test_the_pretended_gpu_refuses_what_a_gpu_refuses(library):
+    script = LOAD.format(tests=str(PROJECT / "tests"), library=str(library)) + BEGIN + REFUSED
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 8, done.stdout + done.stderr
+
+
+@PRETENDED
+def test_every_stage_keeps_to_its_device(tmp_path, library):
+    """A run of every method; only stages that ask for a device are told of one."""
+    made = Workspace(tmp_path)
+    del made.config["languages"]["qtb"]
+    made.config["languages"]["qaa"] = {"name": "Source", "text": "text"}
+    made.config["base"]["pretrain"] |= {"intermediate": 96, "vocabulary": 150}
+    more = [{"language": "qba", "dataset": "sentiment", "split": "train"}]
+    made.config["tasks"]["several"] = {
+        **made.config["tasks"]["sentiment"], "more_sources": more, "systems": ["deft-x"]
+    }  # fmt: skip
+    made.config["methods"] = {
+        "full": {"prune": False, "retrain": False},
+        "lt-sft": {"rounds": 2},
+        "lt-sft-pruned": {"retrain": False},
+        "deft-x": {"denoise": {"rank": 4, "residual_keep": 0.05}},
+        "deft-x-energy": {"denoise": {"energy": 0.9}},
+        "deft-x-auto": {"denoise": {"auto": "optimal-threshold"}},
+        "sc-sft": {"shares": {"observed": "deft-x", "groups": [r"^embeddings\.", r"^encoder\."]}},
+        "rand-sft": {"score": "random"},
+        "ada-sft": {"gate": {}},
+        "ada-sft-block": {"gate": {"granularity": "block"}},
+        "bitfit": {"score": "none", "choose_from": r"\.bias$", "layer_norm": True},
+        "mad-x": {"adapter": {"task_reduction": 4, "drop_last": 1}},
+        "lora": {"lora": {}},
+    }
+    both = {"task": "full", "language": "full"}
+    made.config["systems"] = {
+        **{name: {"task": name, "language": "lt-sft"} for name in made.config["methods"]},
+        **{name: {"task": name} for name in ("full", "deft-x", "mad-x")},
+        "deft-x-on-source": {"task": "deft-x", "task_start": "lt-sft"},
+        "ties": {**both, "combine": {"ties": {"density": 0.2}}},
+        "dare": {**both, "combine": {"dare": {"density": 0.5}}},
+    }
+    made.write_config()
+    load = LOAD.format(tests=str(PROJECT / "tests"), library=str(library))
+    for file, more in (("__init__.py", load), ("device.py", BEGIN)):
+        path = made.folder / "deftx" / file
+        path.write_text(path.read_text() + more)
+    made.run("--keep-going")
+    trained = {}
+    for path in made.results.glob("**/*.safetensors"):
+        facts = TensorFile(path).provenance
+        if "engine" in facts.get("outcome", {}):
+            trained.setdefault(facts["stage"], set()).add(facts["outcome"]["engine"]["device"])
+    stages = ("full", "sparse", "gate", "gated", "adapter", "lora")
+    assert trained == {stage: {"cuda"} for stage in stages}
