@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from deftx.cost import begin, measured, write_cost
-from deftx.devices import claimed, devices_of, is_worker
+from deftx.devices import DeviceError, claimed, devices_of, is_worker
 from deftx.fingerprint import fingerprint
 from deftx.launcher import end_with_parent, launch
 
@@ -124,6 +124,7 @@ def _is_about_input(error: Exception) -> bool:
         CheckpointError,
         ConfigError,
         DataError,
+        DeviceError,
         OutOfDeviceMemoryError,
         ProcessLostError,
         StaleCodeError,

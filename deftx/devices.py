@@ -22,6 +22,10 @@ SECONDS_BETWEEN_MESSAGES = 60
 _log = logging.getLogger(__name__)
 
 
+class DeviceError(RuntimeError):
+    """A GPU that is there cannot be used."""
+
+
 def devices_of(params: dict[str, Any]) -> int:
     """How many devices one job uses: `engine.devices` of a stage's parameters, or else 1.
 

@@ -208,6 +208,9 @@ def _differs(request: dict[str, Any], code: str, before: dict[str, str]) -> str 
         return "OMP_NUM_THREADS is no number for all libraries"
     if code_on_disk() != code:
         return "the code was edited after the server started"
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda._is_in_bad_fork():
+        return "a library looked for GPUs when it was imported, which a fork cannot undo"
     return None
 
 

@@ -11,12 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yte
 from conftest import PATIENCE, PROJECT
 
 from deftx import devices
 from deftx.cli import ON_GPU, ON_SEVERAL_GPUS, main
-from deftx.devices import VISIBLE, claimed, devices_of, visible_devices
+from deftx.device import available_device
+from deftx.devices import VISIBLE, DeviceError, claimed, devices_of, visible_devices
 
 
 @pytest.fixture(autouse=True)
@@ -383,3 +385,20 @@ def test_the_profile_counts_the_visible_gpus(given, jobs, monkeypatch):
     monkeypatch.setenv(VISIBLE, given)
     profile = yte.process_yaml((PROJECT / "profiles/default/profile.yaml").read_text())
     assert profile["resources"]["gpu"] == jobs == (len(visible_devices()) or 1000)
+
+
+# What PyTorch sees
+
+
+@pytest.mark.parametrize(
+    ("built", "visible", "fails"), [("12.8", "1", True), ("12.8", "", False), (None, "1", False)]
+)
+def test_a_gpu_that_pytorch_cannot_use_is_an_error(monkeypatch, built, visible, fails):
+    monkeypatch.setattr(torch.version, "cuda", built)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv(VISIBLE, visible)
+    if fails:
+        with pytest.raises(DeviceError, match=r"cannot use GPU 1 .*CUDA_VISIBLE_DEVICES="):
+            available_device()
+    else:
+        assert available_device().type == "cpu"

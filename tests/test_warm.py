@@ -265,6 +265,21 @@ def test_an_environment_that_libraries_read_at_import_needs_a_new_process(
     assert done.stderr == f"a new process for this job: {reason}\nerror\n"
 
 
+def test_where_a_fork_could_use_no_gpu_a_job_is_a_new_process(package):
+    """PyTorch knows of it as soon as something has counted GPUs, which no CPU's build does."""
+    cli = package / "deftx/cli.py"
+    cli.write_text(f"{VERBS}\nimport torch\ntorch.cuda._is_in_bad_fork = lambda: True\n")
+    process, path = start(environment(package, None))
+    try:
+        done = run(package, path, "tell", "0")
+    finally:
+        process.terminate()
+        process.wait()
+        cli.write_text(VERBS)
+    assert json.loads(done.stdout)["started"] == "deftx.__main__"
+    assert "a new process for this job: a library looked for GPUs" in done.stderr
+
+
 @pytest.mark.parametrize(
     "given",
     [
