@@ -88,7 +88,8 @@ def operators(case: training.Case, engine: deftx.Engine, steps: tuple[int, int],
     on_gpu = torch.cuda.is_available()
     kinds = [torch.profiler.ProfilerActivity.CPU]
     kinds += [torch.profiler.ProfilerActivity.CUDA] if on_gpu else []
-    profile = torch.profiler.profile(activities=kinds)
+    # One cycle, but without `acc_events` some versions warn that they keep no other.
+    profile = torch.profiler.profile(activities=kinds, acc_events=True)
     wall = profiled(case, engine, steps, profile.start)
     profile.stop()
     wanted = DeviceType.CUDA if on_gpu else DeviceType.CPU
