@@ -51,8 +51,8 @@ STAGES = {
     "cards": "write the card of each vector",
     "summary": "make the page that leads the reader",
 }
-ON_GPU = ("base", "full", "sparse", "adapter", "gate", "gated", "lora", "evaluate")
-"""Stages that train or predict: each runs inside a claim of its devices."""
+ON_GPU = ("base", "full", "denoise", "sparse", "adapter", "gate", "gated", "lora", "evaluate")
+"""Stages that train, factor or predict: each runs inside a claim of its devices."""
 ON_SEVERAL_GPUS = ("full", "sparse")
 """Those that may use `engine.devices` of them; the others use one."""
 TOOLS = {

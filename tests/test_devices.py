@@ -16,9 +16,10 @@ import yte
 from conftest import PATIENCE, PROJECT
 
 from deftx import devices
-from deftx.cli import ON_GPU, ON_SEVERAL_GPUS, main
+from deftx.cli import ON_GPU, ON_SEVERAL_GPUS, STAGES, main
 from deftx.device import available_device
 from deftx.devices import VISIBLE, DeviceError, claimed, devices_of, visible_devices
+from deftx.fingerprint import reached
 
 
 @pytest.fixture(autouse=True)
@@ -363,6 +364,11 @@ def test_more_devices_than_there_are_is_one_message(capsys):
 
 
 # What the workflow says of it
+
+
+def test_the_stages_that_claim_a_gpu_are_those_that_may_use_one():
+    reach = {stage for stage in STAGES if "deftx.device" in reached(f"deftx.stages.{stage}")}
+    assert reach == {*ON_GPU}
 
 
 def test_rules_that_ask_for_a_gpu_are_the_stages_that_claim_one():

@@ -43,9 +43,9 @@ def workspace(tmp_path_factory):
     (made.folder / "short.txt").write_text("one line\n")
     made.config["languages"]["qtb"]["text"] = "./short.txt"
     made.config["language_training"] |= {"min_steps": 8, "max_steps": 8, "evaluate_every": 8}
-    del made.config["methods"]["deft-x"], made.config["systems"]["deft-x"]
     made.config["systems"] |= {
         "lt-sft": {"task": "lt-sft", "language": "none"},
+        "deft-x": {"task": "deft-x", "language": "none"},
         "task-arithmetic": {"task": "full"},
     }
     made.write_config()
@@ -108,8 +108,9 @@ def test_a_job_that_fails_leaves_the_others_running(workspace, finished):
     assert why in log(workspace, "full/lang-qtb/seed0/model")
     assert why in done.stdout
     evaluated = workspace.results.glob("evaluate/*/sentiment/*/seed0.json")
+    systems = ("deft-x", "lt-sft", "task-arithmetic", "zero-shot")
     assert sorted(path.parts[-4:-1] for path in evaluated) == [
-        (system, "sentiment", "qta") for system in ("lt-sft", "task-arithmetic", "zero-shot")
+        (system, "sentiment", "qta") for system in systems
     ]
 
 
@@ -126,7 +127,7 @@ def test_only_what_trains_or_predicts_has_a_gpu_in_its_partition(finished):
         (job["Comment"].split("_")[1], job["Partition"], job.get("TresPerJob")) for job in jobs
     }
     on_gpu = {"base", "full", "sparse", "transfer-qta-seed0"}
-    on_cpu = {"world", "data", "mask", "coverage"}
+    on_cpu = {"world", "data", "denoise", "mask", "coverage"}
     assert asked == {
         *((name, "gpu", "gres:gpu:1") for name in on_gpu),
         *((name, "cpu", None) for name in on_cpu),
@@ -145,6 +146,6 @@ def test_afterwards_a_local_run_makes_what_failed_and_nothing_else(workspace, fi
     ran = workspace.run()
     assert ran == {
         **dict.fromkeys(("data", "full", "coverage", *PAGES), 1),
-        **dict.fromkeys(("compose", "evaluate", "diagnostics"), 3),
+        **dict.fromkeys(("compose", "evaluate", "diagnostics"), 4),
     }
     assert workspace.planned() == {}

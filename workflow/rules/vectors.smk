@@ -48,6 +48,8 @@ rule denoise:
     conda:
         ENVIRONMENT
     threads: CONFIG.threads.denoise
+    resources:
+        gpu=1,
     params:
         cfg=reads("denoise"),
     shell:
