@@ -1,5 +1,5 @@
-"""The engine on a GPU beside the CPU, where there is one; and every stage on one that is pretended,
-where there is none. All other tests run on the CPU."""
+"""Training on a GPU beside the CPU, and every stage on one: on the machine's, if there is one, and
+else on one that is pretended. All other tests run on the CPU."""
 
 import itertools
 import os
@@ -67,7 +67,13 @@ print(torch.cuda.max_memory_allocated())
 """
 
 
-def beside_the_cpu(base, folder, bound, precision, compile, before="", **environment):
+def with_its_devices(environment):
+    """An environment in which the machine's GPUs are not hidden, as they are from the tests."""
+    given = {**environment, "CUDA_VISIBLE_DEVICES": VISIBLE_DEVICES}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def beside_the_cpu(base, folder, bound, precision, compile, environment, before=""):
     """Train on a GPU in a process that begins with `before`, and hold its weights to the CPU's."""
     script = folder / "script.py"
     script.write_text(
@@ -77,9 +83,11 @@ def beside_the_cpu(base, folder, bound, precision, compile, before="", **environ
             precision=precision, compile=compile,
         )
     )  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), **environment}
     done = subprocess.run(
-        [sys.executable, str(script)], env=environment, capture_output=True, text=True
+        [sys.executable, str(script)],
+        env={**environment, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     kinds = (test_engine.language, test_engine.task)
@@ -95,19 +103,16 @@ PRECISIONS = pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-3), ("
 @REAL
 @pytest.mark.parametrize("compile", [False, True, "reduce-overhead"])
 @PRECISIONS
-def test_a_gpu_computes_what_a_cpu_does(base, tmp_path, monkeypatch, precision, compile, bound):
-    if VISIBLE_DEVICES is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    else:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", VISIBLE_DEVICES)
-    beside_the_cpu(base, tmp_path, bound, precision, compile, DEFTX_TEST_ON_GPU="1")
+def test_a_gpu_computes_what_a_cpu_does(base, tmp_path, precision, compile, bound):
+    environment = with_its_devices({**os.environ, "DEFTX_TEST_ON_GPU": "1"})
+    beside_the_cpu(base, tmp_path, bound, precision, compile, environment)
 
 
 @PRETENDED
 @PRECISIONS
 def test_training_keeps_to_its_device(base, tmp_path, library, precision, bound):
     before = LOAD.format(tests=str(PROJECT / "tests"), library=str(library)) + BEGIN
-    beside_the_cpu(base, tmp_path, bound, precision, False, before)
+    beside_the_cpu(base, tmp_path, bound, precision, False, os.environ, before)
 
 
 REFUSED = """
@@ -137,9 +142,11 @@ def test_the_pretended_gpu_refuses_what_a_gpu_refuses(library):
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 8, done.stdout + done.stderr
 
 
-@PRETENDED
-def test_every_stage_keeps_to_its_device(tmp_path, library):
-    """A run of every method; only stages that ask for a device are told of one."""
+@pytest.mark.parametrize(
+    "where", [pytest.param("real", marks=REAL), pytest.param("pretended", marks=PRETENDED)]
+)
+def test_every_stage_keeps_to_its_device(request, tmp_path, where):
+    """A run of every method; what trains says that it did so on a GPU."""
     made = Workspace(tmp_path)
     del made.config["languages"]["qtb"]
     made.config["languages"]["qaa"] = {"name": "Source", "text": "text"}
@@ -172,10 +179,15 @@ def test_every_stage_keeps_to_its_device(tmp_path, library):
         "dare": {**both, "combine": {"dare": {"density": 0.5}}},
     }
     made.write_config()
-    load = LOAD.format(tests=str(PROJECT / "tests"), library=str(library))
-    for file, more in (("__init__.py", load), ("device.py", BEGIN)):
-        path = made.folder / "deftx" / file
-        path.write_text(path.read_text() + more)
+    if where == "real":
+        made.environment = with_its_devices(made.environment)
+    else:
+        # Only stages that ask for a device see one.
+        library = request.getfixturevalue("library")
+        load = LOAD.format(tests=str(PROJECT / "tests"), library=str(library))
+        for file, more in (("__init__.py", load), ("device.py", BEGIN)):
+            path = made.folder / "deftx" / file
+            path.write_text(path.read_text() + more)
     made.run("--keep-going")
     trained = {}
     for path in made.results.glob("**/*.safetensors"):
