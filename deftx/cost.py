@@ -53,12 +53,13 @@ def write_cost(path: Path, stage: str, out: Path, launched: bool = False) -> Non
 
 
 def _age() -> float:
-    """Seconds since this process started; 0 where the system does not tell."""
+    """Seconds since this process started, never too many: Linux tells it in whole ticks, of which
+    the last had begun. 0 where the system does not tell."""
     if sys.platform != "linux":
         return 0.0
     ticks = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
-    started = int(ticks) / os.sysconf("SC_CLK_TCK")
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+    started = (int(ticks) + 1) / os.sysconf("SC_CLK_TCK")
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
 
 
 def _cpu() -> float:

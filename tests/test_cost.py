@@ -1,7 +1,6 @@
 """What a job cost: written when it has ended well, by the process that the workflow started."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -98,8 +97,7 @@ def test_waiting_for_a_gpu_is_no_cost(tmp_path, monkeypatch):
 
 
 def test_a_process_counts_from_its_start(tmp_path):
-    """0.4 s pass, and 200 MB are held, before deftx is imported. Linux tells the start of a process
-    in whole ticks, so it counts one too many at most."""
+    """0.4 s pass, and 200 MB are held, before deftx is imported."""
     code = (
         "import time; x = bytearray(200_000_000); del x; time.sleep(0.4)\n"
         "from pathlib import Path\nfrom deftx.cost import begin, write_cost\n"
@@ -109,8 +107,7 @@ def test_a_process_counts_from_its_start(tmp_path):
     started = time.monotonic()
     subprocess.run([sys.executable, "-c", code], check=True)
     cost = json.loads((tmp_path / "a.json").read_text())
-    passed = time.monotonic() - started
-    assert 0.4 <= cost["seconds"] <= passed + 1 / os.sysconf("SC_CLK_TCK")
+    assert 0.4 <= cost["seconds"] <= time.monotonic() - started
     assert cost["peak_bytes"] > 200_000_000
     assert cost["cpu_seconds"] > 0
 

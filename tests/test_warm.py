@@ -363,7 +363,7 @@ def test_a_warm_job_writes_the_bytes_of_a_plain_one_and_what_it_cost_itself(base
                          str(out / "sft_model.safetensors"))  # fmt: skip
             assert sparse.returncode == 0, sparse.stderr
             cost = json.loads((out / "cost.json").read_text())
-            assert 0 < cost["seconds"] < seconds + 1 / os.sysconf("SC_CLK_TCK")
+            assert 0 < cost["seconds"] < seconds
             assert "a new process" not in full.stderr + sparse.stderr
     finally:
         process.terminate()
