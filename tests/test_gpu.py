@@ -27,20 +27,21 @@ PRETENDED = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("library"))
-
-
-LOAD = """
-import sys
-sys.path.insert(0, {tests!r})
-import pretended_gpu
-pretended_gpu.load({library!r})
-"""
 BEGIN = """
 import pretended_gpu.tensors
 pretended_gpu.tensors.begin()
+"""
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory):
+    """Code that has to run before torch is imported; BEGIN may follow later."""
+    library = build(tmp_path_factory.mktemp("library"))
+    return f"""
+import sys
+sys.path.insert(0, {str(PROJECT / "tests")!r})
+import pretended_gpu
+pretended_gpu.load({str(library)!r})
 """
 
 
@@ -110,9 +111,8 @@ def test_a_gpu_computes_what_a_cpu_does(base, tmp_path, precision, compile, boun
 
 @PRETENDED
 @PRECISIONS
-def test_training_keeps_to_its_device(base, tmp_path, library, precision, bound):
-    before = LOAD.format(tests=str(PROJECT / "tests"), library=str(library)) + BEGIN
-    beside_the_cpu(base, tmp_path, bound, precision, False, os.environ, before)
+def test_training_keeps_to_its_device(base, tmp_path, load, precision, bound):
+    beside_the_cpu(base, tmp_path, bound, precision, False, os.environ, load + BEGIN)
 
 
 REFUSED = """
@@ -136,9 +136,10 @@ for refused in (
 
 
 @PRETENDED
-def test_the_pretended_gpu_refuses_what_a_gpu_refuses(library):
-    script = LOAD.format(tests=str(PROJECT / "tests"), library=str(library)) + BEGIN + REFUSED
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+def test_the_pretended_gpu_refuses_what_a_gpu_refuses(load):
+    done = subprocess.run(
+        [sys.executable, "-c", load + BEGIN + REFUSED], capture_output=True, text=True
+    )
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 8, done.stdout + done.stderr
 
 
@@ -183,11 +184,10 @@ def test_every_stage_keeps_to_its_device(request, tmp_path, where):
         made.environment = with_its_devices(made.environment)
     else:
         # Only stages that ask for a device see one.
-        library = request.getfixturevalue("library")
-        load = LOAD.format(tests=str(PROJECT / "tests"), library=str(library))
-        for file, more in (("__init__.py", load), ("device.py", BEGIN)):
-            path = made.folder / "deftx" / file
-            path.write_text(path.read_text() + more)
+        added = {"__init__.py": request.getfixturevalue("load"), "device.py": BEGIN}
+        for name, code in added.items():
+            with (made.folder / "deftx" / name).open("a") as file:
+                file.write(code)
     made.run("--keep-going")
     trained = {}
     for path in made.results.glob("**/*.safetensors"):
