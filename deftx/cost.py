@@ -1,8 +1,4 @@
-"""What a job cost: seconds, memory and bytes, and what its stage measured itself. Free of torch.
-
-Stages import it by its name (`import_module("deftx.cost").measured(...)`): the fingerprint does not
-follow that, and no result depends on what a job cost.
-"""
+"""What a job cost: seconds, memory and bytes, and what its stage measured itself. Free of torch."""
 
 import os
 import resource

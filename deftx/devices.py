@@ -19,7 +19,7 @@ PROC = Path("/proc/driver/nvidia/gpus")
 
 SECONDS_BETWEEN_MESSAGES = 60
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class DeviceError(RuntimeError):
@@ -126,7 +126,7 @@ def _wait(devices: list[str], count: int, holder: str) -> dict[str, int]:
         if time.monotonic() - said >= SECONDS_BETWEEN_MESSAGES:
             said = time.monotonic()
             states = "; ".join(f"{device} {_state(device)}" for device in devices)
-            _log.info("waiting for %d of %d GPUs: %s", count, len(devices), states)
+            log.info("waiting for %d of %d GPUs: %s", count, len(devices), states)
         time.sleep(chance.uniform(0.3, 0.9))  # so that two which each got a part do not do so again
     since = datetime.now().astimezone().isoformat(timespec="seconds")
     text = f"pid {os.getpid()} on {socket.gethostname()}, {holder}, since {since}\n".encode()

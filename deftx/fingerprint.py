@@ -1,7 +1,11 @@
-"""A fingerprint of the code that a stage runs, blind to comments, docstrings and layout.
+"""A fingerprint of the code that a stage runs.
 
 Snakemake does not track an imported package. So each stage's parameters carry this fingerprint,
 and a stage is stale when code that it can reach has changed, and only then.
+
+The fingerprint ignores what cannot change a result: comments, docstrings, layout, error and log
+messages, descriptions of settings, where a module is and what it is called, and the modules in
+`BLIND`.
 """
 
 import ast
@@ -11,31 +15,41 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 
+BLIND = (
+    "deftx.alone",
+    "deftx.cost",
+    "deftx.devices",
+    "deftx.engine.progress",
+    "deftx.feasible",
+    "deftx.launcher",
+)
+"""Modules and packages that cannot change a result: the fingerprint does not look inside."""
+
+LOGS = ("log", "warnings")
+"""Names whose methods write messages."""
+
 
 def fingerprint(stage: str) -> str:
-    """Twelve hexadecimal digits over the modules that `deftx.stages.<stage>` reaches by imports
-    inside of the package, itself included, and over the templates that these name.
+    """Twelve hexadecimal digits over the code that `deftx.stages.<stage>` reaches by imports inside
+    the package, itself included, and over the templates that this code names.
 
-    `deftx/__init__.py` is not followed: it names everything. So inside of the package nothing
-    is imported from it (a test sees to that).
+    `deftx/__init__.py` is not followed: it names everything. So no module of the package imports
+    from it (a test checks that).
     """
-    digest = hashlib.sha256()
-    for module in sorted(reached(f"deftx.stages.{stage}")):
-        digest.update(f"{module} {_normal_form(_path(module))}\n".encode())
-        for template in _templates(_path(module)):
-            digest.update(template.read_bytes())
-    return digest.hexdigest()[:12]
+    return _digest(f"deftx.stages.{stage}")[:12]
 
 
-def reached(module: str) -> set[str]:
-    """The module and all modules of the package that it imports, directly or not, anywhere."""
-    found, todo = set(), [module]
-    while todo:
-        current = todo.pop()
-        if current not in found:
-            found.add(current)
-            todo += _imports(_path(current))
-    return found
+@cache
+def _digest(module: str) -> str:
+    """The digest of a module in which each import of the package stands as the digest of what it
+    imports. Import circles would never end; there are none (a test checks that)."""
+    if any(module == blind or module.startswith(f"{blind}.") for blind in BLIND):
+        return "blind"
+    tree = ast.parse(_path(module).read_text(encoding="utf-8"))
+    digest = hashlib.sha256(_dump(tree).encode())
+    for template in _templates(tree):
+        digest.update(template.read_bytes())
+    return digest.hexdigest()
 
 
 def _path(module: str) -> Path:
@@ -43,65 +57,91 @@ def _path(module: str) -> Path:
     return inside / "__init__.py" if inside.is_dir() else inside.with_suffix(".py")
 
 
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+def _imported(node: ast.AST) -> list[str] | None:
+    """What an import of the package brings: for each name the digest of its module, the name there
+    and the name here. None if the node is not such an import."""
+    if not isinstance(node, ast.ImportFrom) or not node.module:
+        return None
+    if node.module.split(".")[0] != "deftx":
+        return None
+    found = []
+    for alias in node.names:
+        submodule = f"{node.module}.{alias.name}"
+        here = alias.asname or alias.name
+        if _path(submodule).is_file():
+            found.append(f"{_digest(submodule)} as {here}")
+        else:
+            found.append(f"{_digest(node.module)} {alias.name} as {here}")
+    return found
 
 
-@cache
-def _imports(path: Path) -> tuple[str, ...]:
-    names = []
-    for node in ast.walk(_tree(path)):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            # `from deftx import world` and `from deftx.world import text` both lead to the file.
-            names += [f"{node.module}.{alias.name}" for alias in node.names] + [node.module]
-    return tuple(n for n in names if n.startswith("deftx.") and _path(n).is_file())
-
-
-@cache
-def _templates(path: Path) -> tuple[Path, ...]:
-    """The files of deftx/templates whose name a module writes out, with those of the same stem:
-    a style beside its page."""
-    words = {node.value for node in ast.walk(_tree(path)) if isinstance(node, ast.Constant)}
-    files = sorted((PACKAGE / "templates").glob("*"))
+def _templates(tree: ast.Module) -> list[Path]:
+    """The package's data files whose name a module writes out, with those of the same stem: a style
+    beside its page."""
+    words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    files = sorted(file for file in PACKAGE.rglob("*.*") if file.suffix not in (".py", ".pyc"))
     stems = {file.name.partition(".")[0] for file in files if file.name in words}
-    return tuple(file for file in files if file.name.partition(".")[0] in stems)
-
-
-@cache
-def _normal_form(path: Path) -> str:
-    """The syntax tree as text, without docstrings, and without empty fields, whose set differs
-    between versions of Python."""
-    return _dump(_tree(path))
+    return [file for file in files if file.name.partition(".")[0] in stems]
 
 
 def _dump(node: object) -> str:
+    """A syntax tree as text: without what `_without_words` drops, and without empty fields, whose
+    set differs between versions of Python."""
     if isinstance(node, list):
-        return "[" + ",".join(map(_dump, node)) + "]"
+        return "[" + ",".join(_statements(node)) + "]"
     if not isinstance(node, ast.AST):
         return repr(node)
-    fields = dict(ast.iter_fields(node))
-    if isinstance(node, ast.Call):  # the description of a setting is documentation
-        fields["keywords"] = [k for k in node.keywords if k.arg != "description"]
-    body = fields.get("body")
-    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and (
-        isinstance(body, list)
-    ):
-        # Any bare string, so that the text below an attribute counts as documentation too.
-        fields["body"] = [n for n in body if not _is_bare_string(n)]
     kept = ",".join(
         f"{name}={_dump(value)}"
-        for name, value in fields.items()
+        for name, value in _without_words(node).items()
         if value is not None and value != [] and name not in ("kind", "type_comment")
     )
     return f"{type(node).__name__}({kept})"
 
 
-def _is_bare_string(node: ast.AST) -> bool:
+def _statements(nodes: list[object]) -> list[str]:
+    """The nodes of a list as text, imports of the package first and sorted: their order in a file
+    follows the names of modules."""
+    imports: set[str] = set()
+    others = []
+    for node in nodes:
+        names = _imported(node) if isinstance(node, ast.AST) else None
+        if names is not None:
+            imports.update(names)
+        elif not _is_bare_string(node) and not _is_for_types(node):
+            others.append(_dump(node))
+    return [*sorted(imports), *others]
+
+
+def _without_words(node: ast.AST) -> dict[str, object]:
+    """The fields of a node without what only people read."""
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, ast.Raise):
+        fields = {"exc": node.exc.func if isinstance(node.exc, ast.Call) else node.exc}
+    elif isinstance(node, ast.Assert):
+        fields.pop("msg")
+    elif isinstance(node, ast.Call):
+        fields["keywords"] = [k for k in node.keywords if k.arg != "description"]
+        function = node.func
+        if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+            if function.value.id in LOGS:
+                fields = {"func": function}
+    return fields
+
+
+def _is_bare_string(node: object) -> bool:
+    """A docstring, or the text below an attribute."""
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)
+    )
+
+
+def _is_for_types(node: object) -> bool:
+    """A block that only type checkers read."""
+    return (
+        isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
     )

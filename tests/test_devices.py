@@ -14,12 +14,12 @@ import pytest
 import torch
 import yte
 from conftest import PATIENCE, PROJECT
+from imports import reached
 
 from deftx import devices
 from deftx.cli import ON_GPU, ON_SEVERAL_GPUS, STAGES, main
 from deftx.device import available_device
 from deftx.devices import VISIBLE, DeviceError, claimed, devices_of, visible_devices
-from deftx.fingerprint import reached
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from imports import reached
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -28,7 +29,6 @@ from deftx.figures.style import COLOURS, MARKERS, WIDTH, looks, spread
 from deftx.figures.sweeps import sweep_figure
 from deftx.figures.transfer import against, difference_figure, transfer_figure
 from deftx.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
-from deftx.fingerprint import reached
 from deftx.mask import Mask, mask_layout, mask_tensors
 from deftx.reporting.places import place
 from deftx.reporting.results import (

@@ -322,7 +322,7 @@ if hasattr(torch._C, "_cuda_getDeviceCount"):  # not in a PyTorch for CPUs
 warm.import_everything()
 assert not torch.cuda.is_initialized()
 assert len(os.listdir("/proc/self/task")) == 1, os.listdir("/proc/self/task")
-assert fingerprint._tree.cache_info().currsize == 0
+assert fingerprint._digest.cache_info().currsize == 0
 """
     settings = {**environment(PROJECT, None), **QUIET}
     done = subprocess.run(

@@ -8,7 +8,6 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
-from importlib import import_module
 from itertools import groupby
 from typing import Any
 
@@ -32,6 +31,7 @@ from deftx.engine.l1 import L1
 from deftx.engine.loss_guard import LossGuard
 from deftx.engine.objective import Learner, Objective
 from deftx.engine.processes import add_up_gradients, share
+from deftx.engine.progress import ShowProgress
 from deftx.engine.resolved import Resolved, resolve
 from deftx.engine.resume import SaveState
 from deftx.engine.session import Session
@@ -225,9 +225,7 @@ class StepTrainer(Trainer):
         except RuntimeError as error:  # a tracker's package that is not installed
             raise ValueError(f"report_to is {list(session.report_to)}: {error}") from error
         self.remove_callback(PrinterCallback)
-        # Imported by its name, which the fingerprint does not follow: it changes no result.
-        module = import_module("deftx.engine.progress")
-        self._shown = module.ShowProgress(guard.recent)
+        self._shown = ShowProgress(guard.recent)
         self.add_callback(_StartAt(steps.first))
         self.add_callback(self._shown)
         if resolved.compile:

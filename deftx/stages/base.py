@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +21,7 @@ from deftx.base import Base
 from deftx.data import load_text
 from deftx.encoder import without_weights
 from deftx.engine.checkpoint import Checkpoint
+from deftx.feasible import check_methods
 from deftx.hub import fetch
 from deftx.model_folder import MODEL_FILES, folder_sha256
 from deftx.pretraining import architecture, pretrain, train_tokenizer
@@ -91,8 +91,7 @@ def _known(config: PreTrainedConfig, folder: Path, params: Params) -> Base:
         layer_norms=layer_norms,
         source=params.model_dump(exclude={"methods"}),
     )
-    # Imported by its name, which the fingerprint does not follow: a check changes no result.
-    import_module("deftx.feasible").check_methods(known, params.methods)
+    check_methods(known, params.methods)
     return known
 
 

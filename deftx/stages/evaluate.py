@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from pydantic import Field
 from deftx.artefact import read_manifest, write_json
 from deftx.base import Base
 from deftx.composed import composed as with_composed
+from deftx.cost import measured
 from deftx.data import load_labelled
 from deftx.device import available_device
 from deftx.encoder import load_classifier, load_tokenizer
@@ -87,7 +87,5 @@ def evaluate(
         trained=file.provenance["trained"],
         inputs={"composed": file.content, "test": read_manifest(test)["sha256"]},
     )
-    # Imported by its name, which the fingerprint does not follow: it changes no result.
-    cost = import_module("deftx.cost")
-    cost.measured("inference_seconds", took)
-    cost.measured("items", len(items))
+    measured("inference_seconds", took)
+    measured("items", len(items))

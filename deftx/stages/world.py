@@ -5,11 +5,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from deftx import world as embedded
 from deftx.data import write_items
 from deftx.settings.data import WorldKind
 from deftx.settings.strict import Strict
 from deftx.settings.world import World
+from deftx.world import inference, sentiment, text
 
 
 class Params(Strict):
@@ -27,12 +27,12 @@ def world(params: Params, *, out: Path) -> None:
     """Make text or labelled items of one language of the embedded world, as parquet."""
     arguments = (params.world, params.language, params.split, params.items)
     if params.kind == "text":
-        lines = embedded.text(params.world, params.language, params.items)
+        lines = text(params.world, params.language, params.items)
         items = [{"id": str(number), "text": line} for number, line in enumerate(lines)]
     elif params.kind == "sentiment":
-        items = embedded.sentiment(*arguments)
+        items = sentiment(*arguments)
     else:
-        items = embedded.inference(*arguments)
+        items = inference(*arguments)
     write_items(
         out,
         items,
