@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.differences import arguments, budgets, difference, measured, row, show
-from deftx.artefact import file_sha256
 from deftx.selection import top_k
 from deftx.sparse_delta import SparseDelta
+from deftx.store.artefact import file_sha256
 
 
 def plain_save(phi, path):

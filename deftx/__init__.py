@@ -8,12 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deftx.artefact import ArtefactError
     from deftx.backbone import backbone_parameters, head_parameters, weights_of
     from deftx.base import Base
     from deftx.config import Config, ConfigError
     from deftx.config_checks import read_config
-    from deftx.data import load_labelled, load_text
     from deftx.delta import Delta
     from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
     from deftx.engine.checkpoint import Checkpoint
@@ -34,11 +32,13 @@ if TYPE_CHECKING:
     from deftx.settings.training import LanguageTraining, TaskTraining
     from deftx.shira import save_shira
     from deftx.sparse_delta import SparseDelta
+    from deftx.store.artefact import ArtefactError
+    from deftx.store.items import load_labelled, load_text
     from deftx.task_objective import classification, classification_of_sources
     from deftx.training import fit
 
 _HOME = {
-    "ArtefactError": "artefact",
+    "ArtefactError": "store.artefact",
     "Base": "base",
     "Checkpoint": "engine.checkpoint",
     "Combine": "settings.combine",
@@ -63,9 +63,9 @@ _HOME = {
     "fit": "training",
     "head_parameters": "backbone",
     "load_classifier": "encoder",
-    "load_labelled": "data",
+    "load_labelled": "store.items",
     "load_masked_lm": "encoder",
-    "load_text": "data",
+    "load_text": "store.items",
     "load_tokenizer": "encoder",
     "masked_language_modelling": "language_objective",
     "measure": "reporting.metrics",

@@ -8,11 +8,11 @@ import torch
 from transformers import PreTrainedModel
 
 from deftx.adapters import AdapterModule, installed
-from deftx.artefact import ArtefactError
 from deftx.backbone import head_parameters, put_head, weights_of
 from deftx.base import Base
 from deftx.settings.adapter import Adapter
-from deftx.tensor_file import TensorFile
+from deftx.store.artefact import ArtefactError
+from deftx.store.tensors import TensorFile
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import safe_open
 
-from deftx.artefact import ArtefactError, verify
 from deftx.base import Base
+from deftx.store.artefact import ArtefactError, verify
 
 if TYPE_CHECKING:  # seconds of import that most stages do not need
     from transformers import PreTrainedModel

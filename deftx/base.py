@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deftx.artefact import ArtefactError
+from deftx.store.artefact import ArtefactError
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from deftx.data import Item
 from deftx.settings.cleaning import Cleaning
+from deftx.store.items import Item
 
 OUTCOMES = ("blank", "short", "long", "evaluation", "duplicate", "kept")
 """What can become of a line; the first that applies is counted."""

@@ -8,15 +8,15 @@ import torch
 from transformers import PreTrainedModel
 
 from deftx.adapter_file import load_adapter, stacked
-from deftx.artefact import ArtefactError
 from deftx.backbone import backbone_parameters, put_head
 from deftx.base import Base
 from deftx.delta import Changed
 from deftx.merging import merged
-from deftx.seeds import stream
 from deftx.settings.combine import Combine
 from deftx.sparse_delta import SparseDelta
-from deftx.tensor_file import TensorFile
+from deftx.store.artefact import ArtefactError
+from deftx.store.seeds import stream
+from deftx.store.tensors import TensorFile
 from deftx.vector_files import SFT_STAGES
 from deftx.vectors import dense_vector, head_of
 

@@ -13,9 +13,9 @@ from deftx.settings.data import Dataset, Split
 from deftx.settings.engine import Engine
 from deftx.settings.method import Kind, Method, Row, System
 from deftx.settings.selection import Budget
-from deftx.settings.strict import Strict
 from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.settings.world import World
+from deftx.store.strict import Strict
 
 LanguageKey = Annotated[str, Field(pattern=r"^[a-z]{3}$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from deftx.artefact import write_json
+from deftx.store.artefact import write_json
 
 _began, _cpu_before = time.monotonic(), 0.0
 _measured: dict[str, float] = {}

@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
-from deftx.alone import alone
-from deftx.artefact import write_json
-from deftx.data_error import DataError
+from deftx.store.artefact import write_json
+from deftx.store.errors import DataError
+from deftx.store.lock import alone
 
 NAME = "data.lock"
 """The file, beside the config."""

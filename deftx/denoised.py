@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from deftx.tensor_file import TensorFile
+from deftx.store.tensors import TensorFile
 
 
 class Denoised(Mapping[str, torch.Tensor]):

@@ -11,9 +11,9 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from deftx.artefact import verify
 from deftx.backbone import backbone_parameters, layer_norm_names
 from deftx.base import Base
+from deftx.store.artefact import verify
 
 # A fresh head is what we ask for: the warning that it is "newly initialized" would alarm in vain.
 transformers_logging.set_verbosity_error()

@@ -9,10 +9,10 @@ from urllib.parse import unquote, urlsplit
 import requests
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
-from deftx.artefact import file_sha256
-from deftx.data_error import DataError
-from deftx.hub import HUB_ERRORS
 from deftx.settings.data import HubFile
+from deftx.store.artefact import file_sha256
+from deftx.store.errors import DataError
+from deftx.store.hub import HUB_ERRORS
 
 ATTEMPTS = 6
 """In a row that bring nothing new."""

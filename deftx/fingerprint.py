@@ -16,7 +16,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 
 BLIND = (
-    "deftx.alone",
+    "deftx.store.lock",
     "deftx.cost",
     "deftx.devices",
     "deftx.engine.progress",

@@ -9,12 +9,12 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from deftx.artefact import ArtefactError
 from deftx.backbone import head_parameters
 from deftx.base import Base
 from deftx.lt_sft_file import PublicVector, read_lt_sft
 from deftx.mask import Mask
 from deftx.sparse_delta import SparseDelta
+from deftx.store.artefact import ArtefactError
 from deftx.vector_files import OURS
 
 logger = logging.getLogger("deftx")

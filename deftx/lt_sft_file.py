@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from deftx.artefact import ArtefactError
 from deftx.mask import Mask
 from deftx.sparse_delta import SparseDelta
+from deftx.store.artefact import ArtefactError
 from deftx.torch_file import read_torch_file
 
 FILE = "pytorch_diff.bin"

@@ -7,8 +7,8 @@ from math import prod
 import numpy as np
 import torch
 
-from deftx.artefact import ArtefactError
-from deftx.tensor_file import TensorFile
+from deftx.store.artefact import ArtefactError
+from deftx.store.tensors import TensorFile
 
 
 @dataclass(frozen=True)

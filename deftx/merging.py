@@ -13,8 +13,8 @@ import torch
 
 from deftx.delta import Changed
 from deftx.ranking import pooled
-from deftx.seeds import stream
 from deftx.settings.combine import Combine, LayerSwap
+from deftx.store.seeds import stream
 
 Vector = Mapping[str, torch.Tensor]
 """Name of a tensor → dense difference, float32."""

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from deftx.artefact import ArtefactError, write_text
 from deftx.backbone import backbone_parameters
 from deftx.base import Base
 from deftx.encoder import load_classifier, load_masked_lm
 from deftx.model_folder import MODEL_FILES
 from deftx.reporting.template import render
 from deftx.sparse_delta import SparseDelta
+from deftx.store.artefact import ArtefactError, write_text
 
 
 def with_vectors(

@@ -26,10 +26,10 @@ from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.session import Session
 from deftx.engine.trainer import freeze, train
 from deftx.language_objective import MaskedLanguageModelling, blocks
-from deftx.seeds import stream
 from deftx.settings.base import Pretrain
 from deftx.settings.engine import Engine
 from deftx.settings.training import LanguageTraining
+from deftx.store.seeds import stream
 
 MASK_PROBABILITY = 0.15
 

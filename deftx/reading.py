@@ -13,9 +13,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deftx.data import Item
-from deftx.data_error import DataError
 from deftx.settings.data import Columns, Format
+from deftx.store.errors import DataError
+from deftx.store.items import Item
 
 FORMATS = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
 

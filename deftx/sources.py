@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from deftx.artefact import ArtefactError, digests
 from deftx.base import Base
 from deftx.settings.sources import SourceLanguages
 from deftx.sparse_delta import SparseDelta
+from deftx.store.artefact import ArtefactError, digests
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from deftx.artefact import ArtefactError
 from deftx.backbone import backbone_parameters, head_parameters, put_head
 from deftx.mask import Mask, load_mask, mask_layout, mask_tensors
-from deftx.tensor_file import TensorFile, save_tensors
+from deftx.store.artefact import ArtefactError
+from deftx.store.tensors import TensorFile, save_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

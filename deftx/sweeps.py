@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
-from deftx.artefact import canonical
 from deftx.config import NONE, Config
 from deftx.settings.method import Kind
+from deftx.store.artefact import canonical
 
 FEWEST = 3
 """Systems that make a sweep: two are a comparison."""

@@ -9,20 +9,20 @@ import torch
 from pydantic import Field
 from transformers import PreTrainedModel
 
-from deftx.artefact import ArtefactError
 from deftx.backbone import backbone_parameters, head_parameters
 from deftx.base import Base
-from deftx.data import load_labelled, load_text
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
 from deftx.language_objective import masked_language_modelling
-from deftx.seeds import stream
 from deftx.settings.engine import Engine
-from deftx.settings.strict import Strict
 from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.sparse_delta import SparseDelta
+from deftx.store.artefact import ArtefactError
+from deftx.store.items import load_labelled, load_text
+from deftx.store.seeds import stream
+from deftx.store.strict import Strict
 from deftx.task_objective import classification_of_sources
 
 

@@ -11,8 +11,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Column, Table
 
-from deftx.artefact import ArtefactError, manifest_path
-from deftx.artefact import verify as verify_artefact
 from deftx.config import ConfigError, json_schema
 from deftx.config_checks import read_config
 from deftx.data_lock import NAME as LOCK
@@ -21,6 +19,8 @@ from deftx.devices import claimed, visible_devices
 from deftx.estimate.choice import wanted
 from deftx.needed_files import CHANGED, MISSING, TO_FETCH, needed_files
 from deftx.plan import Plan
+from deftx.store.artefact import ArtefactError, manifest_path
+from deftx.store.artefact import verify as verify_artefact
 
 KEPT = {"logs", "benchmarks"}
 """Folders of a run that hold no artefacts, and that `prune` leaves alone."""

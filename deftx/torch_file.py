@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import torch
 
-from deftx.artefact import ArtefactError
+from deftx.store.artefact import ArtefactError
 
 LEGACY_MAGIC, LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
 """How a file begins that is no zip archive, as PyTorch wrote them before 1.6."""

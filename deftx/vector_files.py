@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deftx.artefact import write_json
+from deftx.store.artefact import write_json
 
 SFT_STAGES = ("sparse", "convert")
 """Stages whose artefact is a sparse vector in an SFT file."""

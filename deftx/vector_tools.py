@@ -22,15 +22,11 @@ from transformers import (
 )
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from deftx.artefact import ArtefactError, verify, write_text
 from deftx.base import Base
-from deftx.data import Item
 from deftx.device import available_device
 from deftx.encoder import load_tokenizer
 from deftx.evaluation import predict as predict_logits
 from deftx.found import Found, find_vector, opened_base
-from deftx.hub import fetch
-from deftx.hub import push as push_folder
 from deftx.model_with_vectors import (
     check_new,
     classes_of,
@@ -42,6 +38,10 @@ from deftx.reading import read_items
 from deftx.reporting.anatomy import PLACES, anatomy, common
 from deftx.settings.data import Columns
 from deftx.sparse_delta import SparseDelta
+from deftx.store.artefact import ArtefactError, verify, write_text
+from deftx.store.hub import fetch
+from deftx.store.hub import push as push_folder
+from deftx.store.items import Item
 from deftx.vector_files import OURS, VECTOR_FILES, vector_file
 
 PASSED_ON = ("*.safetensors", "*.json", "README.md")

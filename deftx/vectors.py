@@ -5,13 +5,13 @@ from pathlib import Path
 
 import torch
 
-from deftx.artefact import ArtefactError
 from deftx.backbone import BaseWeights
 from deftx.base import Base
 from deftx.delta import Delta, Only
 from deftx.denoised import Denoised
 from deftx.sparse_delta import SparseDelta
-from deftx.tensor_file import TensorFile
+from deftx.store.artefact import ArtefactError
+from deftx.store.tensors import TensorFile
 
 
 def start_weights(base: Base, start: Path | None) -> Mapping[str, torch.Tensor]:

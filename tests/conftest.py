@@ -82,9 +82,9 @@ def without_dropout(model):
 @pytest.fixture(scope="session")
 def base_folder(tmp_path_factory) -> Path:
     """A base of 2 layers, hidden 32, pretrained for 3 steps, as `deftx base` writes it."""
-    from deftx.data import write_items
     from deftx.settings.base import Pretrain
     from deftx.stages.base import Params, base
+    from deftx.store.items import write_items
 
     folder = tmp_path_factory.mktemp("base")
     text = folder / "text.parquet"

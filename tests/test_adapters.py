@@ -23,9 +23,7 @@ from transformers import (
 
 from deftx.adapter_file import load_adapter, stacked
 from deftx.adapters import BEFORE_DECODER, AdapterModule, Invertible, fresh_adapter, installed
-from deftx.artefact import ArtefactError
 from deftx.backbone import head_parameters
-from deftx.data import load_labelled, write_items
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
 from deftx.engine.adapter_training import fit_adapter
 from deftx.engine.checkpoint import Checkpoint
@@ -33,13 +31,15 @@ from deftx.engine.l1 import L1
 from deftx.engine.session import Session
 from deftx.evaluation import evaluate
 from deftx.language_objective import masked_language_modelling
-from deftx.seeds import stream
 from deftx.settings.adapter import Adapter
 from deftx.settings.engine import Engine
 from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.stages.adapter import Params, adapter
+from deftx.store.artefact import ArtefactError
+from deftx.store.items import load_labelled, write_items
+from deftx.store.seeds import stream
+from deftx.store.tensors import TensorFile, save_tensors
 from deftx.task_objective import classification
-from deftx.tensor_file import TensorFile, save_tensors
 
 CLASSES = ["low", "high"]
 SETTINGS = Adapter(task_reduction=8)

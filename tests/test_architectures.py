@@ -15,9 +15,9 @@ from transformers import (
 )
 
 from deftx.cli import main
-from deftx.data import write_items
 from deftx.pretraining import train_tokenizer
 from deftx.sparse_delta import SparseDelta
+from deftx.store.items import write_items
 
 SHAPE = {
     "vocab_size": 150,

@@ -12,7 +12,6 @@ import torch
 from scipy import stats
 from test_tables import save_evaluation
 
-from deftx.artefact import ArtefactError
 from deftx.reporting import claim_statistics
 from deftx.reporting import evidence as library
 from deftx.reporting.claim_statistics import bend, embeddings, embeddings_lead
@@ -22,7 +21,8 @@ from deftx.reporting.places import NO_LAYER
 from deftx.reporting.published_claims import ABOVE, BELOW, CLAIMS, PAR, ROLES, TEST_SETS
 from deftx.reporting.results import Comparison, Evaluation, differences, draw, load_evaluation
 from deftx.stages.claims import Params, claims
-from deftx.tensor_file import TensorFile, save_tensors
+from deftx.store.artefact import ArtefactError
+from deftx.store.tensors import TensorFile, save_tensors
 
 AT_PAR = (-PAR, PAR)
 

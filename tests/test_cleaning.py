@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deftx.artefact import ArtefactError
 from deftx.cleaning import OUTCOMES, clean, key, tidy
-from deftx.data import load_items, load_text, write_items
 from deftx.settings.cleaning import Cleaning
 from deftx.stages.clean import Params
 from deftx.stages.clean import clean as stage
+from deftx.store.artefact import ArtefactError
+from deftx.store.items import load_items, load_text, write_items
 
 WORDS = st.sampled_from(["a", "B", "ab", "É", "e\u0301", "c-d", "!", "\u00a0", "1"])
 LINES = st.lists(st.lists(WORDS, max_size=8).map(" ".join), max_size=12)

@@ -10,9 +10,9 @@ from conftest import sentences
 from safetensors.torch import load_file
 
 from deftx.cli import STAGES, TOOLS, VECTOR_TOOLS, main
-from deftx.data import write_items
 from deftx.sparse_delta import SparseDelta
-from deftx.tensor_file import TensorFile
+from deftx.store.items import write_items
+from deftx.store.tensors import TensorFile
 
 CLASSES = ["low", "high"]
 

@@ -9,11 +9,11 @@ import pytest
 from matplotlib.figure import Figure
 from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 
-from deftx.artefact import ArtefactError
 from deftx.reporting.accounting import UNKNOWN, Job, per_stage, per_system, read_jobs, readable
 from deftx.stages import costs as costs_stage
 from deftx.stages.costs import account
-from deftx.tensor_file import TensorFile, save_tensors
+from deftx.store.artefact import ArtefactError
+from deftx.store.tensors import TensorFile, save_tensors
 
 FILES = ["cost.png", "cost.svg", "costs.md", "jobs.csv", "stages.csv", "systems.csv"]
 

@@ -8,12 +8,12 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from deftx.artefact import ArtefactError
-from deftx.data import write_items
 from deftx.encoder import load_tokenizer
 from deftx.reporting import coverage as library
 from deftx.reporting.coverage import Coverage, count, warnings
 from deftx.stages.coverage import Params, coverage
+from deftx.store.artefact import ArtefactError
+from deftx.store.items import write_items
 
 
 @pytest.fixture(scope="module")

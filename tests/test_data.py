@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from conftest import PROJECT
 
-from deftx.artefact import ArtefactError
 from deftx.config_checks import read_config
-from deftx.data import load_items, load_labelled, write_items
-from deftx.data_error import DataError
 from deftx.reading import read_items
 from deftx.settings.data import Columns
+from deftx.store.artefact import ArtefactError
+from deftx.store.errors import DataError
+from deftx.store.items import load_items, load_labelled, write_items
 
 LABELLED = Columns(text="sentence", label="label", id="id")
 ROWS = [

@@ -8,17 +8,17 @@ import yaml
 from conftest import PROJECT
 from test_download import Server
 
-from deftx.artefact import file_sha256
 from deftx.cli import main
 from deftx.config_checks import check_config, read_config
-from deftx.data import load_items
-from deftx.data_error import DataError
 from deftx.data_lock import read_lock
 from deftx.graph import Artefact
 from deftx.needed_files import needed_files
 from deftx.plan import Plan
 from deftx.stages import data as data_stage
 from deftx.stages import download as download_stage
+from deftx.store.artefact import file_sha256
+from deftx.store.errors import DataError
+from deftx.store.items import load_items
 
 GITHUB = "https://raw.githubusercontent.com"
 FOLDERS = {"nusax": "nusax", "americasnli": "americasnli", "indonlu": "smsa"}

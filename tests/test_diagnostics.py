@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from deftx.artefact import ArtefactError
 from deftx.backbone import BaseWeights
 from deftx.mask import Mask
 from deftx.sparse_delta import SparseDelta
 from deftx.stages.diagnostics import Params, diagnostics, part
-from deftx.tensor_file import save_tensors
+from deftx.store.artefact import ArtefactError
+from deftx.store.tensors import save_tensors
 
 LANGUAGES, SEEDS = ["ind", "ace", "ban"], [0, 3]
 TARGETS = ["task-mood", *(f"lang-{key}" for key in LANGUAGES)]

@@ -14,10 +14,10 @@ from types import SimpleNamespace
 import pytest
 
 from deftx import fetching
-from deftx.data_error import DataError
 from deftx.data_lock import read_lock, record
 from deftx.fetching import FetchError
 from deftx.stages.download import Params, download
+from deftx.store.errors import DataError
 
 CONTENT = b"id,text,label\n" + b"".join(b"%d,line %d,good\n" % (n, n) for n in range(20_000))
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

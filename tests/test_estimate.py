@@ -27,7 +27,6 @@ from deftx.base import Base
 from deftx.cli import main
 from deftx.config import ConfigError
 from deftx.config_checks import check_config, read_config
-from deftx.data import write_items
 from deftx.estimate import estimate as estimates
 from deftx.estimate import measure, remaining
 from deftx.estimate.choice import needed, wanted
@@ -53,6 +52,7 @@ from deftx.estimate.totals import Job, Time, summed, wall_time
 from deftx.estimate.work import TRAINING, Work, Works
 from deftx.graph import Artefact
 from deftx.plan import Plan
+from deftx.store.items import write_items
 
 TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
 

@@ -18,7 +18,6 @@ from PIL import Image
 from pydantic import ValidationError
 from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 
-from deftx.artefact import ArtefactError
 from deftx.figures.captions import CAPTIONS
 from deftx.figures.costs import cost_figure
 from deftx.figures.diagnosed import MEASURED, load_diagnostics
@@ -43,7 +42,8 @@ from deftx.reporting.results import (
 )
 from deftx.settings.figures import Sweep
 from deftx.stages.figures import Params, figures
-from deftx.tensor_file import save_tensors
+from deftx.store.artefact import ArtefactError
+from deftx.store.tensors import save_tensors
 
 BASE = {"id": "tiny", "revision": None, "hash": "0" * 64}
 

@@ -17,7 +17,6 @@ from transformers import (
     XLMRobertaForMaskedLM,
 )
 
-from deftx.artefact import ArtefactError
 from deftx.backbone import backbone_parameters, head_parameters
 from deftx.base import Base
 from deftx.cli import main
@@ -27,7 +26,8 @@ from deftx.lt_sft_file import read_lt_sft
 from deftx.mask import Mask
 from deftx.pretraining import train_tokenizer
 from deftx.sparse_delta import SparseDelta
-from deftx.tensor_file import TensorFile
+from deftx.store.artefact import ArtefactError
+from deftx.store.tensors import TensorFile
 
 CLASSES = ["negative", "neutral", "positive"]
 BOTH = pytest.mark.parametrize("zipped", [True, False])

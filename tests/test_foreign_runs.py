@@ -17,7 +17,7 @@ from deftx.config_checks import check_config
 from deftx.graph import Artefact
 from deftx.plan import Plan
 from deftx.sparse_delta import SparseDelta
-from deftx.tensor_file import TensorFile
+from deftx.store.tensors import TensorFile
 
 TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

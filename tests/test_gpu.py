@@ -16,7 +16,7 @@ from pretended_gpu import build
 from safetensors.torch import load_file
 from workspace import Workspace
 
-from deftx.tensor_file import TensorFile
+from deftx.store.tensors import TensorFile
 
 REAL = pytest.mark.skipif(
     not Path("/dev/nvidia0").exists() or VISIBLE_DEVICES == "", reason="no GPU"

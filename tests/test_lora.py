@@ -10,7 +10,6 @@ from test_resume import CLASSES, language, task
 
 from deftx.backbone import backbone_parameters, head_parameters, matrices
 from deftx.composed import add_dense
-from deftx.data import write_items
 from deftx.denoised import Denoised
 from deftx.encoder import load_classifier, load_masked_lm
 from deftx.engine.checkpoint import Checkpoint
@@ -20,7 +19,8 @@ from deftx.settings.engine import Engine
 from deftx.settings.lora import Lora, largest_rank
 from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.stages.lora import Params, lora
-from deftx.tensor_file import TensorFile
+from deftx.store.items import write_items
+from deftx.store.tensors import TensorFile
 from deftx.vectors import dense_vector, head_of
 
 KINDS = [language, task]

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deftx.artefact import ArtefactError
 from deftx.mask import Mask, decode_gaps, encode_gaps, load_mask, mask_layout, mask_tensors
-from deftx.tensor_file import TensorFile, save_tensors
+from deftx.store.artefact import ArtefactError
+from deftx.store.tensors import TensorFile, save_tensors
 
 
 def plain_decode(code, escape):

@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 
 from deftx.backbone import backbone_parameters, layer_norm_names
 from deftx.cli import main
-from deftx.data import write_items
 from deftx.encoder import load_classifier, load_tokenizer
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.session import Session
@@ -22,8 +21,9 @@ from deftx.selection import everything, uniform
 from deftx.settings.engine import Engine
 from deftx.settings.training import TaskTraining
 from deftx.sparse_delta import SparseDelta
+from deftx.store.items import write_items
+from deftx.store.tensors import save_tensors
 from deftx.task_objective import Classifying, classification_of_sources
-from deftx.tensor_file import save_tensors
 from deftx.training import fit
 from deftx.vectors import start_weights
 

@@ -10,11 +10,11 @@ import yaml
 from conftest import PROJECT
 
 from deftx import user_files
-from deftx.artefact import file_sha256
 from deftx.config import ConfigError
 from deftx.config_checks import check_config
 from deftx.graph import PAGES, Artefact, Target
 from deftx.plan import Plan
+from deftx.store.artefact import file_sha256
 
 TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
 

@@ -16,7 +16,6 @@ from transformers import TrainerCallback
 
 from deftx.backbone import backbone_parameters, layer_norm_names
 from deftx.cli import main
-from deftx.data import write_items
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.session import Session
@@ -25,8 +24,9 @@ from deftx.language_objective import masked_language_modelling
 from deftx.mask import mask_layout, mask_tensors
 from deftx.selection import uniform
 from deftx.settings.training import LanguageTraining, TaskTraining
+from deftx.store.items import write_items
+from deftx.store.tensors import TensorFile, save_tensors
 from deftx.task_objective import classification
-from deftx.tensor_file import TensorFile, save_tensors
 from deftx.training import fit
 from deftx.training_errors import CheckpointError
 
@@ -159,7 +159,7 @@ def test_a_kill_between_two_checkpoints_leaves_one(tmp_path, monkeypatch):
     """At any moment: after the new file and before its manifest; before the old one is deleted."""
     with Checkpoint(tmp_path / "m.safetensors", {}) as checkpoint:
         checkpoint.save(1, {"a": torch.ones(1)}, {"step": 1})
-        monkeypatch.setattr("deftx.tensor_file.write_manifest", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr("deftx.store.tensors.write_manifest", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             checkpoint.save(2, {"a": torch.zeros(1)}, {"step": 2})
         assert checkpoint.load()[1] == {"step": 1}

@@ -9,22 +9,22 @@ from safetensors.torch import load_file
 from test_selection import plain_top_k
 
 import deftx.target
-from deftx.artefact import ArtefactError
 from deftx.backbone import backbone_parameters, head_parameters, layer_norm_names
-from deftx.data import write_items
 from deftx.encoder import load_classifier, load_masked_lm
 from deftx.engine.packed import PackedEntries
 from deftx.engine.steps import Steps
 from deftx.mask import load_mask
-from deftx.seeds import stream
 from deftx.selection import uniform
 from deftx.settings.rounds import RoundOf
 from deftx.sparse_delta import SparseDelta
 from deftx.stages import full as full_stage
 from deftx.stages import mask as mask_stage
 from deftx.stages import sparse as sparse_stage
+from deftx.store.artefact import ArtefactError
+from deftx.store.items import write_items
+from deftx.store.seeds import stream
+from deftx.store.tensors import TensorFile
 from deftx.target import prepare
-from deftx.tensor_file import TensorFile
 from deftx.vectors import start_weights
 
 CLASSES = ["low", "high"]

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from deftx.artefact import ArtefactError
 from deftx.backbone import backbone_parameters, head_parameters
 from deftx.delta import Delta
 from deftx.encoder import load_classifier
 from deftx.mask import Mask, mask_layout, mask_tensors
 from deftx.selection import uniform
 from deftx.sparse_delta import SparseDelta
-from deftx.tensor_file import save_tensors
+from deftx.store.artefact import ArtefactError
+from deftx.store.tensors import save_tensors
 
 SHAPES = {"a": (6, 5), "b": (7,)}
 

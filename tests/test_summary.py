@@ -13,7 +13,6 @@ import pytest
 from matplotlib.figure import Figure
 from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 
-from deftx.artefact import ArtefactError
 from deftx.reporting.accounting import Job
 from deftx.reporting.embed import own_ids, table
 from deftx.reporting.template import render
@@ -21,6 +20,7 @@ from deftx.stages import costs as costs_stage
 from deftx.stages.summary import Facts as Params
 from deftx.stages.summary import lead as summary
 from deftx.stages.tables import tables
+from deftx.store.artefact import ArtefactError
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 

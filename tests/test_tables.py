@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from deftx.artefact import ArtefactError
 from deftx.reporting.metrics import Metrics, measure
 from deftx.reporting.results import (
     MEAN,
@@ -26,7 +25,8 @@ from deftx.reporting.statistics import holm, interval, p_value
 from deftx.reporting.table_formats import PAGE, Cell, Table, latex
 from deftx.reporting.tables import pair_table, reference_table, score_table, tidy
 from deftx.stages.tables import Params, tables
-from deftx.tensor_file import TensorFile, save_tensors
+from deftx.store.artefact import ArtefactError
+from deftx.store.tensors import TensorFile, save_tensors
 
 LANGUAGES = ["eng", "ace", "ban", "nah"]
 SYSTEMS = ["zero-shot", "lt-sft", "deft-x"]

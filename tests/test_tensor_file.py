@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from deftx.artefact import ArtefactError, atomic, file_sha256, manifest_path
-from deftx.tensor_file import TensorFile, save_tensors, tensors_sha256
+from deftx.store.artefact import ArtefactError, atomic, file_sha256, manifest_path
+from deftx.store.tensors import TensorFile, save_tensors, tensors_sha256
 
 TENSORS = {"b": torch.randn(3, 4), "a": torch.arange(5), "empty": torch.empty(0, 2)}
 
@@ -73,7 +73,7 @@ def test_missing_files_and_manifests_are_named(path):
 
 
 def test_a_newer_format_is_refused(path, monkeypatch):
-    monkeypatch.setattr("deftx.tensor_file.FORMAT", 99)
+    monkeypatch.setattr("deftx.store.tensors.FORMAT", 99)
     save_tensors(path, TENSORS)
     monkeypatch.undo()
     with pytest.raises(ArtefactError, match="format 99, this version of deftx reads up to 1"):

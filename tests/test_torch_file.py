@@ -11,7 +11,7 @@ import torch
 from lt_sft_files import pickled, write, write_pickle
 
 from deftx import torch_file
-from deftx.artefact import ArtefactError
+from deftx.store.artefact import ArtefactError
 from deftx.torch_file import read_torch_file
 
 BOTH = pytest.mark.parametrize("zipped", [True, False])

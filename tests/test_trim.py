@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deftx.artefact import ArtefactError
-from deftx.data import load_items, write_items
 from deftx.nearest import Nearest, detokenised
 from deftx.reading import read_items
 from deftx.settings.data import Columns
 from deftx.stages.trim import Params, trim
+from deftx.store.artefact import ArtefactError
+from deftx.store.items import load_items, write_items
 
 TEXTS = st.text(alphabet="abc ", max_size=7)
 

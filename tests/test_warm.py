@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import PATIENCE, PROJECT, sentences
 
-from deftx.data import write_items
+from deftx.store.items import write_items
 from deftx.warm import QUIET, start
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server needs Linux")

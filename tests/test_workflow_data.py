@@ -7,8 +7,8 @@ import os
 import pytest
 from workspace import Workspace
 
-from deftx.artefact import file_sha256
 from deftx.data_lock import read_lock
+from deftx.store.artefact import file_sha256
 
 pytestmark = pytest.mark.workflow
 

@@ -20,11 +20,11 @@ from typing import Any, Self
 
 import torch
 
-from deftx.artefact import ArtefactError, canonical, manifest_path
 from deftx.device import available_device
 from deftx.engine.processes import is_first, share
 from deftx.fingerprint import fingerprint
-from deftx.tensor_file import TensorFile, save_tensors
+from deftx.store.artefact import ArtefactError, canonical, manifest_path
+from deftx.store.tensors import TensorFile, save_tensors
 from deftx.training_errors import CheckpointError
 
 log = logging.getLogger(__name__)

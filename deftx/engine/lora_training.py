@@ -12,8 +12,8 @@ from deftx.backbone import matrices
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
 from deftx.engine.trainer import freeze, train_with_head
-from deftx.seeds import stream
 from deftx.settings.training import Training
+from deftx.store.seeds import stream
 
 Factors = dict[str, tuple[torch.Tensor, torch.Tensor]]
 """Name of a matrix (m, n) → (m, r) and (r, n), whose product is the change of the matrix."""

@@ -13,10 +13,10 @@ import torch
 from torch.nn.functional import embedding
 from transformers import PreTrainedModel
 
-from deftx.artefact import ArtefactError
 from deftx.backbone import backbone_parameters, matrices
 from deftx.mask import Mask
 from deftx.sparse_delta import SparseDelta
+from deftx.store.artefact import ArtefactError
 
 
 class PackedEntries(torch.nn.Module):

@@ -14,8 +14,8 @@ import torch
 from torch.utils.data import Dataset
 
 from deftx.engine.objective import Batch, Example, Objective
-from deftx.seeds import stream
 from deftx.settings.training import Training
+from deftx.store.seeds import stream
 
 COST_OF_A_PASS = {"cpu": 64, "cuda": 4096}
 """What a forward and backward pass costs beyond its tokens, in tokens: measured on two CPU cores,

@@ -37,8 +37,8 @@ from deftx.engine.resume import SaveState
 from deftx.engine.session import Session
 from deftx.engine.steps import COST_OF_A_PASS, Steps, tokens
 from deftx.engine.stopping import StopRequest
-from deftx.seeds import stream
 from deftx.settings.training import Training
+from deftx.store.seeds import stream
 from deftx.training_errors import OutOfDeviceMemoryError
 
 log = logging.getLogger(__name__)

@@ -10,13 +10,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
-from deftx.artefact import manifest_path
-from deftx.data import Item
-from deftx.data_error import DataError
 from deftx.estimate.ranges import Range, exactly, total
 from deftx.graph import Artefact
 from deftx.plan import Plan
 from deftx.reading import read_items
+from deftx.store.artefact import manifest_path
+from deftx.store.errors import DataError
+from deftx.store.items import Item
 
 SAMPLE = 2_000
 """Items whose tokens are counted; the others are taken to be like them."""

@@ -29,7 +29,6 @@ from transformers import (
 )
 
 from deftx.adapters import fresh_adapter
-from deftx.artefact import write_json
 from deftx.backbone import matrices
 from deftx.config import Task
 from deftx.device import available_device
@@ -50,6 +49,7 @@ from deftx.language_objective import MaskedLanguageModelling
 from deftx.plan import Plan
 from deftx.selection import uniform
 from deftx.settings.training import LanguageTraining, Training
+from deftx.store.artefact import write_json
 from deftx.task_objective import Classification
 
 WARM_UP = {"cpu": 1, "cuda": 5}

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure, FigureBase, SubFigure
 from matplotlib.lines import Line2D
 from sklearn.isotonic import isotonic_regression
 
-from deftx.artefact import atomic
 from deftx.figures.captions import NOTICE
+from deftx.store.artefact import atomic
 
 WIDTH = 7.0
 """Of every figure, in inches."""

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
-from deftx.artefact import ArtefactError
 from deftx.reporting.units import duration, size
-from deftx.settings.strict import Strict
+from deftx.store.artefact import ArtefactError
+from deftx.store.strict import Strict
 
 UNKNOWN = "—"
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from deftx.reporting.results import METRIC_NAMES, Comparison, Transfer
 from deftx.reporting.template import render
 from deftx.settings.method import Row
-from deftx.settings.strict import Strict
+from deftx.store.strict import Strict
 
 HUB_METRICS = {"macro_f1": "f1", "accuracy": "accuracy"}
 """Our metrics as the hub calls them."""

@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
-from deftx.artefact import ArtefactError
 from deftx.reporting.results import Comparison, Transfer
-from deftx.settings.strict import Strict
+from deftx.store.artefact import ArtefactError
+from deftx.store.strict import Strict
 
 
 class Published(Strict):

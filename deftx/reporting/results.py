@@ -10,12 +10,12 @@ from typing import Literal, NamedTuple, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from deftx.artefact import ArtefactError
-from deftx.item_ids import decode_ids
 from deftx.reporting.metrics import Metrics, measure
 from deftx.reporting.statistics import ALPHA, SCORES, Resamples, holm, interval, p_value
-from deftx.settings.strict import Strict
-from deftx.tensor_file import TensorFile
+from deftx.store.artefact import ArtefactError
+from deftx.store.item_ids import decode_ids
+from deftx.store.strict import Strict
+from deftx.store.tensors import TensorFile
 
 MEAN = "mean"
 """Stands for a language where the mean over languages is meant."""

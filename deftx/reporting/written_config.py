@@ -5,8 +5,8 @@ from pathlib import Path
 
 import yaml
 
-from deftx.artefact import ArtefactError, canonical
 from deftx.config import Config
+from deftx.store.artefact import ArtefactError, canonical
 
 
 def load_config(path: Path) -> Config:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from deftx.settings.strict import Strict
+from deftx.store.strict import Strict
 
 Reduction = Annotated[int, Field(ge=1)]
 

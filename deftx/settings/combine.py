@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from deftx.settings.strict import Strict
+from deftx.store.strict import Strict
 
 Density = Annotated[float, Field(gt=0, le=1)]
 Layers = Annotated[int, Field(ge=0)]

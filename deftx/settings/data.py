@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from deftx.settings.strict import Strict
+from deftx.store.strict import Strict
 
 WorldKind = Literal["text", "sentiment", "inference"]
 Split = Literal["train", "valid", "test"]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from deftx.settings.strict import Strict
+from deftx.store.strict import Strict
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Automatic = Literal["optimal-threshold", "noise-edge"]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from deftx.settings.strict import Strict
+from deftx.store.strict import Strict
 
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Classes = Annotated[list[str], Field(min_length=2)]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from deftx.settings.strict import Strict
+from deftx.store.strict import Strict
 
 FLAT_BEYOND = {"sigmoid": 16.0, "hard-sigmoid": 3.0}
 """Where σ has no slope left, in float32: gates that start there never move."""

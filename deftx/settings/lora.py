@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from deftx.settings.strict import Strict
+from deftx.store.strict import Strict
 
 
 class Lora(Strict):

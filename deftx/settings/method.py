@@ -12,7 +12,7 @@ from deftx.settings.foreign import Foreign
 from deftx.settings.gate import Gate
 from deftx.settings.lora import Lora
 from deftx.settings.selection import Budget, Pattern, Selection, Shares
-from deftx.settings.strict import Strict
+from deftx.store.strict import Strict
 
 Kind = Literal["task", "language"]
 

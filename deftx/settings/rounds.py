@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from deftx.settings.strict import Strict
+from deftx.store.strict import Strict
 
 
 class Round(Strict):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from deftx.settings.strict import Strict
+from deftx.store.strict import Strict
 
 
 def _pattern(value: str) -> str:

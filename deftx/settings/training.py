@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from deftx.settings.strict import Strict
+from deftx.store.strict import Strict
 
 Count = Annotated[int, Field(ge=1)]
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from deftx.settings.strict import Strict
+from deftx.store.strict import Strict
 
 Key = Annotated[str, Field(pattern="^[a-z]{3}$")]
 Distance = Annotated[float, Field(ge=0, le=1)]

@@ -15,19 +15,19 @@ from transformers import (
     PreTrainedModel,
 )
 
-from deftx.artefact import ArtefactError, digests, file_sha256, write_json, write_manifest
 from deftx.backbone import stored_names
 from deftx.base import Base
-from deftx.data import load_text
 from deftx.encoder import without_weights
 from deftx.engine.checkpoint import Checkpoint
 from deftx.feasible import check_methods
-from deftx.hub import fetch
 from deftx.model_folder import MODEL_FILES, folder_sha256
 from deftx.pretraining import architecture, pretrain, train_tokenizer
 from deftx.settings.base import Pretrain
-from deftx.settings.strict import Strict
-from deftx.tensor_file import save_tensors, tensors_sha256
+from deftx.store.artefact import ArtefactError, digests, file_sha256, write_json, write_manifest
+from deftx.store.hub import fetch
+from deftx.store.items import load_text
+from deftx.store.strict import Strict
+from deftx.store.tensors import save_tensors, tensors_sha256
 
 
 class Params(Strict):

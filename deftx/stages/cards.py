@@ -6,7 +6,6 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from deftx.artefact import ArtefactError, read_manifest, write_text
 from deftx.base import Base
 from deftx.graph import Graph
 from deftx.reporting.card import DatasetFacts, Vector, model_card
@@ -14,7 +13,8 @@ from deftx.reporting.card_facts import dataset_facts, vectors_of
 from deftx.reporting.results import Comparison, draw, load_evaluations, transfer
 from deftx.reporting.template import render
 from deftx.reporting.written_config import load_config
-from deftx.tensor_file import TensorFile
+from deftx.store.artefact import ArtefactError, read_manifest, write_text
+from deftx.store.tensors import TensorFile
 from deftx.vector_files import SFT_STAGES
 
 

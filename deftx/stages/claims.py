@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 from pydantic import Field
 
-from deftx.artefact import ArtefactError, write_text
 from deftx.reporting.claims import HOLDS, NOTHING, OPEN, REFUTED, Finding, judge
 from deftx.reporting.evidence import Evidence
 from deftx.reporting.published_claims import ROLES
 from deftx.reporting.results import Comparison, load_evaluations
+from deftx.store.artefact import ArtefactError, write_text
 
 CAPTION = (
     "Each published claim that this run can re-measure; definitions in docs/diagnostics.md. "

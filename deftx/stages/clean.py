@@ -4,11 +4,11 @@ from pathlib import Path
 
 from pydantic import Field
 
-from deftx.artefact import ArtefactError, write_json
 from deftx.cleaning import clean as clean_items
-from deftx.data import load_items, write_items
 from deftx.settings.cleaning import Cleaning
-from deftx.settings.strict import Strict
+from deftx.store.artefact import ArtefactError, write_json
+from deftx.store.items import load_items, write_items
+from deftx.store.strict import Strict
 
 
 class Params(Strict):

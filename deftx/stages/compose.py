@@ -7,9 +7,9 @@ from pydantic import Field
 
 from deftx.base import Base
 from deftx.settings.combine import Combine
-from deftx.settings.strict import Strict
 from deftx.sparse_delta import SparseDelta
-from deftx.tensor_file import TensorFile, save_tensors
+from deftx.store.strict import Strict
+from deftx.store.tensors import TensorFile, save_tensors
 from deftx.vector_files import SFT_STAGES
 from deftx.vectors import head_of
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from deftx.artefact import write_text
 from deftx.config import Config
-from deftx.settings.strict import Strict
+from deftx.store.artefact import write_text
+from deftx.store.strict import Strict
 
 
 class Params(Strict):

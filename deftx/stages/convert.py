@@ -6,11 +6,11 @@ from typing import Any, Self
 import torch
 from pydantic import Field, model_validator
 
-from deftx.artefact import ArtefactError, file_sha256
 from deftx.base import Base
 from deftx.foreign import read_foreign
-from deftx.hub import fetch
-from deftx.settings.strict import Strict
+from deftx.store.artefact import ArtefactError, file_sha256
+from deftx.store.hub import fetch
+from deftx.store.strict import Strict
 from deftx.vector_files import OURS, VECTOR_FILES, vector_file, write_sft_config
 
 

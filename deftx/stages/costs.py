@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from deftx.artefact import write_text
 from deftx.figures.costs import cost_figure
 from deftx.figures.style import notice, save
 from deftx.graph import Graph
@@ -31,6 +30,7 @@ from deftx.reporting.results import (
     transfer,
 )
 from deftx.reporting.written_config import load_config
+from deftx.store.artefact import write_text
 
 SPENT = ("seconds", "peak_bytes", "stored_bytes")
 

@@ -9,12 +9,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from deftx.artefact import METADATA_KEY, ArtefactError, write_text
 from deftx.base import Base
-from deftx.data import load_items
 from deftx.encoder import load_tokenizer
 from deftx.reporting.coverage import Coverage, count, warnings
-from deftx.settings.strict import Strict
+from deftx.store.artefact import METADATA_KEY, ArtefactError, write_text
+from deftx.store.items import load_items
+from deftx.store.strict import Strict
 
 OF_ITEMS = ("data", "world", "trim", "clean")
 """Stages that make text or items."""

@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from deftx.artefact import file_sha256
-from deftx.data import write_items
-from deftx.data_error import DataError
 from deftx.reading import read_items
 from deftx.settings.data import Columns, Format
-from deftx.settings.strict import Strict
+from deftx.store.artefact import file_sha256
+from deftx.store.errors import DataError
+from deftx.store.items import write_items
+from deftx.store.strict import Strict
 
 
 class Params(Strict):

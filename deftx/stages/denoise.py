@@ -9,8 +9,8 @@ from deftx.delta import Only
 from deftx.device import available_device
 from deftx.lowrank import LowRank, decompose
 from deftx.settings.denoise import RankRule
-from deftx.settings.strict import Strict
-from deftx.tensor_file import TensorFile, save_tensors
+from deftx.store.strict import Strict
+from deftx.store.tensors import TensorFile, save_tensors
 from deftx.vectors import full_delta
 
 

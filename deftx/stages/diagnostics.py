@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from deftx.artefact import ArtefactError, write_text
 from deftx.base import Base
-from deftx.item_ids import decode_ids
 from deftx.mask import load_mask
 from deftx.reporting.alignment import align
 from deftx.reporting.interference import Vector, jaccard, meet, overlap, positions
 from deftx.reporting.places import place
-from deftx.settings.strict import Strict
 from deftx.sparse_delta import SparseDelta
-from deftx.tensor_file import TensorFile
+from deftx.store.artefact import ArtefactError, write_text
+from deftx.store.item_ids import decode_ids
+from deftx.store.strict import Strict
+from deftx.store.tensors import TensorFile
 from deftx.vector_files import SFT_STAGES
 from deftx.vectors import dense_vector
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from pydantic import Field
 
-from deftx.alone import alone
-from deftx.artefact import file_sha256, write_json
-from deftx.data_error import DataError
 from deftx.data_lock import Locked, read_lock, record
 from deftx.fetching import FetchError, check_content, fetch_from_hub, fetch_url
 from deftx.settings.data import HubFile, Split
-from deftx.settings.strict import Strict
+from deftx.store.artefact import file_sha256, write_json
+from deftx.store.errors import DataError
+from deftx.store.lock import alone
+from deftx.store.strict import Strict
 
 
 class Params(Strict):

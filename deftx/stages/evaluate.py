@@ -8,18 +8,18 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from deftx.artefact import read_manifest, write_json
 from deftx.base import Base
 from deftx.composed import composed as with_composed
 from deftx.cost import measured
-from deftx.data import load_labelled
 from deftx.device import available_device
 from deftx.encoder import load_classifier, load_tokenizer
 from deftx.evaluation import predict_and_pool
-from deftx.item_ids import encode_ids
 from deftx.reporting.metrics import measure
-from deftx.settings.strict import Strict
-from deftx.tensor_file import TensorFile, save_tensors
+from deftx.store.artefact import read_manifest, write_json
+from deftx.store.item_ids import encode_ids
+from deftx.store.items import load_labelled
+from deftx.store.strict import Strict
+from deftx.store.tensors import TensorFile, save_tensors
 
 Count = Annotated[int, Field(ge=1)]
 

@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
-from deftx.artefact import ArtefactError, canonical
 from deftx.base import Base
 from deftx.denoised import Denoised
 from deftx.figures.diagnosed import load_diagnostics
@@ -32,7 +31,8 @@ from deftx.reporting.results import (
 )
 from deftx.settings.denoise import RankRule
 from deftx.settings.figures import Sweep
-from deftx.tensor_file import TensorFile
+from deftx.store.artefact import ArtefactError, canonical
+from deftx.store.tensors import TensorFile
 
 MASK_PANELS, SPECTRUM_PANELS = 8, 6
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from deftx.artefact import digests
 from deftx.backbone import backbone_parameters, head_parameters
 from deftx.base import Base
 from deftx.engine.full_training import fit_everything
@@ -10,8 +9,9 @@ from deftx.engine.processes import is_first
 from deftx.settings.rounds import Round
 from deftx.settings.sources import SourceLanguages
 from deftx.sources import Sources
+from deftx.store.artefact import digests
+from deftx.store.tensors import save_tensors
 from deftx.target import TargetParams, load_round_vector, prepare
-from deftx.tensor_file import save_tensors
 
 
 class Params(TargetParams, SourceLanguages, Round):

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from deftx.artefact import digests
 from deftx.base import Base
 from deftx.engine.gated_training import fit_gates
 from deftx.engine.processes import is_first
 from deftx.settings.gate import Gate
+from deftx.store.artefact import digests
+from deftx.store.tensors import save_tensors
 from deftx.target import TargetParams, prepare
-from deftx.tensor_file import save_tensors
 
 
 class Params(TargetParams):

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from deftx.artefact import ArtefactError, digests
 from deftx.backbone import matrices, weights_of
 from deftx.base import Base
 from deftx.delta import Delta
@@ -10,8 +9,9 @@ from deftx.engine.gated_training import fit_gated
 from deftx.engine.processes import is_first
 from deftx.gates import gate_values
 from deftx.settings.gate import Gate
+from deftx.store.artefact import ArtefactError, digests
+from deftx.store.tensors import TensorFile, save_tensors
 from deftx.target import MethodParams, prepare
-from deftx.tensor_file import TensorFile, save_tensors
 
 
 class Params(MethodParams):

@@ -6,16 +6,16 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from deftx.artefact import digests
 from deftx.backbone import matrices
 from deftx.base import Base
 from deftx.engine.lora_training import fit_factors
 from deftx.engine.processes import is_first
-from deftx.seeds import stream
 from deftx.settings.lora import Lora, largest_rank
 from deftx.settings.selection import Budget, entries
+from deftx.store.artefact import digests
+from deftx.store.seeds import stream
+from deftx.store.tensors import save_tensors
 from deftx.target import MethodParams, prepare
-from deftx.tensor_file import save_tensors
 
 
 class Params(MethodParams):

@@ -7,7 +7,6 @@ import torch
 from pydantic import Field, model_validator
 from transformers import PreTrainedModel
 
-from deftx.artefact import digests
 from deftx.backbone import backbone_parameters, head_parameters, weights_of
 from deftx.base import Base
 from deftx.engine.processes import is_first
@@ -17,8 +16,9 @@ from deftx.settings.rounds import RoundOf
 from deftx.settings.sources import SourceLanguages
 from deftx.sources import Sources
 from deftx.sparse_delta import SparseDelta
+from deftx.store.artefact import digests
+from deftx.store.tensors import TensorFile
 from deftx.target import MethodParams, load_round_vector, prepare
-from deftx.tensor_file import TensorFile
 from deftx.vector_files import write_sft_config
 from deftx.vectors import dense_vector, head_of
 

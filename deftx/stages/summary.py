@@ -14,7 +14,6 @@ import pandas as pd
 from markupsafe import Markup
 from pydantic import Field
 
-from deftx.artefact import ArtefactError, write_text
 from deftx.base import Base
 from deftx.cleaning import OUTCOMES
 from deftx.figures.captions import CAPTIONS, NOTICE
@@ -26,7 +25,8 @@ from deftx.reporting.template import render
 from deftx.reporting.written_config import config_sha256, config_text, load_config
 from deftx.settings.method import System
 from deftx.settings.selection import Budget, entries
-from deftx.settings.strict import Strict
+from deftx.store.artefact import ArtefactError, write_text
+from deftx.store.strict import Strict
 
 COST = "cost"
 """The figure that lies beside the costs, and is shown there."""

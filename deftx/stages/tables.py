@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from deftx.artefact import write_text
 from deftx.reporting.published import Beside, beside, load_published
 from deftx.reporting.results import (
     ClassScore,
@@ -22,6 +21,7 @@ from deftx.reporting.results import (
 )
 from deftx.reporting.table_formats import Table, latex, markdown, page
 from deftx.reporting.tables import pair_table, published_table, reference_table, score_table, tidy
+from deftx.store.artefact import write_text
 
 
 class Params(Comparison):

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from pydantic import Field
 
-from deftx.artefact import ArtefactError, digests
-from deftx.data import load_items, write_items
 from deftx.nearest import Nearest, detokenised
 from deftx.settings.data import Split
-from deftx.settings.strict import Strict
+from deftx.store.artefact import ArtefactError, digests
+from deftx.store.items import load_items, write_items
+from deftx.store.strict import Strict
 
 
 class Params(Strict):

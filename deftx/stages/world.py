@@ -5,10 +5,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from deftx.data import write_items
 from deftx.settings.data import WorldKind
-from deftx.settings.strict import Strict
 from deftx.settings.world import World
+from deftx.store.items import write_items
+from deftx.store.strict import Strict
 from deftx.world import inference, sentiment, text
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from deftx.artefact import (
+from deftx.store.artefact import (
     FORMAT,
     METADATA_KEY,
     ArtefactError,

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deftx.artefact import (
+from deftx.store.artefact import (
     METADATA_KEY,
     ArtefactError,
     atomic,

@@ -1,0 +1,1 @@
+"""Bytes on disk: atomic writes, manifests, checksums, provenance, labelled items, locks."""
