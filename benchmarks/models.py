@@ -15,9 +15,9 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
+from deftx.core.mask import Mask
 from deftx.encoder import untie_decoder
 from deftx.estimate.shape import KNOWN
-from deftx.mask import Mask
 
 SIZES = {
     "xlm-r-base": KNOWN["FacebookAI/xlm-roberta-base"],

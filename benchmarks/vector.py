@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.differences import arguments, budgets, difference, measured, row, show
+from deftx.core.sparse_delta import SparseDelta
 from deftx.selection import top_k
-from deftx.sparse_delta import SparseDelta
 from deftx.store.artefact import file_sha256
 
 

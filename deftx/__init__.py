@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from deftx.base import Base
     from deftx.config import Config, ConfigError
     from deftx.config_checks import read_config
-    from deftx.delta import Delta
+    from deftx.core.delta import Delta
+    from deftx.core.mask import Mask
+    from deftx.core.sparse_delta import SparseDelta
     from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
     from deftx.engine.checkpoint import Checkpoint
     from deftx.engine.session import Session
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from deftx.foreign import read_foreign
     from deftx.language_objective import masked_language_modelling
     from deftx.lowrank import LowRank, denoise
-    from deftx.mask import Mask
     from deftx.merging import merged
     from deftx.model_with_vectors import save_model_folder, with_vectors
     from deftx.reporting.anatomy import anatomy, common
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from deftx.settings.engine import Engine
     from deftx.settings.training import LanguageTraining, TaskTraining
     from deftx.shira import save_shira
-    from deftx.sparse_delta import SparseDelta
     from deftx.store.artefact import ArtefactError
     from deftx.store.items import load_labelled, load_text
     from deftx.task_objective import classification, classification_of_sources
@@ -44,14 +44,14 @@ _HOME = {
     "Combine": "settings.combine",
     "Config": "config",
     "ConfigError": "config",
-    "Delta": "delta",
+    "Delta": "core.delta",
     "Engine": "settings.engine",
     "LanguageTraining": "settings.training",
     "LowRank": "lowrank",
-    "Mask": "mask",
+    "Mask": "core.mask",
     "RankRule": "settings.denoise",
     "Session": "engine.session",
-    "SparseDelta": "sparse_delta",
+    "SparseDelta": "core.sparse_delta",
     "TaskTraining": "settings.training",
     "anatomy": "reporting.anatomy",
     "backbone_parameters": "backbone",

@@ -6,10 +6,10 @@ from math import prod
 from typing import Any
 
 from deftx.base import Base
+from deftx.core.shares import group_names, largest_remainder
 from deftx.settings.lora import largest_rank
 from deftx.settings.method import Kind, Row
 from deftx.settings.selection import entries
-from deftx.shares import group_names, largest_remainder
 
 
 def check_methods(base: Base, methods: Mapping[str, Mapping[Kind, Any]]) -> None:

@@ -11,11 +11,11 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from deftx.backbone import head_parameters
 from deftx.base import Base
+from deftx.core.mask import Mask
+from deftx.core.sparse_delta import SparseDelta
+from deftx.core.vector_files import OURS
 from deftx.lt_sft_file import PublicVector, read_lt_sft
-from deftx.mask import Mask
-from deftx.sparse_delta import SparseDelta
 from deftx.store.artefact import ArtefactError
-from deftx.vector_files import OURS
 
 logger = logging.getLogger("deftx")
 

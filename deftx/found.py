@@ -10,16 +10,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from deftx.base import Base
+from deftx.core.sparse_delta import SparseDelta
+from deftx.core.vector_files import OURS, PUBLIC, VECTOR_FILES, vector_file
 from deftx.foreign import classifier_head, read_foreign
 from deftx.lt_sft_file import read_lt_sft, without_prefix
 from deftx.model_folder import MODEL_FILES
-from deftx.sparse_delta import SparseDelta
 from deftx.stages.base import Params as BaseParams
 from deftx.stages.base import base as make_base
 from deftx.store.artefact import ArtefactError, file_sha256
 from deftx.store.hub import fetch
 from deftx.store.tensors import TensorFile
-from deftx.vector_files import OURS, PUBLIC, VECTOR_FILES, vector_file
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 """`owner/name`, and perhaps a revision."""

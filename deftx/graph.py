@@ -6,9 +6,9 @@ from functools import cache, cached_property
 from typing import Any
 
 from deftx.config import BASE, NONE, OWN_TEXT, ROUND, Config, is_path
+from deftx.core.vector_files import SFT_STAGES
 from deftx.settings.method import Kind, Row, System
 from deftx.settings.selection import ObservedShares
-from deftx.vector_files import SFT_STAGES
 
 PATTERNS = {
     "config": "config.json",

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from deftx.core.ranking import largest
 from deftx.noise import signal_rank
-from deftx.ranking import largest
 from deftx.settings.denoise import RankRule
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from deftx.mask import Mask
-from deftx.sparse_delta import SparseDelta
+from deftx.core.mask import Mask
+from deftx.core.sparse_delta import SparseDelta
 from deftx.store.artefact import ArtefactError
 from deftx.torch_file import read_torch_file
 

@@ -11,8 +11,8 @@ from fractions import Fraction
 
 import torch
 
-from deftx.delta import Changed
-from deftx.ranking import pooled
+from deftx.core.delta import Changed
+from deftx.core.ranking import pooled
 from deftx.settings.combine import Combine, LayerSwap
 from deftx.store.seeds import stream
 

@@ -13,10 +13,10 @@ from transformers import PreTrainedModel
 
 from deftx.backbone import backbone_parameters
 from deftx.base import Base
+from deftx.core.sparse_delta import SparseDelta
 from deftx.encoder import load_classifier, load_masked_lm
 from deftx.model_folder import MODEL_FILES
 from deftx.reporting.template import render
-from deftx.sparse_delta import SparseDelta
 from deftx.store.artefact import ArtefactError, write_text
 
 

@@ -13,9 +13,9 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from deftx.mask import Mask
-from deftx.ranking import pooled
-from deftx.shares import group_names, largest_remainder
+from deftx.core.mask import Mask
+from deftx.core.ranking import pooled
+from deftx.core.shares import group_names, largest_remainder
 
 NOTHING = Mask({}, {})
 """No entry at all."""

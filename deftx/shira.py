@@ -18,10 +18,10 @@ from transformers import PreTrainedModel
 
 from deftx.backbone import backbone_parameters, head_parameters, matrices
 from deftx.base import Base
+from deftx.core.sparse_delta import SparseDelta
 from deftx.encoder import load_classifier, load_masked_lm
 from deftx.model_with_vectors import new_folder
 from deftx.reporting.template import render
-from deftx.sparse_delta import SparseDelta
 from deftx.store.artefact import write_text
 
 

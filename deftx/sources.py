@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Self
 
 from deftx.base import Base
+from deftx.core.sparse_delta import SparseDelta
 from deftx.settings.sources import SourceLanguages
-from deftx.sparse_delta import SparseDelta
 from deftx.store.artefact import ArtefactError, digests
 
 

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from deftx.backbone import backbone_parameters, head_parameters
 from deftx.base import Base
+from deftx.core.sparse_delta import SparseDelta
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.objective import Objective
@@ -18,7 +19,6 @@ from deftx.engine.session import Session
 from deftx.language_objective import masked_language_modelling
 from deftx.settings.engine import Engine
 from deftx.settings.training import LanguageTraining, TaskTraining
-from deftx.sparse_delta import SparseDelta
 from deftx.store.artefact import ArtefactError
 from deftx.store.items import load_labelled, load_text
 from deftx.store.seeds import stream

@@ -5,13 +5,13 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from deftx.core.mask import Mask
+from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.full_training import fit_everything
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
 from deftx.engine.sparse_training import fit_entries
-from deftx.mask import Mask
 from deftx.settings.training import Training
-from deftx.sparse_delta import SparseDelta
 
 
 def fit(

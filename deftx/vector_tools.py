@@ -23,6 +23,8 @@ from transformers import (
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from deftx.base import Base
+from deftx.core.sparse_delta import SparseDelta
+from deftx.core.vector_files import OURS, VECTOR_FILES, vector_file
 from deftx.device import available_device
 from deftx.encoder import load_tokenizer
 from deftx.evaluation import predict as predict_logits
@@ -37,12 +39,10 @@ from deftx.model_with_vectors import (
 from deftx.reading import read_items
 from deftx.reporting.anatomy import PLACES, anatomy, common
 from deftx.settings.data import Columns
-from deftx.sparse_delta import SparseDelta
 from deftx.store.artefact import ArtefactError, verify, write_text
 from deftx.store.hub import fetch
 from deftx.store.hub import push as push_folder
 from deftx.store.items import Item
-from deftx.vector_files import OURS, VECTOR_FILES, vector_file
 
 PASSED_ON = ("*.safetensors", "*.json", "README.md")
 """Files of a folder that are pushed and pulled: weights and text, never a pickle."""

@@ -7,9 +7,9 @@ import torch
 
 from deftx.backbone import BaseWeights
 from deftx.base import Base
-from deftx.delta import Delta, Only
-from deftx.denoised import Denoised
-from deftx.sparse_delta import SparseDelta
+from deftx.core.delta import Delta, Only
+from deftx.core.denoised import Denoised
+from deftx.core.sparse_delta import SparseDelta
 from deftx.store.artefact import ArtefactError
 from deftx.store.tensors import TensorFile
 

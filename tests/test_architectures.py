@@ -15,8 +15,8 @@ from transformers import (
 )
 
 from deftx.cli import main
+from deftx.core.sparse_delta import SparseDelta
 from deftx.pretraining import train_tokenizer
-from deftx.sparse_delta import SparseDelta
 from deftx.store.items import write_items
 
 SHAPE = {

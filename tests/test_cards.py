@@ -19,11 +19,11 @@ from test_tables import LANGUAGES, params, save_evaluation
 
 from deftx.backbone import head_parameters, weights_of
 from deftx.base import Base
+from deftx.core.mask import Mask
+from deftx.core.sparse_delta import SparseDelta
 from deftx.encoder import load_classifier
-from deftx.mask import Mask
 from deftx.reporting.card import DatasetFacts, Vector
 from deftx.reporting.results import Comparison, draw, load_evaluations, transfer
-from deftx.sparse_delta import SparseDelta
 from deftx.stages.cards import write_cards
 from deftx.store.artefact import ArtefactError
 from deftx.store.items import write_items

@@ -10,7 +10,7 @@ from conftest import sentences
 from safetensors.torch import load_file
 
 from deftx.cli import STAGES, TOOLS, VECTOR_TOOLS, main
-from deftx.sparse_delta import SparseDelta
+from deftx.core.sparse_delta import SparseDelta
 from deftx.store.items import write_items
 from deftx.store.tensors import TensorFile
 

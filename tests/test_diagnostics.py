@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from deftx.backbone import BaseWeights
-from deftx.mask import Mask
-from deftx.sparse_delta import SparseDelta
+from deftx.core.mask import Mask
+from deftx.core.sparse_delta import SparseDelta
 from deftx.stages.diagnostics import Params, diagnostics, part
 from deftx.store.artefact import ArtefactError
 from deftx.store.tensors import save_tensors

@@ -13,7 +13,7 @@ from conftest import PROJECT, sentences, without_dropout
 from transformers import TrainerCallback
 
 from deftx.backbone import backbone_parameters, layer_norm_names
-from deftx.delta import Delta
+from deftx.core.delta import Delta
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
 from deftx.engine.loss_guard import LossGuard
 from deftx.engine.processes import add_up_gradients

@@ -18,6 +18,7 @@ from PIL import Image
 from pydantic import ValidationError
 from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 
+from deftx.core.mask import Mask, mask_layout, mask_tensors
 from deftx.figures.captions import CAPTIONS
 from deftx.figures.costs import cost_figure
 from deftx.figures.diagnosed import MEASURED, load_diagnostics
@@ -28,7 +29,6 @@ from deftx.figures.style import COLOURS, MARKERS, WIDTH, looks, spread
 from deftx.figures.sweeps import sweep_figure
 from deftx.figures.transfer import against, difference_figure, transfer_figure
 from deftx.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
-from deftx.mask import Mask, mask_layout, mask_tensors
 from deftx.reporting.places import place
 from deftx.reporting.results import (
     MEAN,

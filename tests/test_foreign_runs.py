@@ -14,9 +14,9 @@ from workspace import Workspace
 from deftx.base import Base
 from deftx.config import ConfigError
 from deftx.config_checks import check_config
+from deftx.core.sparse_delta import SparseDelta
 from deftx.graph import Artefact
 from deftx.plan import Plan
-from deftx.sparse_delta import SparseDelta
 from deftx.store.tensors import TensorFile
 
 TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())

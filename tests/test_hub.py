@@ -17,7 +17,7 @@ from test_foreign import BERT, CLASSES, LM_HEAD, differences, head_of, made_base
 from transformers import BertForMaskedLM
 
 from deftx.base import Base
-from deftx.sparse_delta import SparseDelta
+from deftx.core.sparse_delta import SparseDelta
 
 MODEL = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 

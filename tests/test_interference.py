@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from deftx.mask import Mask
+from deftx.core.mask import Mask
+from deftx.core.sparse_delta import SparseDelta
 from deftx.reporting import interference
 from deftx.reporting.interference import jaccard, meet, overlap, positions
-from deftx.sparse_delta import SparseDelta
 
 SHAPES = {"a.weight": (6, 5), "b.bias": (7,), "c.weight": (400, 3)}
 

@@ -10,7 +10,7 @@ from test_resume import CLASSES, language, task
 
 from deftx.backbone import backbone_parameters, head_parameters, matrices
 from deftx.composed import add_dense
-from deftx.denoised import Denoised
+from deftx.core.denoised import Denoised
 from deftx.encoder import load_classifier, load_masked_lm
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.lora_training import fit_factors

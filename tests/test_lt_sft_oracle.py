@@ -11,9 +11,9 @@ from safetensors import safe_open
 from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
 from deftx.backbone import backbone_parameters
-from deftx.delta import Delta
+from deftx.core.delta import Delta
+from deftx.core.sparse_delta import SparseDelta
 from deftx.selection import top_k
-from deftx.sparse_delta import SparseDelta
 
 FIXTURE = Path(__file__).parent / "fixtures" / "plain_top_k.safetensors"
 

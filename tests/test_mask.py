@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deftx.mask import Mask, decode_gaps, encode_gaps, load_mask, mask_layout, mask_tensors
+from deftx.core.mask import Mask, decode_gaps, encode_gaps, load_mask, mask_layout, mask_tensors
 from deftx.store.artefact import ArtefactError
 from deftx.store.tensors import TensorFile, save_tensors
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from deftx.delta import Only
+from deftx.core.delta import Only
 from deftx.merging import language_share, merged
 from deftx.settings.combine import Combine, LayerSwap
 

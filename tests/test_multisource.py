@@ -11,16 +11,16 @@ from safetensors.torch import load_file
 
 from deftx.backbone import backbone_parameters, layer_norm_names
 from deftx.cli import main
+from deftx.core.mask import mask_layout, mask_tensors
+from deftx.core.sparse_delta import SparseDelta
 from deftx.encoder import load_classifier, load_tokenizer
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.session import Session
 from deftx.engine.steps import Steps
 from deftx.evaluation import evaluate
-from deftx.mask import mask_layout, mask_tensors
 from deftx.selection import everything, uniform
 from deftx.settings.engine import Engine
 from deftx.settings.training import TaskTraining
-from deftx.sparse_delta import SparseDelta
 from deftx.store.items import write_items
 from deftx.store.tensors import save_tensors
 from deftx.task_objective import Classifying, classification_of_sources

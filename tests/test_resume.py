@@ -16,12 +16,12 @@ from transformers import TrainerCallback
 
 from deftx.backbone import backbone_parameters, layer_norm_names
 from deftx.cli import main
+from deftx.core.mask import mask_layout, mask_tensors
 from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.session import Session
 from deftx.engine.stopping import StopRequest
 from deftx.language_objective import masked_language_modelling
-from deftx.mask import mask_layout, mask_tensors
 from deftx.selection import uniform
 from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.store.items import write_items

@@ -10,13 +10,13 @@ from test_selection import plain_top_k
 
 import deftx.target
 from deftx.backbone import backbone_parameters, head_parameters, layer_norm_names
+from deftx.core.mask import load_mask
+from deftx.core.sparse_delta import SparseDelta
 from deftx.encoder import load_classifier, load_masked_lm
 from deftx.engine.packed import PackedEntries
 from deftx.engine.steps import Steps
-from deftx.mask import load_mask
 from deftx.selection import uniform
 from deftx.settings.rounds import RoundOf
-from deftx.sparse_delta import SparseDelta
 from deftx.stages import full as full_stage
 from deftx.stages import mask as mask_stage
 from deftx.stages import sparse as sparse_stage

@@ -9,10 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deftx import ranking
-from deftx.delta import Delta, Only
+from deftx.core import ranking
+from deftx.core.delta import Delta, Only
+from deftx.core.ranking import largest
+from deftx.core.shares import group_names, largest_remainder
+from deftx.core.sparse_delta import SparseDelta
 from deftx.lowrank import decompose, denoise
-from deftx.ranking import largest
 from deftx.selection import (
     NOTHING,
     everything,
@@ -21,8 +23,6 @@ from deftx.selection import (
     uniform,
 )
 from deftx.settings.denoise import RankRule
-from deftx.shares import group_names, largest_remainder
-from deftx.sparse_delta import SparseDelta
 
 
 def plain_top_k(delta, k):

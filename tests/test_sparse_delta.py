@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from deftx.backbone import backbone_parameters, head_parameters
-from deftx.delta import Delta
+from deftx.core.delta import Delta
+from deftx.core.mask import Mask, mask_layout, mask_tensors
+from deftx.core.sparse_delta import SparseDelta
 from deftx.encoder import load_classifier
-from deftx.mask import Mask, mask_layout, mask_tensors
 from deftx.selection import uniform
-from deftx.sparse_delta import SparseDelta
 from deftx.store.artefact import ArtefactError
 from deftx.store.tensors import save_tensors
 

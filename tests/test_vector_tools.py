@@ -24,12 +24,12 @@ from transformers import (
 from deftx.backbone import backbone_parameters, head_parameters, weights_of
 from deftx.base import Base
 from deftx.cli import main
+from deftx.core.mask import Mask
+from deftx.core.sparse_delta import SparseDelta
 from deftx.encoder import load_classifier, load_masked_lm
 from deftx.evaluation import predict
-from deftx.mask import Mask
 from deftx.reporting.anatomy import anatomy, common
 from deftx.reporting.places import place
-from deftx.sparse_delta import SparseDelta
 from deftx.store.artefact import ArtefactError
 from deftx.store.items import write_items
 from deftx.store.tensors import TensorFile

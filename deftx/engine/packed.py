@@ -14,8 +14,8 @@ from torch.nn.functional import embedding
 from transformers import PreTrainedModel
 
 from deftx.backbone import backbone_parameters, matrices
-from deftx.mask import Mask
-from deftx.sparse_delta import SparseDelta
+from deftx.core.mask import Mask
+from deftx.core.sparse_delta import SparseDelta
 from deftx.store.artefact import ArtefactError
 
 

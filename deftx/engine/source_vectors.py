@@ -6,8 +6,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.objective import Objective
-from deftx.sparse_delta import SparseDelta
 
 
 def around_source(

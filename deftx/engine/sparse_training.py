@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from deftx.core.mask import Mask
+from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.objective import Objective
 from deftx.engine.packed import PackedEntries
 from deftx.engine.resolved import resolve
 from deftx.engine.session import Session
 from deftx.engine.source_vectors import around_source
 from deftx.engine.trainer import freeze, train_with_head
-from deftx.mask import Mask
 from deftx.settings.training import Training
-from deftx.sparse_delta import SparseDelta
 
 
 def fit_entries(

@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
+from deftx.core.mask import Mask
 from deftx.figures.style import (
     FAINT,
     GREY,
@@ -23,7 +24,6 @@ from deftx.figures.style import (
     legend_height,
     styled,
 )
-from deftx.mask import Mask
 from deftx.reporting.places import BIASES, NO_LAYER, NORMS, place
 
 MODULE_ORDER = ("word", "position", "embed", "query", "key", "value", "attention", "intermediate")

@@ -5,10 +5,10 @@ from math import prod, sqrt
 
 import pandas as pd
 
-from deftx.mask import Mask
+from deftx.core.mask import Mask
+from deftx.core.sparse_delta import SparseDelta
 from deftx.reporting.interference import meet
 from deftx.reporting.places import NO_LAYER, place
-from deftx.sparse_delta import SparseDelta
 
 PLACES: Mapping[str, Callable[[str], str]] = {
     "layer": lambda name: place(name)[1],

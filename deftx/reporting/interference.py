@@ -7,8 +7,8 @@ from math import prod, sqrt
 import numpy as np
 import torch
 
-from deftx.mask import Mask
-from deftx.sparse_delta import SparseDelta
+from deftx.core.mask import Mask
+from deftx.core.sparse_delta import SparseDelta
 
 Vector = SparseDelta | Mapping[str, torch.Tensor]
 """A sparse vector, or a dense one by backbone name."""

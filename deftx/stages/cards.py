@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deftx.base import Base
+from deftx.core.vector_files import SFT_STAGES
 from deftx.graph import Graph
 from deftx.reporting.card import DatasetFacts, Vector, model_card
 from deftx.reporting.card_facts import dataset_facts, vectors_of
@@ -15,7 +16,6 @@ from deftx.reporting.template import render
 from deftx.reporting.written_config import load_config
 from deftx.store.artefact import ArtefactError, read_manifest, write_text
 from deftx.store.tensors import TensorFile
-from deftx.vector_files import SFT_STAGES
 
 
 class Params(Comparison):

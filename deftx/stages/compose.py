@@ -6,11 +6,11 @@ from typing import Any
 from pydantic import Field
 
 from deftx.base import Base
+from deftx.core.sparse_delta import SparseDelta
+from deftx.core.vector_files import SFT_STAGES
 from deftx.settings.combine import Combine
-from deftx.sparse_delta import SparseDelta
 from deftx.store.strict import Strict
 from deftx.store.tensors import TensorFile, save_tensors
-from deftx.vector_files import SFT_STAGES
 from deftx.vectors import head_of
 
 

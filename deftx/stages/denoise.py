@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from deftx.base import Base
-from deftx.delta import Only
+from deftx.core.delta import Only
 from deftx.device import available_device
 from deftx.lowrank import LowRank, decompose
 from deftx.settings.denoise import RankRule

@@ -12,16 +12,16 @@ import pandas as pd
 from pydantic import Field
 
 from deftx.base import Base
-from deftx.mask import load_mask
+from deftx.core.mask import load_mask
+from deftx.core.sparse_delta import SparseDelta
+from deftx.core.vector_files import SFT_STAGES
 from deftx.reporting.alignment import align
 from deftx.reporting.interference import Vector, jaccard, meet, overlap, positions
 from deftx.reporting.places import place
-from deftx.sparse_delta import SparseDelta
 from deftx.store.artefact import ArtefactError, write_text
 from deftx.store.item_ids import decode_ids
 from deftx.store.strict import Strict
 from deftx.store.tensors import TensorFile
-from deftx.vector_files import SFT_STAGES
 from deftx.vectors import dense_vector
 
 NOT_ADDED = ("adapter",)

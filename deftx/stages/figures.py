@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
 from deftx.base import Base
-from deftx.denoised import Denoised
+from deftx.core.denoised import Denoised
+from deftx.core.mask import Mask, load_mask
 from deftx.figures.diagnosed import load_diagnostics
 from deftx.figures.distances import Ruler, distance_figure
 from deftx.figures.layers import layers_figure
@@ -18,7 +19,6 @@ from deftx.figures.style import notice, save
 from deftx.figures.sweeps import sweep_figure
 from deftx.figures.transfer import against, difference_figure, transfer_figure
 from deftx.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
-from deftx.mask import Mask, load_mask
 from deftx.reporting.places import place
 from deftx.reporting.results import (
     Comparison,

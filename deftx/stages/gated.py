@@ -4,7 +4,7 @@ from pathlib import Path
 
 from deftx.backbone import matrices, weights_of
 from deftx.base import Base
-from deftx.delta import Delta
+from deftx.core.delta import Delta
 from deftx.engine.gated_training import fit_gated
 from deftx.engine.processes import is_first
 from deftx.gates import gate_values

@@ -9,17 +9,17 @@ from transformers import PreTrainedModel
 
 from deftx.backbone import backbone_parameters, head_parameters, weights_of
 from deftx.base import Base
+from deftx.core.mask import Mask, load_mask
+from deftx.core.sparse_delta import SparseDelta
+from deftx.core.vector_files import write_sft_config
 from deftx.engine.processes import is_first
 from deftx.engine.sparse_training import fit_entries
-from deftx.mask import Mask, load_mask
 from deftx.settings.rounds import RoundOf
 from deftx.settings.sources import SourceLanguages
 from deftx.sources import Sources
-from deftx.sparse_delta import SparseDelta
 from deftx.store.artefact import digests
 from deftx.store.tensors import TensorFile
 from deftx.target import MethodParams, load_round_vector, prepare
-from deftx.vector_files import write_sft_config
 from deftx.vectors import dense_vector, head_of
 
 

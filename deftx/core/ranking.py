@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deftx.mask import Mask
+from deftx.core.mask import Mask
 
 Flat = Any
 """Of one dimension: an array of NumPy where scores are on a CPU, else a tensor on their device.

@@ -1,0 +1,1 @@
+"""What the papers speak of: differences, low-rank matrices, masks, sparse vectors; their algebra and files."""
