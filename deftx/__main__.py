@@ -2,7 +2,7 @@
 
 import sys
 
-from deftx.handover import handed_over
+from deftx.run.handover import handed_over
 
 status = handed_over(sys.argv[1:])
 if status is None:

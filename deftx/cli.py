@@ -18,10 +18,10 @@ from typing import Any
 
 import yaml
 
-from deftx.cost import begin, measured, write_cost
-from deftx.devices import DeviceError, claimed, devices_of, is_worker
-from deftx.fingerprint import fingerprint
-from deftx.launcher import end_with_parent, launch
+from deftx.run.cost import begin, measured, write_cost
+from deftx.run.devices import DeviceError, claimed, devices_of, is_worker
+from deftx.run.fingerprint import fingerprint
+from deftx.run.launcher import end_with_parent, launch
 
 STAGES = {
     "config": "write down a config with its defaults",

@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from deftx.devices import VISIBLE, DeviceError, visible_devices
+from deftx.run.devices import VISIBLE, DeviceError, visible_devices
 
 
 def available_device() -> torch.device:

@@ -15,10 +15,10 @@ from deftx.config import ConfigError, json_schema
 from deftx.config_checks import read_config
 from deftx.data_lock import NAME as LOCK
 from deftx.data_lock import read_lock
-from deftx.devices import claimed, visible_devices
 from deftx.estimate.choice import wanted
 from deftx.needed_files import CHANGED, MISSING, TO_FETCH, needed_files
 from deftx.plan import Plan
+from deftx.run.devices import claimed, visible_devices
 from deftx.store.artefact import ArtefactError, manifest_path
 from deftx.store.artefact import verify as verify_artefact
 

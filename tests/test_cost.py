@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from deftx.cli import main
-from deftx.cost import begin, measured, write_cost
 from deftx.reporting.units import duration, size
+from deftx.run.cost import begin, measured, write_cost
 
 KEYS = {"stage", "seconds", "cpu_seconds", "peak_bytes", "peak_device_bytes", "stored_bytes"}
 
@@ -100,7 +100,7 @@ def test_a_process_counts_from_its_start(tmp_path):
     """0.4 s pass, and 200 MB are held, before deftx is imported."""
     code = (
         "import time; x = bytearray(200_000_000); del x; time.sleep(0.4)\n"
-        "from pathlib import Path\nfrom deftx.cost import begin, write_cost\n"
+        "from pathlib import Path\nfrom deftx.run.cost import begin, write_cost\n"
         "begin(whole_process=True)\n"
         f"write_cost(Path({str(tmp_path / 'a.json')!r}), 'mask', Path('x.safetensors'))"
     )

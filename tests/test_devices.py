@@ -16,10 +16,10 @@ import yte
 from conftest import PATIENCE, PROJECT
 from imports import reached
 
-from deftx import devices
 from deftx.cli import ON_GPU, ON_SEVERAL_GPUS, STAGES, main
 from deftx.device import available_device
-from deftx.devices import VISIBLE, DeviceError, claimed, devices_of, visible_devices
+from deftx.run import devices
+from deftx.run.devices import VISIBLE, DeviceError, claimed, devices_of, visible_devices
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def until(condition):
 
 HOLD = """
 import sys, time
-from deftx.devices import claimed
+from deftx.run.devices import claimed
 with claimed(int(sys.argv[1]), "deftx full first.safetensors"):
     print("has it", flush=True)
     time.sleep(1000)
@@ -83,7 +83,7 @@ def holder():
 def test_many_processes_on_two_devices_never_overlap(tmp_path, counts):
     diary = tmp_path / "diary"
     code = (
-        "import os, sys, time\nfrom deftx.devices import claimed\n"
+        "import os, sys, time\nfrom deftx.run.devices import claimed\n"
         "def write(what):\n"
         "    file = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)\n"
         "    os.write(file, f'{what} {mine}\\n'.encode())\n"
@@ -262,7 +262,7 @@ def test_the_number_of_devices_is_a_positive_integer(given):
 WORKER = """
 import os, signal, sys, time
 from pathlib import Path
-from deftx.launcher import end_with_parent
+from deftx.run.launcher import end_with_parent
 
 end_with_parent(signal.SIGKILL)
 rank = os.environ["LOCAL_RANK"]
@@ -283,7 +283,7 @@ def running(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("worker.py").write_text(WORKER)
     code = (
-        "import sys\nfrom deftx.devices import claimed\nfrom deftx.launcher import launch\n"
+        "import sys\nfrom deftx.run.devices import claimed\nfrom deftx.run.launcher import launch\n"
         "with claimed(2, 'a test') as locks: sys.exit(launch(2, ['worker.py'], locks))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as process:

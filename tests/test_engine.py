@@ -452,10 +452,10 @@ def test_the_guard_names_the_step_and_both_losses():
 
 
 def test_progress_is_one_line_at_a_time_with_what_a_person_asks(base, monkeypatch, caplog):
-    monkeypatch.setattr("deftx.engine.progress.SECONDS", 0.0)
+    monkeypatch.setattr("deftx.run.progress.SECONDS", 0.0)
     with caplog.at_level(logging.INFO):
         trained(base, language(base))
-    lines = [r.getMessage() for r in caplog.records if r.name == "deftx.engine.progress"]
+    lines = [r.getMessage() for r in caplog.records if r.name == "deftx.run.progress"]
     assert len(lines) == 12
     for word in ("step 3 of 12 (25 %): loss ", "learning rate 0.00375", " tokens/s, ", " left"):
         assert word in lines[2]

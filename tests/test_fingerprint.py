@@ -8,7 +8,7 @@ import pytest
 from conftest import PROJECT
 from imports import imports, modules, reached
 
-import deftx.fingerprint as module
+import deftx.run.fingerprint as module
 from deftx.cli import STAGES
 
 TRAINING = ("full", "sparse", "adapter", "gate", "gated", "lora")

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from conftest import PATIENCE, PROJECT, sentences
 
+from deftx.run.warm import QUIET, start
 from deftx.store.items import write_items
-from deftx.warm import QUIET, start
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server needs Linux")
 
@@ -42,7 +42,7 @@ def main():
               torch.__config__.parallel_info())
         return 0
     if verb == "launch":
-        from deftx.launcher import launch
+        from deftx.run.launcher import launch
         return launch(2, ["-m", "deftx", "worker"], [])
     if verb == "worker":
         Path("worker" + os.environ["RANK"]).write_text(started)
@@ -118,7 +118,7 @@ def waiting(package, socket, seconds=60):
         text=True,
     )
     job, guard, started = client.stdout.readline().split()
-    assert started == "deftx.warm"
+    assert started == "deftx.run.warm"
     return client, int(job), int(guard)
 
 
@@ -144,7 +144,7 @@ def test_a_job_has_its_clients_arguments_folder_environment_and_streams(package,
     plain, warm = (run(package, path, *arguments, **given) for path in ("off", socket))
     assert (warm.returncode, warm.stderr) == (plain.returncode, plain.stderr) == (3, "error\n")
     found = [json.loads(done.stdout) for done in (plain, warm)]
-    assert [told.pop("started") for told in found] == ["deftx.__main__", "deftx.warm"]
+    assert [told.pop("started") for told in found] == ["deftx.__main__", "deftx.run.warm"]
     assert found[0] == found[1]
     assert found[0]["argv"][1:] == list(arguments) and found[0]["folder"] == str(tmp_path)
 
@@ -215,7 +215,7 @@ def test_a_killed_server_ends_no_job_and_later_ones_start_plainly(package, own_s
 @pytest.mark.parametrize("ready", [True, False])
 def test_the_server_ends_with_its_parent_and_leaves_no_file(package, ready):
     code = (
-        "import os, time; from deftx.warm import start\n"
+        "import os, time; from deftx.run.warm import start\n"
         "process, path = start(dict(os.environ)); print(process.pid, path, flush=True)\n"
         "time.sleep(60)"
     )
@@ -238,7 +238,7 @@ def test_the_server_ends_with_its_parent_and_leaves_no_file(package, ready):
 def test_code_edited_after_the_start_of_the_server_runs_in_a_new_process(package, own_server):
     _, path = own_server
     cli = package / "deftx/cli.py"
-    assert json.loads(run(package, path, "tell", "0").stdout)["started"] == "deftx.warm"
+    assert json.loads(run(package, path, "tell", "0").stdout)["started"] == "deftx.run.warm"
     cli.write_text(VERBS.replace('"error"', '"edited"'))
     try:
         done = run(package, path, "tell", "0")
@@ -246,7 +246,7 @@ def test_code_edited_after_the_start_of_the_server_runs_in_a_new_process(package
         cli.write_text(VERBS)
     reason = "a new process for this job: the code was edited after the server started\n"
     assert done.stderr == f"{reason}edited\n"
-    assert json.loads(run(package, path, "tell", "0").stdout)["started"] == "deftx.warm"
+    assert json.loads(run(package, path, "tell", "0").stdout)["started"] == "deftx.run.warm"
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_where_a_fork_could_use_no_gpu_a_job_is_a_new_process(package):
 )
 def test_what_a_shell_or_a_step_of_slurm_sets_is_no_other_environment(package, socket, given):
     done = run(package, socket, "tell", "0", **given)
-    assert json.loads(done.stdout)["started"] == "deftx.warm"
+    assert json.loads(done.stdout)["started"] == "deftx.run.warm"
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
@@ -297,7 +297,9 @@ def test_libraries_have_the_threads_of_a_new_process(package, socket, threads):
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     given = dict.fromkeys(names, threads)
     plain, warm = (run(package, path, "threads", **given).stdout for path in ("off", socket))
-    assert plain.partition(" ")[0] == "deftx.__main__" and warm.partition(" ")[0] == "deftx.warm"
+    assert (
+        plain.partition(" ")[0] == "deftx.__main__" and warm.partition(" ")[0] == "deftx.run.warm"
+    )
     assert plain.partition(" ")[2] == warm.partition(" ")[2] and "OpenMP" in plain
 
 
@@ -313,7 +315,8 @@ def test_importing_everything_asks_for_no_device_and_starts_no_thread():
     a job's claim; threads; and what was read of the code."""
     code = """
 import os, torch
-from deftx import fingerprint, warm
+from deftx.run import fingerprint
+from deftx.run import warm
 def asked(*_, **__): raise SystemExit("asked for devices")
 for name in ("is_available", "device_count", "init", "_lazy_init"):
     setattr(torch.cuda, name, asked)

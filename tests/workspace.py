@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 from conftest import PROJECT
 
-from deftx.warm import code_on_disk, start
+from deftx.run.warm import code_on_disk, start
 
 COPIED = ("Snakefile", "config.yaml", "environment.yml", "deftx", "workflow", "profiles")
 PAGES = dict.fromkeys(("tables", "claims", "figures", "costs", "cards", "summary"), 1)

@@ -22,7 +22,7 @@ import torch
 
 from deftx.device import available_device
 from deftx.engine.processes import is_first, share
-from deftx.fingerprint import fingerprint
+from deftx.run.fingerprint import fingerprint
 from deftx.store.artefact import ArtefactError, canonical, manifest_path
 from deftx.store.tensors import TensorFile, save_tensors
 from deftx.training_errors import CheckpointError

@@ -31,12 +31,12 @@ from deftx.engine.l1 import L1
 from deftx.engine.loss_guard import LossGuard
 from deftx.engine.objective import Learner, Objective
 from deftx.engine.processes import add_up_gradients, share
-from deftx.engine.progress import ShowProgress
 from deftx.engine.resolved import Resolved, resolve
 from deftx.engine.resume import SaveState
 from deftx.engine.session import Session
 from deftx.engine.steps import COST_OF_A_PASS, Steps, tokens
 from deftx.engine.stopping import StopRequest
+from deftx.run.progress import ShowProgress
 from deftx.settings.training import Training
 from deftx.store.seeds import stream
 from deftx.training_errors import OutOfDeviceMemoryError

@@ -10,11 +10,11 @@ from pydantic import Field
 
 from deftx.base import Base
 from deftx.composed import composed as with_composed
-from deftx.cost import measured
 from deftx.device import available_device
 from deftx.encoder import load_classifier, load_tokenizer
 from deftx.evaluation import predict_and_pool
 from deftx.reporting.metrics import measure
+from deftx.run.cost import measured
 from deftx.store.artefact import read_manifest, write_json
 from deftx.store.item_ids import encode_ids
 from deftx.store.items import load_labelled

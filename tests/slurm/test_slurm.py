@@ -57,7 +57,7 @@ def workspace(tmp_path_factory):
     # The state of a large model takes its time to be written.
     before(made, "deftx/engine/resume.py", "self._checkpoint.save(", "time.sleep(3)")
     tells = 'print("a fork of the server", file=sys.stderr)'
-    before(made, "deftx/handover.py", "connection.settimeout(None)", tells)
+    before(made, "deftx/run/handover.py", "connection.settimeout(None)", tells)
     profile = "profiles/slurm/profile.yaml"
     limits = '?"2 ** (attempt - 1)" if rule == "full" else 30'
     made.replace(profile, '?f"min(attempt * 240, {longest})"', limits)

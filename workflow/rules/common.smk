@@ -21,9 +21,9 @@ from deftx.config import OWN_TEXT, ConfigError
 from deftx.config_checks import check_config, check_run_names
 from deftx.data_lock import NAME as LOCK
 from deftx.graph import PATTERNS, WITHOUT_MANIFEST, Artefact
-from deftx.handover import VARIABLE
+from deftx.run.handover import VARIABLE
 from deftx.plan import Plan
-from deftx.warm import start
+from deftx.run.warm import start
 
 if len(workflow.overwrite_configfiles) > 1:
     raise WorkflowError(

@@ -1,7 +1,7 @@
 """A server that has imported everything, from which jobs fork instead of importing it again.
 
     Snakemake ── starts ──> server ── forks ──> guard of a job ── forks ──> the job
-    shell ── starts ──> client (deftx/handover.py) <── socket ──┘
+    shell ── starts ──> client (deftx/run/handover.py) <── socket ──┘
 
 The server itself computes nothing, so a job has what a new process has after its imports: no thread
 pools, no CUDA, random streams that nobody has drawn from. Linux only: elsewhere forks are not safe
@@ -26,9 +26,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from deftx.handover import VARIABLE
+from deftx.run.handover import VARIABLE
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS",
            "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")  # fmt: skip
 OF_THE_JOB = {"PATH", "PWD", "OLDPWD", "SHLVL", "_", "PS1", "PS2", "TMPDIR", "TMP", "TEMPDIR",
@@ -42,7 +42,7 @@ QUIET = {"OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:fals
 """Set for the server, so that no library, nor pyarrow's allocator, makes a pool of threads."""
 LATE = (
     "accelerate",
-    "deftx.engine.progress",
+    "deftx.run.progress",
     "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_svg",
     "peft",
@@ -77,7 +77,7 @@ def start(environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
             listener.listen()
             descriptor = listener.fileno()
             # -P: the code is where PYTHONPATH says, not in the folder of who starts the server.
-            command = [sys.executable, "-P", "-m", "deftx.warm"]
+            command = [sys.executable, "-P", "-m", "deftx.run.warm"]
             process = subprocess.Popen(
                 [*command, str(os.getpid()), folder, str(descriptor)],
                 env={**environment, **QUIET},
@@ -95,7 +95,7 @@ def start(environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
 
 def main() -> None:
     """Serve until told to stop; in a fork that is a job: run it, and exit with its status."""
-    from deftx.launcher import end_with_parent
+    from deftx.run.launcher import end_with_parent
 
     parent, folder, descriptor = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 
@@ -166,7 +166,7 @@ def _become_the_job(connection: socket.socket, code: str, before: dict[str, str]
     """Take over what the client hands over and fork once more: returns in the job, never in its
     guard, which passes signals on and the exit status back, and kills the job if the client is
     gone."""
-    from deftx.launcher import end_with_parent
+    from deftx.run.launcher import end_with_parent
 
     message, streams, _, _ = socket.recv_fds(connection, 1 << 16, 3)
     while not message.endswith(b"\n"):

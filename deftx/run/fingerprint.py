@@ -13,15 +13,15 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 
 BLIND = (
     "deftx.store.lock",
-    "deftx.cost",
-    "deftx.devices",
-    "deftx.engine.progress",
+    "deftx.run.cost",
+    "deftx.run.devices",
+    "deftx.run.progress",
     "deftx.feasible",
-    "deftx.launcher",
+    "deftx.run.launcher",
 )
 """Modules and packages that cannot change a result: the fingerprint does not look inside."""
 

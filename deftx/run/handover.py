@@ -1,4 +1,4 @@
-"""A job handed over to a server that has imported everything (deftx/warm.py), where there is one.
+"""A job handed over to a server that has imported everything (deftx/run/warm.py), where there is one.
 Standard library only: it is what a job costs before it runs."""
 
 import json
@@ -59,7 +59,7 @@ def handed_over(arguments: list[str]) -> int | None:
 
 def _request(arguments: list[str]) -> bytes:
     request = {
-        "package": str(Path(__file__).resolve().parent),
+        "package": str(Path(__file__).resolve().parents[1]),
         "python": sys.prefix,
         "arguments": [sys.argv[0], *arguments],
         "folder": str(Path.cwd()),

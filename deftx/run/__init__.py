@@ -1,0 +1,1 @@
+"""What cannot change a result: costs, devices, warm start, progress, fingerprints."""
