@@ -16,8 +16,8 @@ from transformers import (
 )
 
 from deftx.core.mask import Mask
-from deftx.encoder import untie_decoder
 from deftx.estimate.shape import KNOWN
+from deftx.models.load import untie_decoder
 
 SIZES = {
     "xlm-r-base": KNOWN["FacebookAI/xlm-roberta-base"],

@@ -8,22 +8,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deftx.backbone import backbone_parameters, head_parameters, weights_of
-    from deftx.base import Base
     from deftx.config import Config, ConfigError
     from deftx.config_checks import read_config
     from deftx.core.delta import Delta
     from deftx.core.mask import Mask
     from deftx.core.sparse_delta import SparseDelta
-    from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
     from deftx.engine.checkpoint import Checkpoint
     from deftx.engine.session import Session
-    from deftx.evaluation import evaluate, predict
     from deftx.foreign import read_foreign
     from deftx.language_objective import masked_language_modelling
     from deftx.lowrank import LowRank, denoise
     from deftx.merging import merged
     from deftx.model_with_vectors import save_model_folder, with_vectors
+    from deftx.models.backbone import backbone_parameters, head_parameters, weights_of
+    from deftx.models.base import Base
+    from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
+    from deftx.models.predict import evaluate, predict
     from deftx.reporting.anatomy import anatomy, common
     from deftx.reporting.metrics import measure
     from deftx.selection import top_k, top_k_in_groups, uniform
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "ArtefactError": "store.artefact",
-    "Base": "base",
+    "Base": "models.base",
     "Checkpoint": "engine.checkpoint",
     "Combine": "settings.combine",
     "Config": "config",
@@ -54,23 +54,23 @@ _HOME = {
     "SparseDelta": "core.sparse_delta",
     "TaskTraining": "settings.training",
     "anatomy": "reporting.anatomy",
-    "backbone_parameters": "backbone",
+    "backbone_parameters": "models.backbone",
     "classification": "task_objective",
     "classification_of_sources": "task_objective",
     "common": "reporting.anatomy",
     "denoise": "lowrank",
-    "evaluate": "evaluation",
+    "evaluate": "models.predict",
     "fit": "training",
-    "head_parameters": "backbone",
-    "load_classifier": "encoder",
+    "head_parameters": "models.backbone",
+    "load_classifier": "models.load",
     "load_labelled": "store.items",
-    "load_masked_lm": "encoder",
+    "load_masked_lm": "models.load",
     "load_text": "store.items",
-    "load_tokenizer": "encoder",
+    "load_tokenizer": "models.load",
     "masked_language_modelling": "language_objective",
     "measure": "reporting.metrics",
     "merged": "merging",
-    "predict": "evaluation",
+    "predict": "models.predict",
     "read_config": "config_checks",
     "read_foreign": "foreign",
     "save_model_folder": "model_with_vectors",
@@ -78,7 +78,7 @@ _HOME = {
     "top_k": "selection",
     "top_k_in_groups": "selection",
     "uniform": "selection",
-    "weights_of": "backbone",
+    "weights_of": "models.backbone",
     "with_vectors": "model_with_vectors",
 }
 

@@ -8,8 +8,8 @@ import torch
 from transformers import PreTrainedModel
 
 from deftx.adapters import AdapterModule, installed
-from deftx.backbone import head_parameters, put_head, weights_of
-from deftx.base import Base
+from deftx.models.backbone import head_parameters, put_head, weights_of
+from deftx.models.base import Base
 from deftx.settings.adapter import Adapter
 from deftx.store.artefact import ArtefactError
 from deftx.store.tensors import TensorFile

@@ -8,17 +8,17 @@ import torch
 from transformers import PreTrainedModel
 
 from deftx.adapter_file import load_adapter, stacked
-from deftx.backbone import backbone_parameters, put_head
-from deftx.base import Base
 from deftx.core.delta import Changed
 from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import SFT_STAGES
 from deftx.merging import merged
+from deftx.models.backbone import backbone_parameters, put_head
+from deftx.models.base import Base
+from deftx.models.vectors import dense_vector, head_of
 from deftx.settings.combine import Combine
 from deftx.store.artefact import ArtefactError
 from deftx.store.seeds import stream
 from deftx.store.tensors import TensorFile
-from deftx.vectors import dense_vector, head_of
 
 Vector = Mapping[str, torch.Tensor]
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-from deftx.base import Base
 from deftx.core.shares import group_names, largest_remainder
+from deftx.models.base import Base
 from deftx.settings.lora import largest_rank
 from deftx.settings.method import Kind, Row
 from deftx.settings.selection import entries

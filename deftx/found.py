@@ -9,12 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from deftx.base import Base
 from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import OURS, PUBLIC, VECTOR_FILES, vector_file
 from deftx.foreign import classifier_head, read_foreign
 from deftx.lt_sft_file import read_lt_sft, without_prefix
-from deftx.model_folder import MODEL_FILES
+from deftx.models.base import Base
+from deftx.models.folder import MODEL_FILES
 from deftx.stages.base import Params as BaseParams
 from deftx.stages.base import base as make_base
 from deftx.store.artefact import ArtefactError, file_sha256

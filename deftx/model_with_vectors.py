@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from deftx.backbone import backbone_parameters
-from deftx.base import Base
 from deftx.core.sparse_delta import SparseDelta
-from deftx.encoder import load_classifier, load_masked_lm
-from deftx.model_folder import MODEL_FILES
+from deftx.models.backbone import backbone_parameters
+from deftx.models.base import Base
+from deftx.models.folder import MODEL_FILES
+from deftx.models.load import load_classifier, load_masked_lm
 from deftx.reporting.template import render
 from deftx.store.artefact import ArtefactError, write_text
 

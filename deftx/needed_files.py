@@ -7,7 +7,7 @@ from pathlib import Path
 from deftx.config import OWN_TEXT
 from deftx.data_lock import Locked
 from deftx.graph import Artefact
-from deftx.model_folder import MODEL_FILES
+from deftx.models.folder import MODEL_FILES
 from deftx.plan import Plan
 from deftx.user_files import sha256
 

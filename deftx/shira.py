@@ -16,11 +16,11 @@ import torch
 from peft import ShiraConfig, get_peft_model
 from transformers import PreTrainedModel
 
-from deftx.backbone import backbone_parameters, head_parameters, matrices
-from deftx.base import Base
 from deftx.core.sparse_delta import SparseDelta
-from deftx.encoder import load_classifier, load_masked_lm
 from deftx.model_with_vectors import new_folder
+from deftx.models.backbone import backbone_parameters, head_parameters, matrices
+from deftx.models.base import Base
+from deftx.models.load import load_classifier, load_masked_lm
 from deftx.reporting.template import render
 from deftx.store.artefact import write_text
 

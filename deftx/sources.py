@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from deftx.base import Base
 from deftx.core.sparse_delta import SparseDelta
+from deftx.models.base import Base
 from deftx.settings.sources import SourceLanguages
 from deftx.store.artefact import ArtefactError, digests
 

@@ -9,14 +9,14 @@ import torch
 from pydantic import Field
 from transformers import PreTrainedModel
 
-from deftx.backbone import backbone_parameters, head_parameters
-from deftx.base import Base
 from deftx.core.sparse_delta import SparseDelta
-from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
 from deftx.language_objective import masked_language_modelling
+from deftx.models.backbone import backbone_parameters, head_parameters
+from deftx.models.base import Base
+from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.settings.engine import Engine
 from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.store.artefact import ArtefactError

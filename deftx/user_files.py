@@ -9,8 +9,8 @@ from pathlib import Path
 from deftx.config import OWN_TEXT, Config, ConfigError, is_path
 from deftx.core.vector_files import OURS, PUBLIC, vector_file
 from deftx.graph import Artefact, Target
-from deftx.model_folder import MODEL_FILES
-from deftx.model_folder import folder_sha256 as any_folder_sha256
+from deftx.models.folder import MODEL_FILES
+from deftx.models.folder import folder_sha256 as any_folder_sha256
 from deftx.settings.data import Columns, Dataset
 from deftx.settings.foreign import HUB_ID
 from deftx.store.artefact import file_sha256

@@ -22,12 +22,8 @@ from transformers import (
 )
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from deftx.base import Base
 from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import OURS, VECTOR_FILES, vector_file
-from deftx.device import available_device
-from deftx.encoder import load_tokenizer
-from deftx.evaluation import predict as predict_logits
 from deftx.found import Found, find_vector, opened_base
 from deftx.model_with_vectors import (
     check_new,
@@ -36,6 +32,10 @@ from deftx.model_with_vectors import (
     save_model_folder,
     with_vectors,
 )
+from deftx.models.base import Base
+from deftx.models.device import available_device
+from deftx.models.load import load_tokenizer
+from deftx.models.predict import predict as predict_logits
 from deftx.reading import read_items
 from deftx.reporting.anatomy import PLACES, anatomy, common
 from deftx.settings.data import Columns

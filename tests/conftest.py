@@ -109,7 +109,7 @@ def base_folder(tmp_path_factory) -> Path:
 @pytest.fixture
 def base(base_folder):
     """What is known of the tiny base."""
-    from deftx.base import Base
+    from deftx.models.base import Base
 
     return Base.load(base_folder)
 

@@ -23,14 +23,14 @@ from transformers import (
 
 from deftx.adapter_file import load_adapter, stacked
 from deftx.adapters import BEFORE_DECODER, AdapterModule, Invertible, fresh_adapter, installed
-from deftx.backbone import head_parameters
-from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
 from deftx.engine.adapter_training import fit_adapter
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.l1 import L1
 from deftx.engine.session import Session
-from deftx.evaluation import evaluate
 from deftx.language_objective import masked_language_modelling
+from deftx.models.backbone import head_parameters
+from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
+from deftx.models.predict import evaluate
 from deftx.settings.adapter import Adapter
 from deftx.settings.engine import Engine
 from deftx.settings.training import LanguageTraining, TaskTraining

@@ -17,11 +17,11 @@ from conftest import sentences
 from huggingface_hub import ModelCard
 from test_tables import LANGUAGES, params, save_evaluation
 
-from deftx.backbone import head_parameters, weights_of
-from deftx.base import Base
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
-from deftx.encoder import load_classifier
+from deftx.models.backbone import head_parameters, weights_of
+from deftx.models.base import Base
+from deftx.models.load import load_classifier
 from deftx.reporting.card import DatasetFacts, Vector
 from deftx.reporting.results import Comparison, draw, load_evaluations, transfer
 from deftx.stages.cards import write_cards

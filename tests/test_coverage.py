@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from deftx.encoder import load_tokenizer
+from deftx.models.load import load_tokenizer
 from deftx.reporting import coverage as library
 from deftx.reporting.coverage import Coverage, count, warnings
 from deftx.stages.coverage import Params, coverage

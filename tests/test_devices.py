@@ -17,7 +17,7 @@ from conftest import PATIENCE, PROJECT
 from imports import reached
 
 from deftx.cli import ON_GPU, ON_SEVERAL_GPUS, STAGES, main
-from deftx.device import available_device
+from deftx.models.device import available_device
 from deftx.run import devices
 from deftx.run.devices import VISIBLE, DeviceError, claimed, devices_of, visible_devices
 
@@ -367,7 +367,7 @@ def test_more_devices_than_there_are_is_one_message(capsys):
 
 
 def test_the_stages_that_claim_a_gpu_are_those_that_may_use_one():
-    reach = {stage for stage in STAGES if "deftx.device" in reached(f"deftx.stages.{stage}")}
+    reach = {stage for stage in STAGES if "deftx.models.device" in reached(f"deftx.stages.{stage}")}
     assert reach == {*ON_GPU}
 
 

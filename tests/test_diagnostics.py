@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from deftx.backbone import BaseWeights
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
+from deftx.models.backbone import BaseWeights
 from deftx.stages.diagnostics import Params, diagnostics, part
 from deftx.store.artefact import ArtefactError
 from deftx.store.tensors import save_tensors

@@ -12,15 +12,15 @@ import torch
 from conftest import PROJECT, sentences, without_dropout
 from transformers import TrainerCallback
 
-from deftx.backbone import backbone_parameters, layer_norm_names
 from deftx.core.delta import Delta
-from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
 from deftx.engine.loss_guard import LossGuard
 from deftx.engine.processes import add_up_gradients
 from deftx.engine.resolved import STEPS_WORTH_COMPILING, Resolved, resolve
 from deftx.engine.session import Session
 from deftx.engine.steps import Steps, cut
 from deftx.language_objective import masked_language_modelling
+from deftx.models.backbone import backbone_parameters, layer_norm_names
+from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.selection import top_k, uniform
 from deftx.settings.engine import Engine
 from deftx.settings.training import LanguageTraining, TaskTraining
@@ -382,7 +382,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 import test_engine
-from deftx.base import Base
+from deftx.models.base import Base
 from deftx.engine.processes import share
 
 base = Base.load(Path({base!r}))

@@ -23,7 +23,6 @@ from transformers import (
 )
 
 from benchmarks.models import SIZES
-from deftx.base import Base
 from deftx.cli import main
 from deftx.config import ConfigError
 from deftx.config_checks import check_config, read_config
@@ -51,6 +50,7 @@ from deftx.estimate.speeds import (
 from deftx.estimate.totals import Job, Time, summed, wall_time
 from deftx.estimate.work import TRAINING, Work, Works
 from deftx.graph import Artefact
+from deftx.models.base import Base
 from deftx.plan import Plan
 from deftx.store.items import write_items
 
@@ -208,8 +208,8 @@ def test_steps_with_text_and_a_tokenizer_are_those_that_training_takes(folder, b
             write_items(root / artefact.path, items)
     found = {w.steps for a, w in works_of(plan) if w.subject == "language" and w.steps}
 
-    from deftx.encoder import load_tokenizer
     from deftx.language_objective import masked_language_modelling
+    from deftx.models.load import load_tokenizer
 
     settings = plan.config.language_training
     tokenizer = load_tokenizer(Base.load(base_folder))

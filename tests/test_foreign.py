@@ -17,14 +17,14 @@ from transformers import (
     XLMRobertaForMaskedLM,
 )
 
-from deftx.backbone import backbone_parameters, head_parameters
-from deftx.base import Base
 from deftx.cli import main
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
-from deftx.encoder import load_classifier
 from deftx.foreign import read_foreign
 from deftx.lt_sft_file import read_lt_sft
+from deftx.models.backbone import backbone_parameters, head_parameters
+from deftx.models.base import Base
+from deftx.models.load import load_classifier
 from deftx.pretraining import train_tokenizer
 from deftx.store.artefact import ArtefactError
 from deftx.store.tensors import TensorFile

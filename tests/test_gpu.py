@@ -52,7 +52,7 @@ sys.path.insert(0, {tests!r})
 import torch
 import test_engine
 from safetensors.torch import save_file
-from deftx.base import Base
+from deftx.models.base import Base
 from deftx.engine.session import Session
 from deftx.settings.engine import Engine
 

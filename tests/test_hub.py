@@ -16,8 +16,8 @@ from lt_sft_files import write_public
 from test_foreign import BERT, CLASSES, LM_HEAD, differences, head_of, made_base
 from transformers import BertForMaskedLM
 
-from deftx.base import Base
 from deftx.core.sparse_delta import SparseDelta
+from deftx.models.base import Base
 
 MODEL = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 

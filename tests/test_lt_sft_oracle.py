@@ -10,9 +10,9 @@ import torch
 from safetensors import safe_open
 from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
-from deftx.backbone import backbone_parameters
 from deftx.core.delta import Delta
 from deftx.core.sparse_delta import SparseDelta
+from deftx.models.backbone import backbone_parameters
 from deftx.selection import top_k
 
 FIXTURE = Path(__file__).parent / "fixtures" / "plain_top_k.safetensors"

@@ -20,7 +20,7 @@ from transformers import (
 
 from deftx.adapter_file import StoredAdapter, stacked
 from deftx.adapters import AdapterModule, installed
-from deftx.backbone import head_parameters, weights_of
+from deftx.models.backbone import head_parameters, weights_of
 from deftx.settings.adapter import Adapter
 
 LANGUAGE_MODEL = {"none": [], "lang": ["lang"]}

@@ -9,15 +9,16 @@ import torch
 from conftest import KillBefore, KillError, sentences, without_dropout
 from safetensors.torch import load_file
 
-from deftx.backbone import backbone_parameters, layer_norm_names
 from deftx.cli import main
 from deftx.core.mask import mask_layout, mask_tensors
 from deftx.core.sparse_delta import SparseDelta
-from deftx.encoder import load_classifier, load_tokenizer
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.session import Session
 from deftx.engine.steps import Steps
-from deftx.evaluation import evaluate
+from deftx.models.backbone import backbone_parameters, layer_norm_names
+from deftx.models.load import load_classifier, load_tokenizer
+from deftx.models.predict import evaluate
+from deftx.models.vectors import start_weights
 from deftx.selection import everything, uniform
 from deftx.settings.engine import Engine
 from deftx.settings.training import TaskTraining
@@ -25,7 +26,6 @@ from deftx.store.items import write_items
 from deftx.store.tensors import save_tensors
 from deftx.task_objective import Classifying, classification_of_sources
 from deftx.training import fit
-from deftx.vectors import start_weights
 
 CLASSES = ["low", "high"]
 SIZES = (37, 20, 9)

@@ -14,14 +14,14 @@ from conftest import PROJECT, KillBefore, KillError, sentences
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from deftx.backbone import backbone_parameters, layer_norm_names
 from deftx.cli import main
 from deftx.core.mask import mask_layout, mask_tensors
-from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.session import Session
 from deftx.engine.stopping import StopRequest
 from deftx.language_objective import masked_language_modelling
+from deftx.models.backbone import backbone_parameters, layer_norm_names
+from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.selection import uniform
 from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.store.items import write_items
@@ -197,7 +197,7 @@ def stages(base_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stages")
     text = [{"id": str(i), "text": line} for i, line in enumerate(sentences(300))]
     write_items(folder / "text.parquet", text)
-    from deftx.base import Base
+    from deftx.models.base import Base
 
     base = Base.load(base_folder)
     mask = uniform(base.maskable, 900, 0)

@@ -9,12 +9,13 @@ from safetensors.torch import load_file
 from test_selection import plain_top_k
 
 import deftx.target
-from deftx.backbone import backbone_parameters, head_parameters, layer_norm_names
 from deftx.core.mask import load_mask
 from deftx.core.sparse_delta import SparseDelta
-from deftx.encoder import load_classifier, load_masked_lm
 from deftx.engine.packed import PackedEntries
 from deftx.engine.steps import Steps
+from deftx.models.backbone import backbone_parameters, head_parameters, layer_norm_names
+from deftx.models.load import load_classifier, load_masked_lm
+from deftx.models.vectors import start_weights
 from deftx.selection import uniform
 from deftx.settings.rounds import RoundOf
 from deftx.stages import full as full_stage
@@ -25,7 +26,6 @@ from deftx.store.items import write_items
 from deftx.store.seeds import stream
 from deftx.store.tensors import TensorFile
 from deftx.target import prepare
-from deftx.vectors import start_weights
 
 CLASSES = ["low", "high"]
 TRAINING = {"learning_rate": 5e-3, "batch_size": 8, "max_length": 16, "evaluate_every": 1000}
@@ -99,7 +99,7 @@ def run(folder, base, files, kind, number, rounds, **selection):
 
 @pytest.fixture(scope="module", params=["task", "language"])
 def two_rounds(request, base_folder, files, tmp_path_factory):
-    from deftx.base import Base
+    from deftx.models.base import Base
 
     base, folder = Base.load(base_folder), tmp_path_factory.mktemp("rounds")
     rounds = [run(folder, base, files, request.param, number, 2) for number in (1, 2)]

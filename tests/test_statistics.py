@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import norm, t
 from sklearn.metrics import accuracy_score, f1_score
 
+from deftx.models.metric import accuracy_and_f1
 from deftx.reporting.statistics import (
     ALPHA,
     Resamples,
@@ -18,7 +19,6 @@ from deftx.reporting.statistics import (
     over_seeds,
     p_value,
 )
-from deftx.task_metric import accuracy_and_f1
 
 CLASSES = 3
 

@@ -6,13 +6,13 @@ import torch
 from conftest import sentences, without_dropout
 from transformers import TrainerCallback
 
-from deftx.backbone import backbone_parameters, head_parameters, layer_norm_names
-from deftx.encoder import load_classifier, load_masked_lm, load_tokenizer
 from deftx.engine.l1 import L1
 from deftx.engine.masked_tokens import decoder_loss
 from deftx.engine.packed import PackedEntries
 from deftx.engine.session import Session
 from deftx.language_objective import masked_language_modelling
+from deftx.models.backbone import backbone_parameters, head_parameters, layer_norm_names
+from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.selection import uniform
 from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.task_objective import classification
@@ -396,7 +396,7 @@ def test_the_best_checkpoint_is_kept(base, tokenizer):
     assert [entry["step"] for entry in outcome["history"]] == list(range(1, 13))
     assert outcome["best"]["macro_f1"] == max(values)
     assert outcome["best_step"] == 1 + int(np.argmax(values))
-    from deftx.evaluation import evaluate
+    from deftx.models.predict import evaluate
 
     assert evaluate(model, items(40, 2), tokenizer, 32)["macro_f1"] == pytest.approx(max(values))
 

@@ -21,13 +21,13 @@ from transformers import (
     ModernBertForMaskedLM,
 )
 
-from deftx.backbone import backbone_parameters, head_parameters, weights_of
-from deftx.base import Base
 from deftx.cli import main
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
-from deftx.encoder import load_classifier, load_masked_lm
-from deftx.evaluation import predict
+from deftx.models.backbone import backbone_parameters, head_parameters, weights_of
+from deftx.models.base import Base
+from deftx.models.load import load_classifier, load_masked_lm
+from deftx.models.predict import predict
 from deftx.reporting.anatomy import anatomy, common
 from deftx.reporting.places import place
 from deftx.store.artefact import ArtefactError

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from deftx.backbone import backbone_parameters, head_parameters, put_head
 from deftx.core.mask import Mask, load_mask, mask_layout, mask_tensors
+from deftx.models.backbone import backbone_parameters, head_parameters, put_head
 from deftx.store.artefact import ArtefactError
 from deftx.store.tensors import TensorFile, save_tensors
 

@@ -5,12 +5,12 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from deftx.backbone import backbone_parameters, layer_norm_names
 from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
 from deftx.engine.source_vectors import around_source
 from deftx.engine.trainer import freeze, train_with_head
+from deftx.models.backbone import backbone_parameters, layer_norm_names
 from deftx.settings.training import Training
 
 

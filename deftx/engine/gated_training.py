@@ -12,11 +12,11 @@ import torch
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 from transformers import PreTrainedModel
 
-from deftx.backbone import matrices
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
 from deftx.engine.trainer import freeze, train_with_head
 from deftx.gates import FUNCTIONS, gate_name, initial_gates
+from deftx.models.backbone import matrices
 from deftx.settings.gate import Gate
 from deftx.settings.training import Training
 from deftx.store.artefact import ArtefactError

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from deftx.backbone import matrices
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
 from deftx.engine.trainer import freeze, train_with_head
+from deftx.models.backbone import matrices
 from deftx.settings.training import Training
 from deftx.store.seeds import stream
 

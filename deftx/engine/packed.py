@@ -13,9 +13,9 @@ import torch
 from torch.nn.functional import embedding
 from transformers import PreTrainedModel
 
-from deftx.backbone import backbone_parameters, matrices
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
+from deftx.models.backbone import backbone_parameters, matrices
 from deftx.store.artefact import ArtefactError
 
 

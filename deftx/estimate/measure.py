@@ -29,10 +29,7 @@ from transformers import (
 )
 
 from deftx.adapters import fresh_adapter
-from deftx.backbone import matrices
 from deftx.config import Task
-from deftx.device import available_device
-from deftx.encoder import untie_decoder
 from deftx.engine.adapter_training import fit_adapter
 from deftx.engine.full_training import fit_everything
 from deftx.engine.gated_training import fit_gated, fit_gates
@@ -46,6 +43,9 @@ from deftx.estimate.work import TRAINING, Work
 from deftx.gates import gate_values, initial_gates
 from deftx.graph import Artefact, Target
 from deftx.language_objective import MaskedLanguageModelling
+from deftx.models.backbone import matrices
+from deftx.models.device import available_device
+from deftx.models.load import untie_decoder
 from deftx.plan import Plan
 from deftx.selection import uniform
 from deftx.settings.training import LanguageTraining, Training

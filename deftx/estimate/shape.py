@@ -15,11 +15,11 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from deftx.backbone import head_parameters, matrices
-from deftx.base import Base
 from deftx.config import ConfigError
-from deftx.encoder import without_weights
 from deftx.estimate.ranges import Range, exactly
+from deftx.models.backbone import head_parameters, matrices
+from deftx.models.base import Base
+from deftx.models.load import without_weights
 from deftx.plan import Plan
 from deftx.settings.base import Pretrain
 

@@ -7,9 +7,9 @@ from pydantic import Field
 
 from deftx.adapter_file import StoredAdapter, load_adapter
 from deftx.adapters import fresh_adapter
-from deftx.base import Base
 from deftx.engine.adapter_training import fit_adapter
 from deftx.engine.processes import is_first
+from deftx.models.base import Base
 from deftx.settings.adapter import Adapter
 from deftx.store.artefact import ArtefactError, digests
 from deftx.store.seeds import stream

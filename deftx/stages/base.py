@@ -15,12 +15,12 @@ from transformers import (
     PreTrainedModel,
 )
 
-from deftx.backbone import stored_names
-from deftx.base import Base
-from deftx.encoder import without_weights
 from deftx.engine.checkpoint import Checkpoint
 from deftx.feasible import check_methods
-from deftx.model_folder import MODEL_FILES, folder_sha256
+from deftx.models.backbone import stored_names
+from deftx.models.base import Base
+from deftx.models.folder import MODEL_FILES, folder_sha256
+from deftx.models.load import without_weights
 from deftx.pretraining import architecture, pretrain, train_tokenizer
 from deftx.settings.base import Pretrain
 from deftx.store.artefact import ArtefactError, digests, file_sha256, write_json, write_manifest

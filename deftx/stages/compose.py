@@ -5,13 +5,13 @@ from typing import Any
 
 from pydantic import Field
 
-from deftx.base import Base
 from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import SFT_STAGES
+from deftx.models.base import Base
+from deftx.models.vectors import head_of
 from deftx.settings.combine import Combine
 from deftx.store.strict import Strict
 from deftx.store.tensors import TensorFile, save_tensors
-from deftx.vectors import head_of
 
 
 class Params(Strict):

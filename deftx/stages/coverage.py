@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from deftx.base import Base
-from deftx.encoder import load_tokenizer
+from deftx.models.base import Base
+from deftx.models.load import load_tokenizer
 from deftx.reporting.coverage import Coverage, count, warnings
 from deftx.store.artefact import METADATA_KEY, ArtefactError, write_text
 from deftx.store.items import load_items

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from pydantic import Field
 
-from deftx.base import Base
 from deftx.core.delta import Only
-from deftx.device import available_device
 from deftx.lowrank import LowRank, decompose
+from deftx.models.base import Base
+from deftx.models.device import available_device
+from deftx.models.vectors import full_delta
 from deftx.settings.denoise import RankRule
 from deftx.store.strict import Strict
 from deftx.store.tensors import TensorFile, save_tensors
-from deftx.vectors import full_delta
 
 
 class Params(Strict):

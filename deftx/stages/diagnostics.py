@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from deftx.base import Base
 from deftx.core.mask import load_mask
 from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import SFT_STAGES
+from deftx.models.base import Base
+from deftx.models.vectors import dense_vector
 from deftx.reporting.alignment import align
 from deftx.reporting.interference import Vector, jaccard, meet, overlap, positions
 from deftx.reporting.places import place
@@ -22,7 +23,6 @@ from deftx.store.artefact import ArtefactError, write_text
 from deftx.store.item_ids import decode_ids
 from deftx.store.strict import Strict
 from deftx.store.tensors import TensorFile
-from deftx.vectors import dense_vector
 
 NOT_ADDED = ("adapter",)
 """Stages whose vectors are no differences of weights: there is nothing to compare."""

@@ -8,11 +8,11 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from deftx.base import Base
 from deftx.composed import composed as with_composed
-from deftx.device import available_device
-from deftx.encoder import load_classifier, load_tokenizer
-from deftx.evaluation import predict_and_pool
+from deftx.models.base import Base
+from deftx.models.device import available_device
+from deftx.models.load import load_classifier, load_tokenizer
+from deftx.models.predict import predict_and_pool
 from deftx.reporting.metrics import measure
 from deftx.run.cost import measured
 from deftx.store.artefact import read_manifest, write_json

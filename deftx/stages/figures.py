@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
-from deftx.base import Base
 from deftx.core.denoised import Denoised
 from deftx.core.mask import Mask, load_mask
 from deftx.figures.diagnosed import load_diagnostics
@@ -19,6 +18,7 @@ from deftx.figures.style import notice, save
 from deftx.figures.sweeps import sweep_figure
 from deftx.figures.transfer import against, difference_figure, transfer_figure
 from deftx.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
+from deftx.models.base import Base
 from deftx.reporting.places import place
 from deftx.reporting.results import (
     Comparison,

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from deftx.backbone import backbone_parameters, head_parameters
-from deftx.base import Base
 from deftx.engine.full_training import fit_everything
 from deftx.engine.processes import is_first
+from deftx.models.backbone import backbone_parameters, head_parameters
+from deftx.models.base import Base
 from deftx.settings.rounds import Round
 from deftx.settings.sources import SourceLanguages
 from deftx.sources import Sources

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from deftx.base import Base
 from deftx.engine.gated_training import fit_gates
 from deftx.engine.processes import is_first
+from deftx.models.base import Base
 from deftx.settings.gate import Gate
 from deftx.store.artefact import digests
 from deftx.store.tensors import save_tensors

@@ -6,10 +6,10 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from deftx.backbone import matrices
-from deftx.base import Base
 from deftx.engine.lora_training import fit_factors
 from deftx.engine.processes import is_first
+from deftx.models.backbone import matrices
+from deftx.models.base import Base
 from deftx.settings.lora import Lora, largest_rank
 from deftx.settings.selection import Budget, entries
 from deftx.store.artefact import digests

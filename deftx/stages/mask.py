@@ -9,17 +9,17 @@ from typing import Self
 
 from pydantic import model_validator
 
-from deftx.base import Base
 from deftx.core.delta import Only
 from deftx.core.mask import Mask, load_mask, mask_layout, mask_tensors
 from deftx.core.shares import group_names
+from deftx.models.base import Base
+from deftx.models.vectors import dense_vector
 from deftx.selection import NOTHING, everything, top_k, top_k_in_groups, uniform
 from deftx.settings.rounds import RoundOf
 from deftx.settings.selection import ObservedShares, Selection, entries
 from deftx.store.artefact import ArtefactError
 from deftx.store.seeds import stream
 from deftx.store.tensors import TensorFile, save_tensors
-from deftx.vectors import dense_vector
 
 
 class Params(RoundOf):

@@ -14,9 +14,9 @@ import pandas as pd
 from markupsafe import Markup
 from pydantic import Field
 
-from deftx.base import Base
 from deftx.cleaning import OUTCOMES
 from deftx.figures.captions import CAPTIONS, NOTICE
+from deftx.models.base import Base
 from deftx.reporting.accounting import STAGES_NOTE, SYSTEMS_NOTE, readable, unknown_note
 from deftx.reporting.coverage import Coverage, warnings
 from deftx.reporting.embed import figure, page, read, table

@@ -11,8 +11,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from deftx.backbone import backbone_parameters, layer_norm_names
-from deftx.base import Base
+from deftx.models.backbone import backbone_parameters, layer_norm_names
+from deftx.models.base import Base
 from deftx.store.artefact import verify
 
 # A fresh head is what we ask for: the warning that it is "newly initialized" would alarm in vain.

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from deftx.backbone import BaseWeights
-from deftx.base import Base
 from deftx.core.delta import Delta, Only
 from deftx.core.denoised import Denoised
 from deftx.core.sparse_delta import SparseDelta
+from deftx.models.backbone import BaseWeights
+from deftx.models.base import Base
 from deftx.store.artefact import ArtefactError
 from deftx.store.tensors import TensorFile
 

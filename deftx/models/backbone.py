@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import safe_open
 
-from deftx.base import Base
+from deftx.models.base import Base
 from deftx.store.artefact import ArtefactError, verify
 
 if TYPE_CHECKING:  # seconds of import that most stages do not need

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from deftx.task_metric import accuracy_and_f1
+from deftx.models.metric import accuracy_and_f1
 from deftx.task_objective import PREDICTED_AT_ONCE, batches_to_predict, encode
 
 

@@ -1,0 +1,1 @@
+"""A base model: its parameters, loading, tokenizer, predictions."""
