@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deftx.config import OWN_TEXT
-from deftx.data_lock import Locked
+from deftx.data.lock import Locked
 from deftx.graph import Artefact
 from deftx.models.folder import MODEL_FILES
 from deftx.plan import Plan

@@ -13,8 +13,8 @@ from rich.table import Column, Table
 
 from deftx.config import ConfigError, json_schema
 from deftx.config_checks import read_config
-from deftx.data_lock import NAME as LOCK
-from deftx.data_lock import read_lock
+from deftx.data.lock import NAME as LOCK
+from deftx.data.lock import read_lock
 from deftx.estimate.choice import wanted
 from deftx.needed_files import CHANGED, MISSING, TO_FETCH, needed_files
 from deftx.plan import Plan

@@ -24,6 +24,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import OURS, VECTOR_FILES, vector_file
+from deftx.data.read import read_items
 from deftx.found import Found, find_vector, opened_base
 from deftx.model_with_vectors import (
     check_new,
@@ -36,7 +37,6 @@ from deftx.models.base import Base
 from deftx.models.device import available_device
 from deftx.models.load import load_tokenizer
 from deftx.models.predict import predict as predict_logits
-from deftx.reading import read_items
 from deftx.reporting.anatomy import PLACES, anatomy, common
 from deftx.settings.data import Columns
 from deftx.store.artefact import ArtefactError, verify, write_text

@@ -8,7 +8,7 @@ import pytest
 from conftest import PROJECT
 
 from deftx.config_checks import read_config
-from deftx.reading import read_items
+from deftx.data.read import read_items
 from deftx.settings.data import Columns
 from deftx.store.artefact import ArtefactError
 from deftx.store.errors import DataError

@@ -10,7 +10,7 @@ from test_download import Server
 
 from deftx.cli import main
 from deftx.config_checks import check_config, read_config
-from deftx.data_lock import read_lock
+from deftx.data.lock import read_lock
 from deftx.graph import Artefact
 from deftx.needed_files import needed_files
 from deftx.plan import Plan

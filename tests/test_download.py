@@ -13,9 +13,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from deftx import fetching
-from deftx.data_lock import read_lock, record
-from deftx.fetching import FetchError
+from deftx.data import download as fetching
+from deftx.data.download import FetchError
+from deftx.data.lock import read_lock, record
 from deftx.stages.download import Params, download
 from deftx.store.errors import DataError
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deftx.data.read import read_items
 from deftx.nearest import Nearest, detokenised
-from deftx.reading import read_items
 from deftx.settings.data import Columns
 from deftx.stages.trim import Params, trim
 from deftx.store.artefact import ArtefactError

@@ -7,7 +7,7 @@ import os
 import pytest
 from workspace import Workspace
 
-from deftx.data_lock import read_lock
+from deftx.data.lock import read_lock
 from deftx.store.artefact import file_sha256
 
 pytestmark = pytest.mark.workflow

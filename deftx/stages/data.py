@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from deftx.reading import read_items
+from deftx.data.read import read_items
 from deftx.settings.data import Columns, Format
 from deftx.store.artefact import file_sha256
 from deftx.store.errors import DataError

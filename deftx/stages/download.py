@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from deftx.data_lock import Locked, read_lock, record
-from deftx.fetching import FetchError, check_content, fetch_from_hub, fetch_url
+from deftx.data.download import FetchError, check_content, fetch_from_hub, fetch_url
+from deftx.data.lock import Locked, read_lock, record
 from deftx.settings.data import HubFile, Split
 from deftx.store.artefact import file_sha256, write_json
 from deftx.store.errors import DataError

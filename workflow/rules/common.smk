@@ -19,7 +19,7 @@ from snakemake.settings.types import DeploymentMethod
 
 from deftx.config import OWN_TEXT, ConfigError
 from deftx.config_checks import check_config, check_run_names
-from deftx.data_lock import NAME as LOCK
+from deftx.data.lock import NAME as LOCK
 from deftx.graph import PATTERNS, WITHOUT_MANIFEST, Artefact
 from deftx.run.handover import VARIABLE
 from deftx.plan import Plan
