@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from deftx.core.mask import Mask
     from deftx.core.sparse_delta import SparseDelta
     from deftx.engine.checkpoint import Checkpoint
+    from deftx.engine.fit import fit
+    from deftx.engine.language import masked_language_modelling
     from deftx.engine.session import Session
+    from deftx.engine.settings import Engine
+    from deftx.engine.task import classification, classification_of_sources
+    from deftx.engine.training_settings import LanguageTraining, TaskTraining
     from deftx.foreign import read_foreign
-    from deftx.language_objective import masked_language_modelling
     from deftx.lowrank import LowRank, denoise
     from deftx.merging import merged
     from deftx.model_with_vectors import save_model_folder, with_vectors
@@ -29,13 +33,9 @@ if TYPE_CHECKING:
     from deftx.selection import top_k, top_k_in_groups, uniform
     from deftx.settings.combine import Combine
     from deftx.settings.denoise import RankRule
-    from deftx.settings.engine import Engine
-    from deftx.settings.training import LanguageTraining, TaskTraining
     from deftx.shira import save_shira
     from deftx.store.artefact import ArtefactError
     from deftx.store.items import load_labelled, load_text
-    from deftx.task_objective import classification, classification_of_sources
-    from deftx.training import fit
 
 _HOME = {
     "ArtefactError": "store.artefact",
@@ -45,29 +45,29 @@ _HOME = {
     "Config": "config",
     "ConfigError": "config",
     "Delta": "core.delta",
-    "Engine": "settings.engine",
-    "LanguageTraining": "settings.training",
+    "Engine": "engine.settings",
+    "LanguageTraining": "engine.training_settings",
     "LowRank": "lowrank",
     "Mask": "core.mask",
     "RankRule": "settings.denoise",
     "Session": "engine.session",
     "SparseDelta": "core.sparse_delta",
-    "TaskTraining": "settings.training",
+    "TaskTraining": "engine.training_settings",
     "anatomy": "reporting.anatomy",
     "backbone_parameters": "models.backbone",
-    "classification": "task_objective",
-    "classification_of_sources": "task_objective",
+    "classification": "engine.task",
+    "classification_of_sources": "engine.task",
     "common": "reporting.anatomy",
     "denoise": "lowrank",
     "evaluate": "models.predict",
-    "fit": "training",
+    "fit": "engine.fit",
     "head_parameters": "models.backbone",
     "load_classifier": "models.load",
     "load_labelled": "store.items",
     "load_masked_lm": "models.load",
     "load_text": "store.items",
     "load_tokenizer": "models.load",
-    "masked_language_modelling": "language_objective",
+    "masked_language_modelling": "engine.language",
     "measure": "reporting.metrics",
     "merged": "merging",
     "predict": "models.predict",

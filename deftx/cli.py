@@ -115,9 +115,9 @@ def _overview() -> str:
 def _is_about_input(error: Exception) -> bool:
     """Whether an exception says what is wrong with the input, so that a traceback adds nothing."""
     from deftx.config import ConfigError
+    from deftx.engine.errors import CheckpointError, OutOfDeviceMemoryError, ProcessLostError
     from deftx.store.artefact import ArtefactError
     from deftx.store.errors import DataError
-    from deftx.training_errors import CheckpointError, OutOfDeviceMemoryError, ProcessLostError
 
     ours = (
         ArtefactError,

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from deftx.engine.settings import Engine
+from deftx.engine.training_settings import LanguageTraining, TaskTraining
 from deftx.settings.base import BaseModelSource
 from deftx.settings.cleaning import Cleaning
 from deftx.settings.data import Dataset, Split
-from deftx.settings.engine import Engine
 from deftx.settings.method import Kind, Method, Row, System
 from deftx.settings.selection import Budget
-from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.settings.world import World
 from deftx.store.strict import Strict
 

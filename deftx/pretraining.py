@@ -23,12 +23,12 @@ from transformers import (
 )
 
 from deftx.engine.checkpoint import Checkpoint
+from deftx.engine.language import MaskedLanguageModelling, blocks
 from deftx.engine.session import Session
+from deftx.engine.settings import Engine
 from deftx.engine.trainer import freeze, train
-from deftx.language_objective import MaskedLanguageModelling, blocks
+from deftx.engine.training_settings import LanguageTraining
 from deftx.settings.base import Pretrain
-from deftx.settings.engine import Engine
-from deftx.settings.training import LanguageTraining
 from deftx.store.seeds import stream
 
 MASK_PROBABILITY = 0.15

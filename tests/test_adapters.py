@@ -26,20 +26,20 @@ from deftx.adapters import BEFORE_DECODER, AdapterModule, Invertible, fresh_adap
 from deftx.engine.adapter_training import fit_adapter
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.l1 import L1
+from deftx.engine.language import masked_language_modelling
 from deftx.engine.session import Session
-from deftx.language_objective import masked_language_modelling
+from deftx.engine.settings import Engine
+from deftx.engine.task import classification
+from deftx.engine.training_settings import LanguageTraining, TaskTraining
 from deftx.models.backbone import head_parameters
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.models.predict import evaluate
 from deftx.settings.adapter import Adapter
-from deftx.settings.engine import Engine
-from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.stages.adapter import Params, adapter
 from deftx.store.artefact import ArtefactError
 from deftx.store.items import load_labelled, write_items
 from deftx.store.seeds import stream
 from deftx.store.tensors import TensorFile, save_tensors
-from deftx.task_objective import classification
 
 CLASSES = ["low", "high"]
 SETTINGS = Adapter(task_reduction=8)

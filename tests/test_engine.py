@@ -13,20 +13,20 @@ from conftest import PROJECT, sentences, without_dropout
 from transformers import TrainerCallback
 
 from deftx.core.delta import Delta
+from deftx.engine.errors import OutOfDeviceMemoryError
+from deftx.engine.fit import fit
+from deftx.engine.language import masked_language_modelling
 from deftx.engine.loss_guard import LossGuard
 from deftx.engine.processes import add_up_gradients
 from deftx.engine.resolved import STEPS_WORTH_COMPILING, Resolved, resolve
 from deftx.engine.session import Session
+from deftx.engine.settings import Engine
 from deftx.engine.steps import Steps, cut
-from deftx.language_objective import masked_language_modelling
+from deftx.engine.task import classification
+from deftx.engine.training_settings import LanguageTraining, TaskTraining
 from deftx.models.backbone import backbone_parameters, layer_norm_names
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.selection import top_k, uniform
-from deftx.settings.engine import Engine
-from deftx.settings.training import LanguageTraining, TaskTraining
-from deftx.task_objective import classification
-from deftx.training import fit
-from deftx.training_errors import OutOfDeviceMemoryError
 
 
 def language(base, lines=60, **changes):

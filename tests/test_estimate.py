@@ -208,7 +208,7 @@ def test_steps_with_text_and_a_tokenizer_are_those_that_training_takes(folder, b
             write_items(root / artefact.path, items)
     found = {w.steps for a, w in works_of(plan) if w.subject == "language" and w.steps}
 
-    from deftx.language_objective import masked_language_modelling
+    from deftx.engine.language import masked_language_modelling
     from deftx.models.load import load_tokenizer
 
     settings = plan.config.language_training

@@ -54,7 +54,7 @@ import test_engine
 from safetensors.torch import save_file
 from deftx.models.base import Base
 from deftx.engine.session import Session
-from deftx.settings.engine import Engine
+from deftx.engine.settings import Engine
 
 engine = Engine(precision={precision!r}, compile={compile!r})
 base = Base.load(Path({base!r}))

@@ -13,19 +13,19 @@ from deftx.cli import main
 from deftx.core.mask import mask_layout, mask_tensors
 from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.checkpoint import Checkpoint
+from deftx.engine.fit import fit
 from deftx.engine.session import Session
+from deftx.engine.settings import Engine
 from deftx.engine.steps import Steps
+from deftx.engine.task import Classifying, classification_of_sources
+from deftx.engine.training_settings import TaskTraining
 from deftx.models.backbone import backbone_parameters, layer_norm_names
 from deftx.models.load import load_classifier, load_tokenizer
 from deftx.models.predict import evaluate
 from deftx.models.vectors import start_weights
 from deftx.selection import everything, uniform
-from deftx.settings.engine import Engine
-from deftx.settings.training import TaskTraining
 from deftx.store.items import write_items
 from deftx.store.tensors import save_tensors
-from deftx.task_objective import Classifying, classification_of_sources
-from deftx.training import fit
 
 CLASSES = ["low", "high"]
 SIZES = (37, 20, 9)
@@ -460,8 +460,8 @@ def test_the_stages_train_on_several_sources_and_leave_no_vector_behind(base, fi
     assert json.loads((files / "sparse/sft_config.json").read_text())["k"] == 900
     assert not (files / "sparse/README.md").exists()
 
+    from deftx.engine.target import prepare
     from deftx.stages.sparse import Params
-    from deftx.target import prepare
 
     known = {name: params[name] for name in Params.model_fields if name in params}
     paths = [files / f"{name}.parquet" for name in ("ind", "ace", "jav")]

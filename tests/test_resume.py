@@ -17,18 +17,18 @@ from transformers import TrainerCallback
 from deftx.cli import main
 from deftx.core.mask import mask_layout, mask_tensors
 from deftx.engine.checkpoint import Checkpoint
+from deftx.engine.errors import CheckpointError
+from deftx.engine.fit import fit
+from deftx.engine.language import masked_language_modelling
 from deftx.engine.session import Session
 from deftx.engine.stopping import StopRequest
-from deftx.language_objective import masked_language_modelling
+from deftx.engine.task import classification
+from deftx.engine.training_settings import LanguageTraining, TaskTraining
 from deftx.models.backbone import backbone_parameters, layer_norm_names
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.selection import uniform
-from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.store.items import write_items
 from deftx.store.tensors import TensorFile, save_tensors
-from deftx.task_objective import classification
-from deftx.training import fit
-from deftx.training_errors import CheckpointError
 
 CLASSES = ["low", "high"]
 

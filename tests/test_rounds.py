@@ -8,11 +8,12 @@ from conftest import sentences, without_dropout
 from safetensors.torch import load_file
 from test_selection import plain_top_k
 
-import deftx.target
+import deftx.engine.target
 from deftx.core.mask import load_mask
 from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.packed import PackedEntries
 from deftx.engine.steps import Steps
+from deftx.engine.target import prepare
 from deftx.models.backbone import backbone_parameters, head_parameters, layer_norm_names
 from deftx.models.load import load_classifier, load_masked_lm
 from deftx.models.vectors import start_weights
@@ -25,7 +26,6 @@ from deftx.store.artefact import ArtefactError
 from deftx.store.items import write_items
 from deftx.store.seeds import stream
 from deftx.store.tensors import TensorFile
-from deftx.target import prepare
 
 CLASSES = ["low", "high"]
 TRAINING = {"learning_rate": 5e-3, "batch_size": 8, "max_length": 16, "evaluate_every": 1000}
@@ -67,7 +67,7 @@ def _no_dropout():
             ("load_masked_lm", load_masked_lm),
         ):
             patch.setattr(
-                deftx.target, name, lambda *given, load=load: without_dropout(load(*given))
+                deftx.engine.target, name, lambda *given, load=load: without_dropout(load(*given))
             )
         yield
 

@@ -6,17 +6,17 @@ import torch
 from conftest import sentences, without_dropout
 from transformers import TrainerCallback
 
+from deftx.engine.fit import fit
 from deftx.engine.l1 import L1
+from deftx.engine.language import masked_language_modelling
 from deftx.engine.masked_tokens import decoder_loss
 from deftx.engine.packed import PackedEntries
 from deftx.engine.session import Session
-from deftx.language_objective import masked_language_modelling
+from deftx.engine.task import classification
+from deftx.engine.training_settings import LanguageTraining, TaskTraining
 from deftx.models.backbone import backbone_parameters, head_parameters, layer_norm_names
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.selection import uniform
-from deftx.settings.training import LanguageTraining, TaskTraining
-from deftx.task_objective import classification
-from deftx.training import fit
 
 CLASSES = ["low", "high"]
 

@@ -8,7 +8,7 @@ from deftx.adapters import AdapterModule, installed
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
 from deftx.engine.trainer import freeze, train_with_head
-from deftx.settings.training import Training
+from deftx.engine.training_settings import Training
 
 
 def fit_adapter(

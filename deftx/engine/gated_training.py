@@ -15,10 +15,10 @@ from transformers import PreTrainedModel
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
 from deftx.engine.trainer import freeze, train_with_head
+from deftx.engine.training_settings import Training
 from deftx.gates import FUNCTIONS, gate_name, initial_gates
 from deftx.models.backbone import matrices
 from deftx.settings.gate import Gate
-from deftx.settings.training import Training
 from deftx.store.artefact import ArtefactError
 
 

@@ -10,7 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from deftx.engine.objective import Objective
 from deftx.engine.processes import is_first
-from deftx.settings.training import Training
+from deftx.engine.training_settings import Training
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
 from deftx.engine.trainer import freeze, train_with_head
+from deftx.engine.training_settings import Training
 from deftx.models.backbone import matrices
-from deftx.settings.training import Training
 from deftx.store.seeds import stream
 
 Factors = dict[str, tuple[torch.Tensor, torch.Tensor]]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import torch
 
-from deftx.training_errors import ProcessLostError
+from deftx.engine.errors import ProcessLostError
 
 
 def share() -> tuple[int, int]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from deftx.settings.engine import Engine
+from deftx.engine.settings import Engine
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from deftx.engine.checkpoint import Checkpoint
+from deftx.engine.errors import Stopped
 from deftx.engine.keep_best import KeepBest
 from deftx.engine.loss_guard import LossGuard
 from deftx.engine.processes import is_first
 from deftx.engine.stopping import StopRequest
-from deftx.training_errors import Stopped
 
 log = logging.getLogger(__name__)
 

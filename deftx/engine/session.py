@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from transformers import TrainerCallback
 
 from deftx.engine.checkpoint import Checkpoint
-from deftx.settings.engine import Engine
+from deftx.engine.settings import Engine
 
 
 @dataclass(frozen=True)

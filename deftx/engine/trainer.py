@@ -24,6 +24,7 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
+from deftx.engine.errors import OutOfDeviceMemoryError
 from deftx.engine.keep_best import KeepBest
 from deftx.engine.l1 import L1
 from deftx.engine.loss_guard import LossGuard
@@ -34,12 +35,11 @@ from deftx.engine.resume import SaveState
 from deftx.engine.session import Session
 from deftx.engine.steps import COST_OF_A_PASS, Steps, tokens
 from deftx.engine.stopping import StopRequest
+from deftx.engine.training_settings import Training
 from deftx.models.backbone import head_parameters
 from deftx.models.device import available_device
 from deftx.run.progress import ShowProgress
-from deftx.settings.training import Training
 from deftx.store.seeds import stream
-from deftx.training_errors import OutOfDeviceMemoryError
 
 log = logging.getLogger(__name__)
 

@@ -31,26 +31,26 @@ from transformers import (
 from deftx.adapters import fresh_adapter
 from deftx.config import Task
 from deftx.engine.adapter_training import fit_adapter
-from deftx.engine.full_training import fit_everything
+from deftx.engine.full import fit_everything
 from deftx.engine.gated_training import fit_gated, fit_gates
+from deftx.engine.language import MaskedLanguageModelling
 from deftx.engine.lora_training import fit_factors
 from deftx.engine.objective import Example, Objective
 from deftx.engine.session import Session
-from deftx.engine.sparse_training import fit_entries
+from deftx.engine.sparse import fit_entries
+from deftx.engine.task import Classification
+from deftx.engine.training_settings import LanguageTraining, Training
 from deftx.estimate.shape import Shape
 from deftx.estimate.sizes import Sizes
 from deftx.estimate.work import TRAINING, Work
 from deftx.gates import gate_values, initial_gates
 from deftx.graph import Artefact, Target
-from deftx.language_objective import MaskedLanguageModelling
 from deftx.models.backbone import matrices
 from deftx.models.device import available_device
 from deftx.models.load import untie_decoder
 from deftx.plan import Plan
 from deftx.selection import uniform
-from deftx.settings.training import LanguageTraining, Training
 from deftx.store.artefact import write_json
-from deftx.task_objective import Classification
 
 WARM_UP = {"cpu": 1, "cuda": 5}
 """Steps before those that are timed; on a GPU code is compiled in them."""

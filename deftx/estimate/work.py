@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from math import ceil, inf
 
+from deftx.engine.training_settings import TaskTraining, Training
 from deftx.estimate.items import Items
 from deftx.estimate.ranges import NOTHING, Range, exactly, total
 from deftx.estimate.shape import FORWARD_AND_BACKWARD, Shape
@@ -10,7 +11,6 @@ from deftx.graph import Artefact, Inputs, Target
 from deftx.plan import Plan
 from deftx.pretraining import MASK_PROBABILITY
 from deftx.settings.base import Pretrain
-from deftx.settings.training import TaskTraining, Training
 
 TRAINING = ("full", "sparse", "adapter", "gate", "gated", "lora")
 """Stages that take steps."""

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from deftx.engine.task import PREDICTED_AT_ONCE, batches_to_predict, encode
 from deftx.models.metric import accuracy_and_f1
-from deftx.task_objective import PREDICTED_AT_ONCE, batches_to_predict, encode
 
 
 def evaluate(

@@ -9,12 +9,12 @@ from deftx.adapter_file import StoredAdapter, load_adapter
 from deftx.adapters import fresh_adapter
 from deftx.engine.adapter_training import fit_adapter
 from deftx.engine.processes import is_first
+from deftx.engine.target import MethodParams, prepare
 from deftx.models.base import Base
 from deftx.settings.adapter import Adapter
 from deftx.store.artefact import ArtefactError, digests
 from deftx.store.seeds import stream
 from deftx.store.tensors import TensorFile, save_tensors
-from deftx.target import MethodParams, prepare
 
 
 class Params(MethodParams):

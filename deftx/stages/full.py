@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from deftx.engine.full_training import fit_everything
+from deftx.engine.full import fit_everything
 from deftx.engine.processes import is_first
+from deftx.engine.source_settings import SourceLanguages
+from deftx.engine.sources import Sources
+from deftx.engine.target import TargetParams, load_round_vector, prepare
 from deftx.models.backbone import backbone_parameters, head_parameters
 from deftx.models.base import Base
 from deftx.settings.rounds import Round
-from deftx.settings.sources import SourceLanguages
-from deftx.sources import Sources
 from deftx.store.artefact import digests
 from deftx.store.tensors import save_tensors
-from deftx.target import TargetParams, load_round_vector, prepare
 
 
 class Params(TargetParams, SourceLanguages, Round):

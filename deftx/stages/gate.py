@@ -4,11 +4,11 @@ from pathlib import Path
 
 from deftx.engine.gated_training import fit_gates
 from deftx.engine.processes import is_first
+from deftx.engine.target import TargetParams, prepare
 from deftx.models.base import Base
 from deftx.settings.gate import Gate
 from deftx.store.artefact import digests
 from deftx.store.tensors import save_tensors
-from deftx.target import TargetParams, prepare
 
 
 class Params(TargetParams):

@@ -5,13 +5,13 @@ from pathlib import Path
 from deftx.core.delta import Delta
 from deftx.engine.gated_training import fit_gated
 from deftx.engine.processes import is_first
+from deftx.engine.target import MethodParams, prepare
 from deftx.gates import gate_values
 from deftx.models.backbone import matrices, weights_of
 from deftx.models.base import Base
 from deftx.settings.gate import Gate
 from deftx.store.artefact import ArtefactError, digests
 from deftx.store.tensors import TensorFile, save_tensors
-from deftx.target import MethodParams, prepare
 
 
 class Params(MethodParams):

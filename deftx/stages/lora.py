@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from deftx.engine.lora_training import fit_factors
 from deftx.engine.processes import is_first
+from deftx.engine.target import MethodParams, prepare
 from deftx.models.backbone import matrices
 from deftx.models.base import Base
 from deftx.settings.lora import Lora, largest_rank
@@ -15,7 +16,6 @@ from deftx.settings.selection import Budget, entries
 from deftx.store.artefact import digests
 from deftx.store.seeds import stream
 from deftx.store.tensors import save_tensors
-from deftx.target import MethodParams, prepare
 
 
 class Params(MethodParams):

@@ -11,16 +11,16 @@ from deftx.core.mask import Mask, load_mask
 from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import write_sft_config
 from deftx.engine.processes import is_first
-from deftx.engine.sparse_training import fit_entries
+from deftx.engine.source_settings import SourceLanguages
+from deftx.engine.sources import Sources
+from deftx.engine.sparse import fit_entries
+from deftx.engine.target import MethodParams, load_round_vector, prepare
 from deftx.models.backbone import backbone_parameters, head_parameters, weights_of
 from deftx.models.base import Base
 from deftx.models.vectors import dense_vector, head_of
 from deftx.settings.rounds import RoundOf
-from deftx.settings.sources import SourceLanguages
-from deftx.sources import Sources
 from deftx.store.artefact import digests
 from deftx.store.tensors import TensorFile
-from deftx.target import MethodParams, load_round_vector, prepare
 
 
 class Params(MethodParams, SourceLanguages, RoundOf):

@@ -11,19 +11,19 @@ from transformers import PreTrainedModel
 
 from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.checkpoint import Checkpoint
+from deftx.engine.language import masked_language_modelling
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
-from deftx.language_objective import masked_language_modelling
+from deftx.engine.settings import Engine
+from deftx.engine.task import classification_of_sources
+from deftx.engine.training_settings import LanguageTraining, TaskTraining
 from deftx.models.backbone import backbone_parameters, head_parameters
 from deftx.models.base import Base
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
-from deftx.settings.engine import Engine
-from deftx.settings.training import LanguageTraining, TaskTraining
 from deftx.store.artefact import ArtefactError
 from deftx.store.items import load_labelled, load_text
 from deftx.store.seeds import stream
 from deftx.store.strict import Strict
-from deftx.task_objective import classification_of_sources
 
 
 class TargetParams(Strict):

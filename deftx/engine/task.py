@@ -8,8 +8,8 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from deftx.engine.objective import IGNORED, Batch, Example, Learner, Objective, rounded_up
+from deftx.engine.training_settings import TaskTraining
 from deftx.models.metric import accuracy_and_f1
-from deftx.settings.training import TaskTraining
 
 PREDICTED_AT_ONCE = 64
 """Examples that go through the model at a time in prediction."""

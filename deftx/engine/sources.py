@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Self
 
 from deftx.core.sparse_delta import SparseDelta
+from deftx.engine.source_settings import SourceLanguages
 from deftx.models.base import Base
-from deftx.settings.sources import SourceLanguages
 from deftx.store.artefact import ArtefactError, digests
 
 

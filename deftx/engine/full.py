@@ -10,8 +10,8 @@ from deftx.engine.objective import Objective
 from deftx.engine.session import Session
 from deftx.engine.source_vectors import around_source
 from deftx.engine.trainer import freeze, train_with_head
+from deftx.engine.training_settings import Training
 from deftx.models.backbone import backbone_parameters, layer_norm_names
-from deftx.settings.training import Training
 
 
 def fit_everything(

@@ -8,7 +8,7 @@ from transformers import DataCollatorForLanguageModeling, PreTrainedModel, PreTr
 
 from deftx.engine.masked_tokens import MaskedTokens
 from deftx.engine.objective import IGNORED, Batch, Example, Learner, Objective, rounded_up
-from deftx.settings.training import LanguageTraining
+from deftx.engine.training_settings import LanguageTraining
 
 VALIDATION_SEED = 0
 """The masks of held-out text are the same in every evaluation and for every method."""

@@ -7,11 +7,11 @@ from transformers import PreTrainedModel
 
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
-from deftx.engine.full_training import fit_everything
+from deftx.engine.full import fit_everything
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
-from deftx.engine.sparse_training import fit_entries
-from deftx.settings.training import Training
+from deftx.engine.sparse import fit_entries
+from deftx.engine.training_settings import Training
 
 
 def fit(

@@ -15,7 +15,7 @@ from deftx.engine.resolved import resolve
 from deftx.engine.session import Session
 from deftx.engine.source_vectors import around_source
 from deftx.engine.trainer import freeze, train_with_head
-from deftx.settings.training import Training
+from deftx.engine.training_settings import Training
 
 
 def fit_entries(
