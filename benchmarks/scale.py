@@ -22,8 +22,8 @@ from typing import Any
 import yaml
 
 from benchmarks.measure import MIB, machine
-from deftx.config_checks import check_config
-from deftx.graph import Graph
+from deftx.plan.checks import check_config
+from deftx.plan.graph import Graph
 
 PROJECT = Path(__file__).parent.parent
 COPIED = ("Snakefile", "config.yaml", "environment.yml", "deftx", "workflow")

@@ -8,8 +8,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deftx.config import Config, ConfigError
-    from deftx.config_checks import read_config
     from deftx.core.delta import Delta
     from deftx.core.mask import Mask
     from deftx.core.sparse_delta import SparseDelta
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
     from deftx.models.base import Base
     from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
     from deftx.models.predict import evaluate, predict
+    from deftx.plan.checks import read_config
+    from deftx.plan.config import Config, ConfigError
     from deftx.reporting.anatomy import anatomy, common
     from deftx.reporting.metrics import measure
     from deftx.selection import top_k, top_k_in_groups, uniform
@@ -42,8 +42,8 @@ _HOME = {
     "Base": "models.base",
     "Checkpoint": "engine.checkpoint",
     "Combine": "settings.combine",
-    "Config": "config",
-    "ConfigError": "config",
+    "Config": "plan.config",
+    "ConfigError": "plan.config",
     "Delta": "core.delta",
     "Engine": "engine.settings",
     "LanguageTraining": "engine.training_settings",
@@ -71,7 +71,7 @@ _HOME = {
     "measure": "reporting.metrics",
     "merged": "merging",
     "predict": "models.predict",
-    "read_config": "config_checks",
+    "read_config": "plan.checks",
     "read_foreign": "foreign",
     "save_model_folder": "model_with_vectors",
     "save_shira": "shira",

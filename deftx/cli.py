@@ -114,8 +114,8 @@ def _overview() -> str:
 
 def _is_about_input(error: Exception) -> bool:
     """Whether an exception says what is wrong with the input, so that a traceback adds nothing."""
-    from deftx.config import ConfigError
     from deftx.engine.errors import CheckpointError, OutOfDeviceMemoryError, ProcessLostError
+    from deftx.plan.config import ConfigError
     from deftx.store.artefact import ArtefactError
     from deftx.store.errors import DataError
 

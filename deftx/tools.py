@@ -11,13 +11,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Column, Table
 
-from deftx.config import ConfigError, json_schema
-from deftx.config_checks import read_config
 from deftx.data.lock import NAME as LOCK
 from deftx.data.lock import read_lock
 from deftx.estimate.choice import wanted
-from deftx.needed_files import CHANGED, MISSING, TO_FETCH, needed_files
-from deftx.plan import Plan
+from deftx.plan.checks import read_config
+from deftx.plan.config import ConfigError, json_schema
+from deftx.plan.needed_files import CHANGED, MISSING, TO_FETCH, needed_files
+from deftx.plan.plan import Plan
 from deftx.run.devices import claimed, visible_devices
 from deftx.store.artefact import ArtefactError, manifest_path
 from deftx.store.artefact import verify as verify_artefact

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from conftest import PROJECT
 
-from deftx.config import ConfigError, json_schema
-from deftx.config_checks import check_config, check_run_names, read_config
+from deftx.plan.checks import check_config, check_run_names, read_config
+from deftx.plan.config import ConfigError, json_schema
 from deftx.settings.selection import entries
 
 TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
@@ -187,7 +187,7 @@ def test_a_file_that_is_no_config_is_refused(tmp_path, text, message):
 
 
 def test_reading_a_config_imports_no_torch():
-    code = "import sys, deftx, deftx.plan; assert not {'torch', 'transformers'} & set(sys.modules)"
+    code = "import sys, deftx, deftx.plan.plan; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

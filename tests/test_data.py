@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from conftest import PROJECT
 
-from deftx.config_checks import read_config
 from deftx.data.read import read_items
+from deftx.plan.checks import read_config
 from deftx.settings.data import Columns
 from deftx.store.artefact import ArtefactError
 from deftx.store.errors import DataError

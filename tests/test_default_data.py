@@ -9,11 +9,11 @@ from conftest import PROJECT
 from test_download import Server
 
 from deftx.cli import main
-from deftx.config_checks import check_config, read_config
 from deftx.data.lock import read_lock
-from deftx.graph import Artefact
-from deftx.needed_files import needed_files
-from deftx.plan import Plan
+from deftx.plan.checks import check_config, read_config
+from deftx.plan.graph import Artefact
+from deftx.plan.needed_files import needed_files
+from deftx.plan.plan import Plan
 from deftx.stages import data as data_stage
 from deftx.stages import download as download_stage
 from deftx.store.artefact import file_sha256

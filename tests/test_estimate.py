@@ -24,8 +24,6 @@ from transformers import (
 
 from benchmarks.models import SIZES
 from deftx.cli import main
-from deftx.config import ConfigError
-from deftx.config_checks import check_config, read_config
 from deftx.estimate import estimate as estimates
 from deftx.estimate import measure, remaining
 from deftx.estimate.choice import needed, wanted
@@ -49,9 +47,11 @@ from deftx.estimate.speeds import (
 )
 from deftx.estimate.totals import Job, Time, summed, wall_time
 from deftx.estimate.work import TRAINING, Work, Works
-from deftx.graph import Artefact
 from deftx.models.base import Base
-from deftx.plan import Plan
+from deftx.plan.checks import check_config, read_config
+from deftx.plan.config import ConfigError
+from deftx.plan.graph import Artefact
+from deftx.plan.plan import Plan
 from deftx.store.items import write_items
 
 TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())

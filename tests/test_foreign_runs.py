@@ -11,12 +11,12 @@ from conftest import PROJECT
 from lt_sft_files import write_public
 from workspace import Workspace
 
-from deftx.config import ConfigError
-from deftx.config_checks import check_config
 from deftx.core.sparse_delta import SparseDelta
-from deftx.graph import Artefact
 from deftx.models.base import Base
-from deftx.plan import Plan
+from deftx.plan.checks import check_config
+from deftx.plan.config import ConfigError
+from deftx.plan.graph import Artefact
+from deftx.plan.plan import Plan
 from deftx.store.tensors import TensorFile
 
 TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())

@@ -9,7 +9,7 @@ from conftest import PROJECT
 from workspace import COPIED
 
 from deftx.cli import STAGES
-from deftx.graph import PATTERNS
+from deftx.plan.graph import PATTERNS
 
 CONDA_NAMES = {
     "pytorch": "torch",

@@ -5,8 +5,8 @@ import copy
 import yaml
 from conftest import PROJECT
 
-from deftx.config_checks import check_config
-from deftx.sweeps import sweeps
+from deftx.plan.checks import check_config
+from deftx.plan.sweeps import sweeps
 
 TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
 

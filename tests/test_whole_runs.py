@@ -13,12 +13,12 @@ from safetensors import safe_open
 from transformers import AutoConfig
 from workspace import Workspace
 
-from deftx.config_checks import read_config
 from deftx.estimate.items import Items
 from deftx.estimate.shape import shape_of
 from deftx.estimate.sizes import Sizes
 from deftx.estimate.work import Works
-from deftx.plan import Plan
+from deftx.plan.checks import read_config
+from deftx.plan.plan import Plan
 
 pytestmark = pytest.mark.workflow
 

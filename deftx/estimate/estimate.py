@@ -7,8 +7,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from deftx.config import ConfigError
-from deftx.config_checks import read_config
 from deftx.estimate.choice import needed, wanted
 from deftx.estimate.items import Items
 from deftx.estimate.measure import measure_speeds
@@ -19,7 +17,9 @@ from deftx.estimate.sizes import Sizes
 from deftx.estimate.speeds import Speeds, machines, of_file, of_run, shipped
 from deftx.estimate.totals import jobs_of
 from deftx.estimate.work import Works
-from deftx.plan import Plan
+from deftx.plan.checks import read_config
+from deftx.plan.config import ConfigError
+from deftx.plan.plan import Plan
 
 WIDE = 120
 """Columns of what is written to a file or a pipe."""

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 
 from deftx.data.read import read_items
 from deftx.estimate.ranges import Range, exactly, total
-from deftx.graph import Artefact
-from deftx.plan import Plan
+from deftx.plan.graph import Artefact
+from deftx.plan.plan import Plan
 from deftx.store.artefact import manifest_path
 from deftx.store.errors import DataError
 from deftx.store.items import Item

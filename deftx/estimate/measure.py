@@ -29,7 +29,6 @@ from transformers import (
 )
 
 from deftx.adapters import fresh_adapter
-from deftx.config import Task
 from deftx.engine.adapter_training import fit_adapter
 from deftx.engine.full import fit_everything
 from deftx.engine.gated_training import fit_gated, fit_gates
@@ -44,11 +43,12 @@ from deftx.estimate.shape import Shape
 from deftx.estimate.sizes import Sizes
 from deftx.estimate.work import TRAINING, Work
 from deftx.gates import gate_values, initial_gates
-from deftx.graph import Artefact, Target
 from deftx.models.backbone import matrices
 from deftx.models.device import available_device
 from deftx.models.load import untie_decoder
-from deftx.plan import Plan
+from deftx.plan.config import Task
+from deftx.plan.graph import Artefact, Target
+from deftx.plan.plan import Plan
 from deftx.selection import uniform
 from deftx.store.artefact import write_json
 

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deftx.graph import Artefact
-from deftx.plan import Plan
+from deftx.plan.graph import Artefact
+from deftx.plan.plan import Plan
 
 
 def remaining(plan: Plan, config: Path) -> tuple[set[Artefact], str]:

@@ -12,7 +12,7 @@ from deftx.estimate.ranges import Range
 from deftx.estimate.shape import Shape
 from deftx.estimate.speeds import Speeds
 from deftx.estimate.totals import Job, Sum, checkpoints, summed, wall_time
-from deftx.plan import Plan
+from deftx.plan.plan import Plan
 from deftx.reporting.units import duration, size
 
 Key = TypeVar("Key")

@@ -15,12 +15,12 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from deftx.config import ConfigError
 from deftx.estimate.ranges import Range, exactly
 from deftx.models.backbone import head_parameters, matrices
 from deftx.models.base import Base
 from deftx.models.load import without_weights
-from deftx.plan import Plan
+from deftx.plan.config import ConfigError
+from deftx.plan.plan import Plan
 from deftx.settings.base import Pretrain
 
 KNOWN: dict[str, dict[str, Any]] = {

@@ -6,8 +6,8 @@ from deftx.estimate.items import Items
 from deftx.estimate.ranges import Range, exactly, total
 from deftx.estimate.shape import Shape
 from deftx.gates import gate_name
-from deftx.graph import Artefact, Target
-from deftx.plan import Plan
+from deftx.plan.graph import Artefact, Target
+from deftx.plan.plan import Plan
 from deftx.settings.adapter import Adapter
 from deftx.settings.denoise import RankRule
 from deftx.settings.lora import largest_rank

@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 from safetensors import SafetensorError, safe_open
 
-from deftx.config import ConfigError
 from deftx.estimate.ranges import Range, exactly
 from deftx.estimate.work import TRAINING, Work
-from deftx.graph import Artefact
-from deftx.plan import Plan
+from deftx.plan.config import ConfigError
+from deftx.plan.graph import Artefact
+from deftx.plan.plan import Plan
 from deftx.store.artefact import METADATA_KEY
 
 SHIPPED = Path(__file__).with_name("speeds.yaml")

@@ -11,8 +11,8 @@ from deftx.estimate.shape import Shape
 from deftx.estimate.sizes import Sizes
 from deftx.estimate.speeds import Speeds, Time
 from deftx.estimate.work import Work
-from deftx.graph import Artefact, Target
-from deftx.plan import Plan
+from deftx.plan.graph import Artefact, Target
+from deftx.plan.plan import Plan
 from deftx.reporting.jobs import UNMEASURED
 
 

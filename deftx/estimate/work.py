@@ -7,8 +7,8 @@ from deftx.engine.training_settings import TaskTraining, Training
 from deftx.estimate.items import Items
 from deftx.estimate.ranges import NOTHING, Range, exactly, total
 from deftx.estimate.shape import FORWARD_AND_BACKWARD, Shape
-from deftx.graph import Artefact, Inputs, Target
-from deftx.plan import Plan
+from deftx.plan.graph import Artefact, Inputs, Target
+from deftx.plan.plan import Plan
 from deftx.pretraining import MASK_PROBABILITY
 from deftx.settings.base import Pretrain
 

@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 from pydantic import Field
 
+from deftx.plan.method import Row
 from deftx.reporting.results import METRIC_NAMES, Comparison, Transfer
 from deftx.reporting.template import render
-from deftx.settings.method import Row
 from deftx.store.strict import Strict
 
 HUB_METRICS = {"macro_f1": "f1", "accuracy": "accuracy"}

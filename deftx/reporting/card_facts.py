@@ -1,8 +1,8 @@
 """What the cards of vectors tell of a config: methods, and data with their licences."""
 
-from deftx.config import OWN_TEXT, Config
 from deftx.core.vector_files import SFT_STAGES
-from deftx.graph import Artefact, Graph
+from deftx.plan.config import OWN_TEXT, Config
+from deftx.plan.graph import Artefact, Graph
 from deftx.reporting.card import DatasetFacts, Part, Vector
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from deftx.graph import PAGES, Artefact, Graph, Target
+from deftx.plan.graph import PAGES, Artefact, Graph, Target
 from deftx.reporting.accounting import Job
 
 UNMEASURED = ("config", *PAGES)

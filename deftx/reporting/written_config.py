@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from deftx.config import Config
+from deftx.plan.config import Config
 from deftx.store.artefact import ArtefactError, canonical
 
 

@@ -20,7 +20,7 @@ BLIND = (
     "deftx.run.cost",
     "deftx.run.devices",
     "deftx.run.progress",
-    "deftx.feasible",
+    "deftx.plan.feasible",
     "deftx.run.launcher",
 )
 """Modules and packages that cannot change a result: the fingerprint does not look inside."""

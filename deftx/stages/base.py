@@ -16,11 +16,11 @@ from transformers import (
 )
 
 from deftx.engine.checkpoint import Checkpoint
-from deftx.feasible import check_methods
 from deftx.models.backbone import stored_names
 from deftx.models.base import Base
 from deftx.models.folder import MODEL_FILES, folder_sha256
 from deftx.models.load import without_weights
+from deftx.plan.feasible import check_methods
 from deftx.pretraining import architecture, pretrain, train_tokenizer
 from deftx.settings.base import Pretrain
 from deftx.store.artefact import ArtefactError, digests, file_sha256, write_json, write_manifest

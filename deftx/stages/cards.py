@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from deftx.core.vector_files import SFT_STAGES
-from deftx.graph import Graph
 from deftx.models.base import Base
+from deftx.plan.graph import Graph
 from deftx.reporting.card import DatasetFacts, Vector, model_card
 from deftx.reporting.card_facts import dataset_facts, vectors_of
 from deftx.reporting.results import Comparison, draw, load_evaluations, transfer

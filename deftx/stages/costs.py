@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from deftx.figures.costs import cost_figure
 from deftx.figures.style import notice, save
-from deftx.graph import Graph
+from deftx.plan.graph import Graph
 from deftx.reporting.accounting import (
     STAGES_NOTE,
     SYSTEMS_NOTE,

@@ -17,13 +17,13 @@ from pydantic import Field
 from deftx.cleaning import OUTCOMES
 from deftx.figures.captions import CAPTIONS, NOTICE
 from deftx.models.base import Base
+from deftx.plan.method import System
 from deftx.reporting.accounting import STAGES_NOTE, SYSTEMS_NOTE, readable, unknown_note
 from deftx.reporting.coverage import Coverage, warnings
 from deftx.reporting.embed import figure, page, read, table
 from deftx.reporting.results import METRIC_NAMES, Comparison, TaskTable
 from deftx.reporting.template import render
 from deftx.reporting.written_config import config_sha256, config_text, load_config
-from deftx.settings.method import System
 from deftx.settings.selection import Budget, entries
 from deftx.store.artefact import ArtefactError, write_text
 from deftx.store.strict import Strict

@@ -17,12 +17,12 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
-from deftx.config import OWN_TEXT, ConfigError
-from deftx.config_checks import check_config, check_run_names
+from deftx.plan.config import OWN_TEXT, ConfigError
+from deftx.plan.checks import check_config, check_run_names
 from deftx.data.lock import NAME as LOCK
-from deftx.graph import PATTERNS, WITHOUT_MANIFEST, Artefact
+from deftx.plan.graph import PATTERNS, WITHOUT_MANIFEST, Artefact
 from deftx.run.handover import VARIABLE
-from deftx.plan import Plan
+from deftx.plan.plan import Plan
 from deftx.run.warm import start
 
 if len(workflow.overwrite_configfiles) > 1:

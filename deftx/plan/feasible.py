@@ -7,8 +7,8 @@ from typing import Any
 
 from deftx.core.shares import group_names, largest_remainder
 from deftx.models.base import Base
+from deftx.plan.method import Kind, Row
 from deftx.settings.lora import largest_rank
-from deftx.settings.method import Kind, Row
 from deftx.settings.selection import entries
 
 

@@ -10,13 +10,13 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from deftx.config import NONE, ROUND, Config, ConfigError
-from deftx.feasible import check_methods
-from deftx.graph import Artefact, Graph, Target
 from deftx.models.base import Base
+from deftx.plan.config import NONE, ROUND, Config, ConfigError
+from deftx.plan.feasible import check_methods
+from deftx.plan.graph import Artefact, Graph, Target
+from deftx.plan.sweeps import sweeps
+from deftx.plan.user_files import UserFiles, folder_sha256, sha256
 from deftx.run.fingerprint import fingerprint
-from deftx.sweeps import sweeps
-from deftx.user_files import UserFiles, folder_sha256, sha256
 
 
 class Plan(Graph):

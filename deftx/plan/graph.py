@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
-from deftx.config import BASE, NONE, OWN_TEXT, ROUND, Config, is_path
 from deftx.core.vector_files import SFT_STAGES
-from deftx.settings.method import Kind, Row, System
+from deftx.plan.config import BASE, NONE, OWN_TEXT, ROUND, Config, is_path
+from deftx.plan.method import Kind, Row, System
 from deftx.settings.selection import ObservedShares
 
 PATTERNS = {

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from deftx.config import (
+from deftx.plan.config import (
     BASE,
     NONE,
     OWN_TEXT,
@@ -20,9 +20,9 @@ from deftx.config import (
     Items,
     is_path,
 )
+from deftx.plan.method import Kind, System
 from deftx.settings.data import Dataset
 from deftx.settings.denoise import RankRule
-from deftx.settings.method import Kind, System
 from deftx.settings.selection import ObservedShares
 
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deftx.config import OWN_TEXT
 from deftx.data.lock import Locked
-from deftx.graph import Artefact
 from deftx.models.folder import MODEL_FILES
-from deftx.plan import Plan
-from deftx.user_files import sha256
+from deftx.plan.config import OWN_TEXT
+from deftx.plan.graph import Artefact
+from deftx.plan.plan import Plan
+from deftx.plan.user_files import sha256
 
 THERE, TO_FETCH, CHANGED, MISSING = "there", "to fetch", "not as locked", "missing"
 

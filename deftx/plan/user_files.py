@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from deftx.config import OWN_TEXT, Config, ConfigError, is_path
 from deftx.core.vector_files import OURS, PUBLIC, vector_file
-from deftx.graph import Artefact, Target
 from deftx.models.folder import MODEL_FILES
 from deftx.models.folder import folder_sha256 as any_folder_sha256
+from deftx.plan.config import OWN_TEXT, Config, ConfigError, is_path
+from deftx.plan.graph import Artefact, Target
 from deftx.settings.data import Columns, Dataset
 from deftx.settings.foreign import HUB_ID
 from deftx.store.artefact import file_sha256

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
-from deftx.config import NONE, Config
-from deftx.settings.method import Kind
+from deftx.plan.config import NONE, Config
+from deftx.plan.method import Kind
 from deftx.store.artefact import canonical
 
 FEWEST = 3

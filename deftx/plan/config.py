@@ -9,10 +9,10 @@ from pydantic import Field
 
 from deftx.engine.settings import Engine
 from deftx.engine.training_settings import LanguageTraining, TaskTraining
+from deftx.plan.method import Kind, Method, Row, System
 from deftx.settings.base import BaseModelSource
 from deftx.settings.cleaning import Cleaning
 from deftx.settings.data import Dataset, Split
-from deftx.settings.method import Kind, Method, Row, System
 from deftx.settings.selection import Budget
 from deftx.settings.world import World
 from deftx.store.strict import Strict

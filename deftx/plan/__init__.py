@@ -1,0 +1,1 @@
+"""From a config to artefacts and their parameters. Free of torch."""
