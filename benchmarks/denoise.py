@@ -9,8 +9,8 @@ on the same matrices.
 import torch
 
 from benchmarks.differences import arguments, difference, measured, row, show
-from deftx.lowrank import LowRank, decompose
-from deftx.settings.denoise import RankRule
+from deftx.stages.denoise.math import LowRank, decompose
+from deftx.stages.denoise.settings import RankRule
 
 
 def ours(delta, rule):

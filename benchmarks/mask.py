@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.differences import arguments, budgets, difference, measured, row, show
-from deftx.selection import top_k
+from deftx.stages.mask.math import top_k
 
 
 def plain_top_k(delta, k):

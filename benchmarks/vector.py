@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.differences import arguments, budgets, difference, measured, row, show
 from deftx.core.sparse_delta import SparseDelta
-from deftx.selection import top_k
+from deftx.stages.mask.math import top_k
 from deftx.store.artefact import file_sha256
 
 

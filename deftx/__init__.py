@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from deftx.engine.task import classification, classification_of_sources
     from deftx.engine.training_settings import LanguageTraining, TaskTraining
     from deftx.foreign import read_foreign
-    from deftx.lowrank import LowRank, denoise
-    from deftx.merging import merged
     from deftx.model_with_vectors import save_model_folder, with_vectors
     from deftx.models.backbone import backbone_parameters, head_parameters, weights_of
     from deftx.models.base import Base
@@ -30,10 +28,12 @@ if TYPE_CHECKING:
     from deftx.plan.config import Config, ConfigError
     from deftx.reporting.anatomy import anatomy, common
     from deftx.reporting.metrics import measure
-    from deftx.selection import top_k, top_k_in_groups, uniform
-    from deftx.settings.combine import Combine
-    from deftx.settings.denoise import RankRule
     from deftx.shira import save_shira
+    from deftx.stages.compose.math import merged
+    from deftx.stages.compose.settings import Combine
+    from deftx.stages.denoise.math import LowRank, denoise
+    from deftx.stages.denoise.settings import RankRule
+    from deftx.stages.mask.math import top_k, top_k_in_groups, uniform
     from deftx.store.artefact import ArtefactError
     from deftx.store.items import load_labelled, load_text
 
@@ -41,15 +41,15 @@ _HOME = {
     "ArtefactError": "store.artefact",
     "Base": "models.base",
     "Checkpoint": "engine.checkpoint",
-    "Combine": "settings.combine",
+    "Combine": "stages.compose.settings",
     "Config": "plan.config",
     "ConfigError": "plan.config",
     "Delta": "core.delta",
     "Engine": "engine.settings",
     "LanguageTraining": "engine.training_settings",
-    "LowRank": "lowrank",
+    "LowRank": "stages.denoise.math",
     "Mask": "core.mask",
-    "RankRule": "settings.denoise",
+    "RankRule": "stages.denoise.settings",
     "Session": "engine.session",
     "SparseDelta": "core.sparse_delta",
     "TaskTraining": "engine.training_settings",
@@ -58,7 +58,7 @@ _HOME = {
     "classification": "engine.task",
     "classification_of_sources": "engine.task",
     "common": "reporting.anatomy",
-    "denoise": "lowrank",
+    "denoise": "stages.denoise.math",
     "evaluate": "models.predict",
     "fit": "engine.fit",
     "head_parameters": "models.backbone",
@@ -69,15 +69,15 @@ _HOME = {
     "load_tokenizer": "models.load",
     "masked_language_modelling": "engine.language",
     "measure": "reporting.metrics",
-    "merged": "merging",
+    "merged": "stages.compose.math",
     "predict": "models.predict",
     "read_config": "plan.checks",
     "read_foreign": "foreign",
     "save_model_folder": "model_with_vectors",
     "save_shira": "shira",
-    "top_k": "selection",
-    "top_k_in_groups": "selection",
-    "uniform": "selection",
+    "top_k": "stages.mask.math",
+    "top_k_in_groups": "stages.mask.math",
+    "uniform": "stages.mask.math",
     "weights_of": "models.backbone",
     "with_vectors": "model_with_vectors",
 }

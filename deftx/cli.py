@@ -171,7 +171,7 @@ def _devices(options: argparse.Namespace) -> int:
 
 def _call_stage(stage: str, arguments: list[str]) -> None:
     """Call the function of a stage with its parameters and paths."""
-    module = importlib.import_module(f"deftx.stages.{stage}")
+    module = importlib.import_module(f"deftx.stages.{stage}.run")
     function: Callable[..., None] = getattr(module, stage)
     paths = _path_options(function)
     options = vars(_stage_parser(stage, function, module.Params, paths).parse_args(arguments))

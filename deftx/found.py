@@ -15,8 +15,8 @@ from deftx.foreign import classifier_head, read_foreign
 from deftx.lt_sft_file import read_lt_sft, without_prefix
 from deftx.models.base import Base
 from deftx.models.folder import MODEL_FILES
-from deftx.stages.base import Params as BaseParams
-from deftx.stages.base import base as make_base
+from deftx.stages.base.run import Params as BaseParams
+from deftx.stages.base.run import base as make_base
 from deftx.store.artefact import ArtefactError, file_sha256
 from deftx.store.hub import fetch
 from deftx.store.tensors import TensorFile

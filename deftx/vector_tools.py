@@ -38,7 +38,7 @@ from deftx.models.device import available_device
 from deftx.models.load import load_tokenizer
 from deftx.models.predict import predict as predict_logits
 from deftx.reporting.anatomy import PLACES, anatomy, common
-from deftx.settings.data import Columns
+from deftx.stages.data.settings import Columns
 from deftx.store.artefact import ArtefactError, verify, write_text
 from deftx.store.hub import fetch
 from deftx.store.hub import push as push_folder

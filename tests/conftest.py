@@ -82,8 +82,8 @@ def without_dropout(model):
 @pytest.fixture(scope="session")
 def base_folder(tmp_path_factory) -> Path:
     """A base of 2 layers, hidden 32, pretrained for 3 steps, as `deftx base` writes it."""
-    from deftx.settings.base import Pretrain
-    from deftx.stages.base import Params, base
+    from deftx.stages.base.run import Params, base
+    from deftx.stages.base.settings import Pretrain
     from deftx.store.items import write_items
 
     folder = tmp_path_factory.mktemp("base")

@@ -21,9 +21,6 @@ from transformers import (
     XLMRobertaForMaskedLM,
 )
 
-from deftx.adapter_file import load_adapter, stacked
-from deftx.adapters import BEFORE_DECODER, AdapterModule, Invertible, fresh_adapter, installed
-from deftx.engine.adapter_training import fit_adapter
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.l1 import L1
 from deftx.engine.language import masked_language_modelling
@@ -34,8 +31,17 @@ from deftx.engine.training_settings import LanguageTraining, TaskTraining
 from deftx.models.backbone import head_parameters
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.models.predict import evaluate
-from deftx.settings.adapter import Adapter
-from deftx.stages.adapter import Params, adapter
+from deftx.stages.adapter.file import load_adapter, stacked
+from deftx.stages.adapter.math import (
+    BEFORE_DECODER,
+    AdapterModule,
+    Invertible,
+    fresh_adapter,
+    installed,
+)
+from deftx.stages.adapter.run import Params, adapter
+from deftx.stages.adapter.settings import Adapter
+from deftx.stages.adapter.train import fit_adapter
 from deftx.store.artefact import ArtefactError
 from deftx.store.items import load_labelled, write_items
 from deftx.store.seeds import stream

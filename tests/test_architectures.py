@@ -16,7 +16,7 @@ from transformers import (
 
 from deftx.cli import main
 from deftx.core.sparse_delta import SparseDelta
-from deftx.pretraining import train_tokenizer
+from deftx.stages.base.pretrain import train_tokenizer
 from deftx.store.items import write_items
 
 SHAPE = {

@@ -24,7 +24,7 @@ from deftx.models.base import Base
 from deftx.models.load import load_classifier
 from deftx.reporting.card import DatasetFacts, Vector
 from deftx.reporting.results import Comparison, draw, load_evaluations, transfer
-from deftx.stages.cards import write_cards
+from deftx.stages.cards.run import write_cards
 from deftx.store.artefact import ArtefactError
 from deftx.store.items import write_items
 

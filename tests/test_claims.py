@@ -20,7 +20,7 @@ from deftx.reporting.evidence import Estimate, Evidence, over_units, rank_correl
 from deftx.reporting.places import NO_LAYER
 from deftx.reporting.published_claims import ABOVE, BELOW, CLAIMS, PAR, ROLES, TEST_SETS
 from deftx.reporting.results import Comparison, Evaluation, differences, draw, load_evaluation
-from deftx.stages.claims import Params, claims
+from deftx.stages.claims.run import Params, claims
 from deftx.store.artefact import ArtefactError
 from deftx.store.tensors import TensorFile, save_tensors
 
@@ -486,7 +486,7 @@ def test_diagnostics_and_corpora_are_read_back(evaluated, tmp_path):
 
 
 def test_words_are_those_of_unlabelled_text(tmp_path):
-    from deftx.stages.claims import _words
+    from deftx.stages.claims.run import _words
 
     path = tmp_path / "coverage.csv"
     path.write_text(

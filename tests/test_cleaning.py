@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deftx.cleaning import OUTCOMES, clean, key, tidy
-from deftx.settings.cleaning import Cleaning
-from deftx.stages.clean import Params
-from deftx.stages.clean import clean as stage
+from deftx.stages.clean.math import OUTCOMES, clean, key, tidy
+from deftx.stages.clean.run import Params
+from deftx.stages.clean.run import clean as stage
+from deftx.stages.clean.settings import Cleaning
 from deftx.store.artefact import ArtefactError
 from deftx.store.items import load_items, load_text, write_items
 

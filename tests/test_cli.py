@@ -179,6 +179,6 @@ def test_threads_are_those_of_the_parameters(base_folder, tmp_path):
 def test_training_and_evaluation_need_neither_snakemake_nor_datasets():
     code = (
         "import sys\nsys.modules['snakemake'] = sys.modules['datasets'] = None\n"
-        "import deftx.stages.full, deftx.stages.sparse, deftx.stages.evaluate"
+        "import deftx.stages.full.run, deftx.stages.sparse.run, deftx.stages.evaluate.run"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,7 +11,7 @@ from conftest import PROJECT
 
 from deftx.plan.checks import check_config, check_run_names, read_config
 from deftx.plan.config import ConfigError, json_schema
-from deftx.settings.selection import entries
+from deftx.stages.mask.settings import entries
 
 TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
 CONFIGS = [PROJECT / "config.yaml", *sorted((PROJECT / "workflow/configs").glob("*.yaml"))]

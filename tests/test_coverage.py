@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from deftx.models.load import load_tokenizer
 from deftx.reporting import coverage as library
 from deftx.reporting.coverage import Coverage, count, warnings
-from deftx.stages.coverage import Params, coverage
+from deftx.stages.coverage.run import Params, coverage
 from deftx.store.artefact import ArtefactError
 from deftx.store.items import write_items
 

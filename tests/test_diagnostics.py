@@ -11,7 +11,7 @@ import torch
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
 from deftx.models.backbone import BaseWeights
-from deftx.stages.diagnostics import Params, diagnostics, part
+from deftx.stages.diagnostics.run import Params, diagnostics, part
 from deftx.store.artefact import ArtefactError
 from deftx.store.tensors import save_tensors
 

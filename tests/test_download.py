@@ -16,7 +16,7 @@ import pytest
 from deftx.data import download as fetching
 from deftx.data.download import FetchError
 from deftx.data.lock import read_lock, record
-from deftx.stages.download import Params, download
+from deftx.stages.download.run import Params, download
 from deftx.store.errors import DataError
 
 CONTENT = b"id,text,label\n" + b"".join(b"%d,line %d,good\n" % (n, n) for n in range(20_000))

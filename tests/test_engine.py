@@ -26,7 +26,7 @@ from deftx.engine.task import classification
 from deftx.engine.training_settings import LanguageTraining, TaskTraining
 from deftx.models.backbone import backbone_parameters, layer_norm_names
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
-from deftx.selection import top_k, uniform
+from deftx.stages.mask.math import top_k, uniform
 
 
 def language(base, lines=60, **changes):

@@ -40,8 +40,8 @@ from deftx.reporting.results import (
     scores,
     transfer,
 )
-from deftx.settings.figures import Sweep
-from deftx.stages.figures import Params, figures
+from deftx.stages.figures.run import Params, figures
+from deftx.stages.figures.settings import Sweep
 from deftx.store.artefact import ArtefactError
 from deftx.store.tensors import save_tensors
 
@@ -180,7 +180,7 @@ def drawn(monkeypatch):
     def run(given: Params, **paths: object) -> dict[str, Figure]:
         found = {}
         monkeypatch.setattr(
-            "deftx.stages.figures.save", lambda figure, path: found.update({path.stem: figure})
+            "deftx.stages.figures.run.save", lambda figure, path: found.update({path.stem: figure})
         )
         figures(given, **paths, out=Path("transfer.svg"))
         return found
@@ -252,7 +252,7 @@ def test_mask_for_another_base_is_refused(inputs, tmp_path):
 def test_stage_draws_the_pieces_of_the_items_that_are_evaluated(inputs, drawn, monkeypatch):
     seen: list[Ruler] = []
     monkeypatch.setattr(
-        "deftx.stages.figures.distance_figure", lambda *given: seen.extend(given[-1])
+        "deftx.stages.figures.run.distance_figure", lambda *given: seen.extend(given[-1])
     )
     drawn(figure_params(), **inputs)
     assert [ruler.values for ruler in seen] == [{"mood": DISTANCES}, {"mood": PIECES}]

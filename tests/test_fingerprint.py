@@ -78,7 +78,7 @@ def test_a_moved_and_renamed_module_changes_nothing(package):
     (package / "engine/steps.py").rename(package / "elsewhere/a_schedule.py")
     for path in package.rglob("*.py"):
         text = path.read_text().replace(
-            "deftx.lowrank import", "deftx.elsewhere.another_name import"
+            "deftx.stages.denoise.math import", "deftx.elsewhere.another_name import"
         )
         path.write_text(text.replace("deftx.engine.steps", "deftx.elsewhere.a_schedule"))
     subprocess.run(["ruff", "check", "--select", "I", "--fix", "-q", package], check=True)

@@ -25,7 +25,7 @@ from deftx.lt_sft_file import read_lt_sft
 from deftx.models.backbone import backbone_parameters, head_parameters
 from deftx.models.base import Base
 from deftx.models.load import load_classifier
-from deftx.pretraining import train_tokenizer
+from deftx.stages.base.pretrain import train_tokenizer
 from deftx.store.artefact import ArtefactError
 from deftx.store.tensors import TensorFile
 

@@ -16,22 +16,22 @@ from transformers import (
     ModernBertModel,
 )
 
-from deftx.composed import add_dense
 from deftx.engine.checkpoint import Checkpoint
-from deftx.engine.gated_training import LearnedGate, fit_gated, fit_gates, gated
 from deftx.engine.language import masked_language_modelling
 from deftx.engine.session import Session
 from deftx.engine.settings import Engine
 from deftx.engine.task import classification
 from deftx.engine.training_settings import LanguageTraining, TaskTraining
-from deftx.gates import block_of, gate_name, gate_values, initial_gates
 from deftx.models.backbone import BaseWeights, head_parameters, matrices
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.models.predict import evaluate, predict
 from deftx.models.vectors import dense_vector, head_of
-from deftx.settings.gate import Gate
-from deftx.stages import gate as gate_stage
-from deftx.stages import gated as gated_stage
+from deftx.stages.compose.apply import add_dense
+from deftx.stages.gate.math import block_of, gate_name, gate_values, initial_gates
+from deftx.stages.gate.run import run as gate_stage
+from deftx.stages.gate.settings import Gate
+from deftx.stages.gate.train import LearnedGate, fit_gated, fit_gates, gated
+from deftx.stages.gated.run import run as gated_stage
 from deftx.store.artefact import ArtefactError
 from deftx.store.items import write_items
 from deftx.store.seeds import stream

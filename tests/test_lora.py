@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_resume import CLASSES, language, task
 
-from deftx.composed import add_dense
 from deftx.core.denoised import Denoised
 from deftx.engine.checkpoint import Checkpoint
-from deftx.engine.lora_training import fit_factors
 from deftx.engine.session import Session
 from deftx.engine.settings import Engine
 from deftx.engine.training_settings import LanguageTraining, TaskTraining
 from deftx.models.backbone import backbone_parameters, head_parameters, matrices
 from deftx.models.load import load_classifier, load_masked_lm
 from deftx.models.vectors import dense_vector, head_of
-from deftx.settings.lora import Lora, largest_rank
-from deftx.stages.lora import Params, lora
+from deftx.stages.compose.apply import add_dense
+from deftx.stages.lora.run import Params, lora
+from deftx.stages.lora.settings import Lora, largest_rank
+from deftx.stages.lora.train import fit_factors
 from deftx.store.items import write_items
 from deftx.store.tensors import TensorFile
 

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deftx.lowrank import LowRank, decompose, denoise, low_rank, spectrum
 from deftx.plan.feasible import check_methods
 from deftx.plan.method import Method
-from deftx.settings.denoise import RankRule
+from deftx.stages.denoise.math import LowRank, decompose, denoise, low_rank, spectrum
+from deftx.stages.denoise.settings import RankRule
 
 SHAPES = [(40, 12), (12, 40), (20, 20), (30_000, 8), (1, 5)]
 

@@ -13,7 +13,7 @@ from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 from deftx.core.delta import Delta
 from deftx.core.sparse_delta import SparseDelta
 from deftx.models.backbone import backbone_parameters
-from deftx.selection import top_k
+from deftx.stages.mask.math import top_k
 
 FIXTURE = Path(__file__).parent / "fixtures" / "plain_top_k.safetensors"
 

@@ -18,10 +18,10 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
-from deftx.adapter_file import StoredAdapter, stacked
-from deftx.adapters import AdapterModule, installed
 from deftx.models.backbone import head_parameters, weights_of
-from deftx.settings.adapter import Adapter
+from deftx.stages.adapter.file import StoredAdapter, stacked
+from deftx.stages.adapter.math import AdapterModule, installed
+from deftx.stages.adapter.settings import Adapter
 
 LANGUAGE_MODEL = {"none": [], "lang": ["lang"]}
 CLASSIFIER = {

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from deftx.core.delta import Only
-from deftx.merging import language_share, merged
-from deftx.settings.combine import Combine, LayerSwap
+from deftx.stages.compose.math import language_share, merged
+from deftx.stages.compose.settings import Combine, LayerSwap
 
 EMBEDDINGS, TOP = "embeddings.word_embeddings.weight", "final_norm.weight"
 LAYERS = [f"encoder.layer.{n}.output.dense.weight" for n in range(6)]

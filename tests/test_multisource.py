@@ -23,7 +23,7 @@ from deftx.models.backbone import backbone_parameters, layer_norm_names
 from deftx.models.load import load_classifier, load_tokenizer
 from deftx.models.predict import evaluate
 from deftx.models.vectors import start_weights
-from deftx.selection import everything, uniform
+from deftx.stages.mask.math import everything, uniform
 from deftx.store.items import write_items
 from deftx.store.tensors import save_tensors
 
@@ -461,7 +461,7 @@ def test_the_stages_train_on_several_sources_and_leave_no_vector_behind(base, fi
     assert not (files / "sparse/README.md").exists()
 
     from deftx.engine.target import prepare
-    from deftx.stages.sparse import Params
+    from deftx.stages.sparse.run import Params
 
     known = {name: params[name] for name in Params.model_fields if name in params}
     paths = [files / f"{name}.parquet" for name in ("ind", "ace", "jav")]

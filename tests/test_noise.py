@@ -5,7 +5,13 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from deftx.noise import median_factor, noise_edge, noise_median, optimal_threshold, signal_rank
+from deftx.stages.denoise.noise import (
+    median_factor,
+    noise_edge,
+    noise_median,
+    optimal_threshold,
+    signal_rank,
+)
 
 RULES = ["optimal-threshold", "noise-edge"]
 BETAS = [1.0, 0.5, 0.1, 0.003]

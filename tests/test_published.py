@@ -9,7 +9,7 @@ from conftest import PROJECT
 from test_tables import LANGUAGES, SYSTEMS, page_tables, params, rows, save_evaluation
 
 from deftx.reporting.published import Published, load_published
-from deftx.stages.tables import tables
+from deftx.stages.tables.run import tables
 from deftx.store.artefact import ArtefactError
 
 FILES = sorted((PROJECT / "docs/results/published").glob("*.csv"))

@@ -14,15 +14,15 @@ from deftx.core.delta import Delta, Only
 from deftx.core.ranking import largest
 from deftx.core.shares import group_names, largest_remainder
 from deftx.core.sparse_delta import SparseDelta
-from deftx.lowrank import decompose, denoise
-from deftx.selection import (
+from deftx.stages.denoise.math import decompose, denoise
+from deftx.stages.denoise.settings import RankRule
+from deftx.stages.mask.math import (
     NOTHING,
     everything,
     top_k,
     top_k_in_groups,
     uniform,
 )
-from deftx.settings.denoise import RankRule
 
 
 def plain_top_k(delta, k):

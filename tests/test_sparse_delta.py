@@ -8,7 +8,7 @@ from deftx.core.mask import Mask, mask_layout, mask_tensors
 from deftx.core.sparse_delta import SparseDelta
 from deftx.models.backbone import backbone_parameters, head_parameters
 from deftx.models.load import load_classifier
-from deftx.selection import uniform
+from deftx.stages.mask.math import uniform
 from deftx.store.artefact import ArtefactError
 from deftx.store.tensors import save_tensors
 

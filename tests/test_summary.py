@@ -16,10 +16,10 @@ from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 from deftx.reporting.accounting import Job
 from deftx.reporting.embed import own_ids, table
 from deftx.reporting.template import render
-from deftx.stages import costs as costs_stage
-from deftx.stages.summary import Facts as Params
-from deftx.stages.summary import lead as summary
-from deftx.stages.tables import tables
+from deftx.stages.costs.run import run as costs_stage
+from deftx.stages.summary.run import Facts as Params
+from deftx.stages.summary.run import lead as summary
+from deftx.stages.tables.run import tables
 from deftx.store.artefact import ArtefactError
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}

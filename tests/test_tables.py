@@ -24,7 +24,7 @@ from deftx.reporting.results import (
 from deftx.reporting.statistics import holm, interval, p_value
 from deftx.reporting.table_formats import PAGE, Cell, Table, latex
 from deftx.reporting.tables import pair_table, reference_table, score_table, tidy
-from deftx.stages.tables import Params, tables
+from deftx.stages.tables.run import Params, tables
 from deftx.store.artefact import ArtefactError
 from deftx.store.tensors import TensorFile, save_tensors
 

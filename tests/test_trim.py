@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deftx.data.read import read_items
-from deftx.nearest import Nearest, detokenised
-from deftx.settings.data import Columns
-from deftx.stages.trim import Params, trim
+from deftx.stages.data.settings import Columns
+from deftx.stages.trim.math import Nearest, detokenised
+from deftx.stages.trim.run import Params, trim
 from deftx.store.artefact import ArtefactError
 from deftx.store.items import load_items, write_items
 

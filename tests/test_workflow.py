@@ -53,7 +53,9 @@ def test_cosmetic_edits_of_config_and_code_rerun_nothing(workspace):
         "# a comment\n" + text.replace("learning_rate: 0.001", "learning_rate: 1.0e-3")
     )
     workspace.replace("deftx/engine/trainer.py", '"""One phase of', '"""About one phase of')
-    workspace.replace("deftx/lowrank.py", "    # Projecting onto", "    # Why: projecting onto")
+    workspace.replace(
+        "deftx/stages/denoise/math.py", "    # Projecting onto", "    # Why: projecting onto"
+    )
     workspace.replace("workflow/rules/vectors.smk", '"""Choose exactly', '"""Always choose exactly')
     assert workspace.planned() == {}
     workspace.write_config()
@@ -93,7 +95,7 @@ def test_an_early_value_reruns_its_target_and_no_other(workspace):
 
 def test_a_code_edit_reruns_the_stages_that_reach_it(workspace):
     workspace.replace(
-        "deftx/lowrank.py", "truncated = matrices = 0", "truncated = matrices = int(0)"
+        "deftx/stages/denoise/math.py", "truncated = matrices = 0", "truncated = matrices = int(0)"
     )
     ran = workspace.run()
     of_deft_x = dict.fromkeys(("denoise", "mask", "sparse", "compose", "evaluate"), 2)

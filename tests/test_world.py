@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 from pydantic import ValidationError
 
-from deftx.settings.world import World
-from deftx.world import inference, sentiment, text
+from deftx.stages.world.math import inference, sentiment, text
+from deftx.stages.world.settings import World
 
 WORLD = World()
 TASKS = {"sentiment": sentiment, "inference": inference}
@@ -92,7 +92,7 @@ def test_other_seed_other_world(task):
 
 def test_same_world_in_another_process():
     code = (
-        "import json; from deftx.settings.world import World; from deftx.world import *;"
+        "import json; from deftx.stages.world.settings import World; from deftx.stages.world.math import *;"
         "print(json.dumps([text(World(), 'qtc', 20), inference(World(), 'qtc', 'test', 20)]))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

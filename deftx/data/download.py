@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 import requests
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
-from deftx.settings.data import HubFile
+from deftx.stages.data.settings import HubFile
 from deftx.store.artefact import file_sha256
 from deftx.store.errors import DataError
 from deftx.store.hub import HUB_ERRORS

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deftx.settings.data import Columns, Format
+from deftx.stages.data.settings import Columns, Format
 from deftx.store.errors import DataError
 from deftx.store.items import Item
 

@@ -28,12 +28,8 @@ from transformers import (
     TrainingArguments,
 )
 
-from deftx.adapters import fresh_adapter
-from deftx.engine.adapter_training import fit_adapter
 from deftx.engine.full import fit_everything
-from deftx.engine.gated_training import fit_gated, fit_gates
 from deftx.engine.language import MaskedLanguageModelling
-from deftx.engine.lora_training import fit_factors
 from deftx.engine.objective import Example, Objective
 from deftx.engine.session import Session
 from deftx.engine.sparse import fit_entries
@@ -42,14 +38,18 @@ from deftx.engine.training_settings import LanguageTraining, Training
 from deftx.estimate.shape import Shape
 from deftx.estimate.sizes import Sizes
 from deftx.estimate.work import TRAINING, Work
-from deftx.gates import gate_values, initial_gates
 from deftx.models.backbone import matrices
 from deftx.models.device import available_device
 from deftx.models.load import untie_decoder
 from deftx.plan.config import Task
 from deftx.plan.graph import Artefact, Target
 from deftx.plan.plan import Plan
-from deftx.selection import uniform
+from deftx.stages.adapter.math import fresh_adapter
+from deftx.stages.adapter.train import fit_adapter
+from deftx.stages.gate.math import gate_values, initial_gates
+from deftx.stages.gate.train import fit_gated, fit_gates
+from deftx.stages.lora.train import fit_factors
+from deftx.stages.mask.math import uniform
 from deftx.store.artefact import write_json
 
 WARM_UP = {"cpu": 1, "cuda": 5}

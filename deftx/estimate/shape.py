@@ -21,7 +21,7 @@ from deftx.models.base import Base
 from deftx.models.load import without_weights
 from deftx.plan.config import ConfigError
 from deftx.plan.plan import Plan
-from deftx.settings.base import Pretrain
+from deftx.stages.base.settings import Pretrain
 
 KNOWN: dict[str, dict[str, Any]] = {
     "FacebookAI/xlm-roberta-base": {
@@ -152,7 +152,7 @@ def find_shape(plan: Plan) -> Shape | str:
 
 
 def _pretrained(settings: Pretrain) -> PreTrainedConfig:
-    """As `deftx.pretraining` makes it; a tokenizer has at most as many pieces as it may have."""
+    """As `deftx.stages.base.pretrain` makes it; a tokenizer has at most as many pieces as it may have."""
     return XLMRobertaConfig(
         vocab_size=settings.vocabulary,
         hidden_size=settings.hidden,

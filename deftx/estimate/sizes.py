@@ -5,14 +5,14 @@ from math import prod
 from deftx.estimate.items import Items
 from deftx.estimate.ranges import Range, exactly, total
 from deftx.estimate.shape import Shape
-from deftx.gates import gate_name
 from deftx.plan.graph import Artefact, Target
 from deftx.plan.plan import Plan
-from deftx.settings.adapter import Adapter
-from deftx.settings.denoise import RankRule
-from deftx.settings.lora import largest_rank
-from deftx.settings.rounds import RoundOf
-from deftx.settings.selection import entries
+from deftx.stages.adapter.settings import Adapter
+from deftx.stages.denoise.settings import RankRule
+from deftx.stages.full.settings import RoundOf
+from deftx.stages.gate.math import gate_name
+from deftx.stages.lora.settings import largest_rank
+from deftx.stages.mask.settings import entries
 
 VALUE = 4
 """Bytes of a stored weight, float32."""

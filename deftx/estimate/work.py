@@ -9,8 +9,8 @@ from deftx.estimate.ranges import NOTHING, Range, exactly, total
 from deftx.estimate.shape import FORWARD_AND_BACKWARD, Shape
 from deftx.plan.graph import Artefact, Inputs, Target
 from deftx.plan.plan import Plan
-from deftx.pretraining import MASK_PROBABILITY
-from deftx.settings.base import Pretrain
+from deftx.stages.base.pretrain import MASK_PROBABILITY
+from deftx.stages.base.settings import Pretrain
 
 TRAINING = ("full", "sparse", "adapter", "gate", "gated", "lora")
 """Stages that take steps."""

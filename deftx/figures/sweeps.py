@@ -18,7 +18,7 @@ from deftx.figures.style import (
     styled,
 )
 from deftx.reporting.results import MEAN, METRIC_NAMES, Comparison, Transfer
-from deftx.settings.figures import Sweep
+from deftx.stages.figures.settings import Sweep
 
 
 @styled

@@ -21,9 +21,9 @@ from deftx.plan.config import (
     is_path,
 )
 from deftx.plan.method import Kind, System
-from deftx.settings.data import Dataset
-from deftx.settings.denoise import RankRule
-from deftx.settings.selection import ObservedShares
+from deftx.stages.data.settings import Dataset
+from deftx.stages.denoise.settings import RankRule
+from deftx.stages.mask.settings import ObservedShares
 
 
 def read_config(path: Path) -> Config:

@@ -10,11 +10,11 @@ from pydantic import Field
 from deftx.engine.settings import Engine
 from deftx.engine.training_settings import LanguageTraining, TaskTraining
 from deftx.plan.method import Kind, Method, Row, System
-from deftx.settings.base import BaseModelSource
-from deftx.settings.cleaning import Cleaning
-from deftx.settings.data import Dataset, Split
-from deftx.settings.selection import Budget
-from deftx.settings.world import World
+from deftx.stages.base.settings import BaseModelSource
+from deftx.stages.clean.settings import Cleaning
+from deftx.stages.data.settings import Dataset, Split
+from deftx.stages.mask.settings import Budget
+from deftx.stages.world.settings import World
 from deftx.store.strict import Strict
 
 LanguageKey = Annotated[str, Field(pattern=r"^[a-z]{3}$")]

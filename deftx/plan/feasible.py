@@ -8,8 +8,8 @@ from typing import Any
 from deftx.core.shares import group_names, largest_remainder
 from deftx.models.base import Base
 from deftx.plan.method import Kind, Row
-from deftx.settings.lora import largest_rank
-from deftx.settings.selection import entries
+from deftx.stages.lora.settings import largest_rank
+from deftx.stages.mask.settings import entries
 
 
 def check_methods(base: Base, methods: Mapping[str, Mapping[Kind, Any]]) -> None:

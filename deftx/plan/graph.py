@@ -8,7 +8,7 @@ from typing import Any
 from deftx.core.vector_files import SFT_STAGES
 from deftx.plan.config import BASE, NONE, OWN_TEXT, ROUND, Config, is_path
 from deftx.plan.method import Kind, Row, System
-from deftx.settings.selection import ObservedShares
+from deftx.stages.mask.settings import ObservedShares
 
 PATTERNS = {
     "config": "config.json",

@@ -5,13 +5,13 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from deftx.settings.adapter import Adapter
-from deftx.settings.combine import Combine
-from deftx.settings.denoise import RankRule
-from deftx.settings.foreign import Foreign
-from deftx.settings.gate import Gate
-from deftx.settings.lora import Lora
-from deftx.settings.selection import Budget, Pattern, Selection, Shares
+from deftx.stages.adapter.settings import Adapter
+from deftx.stages.compose.settings import Combine
+from deftx.stages.convert.settings import Foreign
+from deftx.stages.denoise.settings import RankRule
+from deftx.stages.gate.settings import Gate
+from deftx.stages.lora.settings import Lora
+from deftx.stages.mask.settings import Budget, Pattern, Selection, Shares
 from deftx.store.strict import Strict
 
 Kind = Literal["task", "language"]

@@ -36,7 +36,7 @@ def fingerprint(stage: str) -> str:
     `deftx/__init__.py` is not followed: it names everything. So no module of the package imports
     from it (a test checks that).
     """
-    return _digest(f"deftx.stages.{stage}")[:12]
+    return _digest(f"deftx.stages.{stage}.run")[:12]
 
 
 @cache

@@ -142,7 +142,7 @@ def import_everything() -> None:
     from deftx.cli import STAGES
 
     for stage in STAGES:
-        importlib.import_module(f"deftx.stages.{stage}")
+        importlib.import_module(f"deftx.stages.{stage}.run")
     for name in LATE:
         with suppress(ImportError):  # where another version has it elsewhere, the job imports it
             importlib.import_module(name)

@@ -1,0 +1,77 @@
+"""Adapters on disk (docs/format.md), and a model with those of a language and a task."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from deftx.models.backbone import head_parameters, put_head, weights_of
+from deftx.models.base import Base
+from deftx.stages.adapter.math import AdapterModule, installed
+from deftx.stages.adapter.settings import Adapter
+from deftx.store.artefact import ArtefactError
+from deftx.store.tensors import TensorFile
+
+
+@dataclass(frozen=True)
+class StoredAdapter:
+    """An adapter as its file has it.
+
+    Attributes:
+        module: its weights.
+        settings: how it was made.
+        head: parameter name → tensor of a task's head; empty for a language.
+    """
+
+    module: AdapterModule
+    settings: Adapter
+    head: dict[str, torch.Tensor]
+
+
+def load_adapter(file: TensorFile, base: Base) -> StoredAdapter:
+    """Read an adapter from a file that is open. Raises ArtefactError if it holds none, or one that
+    was made for another base."""
+    if file.provenance["stage"] != "adapter":
+        raise ArtefactError(
+            f"{file.path}: expected an adapter, this is of stage {file.provenance['stage']}"
+        )
+    base.check(file.provenance, file.path)
+    settings = Adapter.model_validate(file.provenance["params"]["adapter"])
+    head = {n.removeprefix("head."): file[n] for n in file if n.startswith("head.")}
+    module = AdapterModule(
+        settings,
+        hidden=file["layers.0.down.weight"].shape[1],
+        layers=sum(name.endswith(".down.weight") for name in file),
+        language=not head,
+    )
+    module.load_state_dict({n: file[n] for n in file if not n.startswith("head.")})
+    return StoredAdapter(module, settings, head)
+
+
+@contextmanager
+def stacked(
+    model: PreTrainedModel, language: StoredAdapter | None, task: StoredAdapter
+) -> Iterator[PreTrainedModel]:
+    """The classifier with a task's head and its adapter on that of a language, or alone, in the
+    layers that the task's settings say. On leaving the block the model is as it was, bit for bit.
+
+    Raises ValueError if the adapters do not fit the model, or are not of a language and a task.
+    """
+    if language is not None and language.head:
+        raise ValueError("the language's adapter has a head: it is that of a task")
+    heads = head_parameters(model)
+    stored, wanted = ({n: tuple(t.shape) for n, t in h.items()} for h in (task.head, heads))
+    if stored != wanted:
+        raise ValueError(
+            f"the head of the task's adapter has {stored or 'no tensors'}, the model's {wanted}"
+        )
+    former = weights_of(heads)
+    below = [] if language is None else [language.module]
+    with installed(model, [*below, task.module], task.settings.drop_last):
+        try:
+            put_head(model, task.head)
+            yield model
+        finally:
+            put_head(model, former)

@@ -1,0 +1,212 @@
+"""MAD-X: bottleneck and invertible adapters, and putting a stack of them into a model.
+
+Source: Pfeiffer et al. 2020 (arXiv 2005.00052). What is computed equals the `adapters` library
+1.3.0 (its `SeqBnConfig` and `SeqBnInvConfig`, with its own heads), which does not work with
+transformers 5.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, cast
+
+import torch
+from transformers import PreTrainedModel
+from transformers.activations import ACT2FN
+
+from deftx.stages.adapter.settings import Adapter
+
+BEFORE_DECODER = {
+    "bert": "cls.predictions.transform",
+    "camembert": "lm_head.layer_norm",
+    "roberta": "lm_head.layer_norm",
+    "xlm-roberta": "lm_head.layer_norm",
+}
+"""Model types whose layers end as those of BERT do → the part of their masked-language model whose
+output goes into the decoder. Not the decoder itself, which training takes out of the model."""
+
+SPREAD = 0.02
+"""Standard deviation of fresh weights, as in BERT."""
+
+
+class Bottleneck(torch.nn.Module):
+    """up(activation(down(x))), of hidden // reduction entries in the middle; no residual."""
+
+    def __init__(self, hidden: int, reduction: int, non_linearity: str) -> None:
+        super().__init__()
+        middle = max(1, hidden // reduction)
+        self.down = torch.nn.Linear(hidden, middle)
+        self.activation = ACT2FN[non_linearity]
+        self.up = torch.nn.Linear(middle, hidden)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """`features` (…, hidden), as what comes out."""
+        return self.up(self.activation(self.down(features)))
+
+
+class Invertible(torch.nn.Module):
+    """The coupling of NICE (Dinh et al. 2015) on the two halves of the hidden size:
+    y1 = x1 + f(x2), y2 = x2 + g(y1). f and g shrink their half by `reduction` in the middle."""
+
+    def __init__(self, hidden: int, reduction: int, non_linearity: str) -> None:
+        super().__init__()
+        first = hidden // 2
+        self.sizes = [first, hidden - first]
+        self.f, self.g = (
+            torch.nn.Sequential(
+                torch.nn.Linear(given, max(1, given // reduction)),
+                ACT2FN[non_linearity],
+                torch.nn.Linear(max(1, given // reduction), wanted),
+            )
+            for given, wanted in (self.sizes[::-1], self.sizes)
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """`features` (…, hidden), as what comes out."""
+        x1, x2 = features.split(self.sizes, dim=-1)
+        y1 = x1 + self.f(x2)
+        return torch.cat([y1, x2 + self.g(y1)], dim=-1)
+
+    def inverse(self, features: torch.Tensor) -> torch.Tensor:
+        """The features of which forward makes these."""
+        y1, y2 = features.split(self.sizes, dim=-1)
+        x2 = y2 - self.g(y1)
+        return torch.cat([y1 - self.f(x2), x2], dim=-1)
+
+
+class AdapterModule(torch.nn.Module):
+    """The weights of one adapter: a bottleneck for each of the first `layers` layers of a model
+    and, for a language, an invertible adapter.
+
+    They are a pure function of `seed`: normal with standard deviation 0.02, biases zero.
+    """
+
+    def __init__(
+        self, settings: Adapter, hidden: int, layers: int, *, language: bool, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.hidden = hidden
+        reduction = settings.language_reduction if language else settings.task_reduction
+        self.layers = torch.nn.ModuleList(
+            Bottleneck(hidden, reduction, settings.non_linearity) for _ in range(layers)
+        )
+        self.invertible = None
+        if language and settings.invertible_reduction is not None:
+            self.invertible = Invertible(
+                hidden, settings.invertible_reduction, settings.non_linearity
+            )
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                if parameter.dim() > 1:
+                    parameter.normal_(0.0, SPREAD, generator=generator)
+                else:
+                    parameter.zero_()
+
+
+def fresh_adapter(
+    model: PreTrainedModel, settings: Adapter, *, language: bool, seed: int
+) -> AdapterModule:
+    """An adapter for a model: of a language with all layers, of a task without the last
+    `drop_last`.
+
+    Raises ValueError if the model is of a type that takes no adapters, or if no layer is left.
+    """
+    layers = len(_layers(model, 0 if language else settings.drop_last))
+    hidden = model.config.hidden_size
+    return AdapterModule(settings, hidden, layers, language=language, seed=seed)
+
+
+@contextmanager
+def installed(
+    model: PreTrainedModel, stack: Sequence[AdapterModule], drop_last: int = 0
+) -> Iterator[PreTrainedModel]:
+    """The model with a stack of adapters in all layers but the last `drop_last`; on leaving the
+    block it is as it was. Names of parameters stay what they are, those of the adapters are not
+    among them.
+
+    The first of the stack is the nearest to the model (a language's, on which a task's stands). Of
+    it the invertible adapter is used, if it has one: forward after the embeddings, backward before
+    the decoder of a masked-language model, also where only masked positions reach the decoder.
+
+    Raises ValueError, before anything is changed, if the model is of a type that takes no
+    adapters, has some already, or if one of these does not fit it.
+    """
+    layers = _layers(model, drop_last)
+    _check(model, stack, layers)
+    for adapter in stack:
+        adapter.to(model.device)
+    invertible = stack[0].invertible
+    with ExitStack() as undo:
+        for layer, *bottlenecks in zip(layers, *(a.layers for a in stack), strict=False):
+            undo.callback(setattr, layer, "output", layer.output)
+            layer.output = _AdaptedOutput(layer.output, bottlenecks)
+        if invertible is not None:
+            embeddings = cast(torch.nn.Module, model.base_model.embeddings)
+            undo.enter_context(_after(embeddings, invertible.forward))
+            if model.get_output_embeddings() is not None:
+                last = model.get_submodule(BEFORE_DECODER[model.config.model_type])
+                undo.enter_context(_after(last, invertible.inverse))
+        yield model
+
+
+class _AdaptedOutput(torch.nn.Module):
+    """In the place of the end of a layer, with its parts under their names: h = dropout(dense(·))
+    is what the feed-forward block gives and x what it was given; each adapter in turn makes
+    h + bottleneck(LayerNorm(h + x)) of h, with the layer's own LayerNorm, which then closes the
+    layer as ever."""
+
+    def __init__(self, output: Any, bottlenecks: Sequence[torch.nn.Module]) -> None:
+        super().__init__()
+        self.dense, self.LayerNorm, self.dropout = output.dense, output.LayerNorm, output.dropout
+        # In a tuple, where the model's tree of modules does not find them.
+        self._bottlenecks = tuple(bottlenecks)
+
+    def forward(self, hidden_states: torch.Tensor, input_tensor: torch.Tensor) -> torch.Tensor:
+        features = self.dropout(self.dense(hidden_states))
+        for bottleneck in self._bottlenecks:
+            features = bottleneck(self.LayerNorm(features + input_tensor)) + features
+        return self.LayerNorm(features + input_tensor)
+
+
+@contextmanager
+def _after(module: torch.nn.Module, function: Any) -> Iterator[None]:
+    """Inside, what a module gives goes through a function."""
+    handle = module.register_forward_hook(lambda _module, _given, found: function(found))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _layers(model: PreTrainedModel, drop_last: int) -> list[Any]:
+    """The layers of a model that get adapters."""
+    kind = model.config.model_type
+    if kind not in BEFORE_DECODER:
+        raise ValueError(
+            f"the base is of model type {kind!r}, which takes no adapters; those that do: "
+            f"{', '.join(BEFORE_DECODER)}"
+        )
+    layers = list(cast(Any, model.base_model).encoder.layer)
+    if drop_last >= len(layers):
+        raise ValueError(
+            f"adapter.drop_last is {drop_last}, the base has {len(layers)} layers: none is left"
+        )
+    return layers[: len(layers) - drop_last]
+
+
+def _check(model: PreTrainedModel, stack: Sequence[AdapterModule], layers: Sequence[Any]) -> None:
+    """Raise ValueError unless the model has no adapters, and these fit it."""
+    if any(isinstance(layer.output, _AdaptedOutput) for layer in layers):
+        raise ValueError("the model has adapters already; leave the block that put them in first")
+    hidden, depth = model.config.hidden_size, model.config.num_hidden_layers
+    for adapter in stack:
+        if adapter.hidden != hidden:
+            raise ValueError(
+                f"an adapter for hidden size {adapter.hidden} does not fit a base of hidden size "
+                f"{hidden}"
+            )
+        if not len(layers) <= len(adapter.layers) <= depth:
+            raise ValueError(
+                f"an adapter of {len(adapter.layers)} layers does not fit a base of {depth} "
+                f"layers, of which the first {len(layers)} are to have one"
+            )

@@ -1,0 +1,96 @@
+"""Stage `adapter`: train the adapter of a language or a task (MAD-X)."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from deftx.engine.processes import is_first
+from deftx.engine.target import MethodParams, prepare
+from deftx.models.base import Base
+from deftx.stages.adapter.file import StoredAdapter, load_adapter
+from deftx.stages.adapter.math import fresh_adapter
+from deftx.stages.adapter.settings import Adapter
+from deftx.stages.adapter.train import fit_adapter
+from deftx.store.artefact import ArtefactError, digests
+from deftx.store.seeds import stream
+from deftx.store.tensors import TensorFile, save_tensors
+
+
+class Params(MethodParams):
+    """What is trained and how, by which method."""
+
+    start: Literal["base"] = Field(
+        default="base", description="adapters are trained on the base itself"
+    )
+    adapter: Adapter = Adapter()
+
+    def recorded(self) -> dict[str, Any]:
+        """What the provenance says of these: all that the result depends on."""
+        return {
+            **super().recorded(),
+            "adapter": self.adapter.relevant(language=not self.classes),
+        }
+
+
+def adapter(
+    params: Params,
+    *,
+    base: Path,
+    train: Path,
+    valid: Path | None = None,
+    language_adapter: Path | None = None,
+    out: Path,
+) -> None:
+    """The adapter of a language: bottlenecks in all layers and an invertible adapter, trained by
+    masked-language modelling. Or that of a task: bottlenecks in all layers but the last
+    `drop_last`, trained on top of `language_adapter`, the frozen one of the source language, and
+    its head under `head.`
+
+    Interrupted training goes on where it was. Source: MAD-X (Pfeiffer et al. 2020). Raises as
+    `prepare` and `fit_adapter` do, ArtefactError if the language's adapter is none or was made for
+    another base, and CheckpointError if another process is training the same.
+    """
+    encoder = Base.load(base)
+    inputs = digests(train=train, valid=valid)
+    below = None
+    if language_adapter is not None:
+        if not params.classes:
+            raise ValueError(f"{params.target}: only a task is trained on a language's adapter")
+        file = TensorFile(language_adapter)
+        below = _of_language(file, encoder)
+        inputs["language_adapter"] = file.content
+    with params.checkpoint("adapter", out, encoder, inputs) as state:
+        ready = prepare(params, "adapter", encoder, train, valid, None)
+        module = fresh_adapter(
+            ready.model,
+            params.adapter,
+            language=not params.classes,
+            seed=stream(params.seed, params.target, "adapter"),
+        )
+        outcome = fit_adapter(
+            ready.model,
+            ready.objective,
+            params.training,
+            module,
+            below=below.module if below else None,
+            drop_last=params.adapter.drop_last if params.classes else 0,
+            session=ready.session(state),
+        )
+        if not is_first():
+            return
+        save_tensors(
+            out,
+            {**module.state_dict(), **ready.head()},
+            **params.provenance("adapter", encoder, inputs, outcome),
+        )
+        state.remove()
+
+
+def _of_language(file: TensorFile, base: Base) -> StoredAdapter:
+    found = load_adapter(file, base)
+    if found.head:
+        raise ArtefactError(
+            f"{file.path}: the adapter of {file.provenance['target']}, expected that of a language"
+        )
+    return found

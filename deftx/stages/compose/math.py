@@ -1,0 +1,149 @@
+"""Merging the whole difference of a task with that of a language, other than by their sum.
+
+Sources: TIES (Yadav et al. 2023, arXiv 2306.01708), DARE (Yu et al. 2024, arXiv 2311.03099), layer
+swapping (Bandarkar et al. 2025, arXiv 2410.01335). Where they are silent the choices are ours;
+docs/method.md lists them.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from fractions import Fraction
+
+import torch
+
+from deftx.core.delta import Changed
+from deftx.core.ranking import pooled
+from deftx.stages.compose.settings import Combine, LayerSwap
+from deftx.store.seeds import stream
+
+Vector = Mapping[str, torch.Tensor]
+"""Name of a tensor → dense difference, float32."""
+
+Rule = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Name of a tensor, its difference for the task and for the language, in one shape → the merged."""
+
+
+def merged(task: Vector, language: Vector, combine: Combine, seed: int) -> Vector:
+    """Two vectors, which are scaled already, as one. Each tensor is merged when it is asked for; a
+    tensor that only one vector has is zero in the other. Only `dare` draws, from `seed`.
+
+    Raises ValueError if fewer layers are there than are to be swapped; with `ties`, if not all
+    entries are finite; and, for a tensor that is asked for, if it has two shapes.
+    """
+    if combine.ties is not None:
+        task, language = (trimmed(vector, combine.ties.density) for vector in (task, language))
+        return Merged(task, language, lambda _, t, lang: agreeing_mean(t, lang))
+    if combine.dare is not None:
+        density = combine.dare.density
+        return Merged(
+            task, language, lambda name, t, lang: rescaled_sum(name, t, lang, density, seed)
+        )
+    assert combine.layer_swap is not None
+    share = language_share(combine.layer_swap, {*task, *language})
+    return Merged(task, language, lambda name, t, lang: (1 - share(name)) * t + share(name) * lang)
+
+
+class Merged(Vector):
+    """Two vectors as one, over the tensors of either, by a rule for one tensor."""
+
+    def __init__(self, task: Vector, language: Vector, rule: Rule) -> None:
+        self._vectors, self._rule = (task, language), rule
+        self._names = sorted({*task, *language})
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        parts = [vector.get(name) for vector in self._vectors]
+        present = [part for part in parts if part is not None]
+        if not present:
+            raise KeyError(name)
+        if present[0].shape != present[-1].shape:
+            raise ValueError(
+                f"{name}: shape {tuple(present[0].shape)} in the task's vector, "
+                f"{tuple(present[1].shape)} in the language's"
+            )
+        task, language = (torch.zeros_like(present[0]) if p is None else p for p in parts)
+        return self._rule(name, task, language)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names  # that of Mapping would merge the tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def trimmed(vector: Vector, density: float) -> Vector:
+    """The vector with all entries zero but the largest: exactly round(density · N) of its N entries
+    stay, pooled over its tensors; ties as in `pooled`."""
+    if density == 1:
+        return vector
+    total = sum(vector[name].numel() for name in vector)
+    # By way of the decimal text, so that 0.02 is one fiftieth and not its binary neighbour.
+    k = round(Fraction(str(density)) * total)
+    kept = pooled(vector, vector.__getitem__, k, allow_zero=True)
+
+    def only_kept(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor * kept.dense(name) if name in kept.index else torch.zeros_like(tensor)
+
+    return Changed(vector, only_kept)
+
+
+def agreeing_mean(task: torch.Tensor, language: torch.Tensor) -> torch.Tensor:
+    """Per entry, the mean of those values that have the sign of the sum: of both, or of one. Zero
+    has no sign; opposite values of equal size give zero."""
+    elected = (task + language).sign()
+    parts = torch.stack([task, language])
+    agree = parts.sign() == elected
+    return (parts * agree).sum(dim=0) / agree.sum(dim=0).clamp(min=1)
+
+
+def rescaled_sum(
+    name: str, task: torch.Tensor, language: torch.Tensor, density: float, seed: int
+) -> torch.Tensor:
+    """The sum of both, each with entries kept at random, independently, and divided by `density`.
+
+    The draw is keyed by seed, tensor and vector; made on the CPU, so that it is the same
+    everywhere.
+    """
+    total = torch.zeros_like(task)
+    for vector, tensor in (("task", task), ("language", language)):
+        generator = torch.Generator().manual_seed(stream(seed, "dare", vector, name))
+        kept = torch.rand(tensor.shape, generator=generator) < density
+        total += tensor * kept.to(tensor.device) / density
+    return total
+
+
+def language_share(swap: LayerSwap, names: Iterable[str]) -> Callable[[str], float]:
+    """Name of a tensor → the part of it that is the language's: 1, ½ or 0.
+
+    How many layers there are is told from `names`. Embeddings go with the lowest layers if these
+    are the language's, and what else stands outside of layers with the highest. Raises ValueError
+    if there are too few layers.
+    """
+    numbers = [number for name in names if (number := _layer(name)) is not None]
+    layers = max(numbers, default=-1) + 1
+    below = swap.bottom + swap.transition * (swap.bottom > 0)
+    above = swap.top + swap.transition * (swap.top > 0)
+    if below + above > layers:
+        raise ValueError(
+            f"layer_swap: bottom {swap.bottom}, top {swap.top} and transition {swap.transition} "
+            f"take {below + above} layers, but these vectors have {layers}"
+        )
+
+    def share(name: str) -> float:
+        number = _layer(name)
+        if number is None:
+            return float((swap.bottom if name.startswith("embeddings.") else swap.top) > 0)
+        from_top = layers - 1 - number
+        if number < swap.bottom or from_top < swap.top:
+            return 1.0
+        return 0.5 if number < below or from_top < above else 0.0
+
+    return share
+
+
+def _layer(name: str) -> int | None:
+    """The layer that a tensor belongs to, from 0; None if it stands outside of layers."""
+    found = re.search(r"\.(\d+)\.", name)
+    return int(found[1]) if found else None

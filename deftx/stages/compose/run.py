@@ -1,0 +1,87 @@
+"""Stage `compose`: φ_T + φ_L, or for dense vectors the recipe of their sum."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from deftx.core.sparse_delta import SparseDelta
+from deftx.core.vector_files import SFT_STAGES
+from deftx.models.base import Base
+from deftx.models.vectors import head_of
+from deftx.stages.compose.settings import Combine
+from deftx.store.strict import Strict
+from deftx.store.tensors import TensorFile, save_tensors
+
+
+class Params(Strict):
+    """Which vectors are added, and how they are weighted."""
+
+    system: str
+    task: str
+    language: str
+    seed: int = 0
+    task_scale: float = 1.0
+    language_scale: float = 1.0
+    combine: Combine | None = Field(
+        default=None, description="how the two become one; default: their sum"
+    )
+
+
+def compose(
+    params: Params,
+    *,
+    base: Path,
+    task_vector: Path,
+    language_vector: Path | None = None,
+    out: Path,
+) -> None:
+    """Write task_scale · φ_T + language_scale · φ_L with the head of φ_T.
+
+    Where a vector is not sparse, or the two are combined in another way, only the head and a
+    recipe that names the inputs by their content are written, and `evaluate` puts them together
+    in memory. Without a language vector the task vector stands alone.
+
+    Raises ArtefactError if a vector was made for another base, or the two have different seeds.
+    """
+    encoder = Base.load(base)
+    given = [(task_vector, params.task_scale), (language_vector, params.language_scale)]
+    files = [(TensorFile(path), scale) for path, scale in given if path is not None]
+    for file, _ in files:
+        encoder.check(file.provenance, file.path)
+    provenance: dict[str, Any] = {
+        "stage": "compose",
+        "system": params.system,
+        "task": params.task,
+        "language": params.language,
+        "seed": params.seed,
+        "base": encoder.identity,
+        "params": params.model_dump(),
+        "inputs": {
+            role: file.content for role, (file, _) in zip(("task", "language"), files, strict=False)
+        },
+        "trained": _trained([file for file, _ in files]),
+    }
+    if params.combine is None and all(file.provenance["stage"] in SFT_STAGES for file, _ in files):
+        vectors = [SparseDelta.read(file) * scale for file, scale in files]
+        total = vectors[0] if len(vectors) == 1 else vectors[0] + vectors[1]
+        total.save(out, **provenance)
+    else:
+        head = {f"head.{name}": tensor for name, tensor in head_of(files[0][0]).items()}
+        recipe = [
+            {"stage": file.provenance["stage"], "content": file.content, "scale": scale}
+            for file, scale in files
+        ]
+        save_tensors(out, head, recipe=recipe, **provenance)
+
+
+def _trained(files: list[TensorFile]) -> dict[str, int | None]:
+    """How many parameters each vector trained, and the head of the task; None where the vector does
+    not tell."""
+    outcomes = [file.provenance.get("outcome", {}) for file in files]
+    language = outcomes[1].get("trained") if len(outcomes) > 1 else 0
+    return {
+        "task": outcomes[0].get("trained"),
+        "language": language,
+        "head": outcomes[0].get("trained_head"),
+    }

@@ -1,0 +1,1 @@
+"""Downloading and reading text and labelled items."""

@@ -1,0 +1,86 @@
+"""How a difference of weights is denoised: the rank rule and its variants."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from deftx.store.strict import Strict
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Automatic = Literal["optimal-threshold", "noise-edge"]
+RULES = ("rank", "rank_share", "energy", "auto")
+
+
+class RankRule(Strict):
+    """How many singular components of a matrix are kept; exactly one of the four rules is given."""
+
+    rank: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="the same rank for every matrix (100 in the paper's figures)"
+    )
+    rank_share: Share | None = Field(
+        default=None, description="this share of min(m, n), rounded (100 of 768 is 0.13)"
+    )
+    energy: Share | None = Field(
+        default=None,
+        description="the smallest rank whose share of the squared singular values is this",
+    )
+    auto: Automatic | None = Field(
+        default=None,
+        description="what stands out from noise, of which the median singular value tells. "
+        "optimal-threshold: what a matrix of low rank is recovered best with (Gavish & Donoho "
+        "2014); noise-edge: what exceeds the largest singular value of noise",
+    )
+    residual_keep: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="share of the discarded part's entries, the largest, that is added back",
+    )
+    embeddings: bool = Field(default=True, description="denoise the embedding matrices too")
+    allow_full_rank: bool = Field(
+        default=False, description="a rule that truncates no matrix is meant, and no error"
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one_rule(self) -> Self:
+        given = [name for name in RULES if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"give exactly one of {', '.join(RULES)}; given: {', '.join(given) or 'none'}"
+            )
+        return self
+
+    @property
+    def needs_spectrum(self) -> bool:
+        """Whether ranks depend on the matrix, and not on its shape alone."""
+        return self.energy is not None or self.auto is not None
+
+    def applies_to(self, name: str, shape: Sequence[int]) -> bool:
+        """Whether a backbone tensor is denoised: matrices are, embeddings unless left out."""
+        return len(shape) == 2 and (self.embeddings or not name.startswith("embeddings."))
+
+    def components(self, singular_values: list[float], rows: int, columns: int) -> int:
+        """How many leading components of a rows × columns matrix with these singular values
+        (descending) are kept; 0 for a zero matrix under `energy`. Not for `auto`, which needs more
+        than these: deftx.stages.denoise.noise."""
+        full = min(rows, columns)
+        if self.rank is not None:
+            return min(self.rank, full)
+        if self.rank_share is not None:
+            return max(1, round(self.rank_share * full))
+        assert self.energy is not None
+        total = sum(value * value for value in singular_values)
+        reached, kept = 0.0, 0
+        while kept < full and total > 0 and reached < self.energy * total:
+            reached += singular_values[kept] ** 2
+            kept += 1
+        return kept
+
+    def slug(self) -> str:
+        """The rule as a folder name, such as `rank-100` or `energy-0.9-residual-0.05`."""
+        rule = next(
+            f"{name.replace('_', '-')}-{value}"
+            for name in RULES
+            if (value := getattr(self, name)) is not None
+        )
+        residual = f"-residual-{self.residual_keep}" if self.residual_keep else ""
+        return rule + residual + ("" if self.embeddings else "-no-embeddings")

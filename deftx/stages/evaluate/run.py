@@ -1,0 +1,91 @@
+"""Stage `evaluate`: the composed model on the test set of a language."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from deftx.models.base import Base
+from deftx.models.device import available_device
+from deftx.models.load import load_classifier, load_tokenizer
+from deftx.models.predict import predict_and_pool
+from deftx.reporting.metrics import measure
+from deftx.run.cost import measured
+from deftx.stages.compose.apply import composed as with_composed
+from deftx.store.artefact import read_manifest, write_json
+from deftx.store.item_ids import encode_ids
+from deftx.store.items import load_labelled
+from deftx.store.strict import Strict
+from deftx.store.tensors import TensorFile, save_tensors
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Params(Strict):
+    """Which system is evaluated on what."""
+
+    system: str
+    task: str
+    language: str
+    seed: int = 0
+    classes: list[str]
+    max_length: Count = 128
+    batch_size: Count = 64
+
+
+def evaluate(
+    params: Params,
+    *,
+    base: Path,
+    composed: Path,
+    test: Path,
+    task_vector: Path | None = None,
+    language_vector: Path | None = None,
+    start_vector: Path | None = None,
+    out: Path,
+) -> None:
+    """Write logits (n, classes), labels (n,), item ids, and the mean of the last hidden states of
+    each item as `pooled` (n, hidden) float16; and the metrics as JSON beside them.
+
+    The vectors themselves are read only if `composed` is a recipe; `start_vector` is what a task
+    was trained on: the source language's vector, or its adapter.
+
+    Raises ArtefactError if an input was made for another base, or is not the one of the recipe.
+    """
+    encoder = Base.load(base)
+    file = TensorFile(composed)
+    model = load_classifier(encoder, params.classes, seed=0)
+    torch.nn.Module.to(model, available_device())
+    items = load_labelled(test, params.classes)
+    tokenizer = load_tokenizer(encoder)
+    vectors = [path for path in (task_vector, language_vector) if path is not None]
+    with with_composed(model, file, encoder, vectors=vectors, start_vector=start_vector):
+        began = time.perf_counter()
+        logits, pooled = predict_and_pool(
+            model, items, tokenizer, params.max_length, params.batch_size
+        )
+        took = time.perf_counter() - began
+    labels = torch.tensor([item["label"] for item in items])
+    metrics = asdict(measure(logits.numpy(), labels.numpy()))
+    where = {name: getattr(params, name) for name in ("system", "task", "language", "seed")}
+    write_json(out.with_suffix(".json"), {**where, "items": len(items), **metrics})
+    save_tensors(
+        out,
+        {
+            "logits": logits,
+            "labels": labels,
+            "pooled": pooled.half(),
+            "ids": encode_ids(item["id"] for item in items),
+        },
+        stage="evaluate",
+        **where,
+        base=encoder.identity,
+        params=params.model_dump(),
+        trained=file.provenance["trained"],
+        inputs={"composed": file.content, "test": read_manifest(test)["sha256"]},
+    )
+    measured("inference_seconds", took)
+    measured("items", len(items))

@@ -1,0 +1,206 @@
+"""Stage `figures`: what the systems achieve, and what their vectors look like."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import pandas as pd
+from matplotlib.figure import Figure
+from pydantic import Field, model_validator
+
+from deftx.core.denoised import Denoised
+from deftx.core.mask import Mask, load_mask
+from deftx.figures.diagnosed import load_diagnostics
+from deftx.figures.distances import Ruler, distance_figure
+from deftx.figures.layers import layers_figure
+from deftx.figures.overlap import overlap_figure
+from deftx.figures.style import notice, save
+from deftx.figures.sweeps import sweep_figure
+from deftx.figures.transfer import against, difference_figure, transfer_figure
+from deftx.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
+from deftx.models.base import Base
+from deftx.reporting.places import place
+from deftx.reporting.results import (
+    Comparison,
+    Difference,
+    differences,
+    draw,
+    load_evaluations,
+    scores,
+    transfer,
+)
+from deftx.stages.denoise.settings import RankRule
+from deftx.stages.figures.settings import Sweep
+from deftx.store.artefact import ArtefactError, canonical
+from deftx.store.tensors import TensorFile
+
+MASK_PANELS, SPECTRUM_PANELS = 8, 6
+
+
+File = TypeVar("File", TensorFile, Denoised)
+
+
+class Params(Comparison):
+    """Which systems are compared on what."""
+
+    sweeps: list[Sweep] = Field(default=[], description="settings whose effect is drawn")
+    distances: dict[str, float] = Field(
+        default={}, description="language of the world → its distance from the source"
+    )
+    zero_shot: str | None = Field(
+        default=None, description="the system without language vectors, over which gains are drawn"
+    )
+
+    @model_validator(mode="after")
+    def _names_known_systems(self) -> Self:
+        named = [
+            ("zero_shot", self.zero_shot),
+            *((f"sweeps: {s.name}", system) for s in self.sweeps for _, system in s.points),
+        ]
+        for key, system in named:
+            if system is not None and system not in self.systems:
+                raise ValueError(
+                    f"{key}: no system {system!r}, there are {', '.join(self.systems)}"
+                )
+        return self
+
+
+def figures(
+    params: Params,
+    *,
+    base: Path,
+    evaluated: list[Path],
+    masks: list[Path] | None = None,
+    denoised: list[Path] | None = None,
+    diagnostics: list[Path] | None = None,
+    coverage: Path | None = None,
+    out: Path,
+) -> None:
+    """Write `transfer.svg` (`out`), and beside it `differences`, `sweep`, `distance`, `overlap`,
+    `layers`, `mask` and `spectrum`, each as SVG and as PNG.
+
+    Where there is nothing to draw, a figure says so in words. Masks and spectra are shown of the
+    first language and the first task of each method, where there are many, with how many there are.
+
+    Args:
+        diagnostics: {system}/{task}.csv of the stage `diagnostics`.
+        coverage: the CSV of the stage `coverage`.
+
+    Raises ArtefactError if an input cannot be read, or a mask was made for another base;
+    ValueError if an evaluation is missing.
+    """
+    encoder = Base.load(base)
+    evaluations = load_evaluations(evaluated, params)
+    draws = draw(params, evaluations)
+    means = transfer(params, draws)
+    classes = {evaluation.task: evaluation.classes for evaluation in evaluations}
+    diagnosed = load_diagnostics(diagnostics or [])
+    rulers = _rulers(params, coverage)
+    gains: list[Difference] = []
+    if params.zero_shot is not None:
+        over = params.model_copy(update={"reference": params.zero_shot})
+        gains = against(differences(over, draws), params.zero_shot)
+    drawn = {
+        "differences": _differences(params, differences(params, draws)),
+        "sweep": sweep_figure(params, means, params.sweeps)
+        or notice("No sweep: no systems of this run differ in one setting alone."),
+        "distance": distance_figure(params, means, gains, rulers)
+        or notice("No distances: this run knows of no property that its languages differ in."),
+        "overlap": overlap_figure(params, diagnosed)
+        or notice("No overlap: no system of this run adds two sparse vectors."),
+        "layers": layers_figure(params, diagnosed)
+        or notice("No layers: no system of this run has a sparse vector."),
+        "mask": _masks(params, encoder, masks or []),
+        "spectrum": _spectra(params, denoised or []),
+        "transfer": transfer_figure(params, means, scores(evaluations), classes),
+    }
+    for name, figure in drawn.items():
+        for suffix in (".png", ".svg"):
+            save(figure, out.with_name(name + suffix))
+
+
+def _differences(params: Params, gaps: Sequence[Difference]) -> Figure:
+    mine = [
+        gap
+        for task in params.tasks
+        for gap in against([g for g in gaps if g.task == task], params.reference_of(task))
+    ]
+    return difference_figure(params, mine) if mine else notice("No differences: a single system.")
+
+
+def _rulers(params: Params, coverage: Path | None) -> list[Ruler]:
+    rulers = []
+    if params.distances:
+        same = dict.fromkeys(params.tasks, params.distances)
+        rulers.append(Ruler("distance from the source", same, joined=True))
+    if coverage is not None:
+        pieces = _pieces_per_word(params, coverage)
+        rulers.append(Ruler("tokeniser's pieces per word", pieces, joined=False))
+    return rulers
+
+
+def _pieces_per_word(params: Params, coverage: Path) -> dict[str, dict[str, float]]:
+    """Task → language → pieces per word of the items that it is evaluated on."""
+    frame = pd.read_csv(coverage, dtype={"language": str, "dataset": str, "split": str})
+    needed = {"language", "dataset", "split", "pieces_per_word"}
+    if missing := sorted(needed - set(frame)):
+        raise ArtefactError(f"{coverage}: no column {missing[0]}, expected {sorted(needed)}")
+    frame = frame.dropna(subset="pieces_per_word")
+    found = {}
+    for task, table in params.tasks.items():
+        mine = frame[frame["dataset"] == table.dataset]
+        # The split that is evaluated on comes last, and wins.
+        mine = mine.sort_values("split", key=lambda split: split == "test", kind="stable")
+        found[task] = dict(
+            zip(mine["language"], mine["pieces_per_word"].astype(float), strict=True)
+        )
+    return found
+
+
+def _masks(params: Params, base: Base, paths: Sequence[Path]) -> Figure:
+    files = [TensorFile(path) for path in paths]
+    if not files:
+        return notice("No mask: every system of this run uses dense vectors.")
+    found: dict[str, Mask] = {}
+    for file in _first_of_each(files, MASK_PANELS):
+        base.check(file.provenance, file.path)
+        target = _target(params, file.provenance)
+        found[f"{file.provenance['method']}, {target}"] = load_mask(file)
+    chosen = {name for mask in found.values() for name in mask.index}
+    # Normalisation layers are shown only where a method may choose them.
+    shapes = {n: shape for n, shape in base.shapes.items() if n in base.maskable or n in chosen}
+    shares = {title: mask_shares(mask, shapes) for title, mask in found.items()}
+    return mask_figure(shares, of=len(files))
+
+
+def _spectra(params: Params, paths: Sequence[Path]) -> Figure:
+    files = [Denoised(TensorFile(path)) for path in paths]
+    if not files:
+        return notice("No spectrum: no method of this run denoises.")
+    panels = {}
+    for file in _first_of_each(files, SPECTRUM_PANELS):
+        rule = RankRule.model_validate(file.provenance["params"]["rule"])
+        panels[f"{rule.slug()}, {_target(params, file.provenance)}"] = [
+            Spectrum(place(name)[0], values.numpy(), file.rank(name))
+            for name in file
+            if (values := file.spectrum(name)) is not None
+        ]
+    return spectrum_figure(panels, of=len(files))
+
+
+def _first_of_each(files: Sequence[File], most: int) -> Sequence[File]:
+    """All files if there are at most `most`; otherwise the first language and the first task of
+    each method (or rank rule), as many as `most`."""
+    if len(files) <= most:
+        return files
+    first: dict[tuple[str, str], File] = {}
+    for file in files:
+        rule = file.provenance.get("method") or canonical(file.provenance["params"]["rule"])
+        first.setdefault((rule, file.provenance["target"].partition("-")[0]), file)
+    return list(first.values())[:most]
+
+
+def _target(params: Params, provenance: dict[str, Any]) -> str:
+    """`lang-ace` by the language's name; `task-sentiment` as it is."""
+    kind, _, name = provenance["target"].partition("-")
+    return params.name(name) if kind == "lang" else f"task {name}"

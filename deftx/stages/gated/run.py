@@ -1,0 +1,77 @@
+"""Stage `gated`: train the weights behind learned gates, from the start weights again."""
+
+from pathlib import Path
+
+from deftx.core.delta import Delta
+from deftx.engine.processes import is_first
+from deftx.engine.target import MethodParams, prepare
+from deftx.models.backbone import matrices, weights_of
+from deftx.models.base import Base
+from deftx.stages.gate.math import gate_values
+from deftx.stages.gate.settings import Gate
+from deftx.stages.gate.train import fit_gated
+from deftx.store.artefact import ArtefactError, digests
+from deftx.store.tensors import TensorFile, save_tensors
+
+
+class Params(MethodParams):
+    """What is trained and how, by which method."""
+
+    gate: Gate = Gate()
+
+
+def gated(
+    params: Params,
+    *,
+    base: Path,
+    gates: Path,
+    train: Path,
+    valid: Path | None = None,
+    start_vector: Path | None = None,
+    out: Path,
+) -> None:
+    """W ⊙ M − θs of every matrix of the linear layers, and the head of a task in full. `gates` is
+    a gate artefact of the same settings.
+
+    Interrupted training goes on where it was. Source: the second step of Ada-SFT (the SC-SFT
+    paper, section 3.4). Raises as `prepare` and `fit_gated` do, ArtefactError if the gates were
+    made for another base or are of other settings, and CheckpointError if another process is
+    training the same.
+    """
+    encoder = Base.load(base)
+    learned = TensorFile(gates)
+    encoder.check(learned.provenance, gates)
+    _check_settings(learned, params.gate)
+    inputs = {
+        "gates": learned.content,
+        **digests(train=train, valid=valid, start=start_vector),
+    }
+    with params.checkpoint("gated", out, encoder, inputs) as state:
+        ready = prepare(params, "gated", encoder, train, valid, start_vector)
+        weights = matrices(ready.model)
+        before = weights_of(weights)
+        values = gate_values(learned, weights, params.gate)
+        outcome = fit_gated(
+            ready.model, ready.objective, params.training, values, ready.session(state)
+        )
+        if not is_first():
+            return
+        vector = {**Delta.between(before, weights_of(weights)), **ready.head()}
+        save_tensors(
+            out,
+            vector,
+            **params.provenance("gated", encoder, inputs, outcome),
+        )
+        state.remove()
+
+
+def _check_settings(learned: TensorFile, gate: Gate) -> None:
+    stage = learned.provenance["stage"]
+    if stage != "gate":
+        raise ArtefactError(f"{learned.path}: expected a gate artefact, this is of stage {stage}")
+    found = learned.provenance["params"]["gate"]
+    for key, expected in gate.model_dump().items():
+        if found[key] != expected:
+            raise ArtefactError(
+                f"{learned.path}: gates of {key} {found[key]!r}, expected {key} {expected!r}"
+            )

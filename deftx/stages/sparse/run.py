@@ -1,0 +1,138 @@
+"""Stage `sparse`: re-train only the chosen entries, from the start weights again."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from pydantic import Field, model_validator
+from transformers import PreTrainedModel
+
+from deftx.core.mask import Mask, load_mask
+from deftx.core.sparse_delta import SparseDelta
+from deftx.core.vector_files import write_sft_config
+from deftx.engine.processes import is_first
+from deftx.engine.source_settings import SourceLanguages
+from deftx.engine.sources import Sources
+from deftx.engine.sparse import fit_entries
+from deftx.engine.target import MethodParams, load_round_vector, prepare
+from deftx.models.backbone import backbone_parameters, head_parameters, weights_of
+from deftx.models.base import Base
+from deftx.models.vectors import dense_vector, head_of
+from deftx.stages.full.settings import RoundOf
+from deftx.store.artefact import digests
+from deftx.store.tensors import TensorFile
+
+
+class Params(MethodParams, SourceLanguages, RoundOf):
+    """What is trained and how, by which method."""
+
+    retrain: bool = Field(default=True, description="false: φ is the pruned difference itself")
+
+    @model_validator(mode="after")
+    def _rounds_train(self) -> Self:
+        if self.rounds > 1 and not self.retrain:
+            raise ValueError(f"rounds is {self.rounds}: with retrain: false there is one")
+        return self
+
+
+def sparse(
+    params: Params,
+    *,
+    base: Path,
+    mask: Path,
+    train: Path | list[Path],
+    valid: Path | None = None,
+    start_vector: Path | None = None,
+    round_vector: Path | None = None,
+    source_vector: list[Path] | None = None,
+    delta: Path | None = None,
+    out: Path,
+) -> None:
+    """φ = θ2 − θs at the entries of the mask, and the head of a task in full, with
+    `sft_config.json` beside it. `delta` is read only with `retrain: false`.
+
+    A later round begins with the vector of the one before (`round_vector`), which φ contains. For
+    several training files and `source_vector` see `full`.
+
+    Interrupted training goes on where it was. Source: the second phase of LT-SFT (Ansell et al.
+    2022, section 3). Raises as `prepare`, `load_round_vector`, `Sources` and `fit` do,
+    ArtefactError if the mask was made for another base, and CheckpointError if another process is
+    training the same.
+    """
+    encoder = Base.load(base)
+    chosen_file = TensorFile(mask)
+    encoder.check(chosen_file.provenance, mask)
+    chosen = load_mask(chosen_file)
+    sources = Sources.of(params, train, source_vector, start_vector)
+    begin = load_round_vector(params, params.round, encoder, round_vector)
+    inputs = {
+        "mask": chosen_file.content,
+        **sources.digests(),
+        **digests(valid=valid, start=start_vector, round_vector=round_vector),
+    }
+    if not params.retrain:
+        if delta is None:
+            raise ValueError("retrain: false needs the difference (--delta)")
+        file = TensorFile(delta)
+        dense = dense_vector(file, encoder, start_vector)
+        pruned = SparseDelta.from_dense(dense, chosen, head_of(file))
+        outcome = {
+            "trained": len(chosen),
+            "trained_head": sum(map(torch.numel, pruned.head.values())),
+        }
+        _write(out, params, encoder, pruned, inputs, outcome)
+        return
+    with params.checkpoint("sparse", out, encoder, inputs) as state:
+        phase = params.phase("sparse")
+        ready = prepare(params, phase, encoder, sources.train, valid, start_vector)
+        before = _entries(ready.model, chosen)
+        outcome = fit_entries(
+            ready.model,
+            ready.objective,
+            params.training,
+            chosen,
+            ready.session(state),
+            begin,
+            sources.load_vectors(encoder),
+        )
+        if not is_first():
+            return
+        after = _entries(ready.model, chosen)
+        phi = SparseDelta(
+            chosen,
+            {name: after[name] - before[name] for name in before},
+            weights_of(head_parameters(ready.model)),
+        )
+        _write(out, params, encoder, phi, inputs, outcome)
+        state.remove()
+
+
+def _entries(model: PreTrainedModel, mask: Mask) -> dict[str, torch.Tensor]:
+    """The chosen entries of a model's weights, on the CPU."""
+    weights = {name: weight.detach() for name, weight in backbone_parameters(model).items()}
+    return SparseDelta.from_dense(weights, mask).to(torch.device("cpu")).values
+
+
+def _write(
+    out: Path,
+    params: Params,
+    base: Base,
+    phi: SparseDelta,
+    inputs: dict[str, str],
+    outcome: dict[str, Any],
+) -> None:
+    # The head of a language model serves no task, but the next round goes on with it.
+    if not params.classes and params.last:
+        phi = SparseDelta(phi.mask, phi.values)
+    write_sft_config(
+        out.parent,
+        base.identity,
+        params.classes,
+        max_length=params.training.max_length,
+        method=params.method,
+        target=params.target,
+        start=params.start,
+        seed=params.seed,
+        k=len(phi),
+    )
+    phi.save(out, **params.provenance("sparse", base, inputs, outcome))

@@ -1,0 +1,308 @@
+"""The embedded world: related artificial languages with text and two labelled tasks.
+
+Contents come first and are free of language: which thing does what, how, and in what polarity.
+A language only says how they sound. So parallel test sets need no translation, and the item of an
+id has one content and one label everywhere.
+
+Every draw has a stream of its own, named by the seed, its purpose and (where it concerns one
+language) the language's key. No stream sees another language, so adding one changes nothing.
+A distance is only ever compared with what was drawn: moving a language away from the source
+replaces more of its words and keeps those replaced before.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from random import Random
+from typing import NamedTuple, TypeVar
+
+from deftx.stages.world.settings import World
+
+SENTIMENT = ("negative", "neutral", "positive")
+INFERENCE = ("entailment", "neutral", "contradiction")
+DOCUMENT = 5  # sentences; so long that a short block of tokens rarely mixes two documents
+STREAMS = ("text", "train", "valid", "test")
+
+CONSONANTS, VOWELS = "ptkbdgmnlrsvzw", "aeiou"
+# Each shift leads to a letter that the source lacks: words that differ stay different.
+SHIFTS = (("p", "f"), ("t", "c"), ("k", "h"), ("g", "j"), ("s", "x"), ("e", "y"))
+# International words use every letter, so a tokenizer of any of the languages knows all letters.
+LETTERS = CONSONANTS + "fchjx", VOWELS + "y"
+# Nouns fall into classes, each with an article of its own. With a single article, a model takes
+# another language's for a sign of something else.
+CLASSES = ("round", "long", "small")
+ENDINGS = ("object", "verb")
+ROLES = ("subject", "verb", "object", "quality", "manner")
+ORDERS = ("subject verb object", "subject object verb", "verb subject object")
+
+T = TypeVar("T")
+Word = tuple[str, int, int]  # kind, topic or polarity, number
+K = TypeVar("K", str, Word)
+
+
+class Sentence(NamedTuple):
+    """The content of one sentence: numbers of words, and what they are about."""
+
+    topic: int
+    polarity: int
+    subject: int
+    verb: int
+    object: int
+    quality: int
+    manner: int
+    place: int  # 0: the quality is the subject's, 1: the object's
+
+    @property
+    def stream(self) -> str:
+        """The only stream that may contain this sentence: a check digit over its words.
+
+        So no sentence of a test set can occur in training data or in text, whatever their sizes.
+        """
+        return STREAMS[sum(self) % len(STREAMS)]
+
+    def concept(self, role: str) -> Word:
+        """The kind, group and number of the word in the role."""
+        if role in ("subject", "object"):
+            return "noun", self.topic, getattr(self, role)
+        return role, self.polarity, getattr(self, role)
+
+
+@dataclass(frozen=True)
+class Language:
+    """How contents are said."""
+
+    words: dict[Word, str]
+    articles: dict[str, str]
+    endings: dict[str, str]
+    order: str
+    quality_first: bool
+
+    def say(
+        self, sentence: Sentence, other: "Language | None" = None, borrowed: Iterable[str] = ()
+    ) -> str:
+        """The sentence in this language, except for the roles whose word another one lends."""
+        lender = other or self
+        word = {role: (lender if role in borrowed else self).word(sentence, role) for role in ROLES}
+        nouns = [[word["subject"]], [word["object"]]]
+        nouns[sentence.place].insert(0 if self.quality_first else 1, word["quality"])
+        parts = {
+            "subject": (self._article(sentence.subject), *nouns[0]),
+            "verb": (word["verb"], word["manner"]),
+            "object": (self._article(sentence.object), *nouns[1]),
+        }
+        return " ".join(word for part in self.order.split() for word in parts[part]) + "."
+
+    def word(self, sentence: Sentence, role: str) -> str:
+        """The word of the role with its ending. International words are taken as they are."""
+        word = self.words[sentence.concept(role)]
+        return word + self.endings.get(role, "") if word[-1] in LETTERS[1] else word
+
+    def _article(self, noun: int) -> str:
+        return self.articles[CLASSES[noun % len(CLASSES)]]
+
+
+def text(world: World, language: str, lines: int) -> list[str]:
+    """Unlabelled documents, one a line: a few sentences that share topic and polarity.
+
+    That coherence is all that tells which words belong together; there is no dictionary.
+    Languages have different documents, as real monolingual text has. As in real text of small
+    languages, a share of the words is borrowed from the source: a task's items never borrow.
+    """
+    speaker, rng = _language(world, language), _rng(world, "text", _name(world, language))
+    source, mixing = _build(world, "source", 0.0), _rng(world, "borrowed", _name(world, language))
+    documents = (
+        _document(world, rng, "text", DOCUMENT, _below(rng, len(SENTIMENT))) for _ in range(lines)
+    )
+
+    def say(sentence: Sentence) -> str:
+        borrowed = {role for role in ROLES if mixing.random() < world.borrowed}
+        return speaker.say(sentence, source, borrowed)
+
+    return [" ".join(map(say, document)) for document in documents]
+
+
+def sentiment(world: World, language: str, split: str, items: int) -> list[dict[str, str]]:
+    """One or two sentences, labelled with their polarity; every third item has the same label.
+
+    Lengths differ and a quality may stand with either noun, so no one place tells. Otherwise a
+    model learns where the source puts the telling words, and not which they are.
+    """
+    speaker, rng = _language(world, language), _rng(world, "sentiment", _split(split))
+    rows = []
+    for number in range(items):
+        polarity = number % len(SENTIMENT)
+        sentences = _document(world, rng, split, 1 + _below(rng, 2), polarity)
+        rows.append(
+            {
+                "id": f"sentiment-{split}-{number:05d}",
+                "text": " ".join(map(speaker.say, sentences)),
+                "label": SENTIMENT[polarity],
+            }
+        )
+    return rows
+
+
+def inference(world: World, language: str, split: str, items: int) -> list[dict[str, str]]:
+    """Premise, hypothesis and whether the second follows from the first.
+
+    Both say something of the same two things, the premise never plainly. A hypothesis of the same
+    polarity follows, one of the opposite polarity contradicts, and a plain one is neutral. So the
+    premise alone tells nothing, and the hypothesis alone at most that an item is neutral.
+    """
+    speaker, rng = _language(world, language), _rng(world, "inference", _split(split))
+    rows = []
+    for number in range(items):
+        label = INFERENCE[number % len(INFERENCE)]
+        premise, hypothesis = _pair(world, rng, split, label)
+        rows.append(
+            {
+                "id": f"inference-{split}-{number:05d}",
+                "text": speaker.say(premise),
+                "text_pair": speaker.say(hypothesis),
+                "label": label,
+            }
+        )
+    return rows
+
+
+# Contents
+
+
+def _document(
+    world: World, rng: Random, stream: str, sentences: int, polarity: int
+) -> list[Sentence]:
+    """Sentences that are about one topic and share a polarity."""
+    topic = _below(rng, world.topics)
+    return [_sentence(world, rng, stream, topic=topic, polarity=polarity) for _ in range(sentences)]
+
+
+def _pair(world: World, rng: Random, split: str, label: str) -> tuple[Sentence, Sentence]:
+    premise = _sentence(world, rng, split, polarity=_pick(rng, (0, 2)))
+    polarity = {"entailment": premise.polarity, "contradiction": 2 - premise.polarity}.get(label, 1)
+    things = {"topic": premise.topic, "subject": premise.subject, "object": premise.object}
+    return premise, _sentence(world, rng, split, polarity=polarity, **things)
+
+
+def _sentence(world: World, rng: Random, stream: str, **fixed: int) -> Sentence:
+    """A sentence of the stream with what is fixed; the rest is drawn until the stream fits."""
+    while True:
+        bounds = (world.topics, len(SENTIMENT), *[world.words] * 5, 2)
+        drawn = Sentence._make(_below(rng, bound) for bound in bounds)
+        sentence = drawn._replace(**fixed)
+        if sentence.stream == stream:
+            return sentence
+
+
+# Languages
+
+
+def _language(world: World, key: str) -> Language:
+    return _build(world, _name(world, key), _distance(world, key))
+
+
+def _build(world: World, name: str, distance: float) -> Language:
+    """The language of a name, at a distance. At distance 0 it is the source, whatever its name."""
+    shift = str.maketrans(dict(_first(_rng(world, "shifts", name), SHIFTS, distance / 2)))
+
+    def native(kind: str, keys: list[K], syllables: tuple[int, ...]) -> dict[K, str]:
+        roots = _roots(world, kind, keys, syllables, name, distance)
+        return {key: root.translate(shift) for key, root in roots.items()}
+
+    rng = _rng(world, "order", name)
+    # Order changes later than words do: never in a close relative, always in the farthest.
+    moved = [0.25 + rng.random() / 2 < distance for _ in range(2)]
+    return Language(
+        words=native("words", _native(world), (2, 2, 2, 3)) | _international(world),
+        articles=native("articles", list(CLASSES), (1,)),
+        endings=native("endings", list(ENDINGS), (1,)),
+        order=_pick(rng, ORDERS[1:]) if moved[0] else ORDERS[0],
+        quality_first=moved[1],
+    )
+
+
+def _roots(
+    world: World, kind: str, keys: list[K], syllables: tuple[int, ...], name: str, distance: float
+) -> dict[K, str]:
+    """The source's roots, the given share of them replaced by roots of the language's own."""
+    taken: set[str] = set()
+    rng = _rng(world, kind, "source")
+    roots = {key: _fresh(rng, (CONSONANTS, VOWELS), syllables, taken) for key in keys}
+    rng = _rng(world, kind, name)
+    own = {key: _fresh(rng, (CONSONANTS, VOWELS), syllables, taken) for key in keys}
+    # Each kind of word loses its share, so that a distance means the same for every label.
+    for group in sorted({_group(key) for key in keys}):
+        members = [key for key in keys if _group(key) == group]
+        for key in _first(_rng(world, "replaced", kind, group, name), members, distance):
+            roots[key] = own[key]
+    return roots
+
+
+def _group(key: str | Word) -> str:
+    return "" if isinstance(key, str) else f"{key[0]} {key[1]}"
+
+
+def _words(world: World) -> list[Word]:
+    groups = [("noun", topic) for topic in range(world.topics)]
+    groups += [(kind, mood) for kind in ("verb", "quality", "manner") for mood in range(3)]
+    return [(*group, number) for group in groups for number in range(world.words)]
+
+
+def _native(world: World) -> list[Word]:
+    return [word for word in _words(world) if word[2] >= round(world.international * world.words)]
+
+
+def _international(world: World) -> dict[Word, str]:
+    """The words that are the same everywhere. They end in a consonant, native ones never do."""
+    rng, taken = _rng(world, "international"), set[str]()
+    words = [word for word in _words(world) if word not in set(_native(world))]
+    return {w: _fresh(rng, LETTERS, (2,), taken) + _pick(rng, "nrslm") for w in words}
+
+
+def _fresh(
+    rng: Random, letters: tuple[str, str], syllables: tuple[int, ...], taken: set[str]
+) -> str:
+    """A root that nothing else is called yet."""
+    while True:
+        count = _pick(rng, syllables)
+        root = "".join(_pick(rng, part) for _ in range(count) for part in letters)
+        if root not in taken:
+            taken.add(root)
+            return root
+
+
+def _distance(world: World, key: str) -> float:
+    if key not in world.languages:
+        raise KeyError(f"no language {key!r} in this world; it has {', '.join(world.languages)}")
+    return world.languages[key]
+
+
+def _name(world: World, key: str) -> str:
+    return key if _distance(world, key) else "source"
+
+
+def _split(split: str) -> str:
+    if split not in STREAMS[1:]:
+        raise ValueError(f"no split {split!r}; there are {', '.join(STREAMS[1:])}")
+    return split
+
+
+# Chance. Of random.Random only random() is promised to stay the same in later Pythons.
+
+
+def _rng(world: World, *purpose: str) -> Random:
+    name = "/".join((str(world.seed), *purpose))
+    return Random(int.from_bytes(sha256(name.encode()).digest()[:8], "big"))
+
+
+def _below(rng: Random, bound: int) -> int:
+    return int(rng.random() * bound)
+
+
+def _pick(rng: Random, options: Sequence[T]) -> T:
+    return options[_below(rng, len(options))]
+
+
+def _first(rng: Random, options: Sequence[T], share: float) -> list[T]:
+    """The share of the options that comes first in a drawn order; a larger share only adds."""
+    order = sorted(options, key=lambda _: rng.random())
+    return order[: round(share * len(order))]
