@@ -11,7 +11,7 @@ from itertools import combinations
 
 import numpy as np
 
-from deftx.reporting.statistics import ALPHA, Resamples, holm, over_seeds, p_value
+from deftx.report.statistics import ALPHA, Resamples, holm, over_seeds, p_value
 
 ITEMS, SYSTEMS, TIMES = 400, 6, 2_000
 

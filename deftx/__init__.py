@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from deftx.models.predict import evaluate, predict
     from deftx.plan.checks import read_config
     from deftx.plan.config import Config, ConfigError
-    from deftx.reporting.anatomy import anatomy, common
-    from deftx.reporting.metrics import measure
+    from deftx.report.anatomy import anatomy, common
+    from deftx.report.metrics import measure
     from deftx.shira import save_shira
     from deftx.stages.compose.math import merged
     from deftx.stages.compose.settings import Combine
@@ -53,11 +53,11 @@ _HOME = {
     "Session": "engine.session",
     "SparseDelta": "core.sparse_delta",
     "TaskTraining": "engine.training_settings",
-    "anatomy": "reporting.anatomy",
+    "anatomy": "report.anatomy",
     "backbone_parameters": "models.backbone",
     "classification": "engine.task",
     "classification_of_sources": "engine.task",
-    "common": "reporting.anatomy",
+    "common": "report.anatomy",
     "denoise": "stages.denoise.math",
     "evaluate": "models.predict",
     "fit": "engine.fit",
@@ -68,7 +68,7 @@ _HOME = {
     "load_text": "store.items",
     "load_tokenizer": "models.load",
     "masked_language_modelling": "engine.language",
-    "measure": "reporting.metrics",
+    "measure": "report.metrics",
     "merged": "stages.compose.math",
     "predict": "models.predict",
     "read_config": "plan.checks",

@@ -16,7 +16,7 @@ from deftx.models.backbone import backbone_parameters
 from deftx.models.base import Base
 from deftx.models.folder import MODEL_FILES
 from deftx.models.load import load_classifier, load_masked_lm
-from deftx.reporting.template import render
+from deftx.report.template import render
 from deftx.store.artefact import ArtefactError, write_text
 
 

@@ -21,7 +21,7 @@ from deftx.model_with_vectors import new_folder
 from deftx.models.backbone import backbone_parameters, head_parameters, matrices
 from deftx.models.base import Base
 from deftx.models.load import load_classifier, load_masked_lm
-from deftx.reporting.template import render
+from deftx.report.template import render
 from deftx.store.artefact import write_text
 
 

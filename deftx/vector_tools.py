@@ -37,7 +37,7 @@ from deftx.models.base import Base
 from deftx.models.device import available_device
 from deftx.models.load import load_tokenizer
 from deftx.models.predict import predict as predict_logits
-from deftx.reporting.anatomy import PLACES, anatomy, common
+from deftx.report.anatomy import PLACES, anatomy, common
 from deftx.stages.data.settings import Columns
 from deftx.store.artefact import ArtefactError, verify, write_text
 from deftx.store.hub import fetch

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from deftx.reporting import alignment
-from deftx.reporting.alignment import align
+from deftx.report import alignment
+from deftx.report.alignment import align
 
 IDS = np.array([f"item-{i}" for i in range(40)])
 

@@ -22,8 +22,8 @@ from deftx.core.sparse_delta import SparseDelta
 from deftx.models.backbone import head_parameters, weights_of
 from deftx.models.base import Base
 from deftx.models.load import load_classifier
-from deftx.reporting.card import DatasetFacts, Vector
-from deftx.reporting.results import Comparison, draw, load_evaluations, transfer
+from deftx.report.card import DatasetFacts, Vector
+from deftx.report.results import Comparison, draw, load_evaluations, transfer
 from deftx.stages.cards.run import write_cards
 from deftx.store.artefact import ArtefactError
 from deftx.store.items import write_items

@@ -12,14 +12,14 @@ import torch
 from scipy import stats
 from test_tables import save_evaluation
 
-from deftx.reporting import claim_statistics
-from deftx.reporting import evidence as library
-from deftx.reporting.claim_statistics import bend, embeddings, embeddings_lead
-from deftx.reporting.claims import HOLDS, NOTHING, OPEN, REFUTED, verdict
-from deftx.reporting.evidence import Estimate, Evidence, over_units, rank_correlation
-from deftx.reporting.places import NO_LAYER
-from deftx.reporting.published_claims import ABOVE, BELOW, CLAIMS, PAR, ROLES, TEST_SETS
-from deftx.reporting.results import Comparison, Evaluation, differences, draw, load_evaluation
+from deftx.report import claim_statistics
+from deftx.report import evidence as library
+from deftx.report.claim_statistics import bend, embeddings, embeddings_lead
+from deftx.report.claims import HOLDS, NOTHING, OPEN, REFUTED, verdict
+from deftx.report.evidence import Estimate, Evidence, over_units, rank_correlation
+from deftx.report.places import NO_LAYER
+from deftx.report.published_claims import ABOVE, BELOW, CLAIMS, PAR, ROLES, TEST_SETS
+from deftx.report.results import Comparison, Evaluation, differences, draw, load_evaluation
 from deftx.stages.claims.run import Params, claims
 from deftx.store.artefact import ArtefactError
 from deftx.store.tensors import TensorFile, save_tensors

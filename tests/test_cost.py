@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from deftx.cli import main
-from deftx.reporting.units import duration, size
+from deftx.report.units import duration, size
 from deftx.run.cost import begin, measured, write_cost
 
 KEYS = {"stage", "seconds", "cpu_seconds", "peak_bytes", "peak_device_bytes", "stored_bytes"}

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 
-from deftx.reporting.accounting import UNKNOWN, Job, per_stage, per_system, read_jobs, readable
+from deftx.report.accounting import UNKNOWN, Job, per_stage, per_system, read_jobs, readable
 from deftx.stages.costs.run import account
 from deftx.stages.costs.run import run as costs_stage
 from deftx.store.artefact import ArtefactError

@@ -9,8 +9,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from deftx.models.load import load_tokenizer
-from deftx.reporting import coverage as library
-from deftx.reporting.coverage import Coverage, count, warnings
+from deftx.report import coverage as library
+from deftx.report.coverage import Coverage, count, warnings
 from deftx.stages.coverage.run import Params, coverage
 from deftx.store.artefact import ArtefactError
 from deftx.store.items import write_items

@@ -19,18 +19,18 @@ from pydantic import ValidationError
 from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 
 from deftx.core.mask import Mask, mask_layout, mask_tensors
-from deftx.figures.captions import CAPTIONS
-from deftx.figures.costs import cost_figure
-from deftx.figures.diagnosed import MEASURED, load_diagnostics
-from deftx.figures.distances import Ruler, distance_figure
-from deftx.figures.layers import faded, layers_figure
-from deftx.figures.overlap import overlap_figure
-from deftx.figures.style import COLOURS, MARKERS, WIDTH, looks, spread
-from deftx.figures.sweeps import sweep_figure
-from deftx.figures.transfer import against, difference_figure, transfer_figure
-from deftx.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
-from deftx.reporting.places import place
-from deftx.reporting.results import (
+from deftx.report.figures.captions import CAPTIONS
+from deftx.report.figures.costs import cost_figure
+from deftx.report.figures.diagnosed import MEASURED, load_diagnostics
+from deftx.report.figures.distances import Ruler, distance_figure
+from deftx.report.figures.layers import faded, layers_figure
+from deftx.report.figures.overlap import overlap_figure
+from deftx.report.figures.style import COLOURS, MARKERS, WIDTH, looks, spread
+from deftx.report.figures.sweeps import sweep_figure
+from deftx.report.figures.transfer import against, difference_figure, transfer_figure
+from deftx.report.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
+from deftx.report.places import place
+from deftx.report.results import (
     MEAN,
     Comparison,
     Transfer,
@@ -757,5 +757,5 @@ def test_labels_that_have_no_room_share_what_there_is():
 
 
 def test_every_figure_has_a_caption_and_captions_need_no_other_module():
-    assert reached("deftx.figures.captions") == {"deftx.figures.captions"}
+    assert reached("deftx.report.figures.captions") == {"deftx.report.figures.captions"}
     assert all(caption.endswith(".") for caption in CAPTIONS.values())

@@ -8,8 +8,8 @@ import torch
 
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
-from deftx.reporting import interference
-from deftx.reporting.interference import jaccard, meet, overlap, positions
+from deftx.report import interference
+from deftx.report.interference import jaccard, meet, overlap, positions
 
 SHAPES = {"a.weight": (6, 5), "b.bias": (7,), "c.weight": (400, 3)}
 

@@ -9,7 +9,7 @@ from scipy.special import softmax
 from sklearn.metrics import brier_score_loss, classification_report, log_loss
 
 from deftx.models.metric import accuracy_and_f1
-from deftx.reporting.metrics import BINS, calibration_error, measure
+from deftx.report.metrics import BINS, calibration_error, measure
 
 CLASSES = 3
 

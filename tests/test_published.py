@@ -8,7 +8,7 @@ import pytest
 from conftest import PROJECT
 from test_tables import LANGUAGES, SYSTEMS, page_tables, params, rows, save_evaluation
 
-from deftx.reporting.published import Published, load_published
+from deftx.report.published import Published, load_published
 from deftx.stages.tables.run import tables
 from deftx.store.artefact import ArtefactError
 

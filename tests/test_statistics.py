@@ -8,7 +8,7 @@ from scipy.stats import norm, t
 from sklearn.metrics import accuracy_score, f1_score
 
 from deftx.models.metric import accuracy_and_f1
-from deftx.reporting.statistics import (
+from deftx.report.statistics import (
     ALPHA,
     Resamples,
     accuracy,

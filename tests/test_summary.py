@@ -13,9 +13,9 @@ import pytest
 from matplotlib.figure import Figure
 from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 
-from deftx.reporting.accounting import Job
-from deftx.reporting.embed import own_ids, table
-from deftx.reporting.template import render
+from deftx.report.accounting import Job
+from deftx.report.embed import own_ids, table
+from deftx.report.template import render
 from deftx.stages.costs.run import run as costs_stage
 from deftx.stages.summary.run import Facts as Params
 from deftx.stages.summary.run import lead as summary

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from deftx.reporting.metrics import Metrics, measure
-from deftx.reporting.results import (
+from deftx.report.metrics import Metrics, measure
+from deftx.report.results import (
     MEAN,
     Comparison,
     Difference,
@@ -21,9 +21,9 @@ from deftx.reporting.results import (
     load_evaluations,
     transfer,
 )
-from deftx.reporting.statistics import holm, interval, p_value
-from deftx.reporting.table_formats import PAGE, Cell, Table, latex
-from deftx.reporting.tables import pair_table, reference_table, score_table, tidy
+from deftx.report.statistics import holm, interval, p_value
+from deftx.report.table_formats import PAGE, Cell, Table, latex
+from deftx.report.tables import pair_table, reference_table, score_table, tidy
 from deftx.stages.tables.run import Params, tables
 from deftx.store.artefact import ArtefactError
 from deftx.store.tensors import TensorFile, save_tensors

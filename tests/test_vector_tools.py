@@ -28,8 +28,8 @@ from deftx.models.backbone import backbone_parameters, head_parameters, weights_
 from deftx.models.base import Base
 from deftx.models.load import load_classifier, load_masked_lm
 from deftx.models.predict import predict
-from deftx.reporting.anatomy import anatomy, common
-from deftx.reporting.places import place
+from deftx.report.anatomy import anatomy, common
+from deftx.report.places import place
 from deftx.store.artefact import ArtefactError
 from deftx.store.items import write_items
 from deftx.store.tensors import TensorFile

@@ -100,7 +100,7 @@ def test_a_code_edit_reruns_the_stages_that_reach_it(workspace):
     ran = workspace.run()
     of_deft_x = dict.fromkeys(("denoise", "mask", "sparse", "compose", "evaluate"), 2)
     assert ran == {**of_deft_x, "diagnostics": 1, **PAGES}
-    workspace.replace("deftx/figures/transfer.py", "import ", "UNUSED = 1\nimport ")
+    workspace.replace("deftx/report/figures/transfer.py", "import ", "UNUSED = 1\nimport ")
     assert workspace.run() == {"figures": 1, "summary": 1}
 
 

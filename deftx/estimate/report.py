@@ -13,7 +13,7 @@ from deftx.estimate.shape import Shape
 from deftx.estimate.speeds import Speeds
 from deftx.estimate.totals import Job, Sum, checkpoints, summed, wall_time
 from deftx.plan.plan import Plan
-from deftx.reporting.units import duration, size
+from deftx.report.units import duration, size
 
 Key = TypeVar("Key")
 

@@ -13,7 +13,7 @@ from deftx.estimate.speeds import Speeds, Time
 from deftx.estimate.work import Work
 from deftx.plan.graph import Artefact, Target
 from deftx.plan.plan import Plan
-from deftx.reporting.jobs import UNMEASURED
+from deftx.report.jobs import UNMEASURED
 
 
 @dataclass(frozen=True)

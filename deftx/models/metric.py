@@ -1,6 +1,6 @@
 """Accuracy and macro-F1: the metrics by which training chooses its best checkpoint.
 
-They stand apart from `deftx.reporting.metrics`: an edit of what is only reported leaves training
+They stand apart from `deftx.report.metrics`: an edit of what is only reported leaves training
 alone.
 """
 

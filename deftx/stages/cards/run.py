@@ -9,11 +9,11 @@ from typing import Any
 from deftx.core.vector_files import SFT_STAGES
 from deftx.models.base import Base
 from deftx.plan.graph import Graph
-from deftx.reporting.card import DatasetFacts, Vector, model_card
-from deftx.reporting.card_facts import dataset_facts, vectors_of
-from deftx.reporting.results import Comparison, draw, load_evaluations, transfer
-from deftx.reporting.template import render
-from deftx.reporting.written_config import load_config
+from deftx.report.card import DatasetFacts, Vector, model_card
+from deftx.report.card_facts import dataset_facts, vectors_of
+from deftx.report.results import Comparison, draw, load_evaluations, transfer
+from deftx.report.template import render
+from deftx.report.written_config import load_config
 from deftx.store.artefact import ArtefactError, read_manifest, write_text
 from deftx.store.tensors import TensorFile
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 from pydantic import Field
 
-from deftx.reporting.claims import HOLDS, NOTHING, OPEN, REFUTED, Finding, judge
-from deftx.reporting.evidence import Evidence
-from deftx.reporting.published_claims import ROLES
-from deftx.reporting.results import Comparison, load_evaluations
+from deftx.report.claims import HOLDS, NOTHING, OPEN, REFUTED, Finding, judge
+from deftx.report.evidence import Evidence
+from deftx.report.published_claims import ROLES
+from deftx.report.results import Comparison, load_evaluations
 from deftx.store.artefact import ArtefactError, write_text
 
 CAPTION = (

@@ -7,10 +7,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from deftx.figures.costs import cost_figure
-from deftx.figures.style import notice, save
 from deftx.plan.graph import Graph
-from deftx.reporting.accounting import (
+from deftx.report.accounting import (
     STAGES_NOTE,
     SYSTEMS_NOTE,
     Job,
@@ -20,8 +18,10 @@ from deftx.reporting.accounting import (
     readable,
     unknown_note,
 )
-from deftx.reporting.jobs import jobs_of
-from deftx.reporting.results import (
+from deftx.report.figures.costs import cost_figure
+from deftx.report.figures.style import notice, save
+from deftx.report.jobs import jobs_of
+from deftx.report.results import (
     Comparison,
     Evaluation,
     Trained,
@@ -29,7 +29,7 @@ from deftx.reporting.results import (
     load_evaluations,
     transfer,
 )
-from deftx.reporting.written_config import load_config
+from deftx.report.written_config import load_config
 from deftx.store.artefact import write_text
 
 SPENT = ("seconds", "peak_bytes", "stored_bytes")

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from deftx.models.base import Base
 from deftx.models.load import load_tokenizer
-from deftx.reporting.coverage import Coverage, count, warnings
+from deftx.report.coverage import Coverage, count, warnings
 from deftx.store.artefact import METADATA_KEY, ArtefactError, write_text
 from deftx.store.items import load_items
 from deftx.store.strict import Strict

@@ -16,9 +16,9 @@ from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import SFT_STAGES
 from deftx.models.base import Base
 from deftx.models.vectors import dense_vector
-from deftx.reporting.alignment import align
-from deftx.reporting.interference import Vector, jaccard, meet, overlap, positions
-from deftx.reporting.places import place
+from deftx.report.alignment import align
+from deftx.report.interference import Vector, jaccard, meet, overlap, positions
+from deftx.report.places import place
 from deftx.store.artefact import ArtefactError, write_text
 from deftx.store.item_ids import decode_ids
 from deftx.store.strict import Strict

@@ -12,7 +12,7 @@ from deftx.models.base import Base
 from deftx.models.device import available_device
 from deftx.models.load import load_classifier, load_tokenizer
 from deftx.models.predict import predict_and_pool
-from deftx.reporting.metrics import measure
+from deftx.report.metrics import measure
 from deftx.run.cost import measured
 from deftx.stages.compose.apply import composed as with_composed
 from deftx.store.artefact import read_manifest, write_json

@@ -10,17 +10,17 @@ from pydantic import Field, model_validator
 
 from deftx.core.denoised import Denoised
 from deftx.core.mask import Mask, load_mask
-from deftx.figures.diagnosed import load_diagnostics
-from deftx.figures.distances import Ruler, distance_figure
-from deftx.figures.layers import layers_figure
-from deftx.figures.overlap import overlap_figure
-from deftx.figures.style import notice, save
-from deftx.figures.sweeps import sweep_figure
-from deftx.figures.transfer import against, difference_figure, transfer_figure
-from deftx.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
 from deftx.models.base import Base
-from deftx.reporting.places import place
-from deftx.reporting.results import (
+from deftx.report.figures.diagnosed import load_diagnostics
+from deftx.report.figures.distances import Ruler, distance_figure
+from deftx.report.figures.layers import layers_figure
+from deftx.report.figures.overlap import overlap_figure
+from deftx.report.figures.style import notice, save
+from deftx.report.figures.sweeps import sweep_figure
+from deftx.report.figures.transfer import against, difference_figure, transfer_figure
+from deftx.report.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
+from deftx.report.places import place
+from deftx.report.results import (
     Comparison,
     Difference,
     differences,

@@ -14,15 +14,15 @@ import pandas as pd
 from markupsafe import Markup
 from pydantic import Field
 
-from deftx.figures.captions import CAPTIONS, NOTICE
 from deftx.models.base import Base
 from deftx.plan.method import System
-from deftx.reporting.accounting import STAGES_NOTE, SYSTEMS_NOTE, readable, unknown_note
-from deftx.reporting.coverage import Coverage, warnings
-from deftx.reporting.embed import figure, page, read, table
-from deftx.reporting.results import METRIC_NAMES, Comparison, TaskTable
-from deftx.reporting.template import render
-from deftx.reporting.written_config import config_sha256, config_text, load_config
+from deftx.report.accounting import STAGES_NOTE, SYSTEMS_NOTE, readable, unknown_note
+from deftx.report.coverage import Coverage, warnings
+from deftx.report.embed import figure, page, read, table
+from deftx.report.figures.captions import CAPTIONS, NOTICE
+from deftx.report.results import METRIC_NAMES, Comparison, TaskTable
+from deftx.report.template import render
+from deftx.report.written_config import config_sha256, config_text, load_config
 from deftx.stages.clean.math import OUTCOMES
 from deftx.stages.mask.settings import Budget, entries
 from deftx.store.artefact import ArtefactError, write_text

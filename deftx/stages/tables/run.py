@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from deftx.reporting.published import Beside, beside, load_published
-from deftx.reporting.results import (
+from deftx.report.published import Beside, beside, load_published
+from deftx.report.results import (
     ClassScore,
     Comparison,
     Difference,
@@ -19,8 +19,8 @@ from deftx.reporting.results import (
     trained,
     transfer,
 )
-from deftx.reporting.table_formats import Table, latex, markdown, page
-from deftx.reporting.tables import pair_table, published_table, reference_table, score_table, tidy
+from deftx.report.table_formats import Table, latex, markdown, page
+from deftx.report.tables import pair_table, published_table, reference_table, score_table, tidy
 from deftx.store.artefact import write_text
 
 
@@ -33,13 +33,13 @@ def tables(
 ) -> None:
     """Write `transfer.csv` (`out`; see `tidy`) and beside it `scores.csv` (a row per evaluation),
     `classes.csv` (a row per class of it), `differences.csv` (see
-    `deftx.reporting.results.differences`) and `published.csv` (see `beside`; only its header
+    `deftx.report.results.differences`) and `published.csv` (see `beside`; only its header
     where nothing published is comparable), and all of it as tables to read: `transfer.md`,
     `transfer.tex` (needs booktabs), `transfer.html`.
 
     Args:
         evaluated: files of the stage `evaluate`, or a folder of them, see `load_evaluations`.
-        published: published numbers, see `deftx.reporting.published.Published`.
+        published: published numbers, see `deftx.report.published.Published`.
 
     Raises ArtefactError if a file cannot be read; ValueError if an evaluation is missing.
     """

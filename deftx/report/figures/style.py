@@ -19,7 +19,7 @@ from matplotlib.figure import Figure, FigureBase, SubFigure
 from matplotlib.lines import Line2D
 from sklearn.isotonic import isotonic_regression
 
-from deftx.figures.captions import NOTICE
+from deftx.report.figures.captions import NOTICE
 from deftx.store.artefact import atomic
 
 WIDTH = 7.0

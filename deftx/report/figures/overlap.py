@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
 
-from deftx.figures.diagnosed import distinct, sharing
-from deftx.figures.style import (
+from deftx.report.figures.diagnosed import distinct, sharing
+from deftx.report.figures.style import (
     FAINT,
     WIDTH,
     footnote,
@@ -20,8 +20,8 @@ from deftx.figures.style import (
     stacked,
     styled,
 )
-from deftx.figures.vectors import colour_bar, heat_map, shown
-from deftx.reporting.results import Comparison
+from deftx.report.figures.vectors import colour_bar, heat_map, shown
+from deftx.report.results import Comparison
 
 MAPS = 6
 """Heat maps shown of a task; the first systems' are."""
@@ -67,7 +67,7 @@ def overlap_figure(comparison: Comparison, diagnosed: pd.DataFrame) -> Figure | 
     two sparse vectors.
 
     Args:
-        diagnosed: by `deftx.figures.diagnosed.load_diagnostics`.
+        diagnosed: by `deftx.report.figures.diagnosed.load_diagnostics`.
     """
     look = looks(comparison.systems)
     dots, maps, notes, heights = {}, {}, [], {}

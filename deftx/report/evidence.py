@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from deftx.reporting.results import Comparison, Evaluation, draw
-from deftx.reporting.statistics import LEVEL, RESAMPLES, interval
+from deftx.report.results import Comparison, Evaluation, draw
+from deftx.report.statistics import LEVEL, RESAMPLES, interval
 
 FEWEST = 6
 """Languages from which on a rank correlation has an interval. Design choice: of five, one order in

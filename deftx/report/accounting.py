@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
-from deftx.reporting.units import duration, size
+from deftx.report.units import duration, size
 from deftx.store.artefact import ArtefactError
 from deftx.store.strict import Strict
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from deftx.plan.graph import PAGES, Artefact, Graph, Target
-from deftx.reporting.accounting import Job
+from deftx.report.accounting import Job
 
 UNMEASURED = ("config", *PAGES)
 """Stages whose jobs leave no cost: they belong to the run, and take seconds."""

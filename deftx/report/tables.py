@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from deftx.reporting.published import Beside
-from deftx.reporting.results import MEAN, METRIC_NAMES, Comparison, Difference, Trained, Transfer
-from deftx.reporting.statistics import ALPHA, RESAMPLES
-from deftx.reporting.table_formats import Cell, Table, number
+from deftx.report.published import Beside
+from deftx.report.results import MEAN, METRIC_NAMES, Comparison, Difference, Trained, Transfer
+from deftx.report.statistics import ALPHA, RESAMPLES
+from deftx.report.table_formats import Cell, Table, number
 
 PARENTHESES = "In parentheses: inside the noise"
 
@@ -34,7 +34,7 @@ def score_table(
 
     Args:
         frame: see `tidy`.
-        gaps: of all tasks, by `deftx.reporting.results.differences`.
+        gaps: of all tasks, by `deftx.report.results.differences`.
     """
     columns = comparison.columns(task)
     rows = {(r["system"], r["language"]): r for r in frame.to_dict("records") if r["task"] == task}

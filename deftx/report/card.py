@@ -11,8 +11,8 @@ import yaml
 from pydantic import Field
 
 from deftx.plan.method import Row
-from deftx.reporting.results import METRIC_NAMES, Comparison, Transfer
-from deftx.reporting.template import render
+from deftx.report.results import METRIC_NAMES, Comparison, Transfer
+from deftx.report.template import render
 from deftx.store.strict import Strict
 
 HUB_METRICS = {"macro_f1": "f1", "accuracy": "accuracy"}

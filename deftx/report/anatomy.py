@@ -7,8 +7,8 @@ import pandas as pd
 
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
-from deftx.reporting.interference import meet
-from deftx.reporting.places import NO_LAYER, place
+from deftx.report.interference import meet
+from deftx.report.places import NO_LAYER, place
 
 PLACES: Mapping[str, Callable[[str], str]] = {
     "layer": lambda name: place(name)[1],

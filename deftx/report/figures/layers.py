@@ -10,8 +10,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from deftx.figures.diagnosed import distinct, sharing
-from deftx.figures.style import (
+from deftx.report.figures.diagnosed import distinct, sharing
+from deftx.report.figures.style import (
     FAINT,
     GREY,
     SMALL,
@@ -22,8 +22,8 @@ from deftx.figures.style import (
     stacked,
     styled,
 )
-from deftx.figures.vectors import depth, name_layers
-from deftx.reporting.results import Comparison
+from deftx.report.figures.vectors import depth, name_layers
+from deftx.report.results import Comparison
 
 PARTS = ("attention", "other")
 
@@ -58,7 +58,7 @@ def layers_figure(comparison: Comparison, diagnosed: pd.DataFrame) -> Figure | N
     would show the same are shown once. None if no system has a sparse vector.
 
     Args:
-        diagnosed: by `deftx.figures.diagnosed.load_diagnostics`.
+        diagnosed: by `deftx.report.figures.diagnosed.load_diagnostics`.
     """
     targets = {"language vectors": "lang-"}
     targets |= {f"vectors of the task {task}": f"task-{task}" for task in comparison.tasks}

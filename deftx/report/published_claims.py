@@ -5,7 +5,7 @@ from functools import partial
 from math import inf
 from typing import NamedTuple
 
-from deftx.reporting.claim_statistics import (
+from deftx.report.claim_statistics import (
     Measure,
     alignment,
     bend,

@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from deftx.figures.style import (
+from deftx.report.figures.style import (
     FAINT,
     GREY,
     WIDTH,
@@ -23,7 +23,7 @@ from deftx.figures.style import (
     stacked,
     styled,
 )
-from deftx.reporting.results import METRIC_NAMES, Comparison, Difference, Score, Transfer
+from deftx.report.results import METRIC_NAMES, Comparison, Difference, Score, Transfer
 
 ROW = 0.145
 """Inches for a system."""
@@ -55,8 +55,8 @@ def transfer_figure(
     percent with its 95 % interval; with several seeds each of them as a small dot.
 
     Args:
-        means: by `deftx.reporting.results.transfer`.
-        scores: of the single evaluations, by `deftx.reporting.results.scores`.
+        means: by `deftx.report.results.transfer`.
+        scores: of the single evaluations, by `deftx.report.results.scores`.
         classes: task → number of its classes, for the chance level.
     """
     panels = _empty(comparison)

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from deftx.reporting.metrics import Metrics, measure
-from deftx.reporting.statistics import ALPHA, SCORES, Resamples, holm, interval, p_value
+from deftx.report.metrics import Metrics, measure
+from deftx.report.statistics import ALPHA, SCORES, Resamples, holm, interval, p_value
 from deftx.store.artefact import ArtefactError
 from deftx.store.item_ids import decode_ids
 from deftx.store.strict import Strict
@@ -30,7 +30,7 @@ Key = tuple[str, str, str, int]
 
 Draws = dict[tuple[str, str], np.ndarray]
 """(system, column of `Comparison.columns`) → scores (seeds, 1 + resamples), see
-`deftx.reporting.statistics`; [:, 0] are the scores of the seeds on the items as they are."""
+`deftx.report.statistics`; [:, 0] are the scores of the seeds on the items as they are."""
 
 
 class TaskTable(Strict):
@@ -241,7 +241,7 @@ def _wanted(folder: Path, comparison: Comparison | None) -> list[Path]:
 
 
 class Score(NamedTuple):
-    """The scores of one evaluation, see `deftx.reporting.metrics.Metrics`."""
+    """The scores of one evaluation, see `deftx.report.metrics.Metrics`."""
 
     task: str
     system: str
@@ -256,7 +256,7 @@ class Score(NamedTuple):
 
 
 class ClassScore(NamedTuple):
-    """How well one evaluation finds one class, see `deftx.reporting.metrics.ClassMetrics`."""
+    """How well one evaluation finds one class, see `deftx.report.metrics.ClassMetrics`."""
 
     task: str
     system: str
@@ -296,7 +296,7 @@ class Difference(NamedTuple):
     interval.
 
     Attributes:
-        p: two-sided, that the difference is 0; see `deftx.reporting.statistics.p_value`.
+        p: two-sided, that the difference is 0; see `deftx.report.statistics.p_value`.
         p_corrected: by Holm's method for its family.
         comparisons: how many that family has.
         inside_noise: whether p_corrected is 0.05 or more.

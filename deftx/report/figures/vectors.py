@@ -13,7 +13,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
 from deftx.core.mask import Mask
-from deftx.figures.style import (
+from deftx.report.figures.style import (
     FAINT,
     GREY,
     WIDTH,
@@ -24,7 +24,7 @@ from deftx.figures.style import (
     legend_height,
     styled,
 )
-from deftx.reporting.places import BIASES, NO_LAYER, NORMS, place
+from deftx.report.places import BIASES, NO_LAYER, NORMS, place
 
 MODULE_ORDER = ("word", "position", "embed", "query", "key", "value", "attention", "intermediate")
 

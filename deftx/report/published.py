@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
-from deftx.reporting.results import Comparison, Transfer
+from deftx.report.results import Comparison, Transfer
 from deftx.store.artefact import ArtefactError
 from deftx.store.strict import Strict
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from deftx.reporting.evidence import Estimate, Evidence, over_units, rank_correlation
-from deftx.reporting.places import NO_LAYER
-from deftx.reporting.statistics import over_seeds
+from deftx.report.evidence import Estimate, Evidence, over_units, rank_correlation
+from deftx.report.places import NO_LAYER
+from deftx.report.statistics import over_seeds
 
 Measure = Callable[[Evidence, str, Sequence[str], Sequence[str]], Estimate | None]
 """(evidence, task, systems, languages) → what a run says; None if it says nothing."""

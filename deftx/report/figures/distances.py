@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from deftx.figures.style import (
+from deftx.report.figures.style import (
     FAINT,
     GREY,
     LEADER,
@@ -19,7 +19,7 @@ from deftx.figures.style import (
     stacked,
     styled,
 )
-from deftx.reporting.results import METRIC_NAMES, Comparison, Difference, Transfer
+from deftx.report.results import METRIC_NAMES, Comparison, Difference, Transfer
 
 TOGETHER = 7
 """Systems that a panel shows in colour: as many as there are markers."""
@@ -57,8 +57,8 @@ def distance_figure(
     are left out, but for the source. None if no ruler knows two languages of a task.
 
     Args:
-        means: by `deftx.reporting.results.transfer`.
-        gains: over the zero-shot system, by `deftx.figures.transfer.against`; may be empty.
+        means: by `deftx.report.results.transfer`.
+        gains: over the zero-shot system, by `deftx.report.figures.transfer.against`; may be empty.
     """
     scored = {(m.task, m.system, m.language): (m.mean, m.low, m.high) for m in means}
     gained = {(g.task, g.system, g.language): (g.difference, g.low, g.high) for g in gains}

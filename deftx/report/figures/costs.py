@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from deftx.figures.style import FAINT, LEADER, footnote, looks, spread, stacked, styled
-from deftx.reporting.results import MEAN, METRIC_NAMES, Comparison, Transfer
+from deftx.report.figures.style import FAINT, LEADER, footnote, looks, spread, stacked, styled
+from deftx.report.results import MEAN, METRIC_NAMES, Comparison, Transfer
 
 UNITS: dict[str, tuple[str, list[tuple[str, float]]]] = {
     "seconds": ("time", [("s", 1), ("min", 60), ("h", 3600), ("days", 86400)]),
@@ -32,7 +32,7 @@ def cost_figure(
     height of their points. None if no cost is known, or there is no mean.
 
     Args:
-        means: by `deftx.reporting.results.transfer`.
+        means: by `deftx.report.results.transfer`.
         costs: system → seconds, peak_bytes, stored_bytes, trained; what is not known is absent or
             None.
     """

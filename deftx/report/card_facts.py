@@ -3,7 +3,7 @@
 from deftx.core.vector_files import SFT_STAGES
 from deftx.plan.config import OWN_TEXT, Config
 from deftx.plan.graph import Artefact, Graph
-from deftx.reporting.card import DatasetFacts, Part, Vector
+from deftx.report.card import DatasetFacts, Part, Vector
 
 
 def vectors_of(graph: Graph) -> list[Vector]:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from deftx.reporting.evidence import Estimate, Evidence
-from deftx.reporting.published_claims import CLAIMS, TEST_SETS, Claim, Region
+from deftx.report.evidence import Estimate, Evidence
+from deftx.report.published_claims import CLAIMS, TEST_SETS, Claim, Region
 
 HOLDS, REFUTED, OPEN = "holds", "refuted", "cannot be told at this n"
 NOTHING = "nothing claimed"

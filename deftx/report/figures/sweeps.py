@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from deftx.figures.style import (
+from deftx.report.figures.style import (
     FAINT,
     balanced,
     footnote,
@@ -17,7 +17,7 @@ from deftx.figures.style import (
     stacked,
     styled,
 )
-from deftx.reporting.results import MEAN, METRIC_NAMES, Comparison, Transfer
+from deftx.report.results import MEAN, METRIC_NAMES, Comparison, Transfer
 from deftx.stages.figures.settings import Sweep
 
 
@@ -30,7 +30,7 @@ def sweep_figure(
     nothing is swept, or there is no mean.
 
     Args:
-        means: by `deftx.reporting.results.transfer`.
+        means: by `deftx.report.results.transfer`.
     """
     found = {
         task: {mean.system: mean for mean in means if (mean.task, mean.language) == (task, MEAN)}

@@ -1,1 +1,0 @@
-"""What a run says: scores with their uncertainty, claims, diagnostics, costs, cards, pages."""
