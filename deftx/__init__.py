@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from deftx.engine.settings import Engine
     from deftx.engine.task import classification, classification_of_sources
     from deftx.engine.training_settings import LanguageTraining, TaskTraining
-    from deftx.foreign import read_foreign
-    from deftx.model_with_vectors import save_model_folder, with_vectors
+    from deftx.exchange.foreign import read_foreign
+    from deftx.exchange.model_folder import save_model_folder, with_vectors
+    from deftx.exchange.shira import save_shira
     from deftx.models.backbone import backbone_parameters, head_parameters, weights_of
     from deftx.models.base import Base
     from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from deftx.plan.config import Config, ConfigError
     from deftx.report.anatomy import anatomy, common
     from deftx.report.metrics import measure
-    from deftx.shira import save_shira
     from deftx.stages.compose.math import merged
     from deftx.stages.compose.settings import Combine
     from deftx.stages.denoise.math import LowRank, denoise
@@ -72,14 +72,14 @@ _HOME = {
     "merged": "stages.compose.math",
     "predict": "models.predict",
     "read_config": "plan.checks",
-    "read_foreign": "foreign",
-    "save_model_folder": "model_with_vectors",
-    "save_shira": "shira",
+    "read_foreign": "exchange.foreign",
+    "save_model_folder": "exchange.model_folder",
+    "save_shira": "exchange.shira",
     "top_k": "stages.mask.math",
     "top_k_in_groups": "stages.mask.math",
     "uniform": "stages.mask.math",
     "weights_of": "models.backbone",
-    "with_vectors": "model_with_vectors",
+    "with_vectors": "exchange.model_folder",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605

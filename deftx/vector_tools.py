@@ -25,8 +25,8 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import OURS, VECTOR_FILES, vector_file
 from deftx.data.read import read_items
-from deftx.found import Found, find_vector, opened_base
-from deftx.model_with_vectors import (
+from deftx.exchange.found import Found, find_vector, opened_base
+from deftx.exchange.model_folder import (
     check_new,
     classes_of,
     new_folder,
@@ -131,7 +131,7 @@ def export(arguments: list[str]) -> None:
     """Write the sum of vectors in the format of another library. `shira`: an adapter of PEFT, which
     holds the entries in linear layers and the head; all else is lost, and it says how much. (A
     whole model for transformers: `deftx apply`.)"""
-    from deftx.shira import save_shira  # here, since PEFT takes seconds to import
+    from deftx.exchange.shira import save_shira  # here, since PEFT takes seconds to import
 
     parser = _parser("export", export)
     _add_vectors(parser)

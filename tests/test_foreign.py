@@ -20,8 +20,8 @@ from transformers import (
 from deftx.cli import main
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
-from deftx.foreign import read_foreign
-from deftx.lt_sft_file import read_lt_sft
+from deftx.exchange.foreign import read_foreign
+from deftx.exchange.lt_sft import read_lt_sft
 from deftx.models.backbone import backbone_parameters, head_parameters
 from deftx.models.base import Base
 from deftx.models.load import load_classifier

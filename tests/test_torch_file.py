@@ -10,9 +10,9 @@ import pytest
 import torch
 from lt_sft_files import pickled, write, write_pickle
 
-from deftx import torch_file
+from deftx.exchange import torch_file
+from deftx.exchange.torch_file import read_torch_file
 from deftx.store.artefact import ArtefactError
-from deftx.torch_file import read_torch_file
 
 BOTH = pytest.mark.parametrize("zipped", [True, False])
 

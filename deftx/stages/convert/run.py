@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, model_validator
 
 from deftx.core.vector_files import OURS, VECTOR_FILES, vector_file, write_sft_config
-from deftx.foreign import read_foreign
+from deftx.exchange.foreign import read_foreign
 from deftx.models.base import Base
 from deftx.store.artefact import ArtefactError, file_sha256
 from deftx.store.hub import fetch

@@ -11,8 +11,8 @@ from typing import Any
 
 from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import OURS, PUBLIC, VECTOR_FILES, vector_file
-from deftx.foreign import classifier_head, read_foreign
-from deftx.lt_sft_file import read_lt_sft, without_prefix
+from deftx.exchange.foreign import classifier_head, read_foreign
+from deftx.exchange.lt_sft import read_lt_sft, without_prefix
 from deftx.models.base import Base
 from deftx.models.folder import MODEL_FILES
 from deftx.stages.base.run import Params as BaseParams

@@ -11,8 +11,8 @@ import torch
 
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
+from deftx.exchange.torch_file import read_torch_file
 from deftx.store.artefact import ArtefactError
-from deftx.torch_file import read_torch_file
 
 FILE = "pytorch_diff.bin"
 """What the public code calls it."""

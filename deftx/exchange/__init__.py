@@ -1,0 +1,1 @@
+"""Vectors of others, model folders, other libraries' formats."""
