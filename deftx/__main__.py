@@ -6,7 +6,7 @@ from deftx.run.handover import handed_over
 
 status = handed_over(sys.argv[1:])
 if status is None:
-    from deftx.cli import main
+    from deftx.cli.main import main
 
     status = main()
 sys.exit(status)

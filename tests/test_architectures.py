@@ -14,7 +14,7 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
-from deftx.cli import main
+from deftx.cli.main import main
 from deftx.core.sparse_delta import SparseDelta
 from deftx.stages.base.pretrain import train_tokenizer
 from deftx.store.items import write_items

@@ -9,7 +9,7 @@ import torch
 from conftest import sentences
 from safetensors.torch import load_file
 
-from deftx.cli import STAGES, TOOLS, VECTOR_TOOLS, main
+from deftx.cli.main import STAGES, TOOLS, VECTOR_TOOLS, main
 from deftx.core.sparse_delta import SparseDelta
 from deftx.store.items import write_items
 from deftx.store.tensors import TensorFile
@@ -152,7 +152,7 @@ def test_every_verb_helps(verb, capsys):
 
 def test_the_overview_names_every_verb_and_imports_no_torch():
     code = (
-        "import sys\nfrom deftx.cli import main\nmain(['--help'])\n"
+        "import sys\nfrom deftx.cli.main import main\nmain(['--help'])\n"
         "assert not {'torch', 'transformers', 'snakemake'} & set(sys.modules)"
     )
     output = subprocess.run(

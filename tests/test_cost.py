@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from deftx.cli import main
+from deftx.cli.main import main
 from deftx.report.units import duration, size
 from deftx.run.cost import begin, measured, write_cost
 
@@ -48,7 +48,7 @@ def test_a_failing_job_writes_no_cost(tmp_path):
 
 def test_a_worker_writes_no_cost(base_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")
-    monkeypatch.setattr("deftx.cli.end_with_parent", lambda number: None)
+    monkeypatch.setattr("deftx.cli.main.end_with_parent", lambda number: None)
     assert main(mask_job(base_folder, tmp_path)) == 0
     assert (tmp_path / "m.safetensors").exists()
     assert not (tmp_path / "c.json").exists()
@@ -62,14 +62,14 @@ def test_the_launcher_writes_the_cost_of_its_workers(base_folder, tmp_path, monk
         assert workers == 2 and program[:3] == ["-m", "deftx", "full"]
         return subprocess.run([sys.executable, "-c", child], check=False).returncode
 
-    monkeypatch.setattr("deftx.cli.launch", launched)
+    monkeypatch.setattr("deftx.cli.main.launch", launched)
     command = ["full", "--engine", "{devices: 2}", "--out", str(tmp_path / "model.safetensors")]
     assert main([*command, "--cost", str(tmp_path / "c.json")]) == 0
     cost = json.loads((tmp_path / "c.json").read_text())
     assert cost["cpu_seconds"] > 0.05
     assert cost["peak_bytes"] > 300_000_000
     assert cost["peak_device_bytes"] is None
-    monkeypatch.setattr("deftx.cli.launch", lambda *_: 3)
+    monkeypatch.setattr("deftx.cli.main.launch", lambda *_: 3)
     assert main([*command, "--cost", str(tmp_path / "none.json")]) == 3
     assert not (tmp_path / "none.json").exists()
 

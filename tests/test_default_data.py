@@ -8,7 +8,7 @@ import yaml
 from conftest import PROJECT
 from test_download import Server
 
-from deftx.cli import main
+from deftx.cli.main import main
 from deftx.data.lock import read_lock
 from deftx.plan.checks import check_config, read_config
 from deftx.plan.graph import Artefact

@@ -16,7 +16,7 @@ import yte
 from conftest import PATIENCE, PROJECT
 from imports import reached
 
-from deftx.cli import ON_GPU, ON_SEVERAL_GPUS, STAGES, main
+from deftx.cli.main import ON_GPU, ON_SEVERAL_GPUS, STAGES, main
 from deftx.models.device import available_device
 from deftx.run import devices
 from deftx.run.devices import VISIBLE, DeviceError, claimed, devices_of, visible_devices
@@ -345,7 +345,9 @@ def test_a_job_on_two_devices_is_the_same_command_twice(
 ):
     monkeypatch.chdir(tmp_path)  # where `python -m` looks first, and a script does not
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/deftx").write_text("import sys, deftx.cli\nsys.exit(deftx.cli.main())")
+    (tmp_path / "bin/deftx").write_text(
+        "import sys, deftx.cli.main\nsys.exit(deftx.cli.main.main())"
+    )
     (tmp_path / "deftx").mkdir()
     (tmp_path / "deftx/__init__.py").touch()
     (tmp_path / "deftx/__main__.py").write_text(FAKE)

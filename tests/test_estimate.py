@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from benchmarks.models import SIZES
-from deftx.cli import main
+from deftx.cli.main import main
 from deftx.estimate import estimate as estimates
 from deftx.estimate import measure, remaining
 from deftx.estimate.choice import needed, wanted

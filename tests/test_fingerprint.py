@@ -9,7 +9,7 @@ from conftest import PROJECT
 from imports import imports, modules, reached
 
 import deftx.run.fingerprint as module
-from deftx.cli import STAGES
+from deftx.cli.main import STAGES
 
 TRAINING = ("full", "sparse", "adapter", "gate", "gated", "lora")
 COMPARING = ("tables", "claims", "figures", "costs", "cards", "summary")

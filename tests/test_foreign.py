@@ -17,7 +17,7 @@ from transformers import (
     XLMRobertaForMaskedLM,
 )
 
-from deftx.cli import main
+from deftx.cli.main import main
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
 from deftx.exchange.foreign import read_foreign

@@ -8,7 +8,7 @@ import yte
 from conftest import PROJECT
 from workspace import COPIED
 
-from deftx.cli import STAGES
+from deftx.cli.main import STAGES
 from deftx.plan.graph import PATTERNS
 
 CONDA_NAMES = {

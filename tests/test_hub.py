@@ -45,7 +45,7 @@ def home(tmp_path_factory):
 
 LOOP = """
 import contextlib, io, json, os, sys
-from deftx.cli import main
+from deftx.cli.main import main
 answers = os.fdopen(os.dup(1), "w")
 for line in sys.stdin:
     arguments, os.environ["HF_TOKEN"] = json.loads(line)

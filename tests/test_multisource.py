@@ -9,7 +9,7 @@ import torch
 from conftest import KillBefore, KillError, sentences, without_dropout
 from safetensors.torch import load_file
 
-from deftx.cli import main
+from deftx.cli.main import main
 from deftx.core.mask import mask_layout, mask_tensors
 from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.checkpoint import Checkpoint

@@ -14,7 +14,7 @@ from conftest import PROJECT, KillBefore, KillError, sentences
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from deftx.cli import main
+from deftx.cli.main import main
 from deftx.core.mask import mask_layout, mask_tensors
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.errors import CheckpointError

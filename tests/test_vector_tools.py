@@ -21,7 +21,7 @@ from transformers import (
     ModernBertForMaskedLM,
 )
 
-from deftx.cli import main
+from deftx.cli.main import main
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
 from deftx.models.backbone import backbone_parameters, head_parameters, weights_of

@@ -68,7 +68,7 @@ def package(tmp_path_factory):
         text = (PROJECT / f"deftx/{name}.py").read_text()
         text = text.replace("for name in LATE", 'for name in ("sklearn.metrics", "torch")')
         (folder / f"deftx/{name}.py").write_text(text)
-    (folder / "deftx/cli.py").write_text(VERBS)
+    (folder / "deftx/cli/main.py").write_text(VERBS)
     return folder
 
 
@@ -237,7 +237,7 @@ def test_the_server_ends_with_its_parent_and_leaves_no_file(package, ready):
 
 def test_code_edited_after_the_start_of_the_server_runs_in_a_new_process(package, own_server):
     _, path = own_server
-    cli = package / "deftx/cli.py"
+    cli = package / "deftx/cli/main.py"
     assert json.loads(run(package, path, "tell", "0").stdout)["started"] == "deftx.run.warm"
     cli.write_text(VERBS.replace('"error"', '"edited"'))
     try:
@@ -267,7 +267,7 @@ def test_an_environment_that_libraries_read_at_import_needs_a_new_process(
 
 def test_where_a_fork_could_use_no_gpu_a_job_is_a_new_process(package):
     """PyTorch knows of it as soon as something has counted GPUs, which no CPU's build does."""
-    cli = package / "deftx/cli.py"
+    cli = package / "deftx/cli/main.py"
     cli.write_text(f"{VERBS}\nimport torch\ntorch.cuda._is_in_bad_fork = lambda: True\n")
     process, path = start(environment(package, None))
     try:

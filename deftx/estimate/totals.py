@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deftx.cli import ON_GPU, ON_SEVERAL_GPUS
+from deftx.cli.main import ON_GPU, ON_SEVERAL_GPUS
 from deftx.estimate.items import Items
 from deftx.estimate.ranges import Range, exactly, total
 from deftx.estimate.shape import Shape

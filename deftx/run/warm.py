@@ -116,7 +116,7 @@ def main() -> None:
         shutil.rmtree(folder)
         raise
     _become_the_job(connection, code, before)
-    from deftx.cli import main as run
+    from deftx.cli.main import main as run
 
     status = run()
     # What the end of an interpreter does, but for taking down what nobody uses any more: that would
@@ -139,7 +139,7 @@ def code_on_disk(package: Path = PACKAGE) -> str:
 
 def import_everything() -> None:
     """Import what any stage imports. Asks for no device and computes nothing."""
-    from deftx.cli import STAGES
+    from deftx.cli.main import STAGES
 
     for stage in STAGES:
         importlib.import_module(f"deftx.stages.{stage}.run")

@@ -273,6 +273,6 @@ def _set_threads(threads: int) -> None:
 
 
 def _run_tool(tool: str, arguments: list[str]) -> int:
-    module = importlib.import_module("deftx.tools" if tool in TOOLS else "deftx.vector_tools")
+    module = importlib.import_module("deftx.cli.tools" if tool in TOOLS else "deftx.cli.vectors")
     getattr(module, tool)(arguments)
     return 0
