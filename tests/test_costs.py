@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 
 from deftx.report.accounting import UNKNOWN, Job, per_stage, per_system, read_jobs, readable
+from deftx.stages.costs import run as costs_stage
 from deftx.stages.costs.run import account
-from deftx.stages.costs.run import run as costs_stage
 from deftx.store.artefact import ArtefactError
 from deftx.store.tensors import TensorFile, save_tensors
 

@@ -10,12 +10,12 @@ from test_download import Server
 
 from deftx.cli.main import main
 from deftx.data.lock import read_lock
+from deftx.plan import needed_files
 from deftx.plan.checks import check_config, read_config
 from deftx.plan.graph import Artefact
-from deftx.plan.needed_files import needed_files
 from deftx.plan.plan import Plan
-from deftx.stages.data.run import run as data_stage
-from deftx.stages.download.run import run as download_stage
+from deftx.stages.data import run as data_stage
+from deftx.stages.download import run as download_stage
 from deftx.store.artefact import file_sha256
 from deftx.store.errors import DataError
 from deftx.store.items import load_items

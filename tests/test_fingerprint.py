@@ -3,6 +3,7 @@
 import ast
 import shutil
 import subprocess
+import sys
 
 import pytest
 from conftest import PROJECT
@@ -49,14 +50,18 @@ def changed_by(package, file, old, new):
     ],
 )
 def test_comments_docstrings_and_layout_change_nothing(package, old, new):
-    assert changed_by(package, "lowrank.py", old, new) == set()
+    assert changed_by(package, "stages/denoise/math.py", old, new) == set()
 
 
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("lowrank.py", "the difference is not finite", "it has an entry that is not finite"),
-        ("settings/selection.py", "K must be at least 1", "K must be 1 at least"),
+        (
+            "stages/denoise/math.py",
+            "the difference is not finite",
+            "it has an entry that is not finite",
+        ),
+        ("stages/mask/settings.py", "K must be at least 1", "K must be 1 at least"),
         ("engine/checkpoint.py", "a checkpoint cannot be used", "this checkpoint is not usable"),
         ("engine/resume.py", "going on from step", "resuming at step"),
     ],
@@ -67,49 +72,53 @@ def test_error_and_log_messages_change_nothing(package, file, old, new):
 
 def test_the_class_of_an_error_is_code(package):
     old = 'raise ValueError(f"{name}: the difference'
-    assert changed_by(package, "lowrank.py", old, old.replace("Value", "Key")) == {"denoise"}
+    assert changed_by(package, "stages/denoise/math.py", old, old.replace("Value", "Key")) == {
+        "denoise"
+    }
 
 
 def test_a_moved_and_renamed_module_changes_nothing(package):
     before = fingerprints()
     (package / "elsewhere").mkdir()
     (package / "elsewhere/__init__.py").write_text("")
-    (package / "lowrank.py").rename(package / "elsewhere/another_name.py")
+    (package / "stages/denoise/math.py").rename(package / "elsewhere/another_name.py")
     (package / "engine/steps.py").rename(package / "elsewhere/a_schedule.py")
     for path in package.rglob("*.py"):
         text = path.read_text().replace(
             "deftx.stages.denoise.math import", "deftx.elsewhere.another_name import"
         )
         path.write_text(text.replace("deftx.engine.steps", "deftx.elsewhere.a_schedule"))
-    subprocess.run(["ruff", "check", "--select", "I", "--fix", "-q", package], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--select", "I", "--fix", "-q", package], check=True
+    )
     assert fingerprints() == before
 
 
 def test_what_only_type_checkers_read_changes_nothing(package):
     old, new = "    from transformers import PreTrainedModel", "    from transformers import Model"
-    assert changed_by(package, "backbone.py", old, new) == set()
+    assert changed_by(package, "models/backbone.py", old, new) == set()
 
 
 def test_a_description_of_a_setting_is_prose(package):
     assert (
-        changed_by(package, "settings/denoise.py", "denoise the embedding", "reduce the emb")
+        changed_by(package, "stages/denoise/settings.py", "denoise the embedding", "reduce the emb")
         == set()
     )
 
 
 def test_editing_the_denoiser_reaches_denoise_and_neither_mask_nor_training(package):
     changed = changed_by(
-        package, "lowrank.py", "truncated = matrices = 0", "truncated = matrices = 1"
+        package, "stages/denoise/math.py", "truncated = matrices = 0", "truncated = matrices = 1"
     )
     assert changed == {"denoise"}
 
 
 def test_editing_a_figure_reaches_figures_alone(package):
-    text = (package / "figures/transfer.py").read_text()
-    (package / "figures/transfer.py").write_text(text + "\nUNUSED = 1\n")
-    (package / "figures/transfer.py").write_text(text)
+    text = (package / "report/figures/transfer.py").read_text()
+    (package / "report/figures/transfer.py").write_text(text + "\nUNUSED = 1\n")
+    (package / "report/figures/transfer.py").write_text(text)
     before = fingerprints()
-    (package / "figures/transfer.py").write_text(text + "\nUNUSED = 1\n")
+    (package / "report/figures/transfer.py").write_text(text + "\nUNUSED = 1\n")
     after = fingerprints()
     assert {stage for stage in STAGES if before[stage] != after[stage]} == {"figures"}
 
@@ -126,26 +135,26 @@ def test_editing_the_trainer_reaches_what_trains(package):
 
 
 def test_editing_what_is_shown_of_training_reaches_nothing(package):
-    assert changed_by(package, "engine/progress.py", "SECONDS = 60.0", "SECONDS = 30.0") == set()
+    assert changed_by(package, "run/progress.py", "SECONDS = 60.0", "SECONDS = 30.0") == set()
 
 
 def test_editing_a_metric_reaches_no_base(package):
-    changed = changed_by(package, "task_metric.py", "zero_division=0", "zero_division=1")
+    changed = changed_by(package, "models/metric.py", "zero_division=0", "zero_division=1")
     assert changed == {*TRAINING, "evaluate"}
 
 
 def test_editing_what_is_only_reported_reaches_no_training(package):
-    changed = changed_by(package, "reporting/metrics.py", "BINS = 15", "BINS = 16")
+    changed = changed_by(package, "report/metrics.py", "BINS = 15", "BINS = 16")
     assert changed == {"evaluate", *COMPARING}
 
 
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("shares.py", "parts[group] += 1", "parts[group] += int(1)"),
-        ("settings/selection.py", "value < 1", "value <= 0"),
-        ("feasible.py", "lower it, or say", "say"),
-        ("config_checks.py", "did you mean", "is it"),
+        ("core/shares.py", "parts[group] += 1", "parts[group] += int(1)"),
+        ("stages/mask/settings.py", "value < 1", "value <= 0"),
+        ("plan/feasible.py", "lower it, or say", "say"),
+        ("plan/checks.py", "did you mean", "is it"),
     ],
 )
 def test_editing_what_chooses_or_checks_never_reaches_training(package, file, old, new):
@@ -154,17 +163,17 @@ def test_editing_what_chooses_or_checks_never_reaches_training(package, file, ol
 
 
 def test_editing_the_world_reaches_no_users_data(package):
-    changed = changed_by(package, "world.py", "def text(", "def text_of(")
+    changed = changed_by(package, "stages/world/math.py", "def text(", "def text_of(")
     assert changed == {"world"}
 
 
 @pytest.mark.parametrize(
     ("file", "old", "new", "stages"),
     [
-        ("reading.py", "min(limit, 10_000)", "min(limit, 9_999)", {"data"}),
-        ("fetching.py", "ATTEMPTS = 6", "ATTEMPTS = 7", {"download"}),
-        ("nearest.py", 'kind="stable"', 'kind="mergesort"', {"trim"}),
-        ("cleaning.py", '"NFKC"', '"NFKD"', {"clean", "summary"}),
+        ("data/read.py", "min(limit, 10_000)", "min(limit, 9_999)", {"data"}),
+        ("data/download.py", "ATTEMPTS = 6", "ATTEMPTS = 7", {"download"}),
+        ("stages/trim/math.py", 'kind="stable"', 'kind="mergesort"', {"trim"}),
+        ("stages/clean/math.py", '"NFKC"', '"NFKD"', {"clean", "summary"}),
     ],
 )
 def test_editing_what_makes_data_reaches_its_own_stage(package, file, old, new, stages):
@@ -174,7 +183,7 @@ def test_editing_what_makes_data_reaches_its_own_stage(package, file, old, new, 
 def test_a_template_belongs_to_the_code_that_names_it(package):
     def edited(name):
         before = fingerprints()
-        with open(package / "templates" / name, "a", encoding="utf-8") as file:
+        with open(package / "report/templates" / name, "a", encoding="utf-8") as file:
             file.write(" ")
         return {stage for stage, found in fingerprints().items() if found != before[stage]}
 
@@ -183,14 +192,18 @@ def test_a_template_belongs_to_the_code_that_names_it(package):
 
 
 def test_what_a_job_cost_reaches_nothing(package):
-    assert changed_by(package, "cost.py", "1024 *", "1000 *") == set()
+    assert changed_by(package, "run/cost.py", "1024 *", "1000 *") == set()
 
 
 def test_the_package_is_never_imported_by_its_name_and_no_module_by_reflection():
     """`from deftx import name` would lead the fingerprint to everything, reflection to nothing."""
     for path in (PROJECT / "deftx").rglob("*.py"):
         text = path.read_text()
-        if path.name not in ("cli.py", "warm.py") and path != PROJECT / "deftx/__init__.py":
+        if (
+            path.parent.name != "cli"
+            and path.name != "warm.py"
+            and path != PROJECT / "deftx/__init__.py"
+        ):
             assert "import_module" not in text, path
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ImportFrom):

@@ -27,11 +27,11 @@ from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.models.predict import evaluate, predict
 from deftx.models.vectors import dense_vector, head_of
 from deftx.stages.compose.apply import add_dense
+from deftx.stages.gate import run as gate_stage
 from deftx.stages.gate.math import block_of, gate_name, gate_values, initial_gates
-from deftx.stages.gate.run import run as gate_stage
 from deftx.stages.gate.settings import Gate
 from deftx.stages.gate.train import LearnedGate, fit_gated, fit_gates, gated
-from deftx.stages.gated.run import run as gated_stage
+from deftx.stages.gated import run as gated_stage
 from deftx.store.artefact import ArtefactError
 from deftx.store.items import write_items
 from deftx.store.seeds import stream

@@ -9,10 +9,11 @@ import pytest
 import yaml
 from conftest import PROJECT
 
+from deftx.plan import user_files
 from deftx.plan.checks import check_config
 from deftx.plan.config import ConfigError
 from deftx.plan.graph import PAGES, Artefact, Target
-from deftx.plan.plan import Plan, user_files
+from deftx.plan.plan import Plan
 from deftx.store.artefact import file_sha256
 
 TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())

@@ -17,11 +17,11 @@ from deftx.engine.target import prepare
 from deftx.models.backbone import backbone_parameters, head_parameters, layer_norm_names
 from deftx.models.load import load_classifier, load_masked_lm
 from deftx.models.vectors import start_weights
-from deftx.stages.full.run import run as full_stage
+from deftx.stages.full import run as full_stage
 from deftx.stages.full.settings import RoundOf
+from deftx.stages.mask import run as mask_stage
 from deftx.stages.mask.math import uniform
-from deftx.stages.mask.run import run as mask_stage
-from deftx.stages.sparse.run import run as sparse_stage
+from deftx.stages.sparse import run as sparse_stage
 from deftx.store.artefact import ArtefactError
 from deftx.store.items import write_items
 from deftx.store.seeds import stream

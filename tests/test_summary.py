@@ -16,7 +16,7 @@ from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 from deftx.report.accounting import Job
 from deftx.report.embed import own_ids, table
 from deftx.report.template import render
-from deftx.stages.costs.run import run as costs_stage
+from deftx.stages.costs import run as costs_stage
 from deftx.stages.summary.run import Facts as Params
 from deftx.stages.summary.run import lead as summary
 from deftx.stages.tables.run import tables

@@ -63,8 +63,11 @@ def main():
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     folder = tmp_path_factory.mktemp("python path")
-    (folder / "deftx").mkdir()
-    for name in ("__init__", "__main__", "handover", "launcher", "warm"):
+    (folder / "deftx/run").mkdir(parents=True)
+    (folder / "deftx/cli").mkdir()
+    (folder / "deftx/run/__init__.py").touch()
+    (folder / "deftx/cli/__init__.py").touch()
+    for name in ("__init__", "__main__", "run/handover", "run/launcher", "run/warm"):
         text = (PROJECT / f"deftx/{name}.py").read_text()
         text = text.replace("for name in LATE", 'for name in ("sklearn.metrics", "torch")')
         (folder / f"deftx/{name}.py").write_text(text)

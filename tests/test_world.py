@@ -92,7 +92,8 @@ def test_other_seed_other_world(task):
 
 def test_same_world_in_another_process():
     code = (
-        "import json; from deftx.stages.world.settings import World; from deftx.stages.world.math import *;"
+        "import json; from deftx.stages.world.settings import World;"
+        "from deftx.stages.world.math import *;"
         "print(json.dumps([text(World(), 'qtc', 20), inference(World(), 'qtc', 'test', 20)]))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,1 +1,2 @@
-"""What the papers speak of: differences, low-rank matrices, masks, sparse vectors; their algebra and files."""
+"""The papers' objects: differences, low-rank matrices, masks, sparse vectors; their algebra and
+their files."""

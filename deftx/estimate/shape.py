@@ -152,7 +152,7 @@ def find_shape(plan: Plan) -> Shape | str:
 
 
 def _pretrained(settings: Pretrain) -> PreTrainedConfig:
-    """As `deftx.stages.base.pretrain` makes it; a tokenizer has at most as many pieces as it may have."""
+    """As `deftx.stages.base.pretrain` makes it; a tokenizer may have fewer pieces."""
     return XLMRobertaConfig(
         vocab_size=settings.vocabulary,
         hidden_size=settings.hidden,

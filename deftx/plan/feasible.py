@@ -7,12 +7,12 @@ from typing import Any
 
 from deftx.core.shares import group_names, largest_remainder
 from deftx.models.base import Base
-from deftx.plan.method import Kind, Row
+from deftx.plan.method import Row
 from deftx.stages.lora.settings import largest_rank
 from deftx.stages.mask.settings import entries
 
 
-def check_methods(base: Base, methods: Mapping[str, Mapping[Kind, Any]]) -> None:
+def check_methods(base: Base, methods: Mapping[str, Mapping[Any, Any]]) -> None:
     """Raise ValueError that names the method if, for a kind of target for which it is used, nothing
     may be chosen, K is larger than what may be or too small for its rounds or for LoRA, a group is
     empty or too small, a tensor is in no group, or a rank truncates no matrix."""

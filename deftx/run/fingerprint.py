@@ -15,14 +15,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 
-BLIND = (
-    "deftx.store.lock",
-    "deftx.run.cost",
-    "deftx.run.devices",
-    "deftx.run.progress",
-    "deftx.plan.feasible",
-    "deftx.run.launcher",
-)
+BLIND = ("deftx.run", "deftx.plan.feasible")
 """Modules and packages that cannot change a result: the fingerprint does not look inside."""
 
 LOGS = ("log", "warnings")
@@ -122,10 +115,9 @@ def _without_words(node: ast.AST) -> dict[str, object]:
         fields.pop("msg")
     elif isinstance(node, ast.Call):
         fields["keywords"] = [k for k in node.keywords if k.arg != "description"]
-        function = node.func
-        if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
-            if function.value.id in LOGS:
-                fields = {"func": function}
+        match node.func:
+            case ast.Attribute(value=ast.Name(id=name)) if name in LOGS:
+                fields = {"func": node.func}
     return fields
 
 

@@ -1,4 +1,4 @@
-"""A job handed over to a server that has imported everything (deftx/run/warm.py), where there is one.
+"""A job handed over to a server that has imported everything (deftx/run/warm.py), if there is one.
 Standard library only: it is what a job costs before it runs."""
 
 import json

@@ -54,8 +54,8 @@ def mask(
     before, and the rest from among all others.
 
     Raises ArtefactError if an input was made for another base, or `chosen` is not what the round
-    before leaves; ValueError as the functions of `deftx.stages.mask.math` do, if nothing may be chosen,
-    or if an input is missing.
+    before leaves; ValueError as the functions of `deftx.stages.mask.math` do, if nothing may be
+    chosen, or if an input is missing.
     """
     encoder = Base.load(base)
     rule = params.selection
