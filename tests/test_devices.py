@@ -369,7 +369,7 @@ def test_more_devices_than_there_are_is_one_message(capsys):
 
 
 def test_the_stages_that_claim_a_gpu_are_those_that_may_use_one():
-    reach = {stage for stage in STAGES if "deftx.models.device" in reached(f"deftx.stages.{stage}")}
+    reach = {stage for stage in STAGES if "deftx.models.device" in reached(f"deftx.stages.{stage}.run")}
     assert reach == {*ON_GPU}
 
 
