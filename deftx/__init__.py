@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
     from deftx.models.predict import evaluate, predict
     from deftx.plan.checks import read_config
-    from deftx.plan.config import Config, ConfigError
+    from deftx.plan.config import Config
     from deftx.report.anatomy import anatomy, common
     from deftx.report.metrics import measure
     from deftx.stages.compose.math import merged
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from deftx.stages.denoise.math import LowRank, denoise
     from deftx.stages.denoise.settings import RankRule
     from deftx.stages.mask.math import top_k, top_k_in_groups, uniform
-    from deftx.store.artefact import ArtefactError
+    from deftx.store.errors import ArtefactError, ConfigError
     from deftx.store.items import load_labelled, load_text
 
 _HOME = {

@@ -42,7 +42,7 @@ from deftx.stages.adapter.math import (
 from deftx.stages.adapter.run import Params, adapter
 from deftx.stages.adapter.settings import Adapter
 from deftx.stages.adapter.train import fit_adapter
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 from deftx.store.items import load_labelled, write_items
 from deftx.store.seeds import stream
 from deftx.store.tensors import TensorFile, save_tensors

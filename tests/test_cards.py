@@ -25,7 +25,7 @@ from deftx.models.load import load_classifier
 from deftx.report.card import DatasetFacts, Vector
 from deftx.report.results import Comparison, draw, load_evaluations, transfer
 from deftx.stages.cards.run import write_cards
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 from deftx.store.items import write_items
 
 CLASSES = ["a", "b", "c"]

@@ -21,7 +21,7 @@ from deftx.report.places import NO_LAYER
 from deftx.report.published_claims import ABOVE, BELOW, CLAIMS, PAR, ROLES, TEST_SETS
 from deftx.report.results import Comparison, Evaluation, differences, draw, load_evaluation
 from deftx.stages.claims.run import Params, claims
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile, save_tensors
 
 AT_PAR = (-PAR, PAR)

@@ -14,7 +14,7 @@ from deftx.stages.clean.math import OUTCOMES, clean, key, tidy
 from deftx.stages.clean.run import Params
 from deftx.stages.clean.run import clean as stage
 from deftx.stages.clean.settings import Cleaning
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 from deftx.store.items import load_items, load_text, write_items
 
 WORDS = st.sampled_from(["a", "B", "ab", "É", "e\u0301", "c-d", "!", "\u00a0", "1"])

@@ -10,8 +10,9 @@ import yaml
 from conftest import PROJECT
 
 from deftx.plan.checks import check_config, check_run_names, read_config
-from deftx.plan.config import ConfigError, json_schema
+from deftx.plan.config import json_schema
 from deftx.stages.mask.settings import entries
+from deftx.store.errors import ConfigError
 
 TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
 CONFIGS = [PROJECT / "config.yaml", *sorted((PROJECT / "workflow/configs").glob("*.yaml"))]

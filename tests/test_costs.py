@@ -12,7 +12,7 @@ from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 from deftx.report.accounting import UNKNOWN, Job, per_stage, per_system, read_jobs, readable
 from deftx.stages.costs import run as costs_stage
 from deftx.stages.costs.run import account
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile, save_tensors
 
 FILES = ["cost.png", "cost.svg", "costs.md", "jobs.csv", "stages.csv", "systems.csv"]

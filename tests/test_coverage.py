@@ -12,7 +12,7 @@ from deftx.models.load import load_tokenizer
 from deftx.report import coverage as library
 from deftx.report.coverage import Coverage, count, warnings
 from deftx.stages.coverage.run import Params, coverage
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 from deftx.store.items import write_items
 
 

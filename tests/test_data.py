@@ -10,8 +10,7 @@ from conftest import PROJECT
 from deftx.data.read import read_items
 from deftx.plan.checks import read_config
 from deftx.stages.data.settings import Columns
-from deftx.store.artefact import ArtefactError
-from deftx.store.errors import DataError
+from deftx.store.errors import ArtefactError, DataError
 from deftx.store.items import load_items, load_labelled, write_items
 
 LABELLED = Columns(text="sentence", label="label", id="id")

@@ -19,7 +19,8 @@ from imports import reached
 from deftx.cli.main import ON_GPU, ON_SEVERAL_GPUS, STAGES, main
 from deftx.models.device import available_device
 from deftx.run import devices
-from deftx.run.devices import VISIBLE, DeviceError, claimed, devices_of, visible_devices
+from deftx.run.devices import VISIBLE, claimed, devices_of, visible_devices
+from deftx.store.errors import DeviceError
 
 
 @pytest.fixture(autouse=True)
@@ -369,7 +370,9 @@ def test_more_devices_than_there_are_is_one_message(capsys):
 
 
 def test_the_stages_that_claim_a_gpu_are_those_that_may_use_one():
-    reach = {stage for stage in STAGES if "deftx.models.device" in reached(f"deftx.stages.{stage}.run")}
+    reach = {
+        stage for stage in STAGES if "deftx.models.device" in reached(f"deftx.stages.{stage}.run")
+    }
     assert reach == {*ON_GPU}
 
 

@@ -12,7 +12,7 @@ from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
 from deftx.models.backbone import BaseWeights
 from deftx.stages.diagnostics.run import Params, diagnostics, part
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 from deftx.store.tensors import save_tensors
 
 LANGUAGES, SEEDS = ["ind", "ace", "ban"], [0, 3]

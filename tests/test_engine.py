@@ -13,7 +13,6 @@ from conftest import PROJECT, sentences, without_dropout
 from transformers import TrainerCallback
 
 from deftx.core.delta import Delta
-from deftx.engine.errors import OutOfDeviceMemoryError
 from deftx.engine.fit import fit
 from deftx.engine.language import masked_language_modelling
 from deftx.engine.loss_guard import LossGuard
@@ -27,6 +26,7 @@ from deftx.engine.training_settings import LanguageTraining, TaskTraining
 from deftx.models.backbone import backbone_parameters, layer_norm_names
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.stages.mask.math import top_k, uniform
+from deftx.store.errors import DeviceError
 
 
 def language(base, lines=60, **changes):
@@ -239,14 +239,12 @@ def test_halving_after_out_of_memory_changes_rounding_only(base, kind, mask, mon
 def test_out_of_memory_says_the_batch_and_what_to_change(base, monkeypatch):
     made = task(base)
     Halving(type(model_for(base, made[0]).base_model), monkeypatch, most=3)
-    with pytest.raises(
-        OutOfDeviceMemoryError, match=r"step 1: .* batch of 8 x \d+ tokens"
-    ) as error:
+    with pytest.raises(DeviceError, match=r"step 1: .* batch of 8 x \d+ tokens") as error:
         trained(base, made)
     for word in ("batch_size 8", "accumulation 1", "on_out_of_memory: halve", "bf16"):
         assert word in str(error.value)
     Halving(type(model_for(base, made[0]).base_model), monkeypatch, most=0)
-    with pytest.raises(OutOfDeviceMemoryError, match="a batch of 1 x"):
+    with pytest.raises(DeviceError, match="a batch of 1 x"):
         trained(base, made, session=Session(engine=Engine(on_out_of_memory="halve")))
 
 

@@ -49,9 +49,9 @@ from deftx.estimate.totals import Job, Time, summed, wall_time
 from deftx.estimate.work import TRAINING, Work, Works
 from deftx.models.base import Base
 from deftx.plan.checks import check_config, read_config
-from deftx.plan.config import ConfigError
 from deftx.plan.graph import Artefact
 from deftx.plan.plan import Plan
+from deftx.store.errors import ConfigError
 from deftx.store.items import write_items
 
 TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())

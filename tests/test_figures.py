@@ -42,7 +42,7 @@ from deftx.report.results import (
 )
 from deftx.stages.figures.run import Params, figures
 from deftx.stages.figures.settings import Sweep
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 from deftx.store.tensors import save_tensors
 
 BASE = {"id": "tiny", "revision": None, "hash": "0" * 64}

@@ -26,7 +26,7 @@ from deftx.models.backbone import backbone_parameters, head_parameters
 from deftx.models.base import Base
 from deftx.models.load import load_classifier
 from deftx.stages.base.pretrain import train_tokenizer
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile
 
 CLASSES = ["negative", "neutral", "positive"]

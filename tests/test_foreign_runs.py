@@ -14,9 +14,9 @@ from workspace import Workspace
 from deftx.core.sparse_delta import SparseDelta
 from deftx.models.base import Base
 from deftx.plan.checks import check_config
-from deftx.plan.config import ConfigError
 from deftx.plan.graph import Artefact
 from deftx.plan.plan import Plan
+from deftx.store.errors import ConfigError
 from deftx.store.tensors import TensorFile
 
 TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())

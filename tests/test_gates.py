@@ -32,7 +32,7 @@ from deftx.stages.gate.math import block_of, gate_name, gate_values, initial_gat
 from deftx.stages.gate.settings import Gate
 from deftx.stages.gate.train import LearnedGate, fit_gated, fit_gates, gated
 from deftx.stages.gated import run as gated_stage
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 from deftx.store.items import write_items
 from deftx.store.seeds import stream
 from deftx.store.tensors import TensorFile, save_tensors

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deftx.core.mask import Mask, decode_gaps, encode_gaps, load_mask, mask_layout, mask_tensors
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile, save_tensors
 
 

@@ -11,10 +11,10 @@ from conftest import PROJECT
 
 from deftx.plan import user_files
 from deftx.plan.checks import check_config
-from deftx.plan.config import ConfigError
 from deftx.plan.graph import PAGES, Artefact, Target
 from deftx.plan.plan import Plan
 from deftx.store.artefact import file_sha256
+from deftx.store.errors import ConfigError
 
 TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
 

@@ -10,7 +10,7 @@ from test_tables import LANGUAGES, SYSTEMS, page_tables, params, rows, save_eval
 
 from deftx.report.published import Published, load_published
 from deftx.stages.tables.run import tables
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 
 FILES = sorted((PROJECT / "docs/results/published").glob("*.csv"))
 

@@ -17,7 +17,6 @@ from transformers import TrainerCallback
 from deftx.cli.main import main
 from deftx.core.mask import mask_layout, mask_tensors
 from deftx.engine.checkpoint import Checkpoint
-from deftx.engine.errors import CheckpointError
 from deftx.engine.fit import fit
 from deftx.engine.language import masked_language_modelling
 from deftx.engine.session import Session
@@ -27,6 +26,7 @@ from deftx.engine.training_settings import LanguageTraining, TaskTraining
 from deftx.models.backbone import backbone_parameters, layer_norm_names
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.stages.mask.math import uniform
+from deftx.store.errors import CheckpointError
 from deftx.store.items import write_items
 from deftx.store.tensors import TensorFile, save_tensors
 

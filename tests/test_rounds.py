@@ -22,7 +22,7 @@ from deftx.stages.full.settings import RoundOf
 from deftx.stages.mask import run as mask_stage
 from deftx.stages.mask.math import uniform
 from deftx.stages.sparse import run as sparse_stage
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 from deftx.store.items import write_items
 from deftx.store.seeds import stream
 from deftx.store.tensors import TensorFile

@@ -9,7 +9,7 @@ from deftx.core.sparse_delta import SparseDelta
 from deftx.models.backbone import backbone_parameters, head_parameters
 from deftx.models.load import load_classifier
 from deftx.stages.mask.math import uniform
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 from deftx.store.tensors import save_tensors
 
 SHAPES = {"a": (6, 5), "b": (7,)}

@@ -20,7 +20,7 @@ from deftx.stages.costs import run as costs_stage
 from deftx.stages.summary.run import Facts as Params
 from deftx.stages.summary.run import lead as summary
 from deftx.stages.tables.run import tables
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 

@@ -25,7 +25,7 @@ from deftx.report.statistics import holm, interval, p_value
 from deftx.report.table_formats import PAGE, Cell, Table, latex
 from deftx.report.tables import pair_table, reference_table, score_table, tidy
 from deftx.stages.tables.run import Params, tables
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile, save_tensors
 
 LANGUAGES = ["eng", "ace", "ban", "nah"]

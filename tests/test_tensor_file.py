@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from deftx.store.artefact import ArtefactError, atomic, file_sha256, manifest_path
+from deftx.store.artefact import atomic, file_sha256, manifest_path
+from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile, save_tensors, tensors_sha256
 
 TENSORS = {"b": torch.randn(3, 4), "a": torch.arange(5), "empty": torch.empty(0, 2)}

@@ -12,7 +12,7 @@ from lt_sft_files import pickled, write, write_pickle
 
 from deftx.exchange import torch_file
 from deftx.exchange.torch_file import read_torch_file
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 
 BOTH = pytest.mark.parametrize("zipped", [True, False])
 

@@ -12,7 +12,7 @@ from deftx.data.read import read_items
 from deftx.stages.data.settings import Columns
 from deftx.stages.trim.math import Nearest, detokenised
 from deftx.stages.trim.run import Params, trim
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 from deftx.store.items import load_items, write_items
 
 TEXTS = st.text(alphabet="abc ", max_size=7)

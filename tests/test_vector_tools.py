@@ -30,7 +30,7 @@ from deftx.models.load import load_classifier, load_masked_lm
 from deftx.models.predict import predict
 from deftx.report.anatomy import anatomy, common
 from deftx.report.places import place
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 from deftx.store.items import write_items
 from deftx.store.tensors import TensorFile
 

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from deftx.run.cost import begin, measured, write_cost
-from deftx.run.devices import DeviceError, claimed, devices_of, is_worker
+from deftx.run.devices import claimed, devices_of, is_worker
 from deftx.run.fingerprint import fingerprint
 from deftx.run.launcher import end_with_parent, launch
+from deftx.store.errors import DeftxError, InputError, StaleCodeError
 
 STAGES = {
     "config": "write down a config with its defaults",
@@ -77,10 +79,6 @@ VECTOR_TOOLS = {
 }
 
 
-class StaleCodeError(Exception):
-    """The code of a stage is not the code that the workflow recorded."""
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; the exit status. Errors of the user's input are one message, no traceback
     (unless DEFTX_DEBUG is set)."""
@@ -97,8 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         run = _run_stage if verb in STAGES else _run_tool
         return run(verb, arguments[1:])
-    except Exception as error:
-        if os.environ.get("DEFTX_DEBUG") or not _is_about_input(error):
+    except DeftxError as error:
+        if os.environ.get("DEFTX_DEBUG"):
             raise
         print(f"deftx {verb}: {error}", file=sys.stderr)
         return 1
@@ -110,28 +108,6 @@ def _overview() -> str:
     for title, verbs in {"vectors": VECTOR_TOOLS, "tools": TOOLS}.items():
         lines += ["", f"{title}:", *(f"  {name:13}{text}" for name, text in verbs.items())]
     return "\n".join(lines)
-
-
-def _is_about_input(error: Exception) -> bool:
-    """Whether an exception says what is wrong with the input, so that a traceback adds nothing."""
-    from deftx.engine.errors import CheckpointError, OutOfDeviceMemoryError, ProcessLostError
-    from deftx.plan.config import ConfigError
-    from deftx.store.artefact import ArtefactError
-    from deftx.store.errors import DataError
-
-    ours = (
-        ArtefactError,
-        CheckpointError,
-        ConfigError,
-        DataError,
-        DeviceError,
-        OutOfDeviceMemoryError,
-        ProcessLostError,
-        StaleCodeError,
-        FloatingPointError,
-        ValueError,
-    )
-    return isinstance(error, ours)
 
 
 def _run_stage(stage: str, arguments: list[str]) -> int:
@@ -184,7 +160,11 @@ def _call_stage(stage: str, arguments: list[str]) -> None:
         )
     if threads is not None:
         _set_threads(int(threads))
-    function(module.Params.model_validate(given), **_given_paths(options, paths))
+    try:
+        params = module.Params.model_validate(given)
+    except ValidationError as error:
+        raise InputError(str(error)) from None
+    function(params, **_given_paths(options, paths))
 
 
 def _path_options(function: Callable[..., None]) -> dict[str, tuple[bool, bool]]:
@@ -250,7 +230,10 @@ def _read_params(text: str | None) -> dict[str, Any]:
     text = text or "{}"
     if not text.lstrip().startswith("{"):
         text = Path(text).read_text(encoding="utf-8")
-    params: dict[str, Any] = json.loads(text)
+    try:
+        params: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"--params: not JSON: {error}") from None
     return params
 
 

@@ -15,12 +15,13 @@ from deftx.data.lock import NAME as LOCK
 from deftx.data.lock import read_lock
 from deftx.estimate.choice import wanted
 from deftx.plan.checks import read_config
-from deftx.plan.config import ConfigError, json_schema
+from deftx.plan.config import json_schema
 from deftx.plan.needed_files import CHANGED, MISSING, TO_FETCH, needed_files
 from deftx.plan.plan import Plan
 from deftx.run.devices import claimed, visible_devices
-from deftx.store.artefact import ArtefactError, manifest_path
+from deftx.store.artefact import manifest_path
 from deftx.store.artefact import verify as verify_artefact
+from deftx.store.errors import ArtefactError, ConfigError
 
 KEPT = {"logs", "benchmarks"}
 """Folders of a run that hold no artefacts, and that `prune` leaves alone."""

@@ -39,7 +39,8 @@ from deftx.models.load import load_tokenizer
 from deftx.models.predict import predict as predict_logits
 from deftx.report.anatomy import PLACES, anatomy, common
 from deftx.stages.data.settings import Columns
-from deftx.store.artefact import ArtefactError, verify, write_text
+from deftx.store.artefact import verify, write_text
+from deftx.store.errors import ArtefactError, InputError
 from deftx.store.hub import fetch
 from deftx.store.hub import push as push_folder
 from deftx.store.items import Item
@@ -187,12 +188,12 @@ def predict(arguments: list[str]) -> None:
 def _items(options: argparse.Namespace) -> list[Item]:
     """What is to be predicted; without labels."""
     if (options.text is None) == (options.file is None):
-        raise ValueError("give texts by --text, or a file by --file")
+        raise InputError("give texts by --text, or a file by --file")
     if options.file is not None:
         columns = Columns(text=options.column, text_pair=options.pair_column, id=options.id_column)
         return read_items(options.file, columns, None)
     if options.pair is not None and len(options.pair) != len(options.text):
-        raise ValueError(f"{len(options.pair)} --pair for {len(options.text)} --text")
+        raise InputError(f"{len(options.pair)} --pair for {len(options.text)} --text")
     pairs = options.pair and [{"text_pair": pair} for pair in options.pair]
     return [
         {"id": str(number), "text": text, **(pairs[number] if pairs else {})}
@@ -208,7 +209,7 @@ def _predictor(
     first = Path(options.vectors[0])
     if (first / "config.json").is_file() and vector_file(first) is None:
         if len(options.vectors) > 1 or options.base or options.classes:
-            raise ValueError(f"{first}: a whole model, which goes with no vector, base or classes")
+            raise InputError(f"{first}: a whole model, which goes with no vector, base or classes")
         config = AutoConfig.from_pretrained(first, local_files_only=True)
         if "ForSequenceClassification" not in str(config.architectures):
             raise ArtefactError(f"{first}: a {config.architectures}, expected a classifier")
@@ -223,7 +224,7 @@ def _predictor(
         return
     with _added(options) as (found, base, vectors, classes):
         if not classes:
-            raise ValueError("no vector of a task among those given: there is nothing to predict")
+            raise InputError("no vector of a task among those given: there is nothing to predict")
         yield with_vectors(base, vectors, classes), load_tokenizer(base), _max_length(found)
 
 
@@ -238,7 +239,7 @@ def push(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     folder: Path = options.folder
     if options.id.count("/") != 1:
-        raise ValueError(f"{options.id}: expected owner/name")
+        raise InputError(f"{options.id}: expected owner/name")
     if not (folder / "README.md").is_file():
         raise ArtefactError(f"{folder}: no README.md: a card tells others what it is")
     weights = sorted(folder.glob("*.safetensors"))
@@ -346,4 +347,4 @@ def _write_rows(rows: Sequence[dict[str, Any]], out: Path | None) -> None:
     elif out.suffix == ".csv":
         write_text(out, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
     else:
-        raise ValueError(f"{out}: expected a name that ends in .csv or .jsonl")
+        raise InputError(f"{out}: expected a name that ends in .csv or .jsonl")

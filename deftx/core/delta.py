@@ -5,6 +5,8 @@ from typing import Self
 
 import torch
 
+from deftx.store.errors import InputError
+
 
 class Delta(Mapping[str, torch.Tensor]):
     """δ = finetuned − start, per tensor, in float32; nothing is computed before it is asked for.
@@ -22,17 +24,17 @@ class Delta(Mapping[str, torch.Tensor]):
     def between(
         cls, start: Mapping[str, torch.Tensor], finetuned: Mapping[str, torch.Tensor]
     ) -> Self:
-        """The difference over the names of `start`. Raises ValueError where a name of `start` is
+        """The difference over the names of `start`. Raises InputError where a name of `start` is
         absent from `finetuned` or has another shape there."""
         for name in start:
             if name not in finetuned:
-                raise ValueError(f"{name}: in the start weights, but not in the fine-tuned ones")
+                raise InputError(f"{name}: in the start weights, but not in the fine-tuned ones")
         return cls(start, finetuned)
 
     def __getitem__(self, name: str) -> torch.Tensor:
         start, finetuned = self._start[name], self._finetuned[name]
         if start.shape != finetuned.shape:
-            raise ValueError(
+            raise InputError(
                 f"{name}: shape {tuple(finetuned.shape)} after fine-tuning, "
                 f"{tuple(start.shape)} before"
             )

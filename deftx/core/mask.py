@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 import torch
 
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError, InputError
 from deftx.store.tensors import TensorFile
 
 
@@ -29,14 +29,14 @@ class Mask:
         return sum(len(index) for index in self.index.values())
 
     def __or__(self, other: "Mask") -> "Mask":
-        """The union of two masks without a common entry. Raises ValueError if there is one, and
+        """The union of two masks without a common entry. Raises InputError if there is one, and
         ArtefactError if they disagree on a tensor's shape."""
         self.check_fits({**self.shapes, **other.shapes}, "the masks disagree")
         index = {**self.index, **other.index}
         for name in sorted(self.index.keys() & other.index.keys()):
             index[name] = torch.cat([self.index[name], other.index[name]]).sort().values
             if (index[name].diff() == 0).any():
-                raise ValueError(f"both masks choose entries of {name}, and some of them both")
+                raise InputError(f"both masks choose entries of {name}, and some of them both")
         return Mask(index, {**self.shapes, **other.shapes})
 
     def dense(self, name: str) -> torch.Tensor:

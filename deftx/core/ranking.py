@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from deftx.core.mask import Mask
+from deftx.store.errors import InputError
 
 Flat = Any
 """Of one dimension: an array of NumPy where scores are on a CPU, else a tensor on their device.
@@ -52,7 +53,7 @@ def pooled(
     tensor where some of its entries are left out.
     """
     if k < (0 if allow_zero else 1):
-        raise ValueError(f"{where}k must be at least 1, got {k}")
+        raise InputError(f"{where}k must be at least 1, got {k}")
     if k == 0:
         return Mask({}, {})
     stream = _Stream(sorted(names), scores, besides or Mask({}, {}))
@@ -62,10 +63,10 @@ def pooled(
     stream.check_finite()
     total = sum(stream.sizes) - stream.left_out
     if k > total:
-        raise ValueError(f"{where}k is {k}, but there are only {total} entries to choose from")
+        raise InputError(f"{where}k is {k}, but there are only {total} entries to choose from")
     position = candidates.best()
     if len(position) < k:
-        raise ValueError(
+        raise InputError(
             f"{where}k is {k}, but only {len(position)} of {total} entries differ from zero: "
             "choose a smaller budget or train the full phase for longer"
         )
@@ -117,12 +118,12 @@ class _Stream:
         return magnitudes
 
     def check_finite(self) -> None:
-        """Raise ValueError, naming a tensor, if not all that was read is finite. Once at the end:
+        """Raise InputError, naming a tensor, if not all that was read is finite. Once at the end:
         to ask a GPU for each chunk would make it wait each time."""
         peaks = [torch.as_tensor(peak) for peak in self._peaks]
         if peaks and not torch.isfinite(torch.stack(peaks)).all():
             name = next(n for n in self._names if not torch.isfinite(self._scores(n)).all())
-            raise ValueError(f"{name}: not all entries are finite")
+            raise InputError(f"{name}: not all entries are finite")
 
     def mask(self, position: torch.Tensor) -> Mask:
         """Ascending positions in the stream as a mask."""

@@ -10,7 +10,7 @@ import torch
 
 from deftx.core.mask import Mask, load_mask, mask_layout, mask_tensors
 from deftx.models.backbone import backbone_parameters, head_parameters, put_head
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError, InputError
 from deftx.store.tensors import TensorFile, save_tensors
 
 if TYPE_CHECKING:
@@ -64,11 +64,11 @@ class SparseDelta:
     def __add__(self, other: Self) -> Self:
         """The sum: entries of either, values added where both have one.
 
-        Raises ValueError if both carry a head, ArtefactError if they were made for different
+        Raises InputError if both carry a head, ArtefactError if they were made for different
         bases or disagree on a tensor's shape.
         """
         if self.head and other.head:
-            raise ValueError("both vectors carry a head; a sum has room for one")
+            raise InputError("both vectors carry a head; a sum has room for one")
         mine, theirs = (v.provenance.get("base", {}).get("hash") for v in (self, other))
         if mine and theirs and mine != theirs:
             raise ArtefactError(f"vectors of different bases: {mine[:12]} and {theirs[:12]}")

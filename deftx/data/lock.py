@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from deftx.store.artefact import write_json
-from deftx.store.errors import DataError
+from deftx.store.errors import DataError, InputError
 from deftx.store.lock import alone
 
 NAME = "data.lock"
@@ -31,7 +31,7 @@ def read_lock(path: Path) -> dict[str, Locked]:
         lock: dict[str, Locked] = json.loads(text)
         for url, entry in lock.items():
             if len(entry["sha256"]) != 64 or entry["bytes"] < 0:
-                raise ValueError(f"{url} has no sha256 of 64 digits, or no size")
+                raise InputError(f"{url} has no sha256 of 64 digits, or no size")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(
             f"{path}: not a lock (JSON: URL → sha256, bytes): {error}; put the committed one back"

@@ -20,11 +20,11 @@ from typing import Any, Self
 
 import torch
 
-from deftx.engine.errors import CheckpointError
 from deftx.engine.processes import is_first, share
 from deftx.models.device import available_device
 from deftx.run.fingerprint import fingerprint
-from deftx.store.artefact import ArtefactError, canonical, manifest_path
+from deftx.store.artefact import canonical, manifest_path
+from deftx.store.errors import ArtefactError, CheckpointError
 from deftx.store.tensors import TensorFile, save_tensors
 
 log = logging.getLogger(__name__)

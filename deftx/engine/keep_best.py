@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from deftx.engine.objective import Objective
 from deftx.engine.processes import is_first
 from deftx.engine.training_settings import Training
+from deftx.store.errors import NotFiniteError
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class KeepBest(TrainerCallback):
         self.facts["history"].append({"step": step, self._name: value})
         log.info("step %d of %d: validation %s %.4f", step, self._last, self._name, value)
         if not math.isfinite(value):
-            raise FloatingPointError(f"step {step}: validation {self._name} is {value}")
+            raise NotFiniteError(f"step {step}: validation {self._name} is {value}")
         best = self.facts["best"]
         if best is None or self._sign * value > self._sign * best:
             self.facts["best"], self.facts["best_step"] = value, step

@@ -9,6 +9,7 @@ from transformers import DataCollatorForLanguageModeling, PreTrainedModel, PreTr
 from deftx.engine.masked_tokens import MaskedTokens
 from deftx.engine.objective import IGNORED, Batch, Example, Learner, Objective, rounded_up
 from deftx.engine.training_settings import LanguageTraining
+from deftx.store.errors import InputError
 
 VALIDATION_SEED = 0
 """The masks of held-out text are the same in every evaluation and for every method."""
@@ -123,11 +124,11 @@ def masked_language_modelling(
 ) -> MaskedLanguageModelling:
     """The objective of a text; its first lines are held out.
 
-    Raises ValueError if there is too little text for one training and one validation line.
+    Raises InputError if there is too little text for one training and one validation line.
     """
     held_out = max(1, round(settings.held_out * len(lines)))
     if held_out >= len(lines):
-        raise ValueError(
+        raise InputError(
             f"the text has {len(lines)} lines: at least 2 are needed, one to train on and one to "
             "hold out"
         )

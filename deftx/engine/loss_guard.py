@@ -2,6 +2,8 @@
 
 import torch
 
+from deftx.store.errors import NotFiniteError
+
 EXPLODED = 10.0
 """So many times the loss of the first step (of 1, if that is larger) is no training any more."""
 
@@ -28,7 +30,7 @@ class LossGuard:
             self.check()
 
     def check(self) -> None:
-        """Look at what has not been looked at. Raises FloatingPointError, with the step, if a loss
+        """Look at what has not been looked at. Raises NotFiniteError, with the step, if a loss
         is not finite or has exploded."""
         if not self._waiting:
             return
@@ -39,7 +41,7 @@ class LossGuard:
             self.first = values[0]
         for step, value in zip(steps, values, strict=True):
             if not value <= EXPLODED * max(self.first, 1.0):  # true for NaN too
-                raise FloatingPointError(
+                raise NotFiniteError(
                     f"step {step}: the loss is {value:.4g}; it was {self.first:.4g} in the first "
                     "step. Lower the learning rate"
                 )

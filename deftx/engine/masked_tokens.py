@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from deftx.engine.objective import IGNORED, Learner
+from deftx.store.errors import InputError
 
 LOGITS_AT_ONCE = 2**25
 """Entries of the logits that exist at one time: 128 MiB in float32."""
@@ -35,7 +36,7 @@ class MaskedTokens(Learner):
         decoder = model.get_output_embeddings()
         words = model.get_input_embeddings().weight
         if decoder.weight is words and not words.requires_grad:
-            raise ValueError(
+            raise InputError(
                 "the decoder is tied to the word embeddings, of which only some entries train: "
                 "load the model with load_masked_lm, which gives it frozen weights of its own"
             )

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
 from deftx.models.backbone import backbone_parameters, matrices
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 
 
 class PackedEntries(torch.nn.Module):

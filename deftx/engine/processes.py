@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import torch
 
-from deftx.engine.errors import ProcessLostError
+from deftx.store.errors import ProcessLostError
 
 
 def share() -> tuple[int, int]:

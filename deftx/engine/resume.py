@@ -11,11 +11,11 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from deftx.engine.checkpoint import Checkpoint
-from deftx.engine.errors import Stopped
 from deftx.engine.keep_best import KeepBest
 from deftx.engine.loss_guard import LossGuard
 from deftx.engine.processes import is_first
 from deftx.engine.stopping import StopRequest
+from deftx.store.errors import InputError, NotFiniteError, Stopped
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def _minutes() -> float:
     try:
         return float(given)
     except ValueError:
-        raise ValueError(
+        raise InputError(
             f"DEFTX_CHECKPOINT_MINUTES is {given!r}, expected a number of minutes"
         ) from None
 
@@ -123,7 +123,7 @@ class SaveState(TrainerCallback):
         counts: dict[str, float] = {}
         for name, parameter in self._trained.items():
             if not torch.isfinite(parameter).all():
-                raise FloatingPointError(f"step {step}: not all trained values are finite ({name})")
+                raise NotFiniteError(f"step {step}: not all trained values are finite ({name})")
             tensors[f"trained.{name}"] = parameter
             moments = self._optimizer.state.get(parameter)
             if moments:

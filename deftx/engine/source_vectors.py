@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.objective import Objective
+from deftx.store.errors import InputError
 
 
 def around_source(
@@ -19,10 +20,10 @@ def around_source(
     the weights as they are. The vectors lie on the model's device, 12 bytes an entry.
 
     Source: LT-SFT's training on several sources, which subtracts the vector again, so that weights
-    drift by rounding. Raises ValueError unless there is one for each source of the objective.
+    drift by rounding. Raises InputError unless there is one for each source of the objective.
     """
     if vectors and len(vectors) != len(objective.sources):
-        raise ValueError(
+        raise InputError(
             f"{len(vectors)} source vectors for {len(objective.sources)} sources: give each source "
             "its vector or None"
         )

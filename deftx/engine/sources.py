@@ -8,7 +8,8 @@ from typing import Self
 from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.source_settings import SourceLanguages
 from deftx.models.base import Base
-from deftx.store.artefact import ArtefactError, digests
+from deftx.store.artefact import digests
+from deftx.store.errors import ArtefactError, InputError
 
 
 @dataclass(frozen=True)
@@ -33,22 +34,22 @@ class Sources:
         vectors: Sequence[Path] | None,
         start_vector: Path | None,
     ) -> Self:
-        """The files of a stage. Raises ValueError if there are not as many as the parameters say,
+        """The files of a stage. Raises InputError if there are not as many as the parameters say,
         or if there is a start vector besides those of sources."""
         files = [train] if isinstance(train, Path) else list(train)
         paths = list(vectors or [])
         if params.sources is None and len(files) != 1:
-            raise ValueError(f"{len(files)} training files: `sources` must say their languages")
+            raise InputError(f"{len(files)} training files: `sources` must say their languages")
         for what, given, languages in (
             ("training files", files, params.sources),
             ("source vectors", paths, params.with_vectors),
         ):
             if languages is not None and len(given) != len(languages):
-                raise ValueError(
+                raise InputError(
                     f"{len(given)} {what}, expected {len(languages)}, one for each of {languages}"
                 )
         if paths and start_vector is not None:
-            raise ValueError(
+            raise InputError(
                 "a start vector and source vectors: each would be added to the weights; give one"
             )
         return cls(files, params.sources, dict(zip(params.with_vectors, paths, strict=True)))

@@ -20,7 +20,7 @@ from deftx.engine.training_settings import LanguageTraining, TaskTraining
 from deftx.models.backbone import backbone_parameters, head_parameters
 from deftx.models.base import Base
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError, InputError
 from deftx.store.items import load_labelled, load_text
 from deftx.store.seeds import stream
 from deftx.store.strict import Strict
@@ -72,7 +72,7 @@ class TargetParams(Strict):
         """The settings of the kind of target that it is."""
         settings = self.task if self.classes else self.language
         if settings is None:
-            raise ValueError(
+            raise InputError(
                 f"{self.target}: give `classes` and `task` for a task, `language` for a language"
             )
         return settings
@@ -146,7 +146,7 @@ def prepare(
     files are several sources of a task.
 
     The head is the same in both phases. Raises ArtefactError if the start vector was made for
-    another base or the data do not fit the task; ValueError if the text is too short, or a
+    another base or the data do not fit the task; InputError if the text is too short, or a
     language has several files.
     """
     files = [train] if isinstance(train, Path) else train
@@ -154,7 +154,7 @@ def prepare(
     objective: Objective
     if params.classes:
         if valid is None:
-            raise ValueError(f"{params.target}: a task needs validation data")
+            raise InputError(f"{params.target}: a task needs validation data")
         assert isinstance(params.training, TaskTraining)
         model = load_classifier(base, params.classes, stream(params.seed, params.target, "head"))
         objective = classification_of_sources(
@@ -166,7 +166,7 @@ def prepare(
     else:
         assert isinstance(params.training, LanguageTraining)
         if len(files) != 1:
-            raise ValueError(f"{params.target}: {len(files)} training files, a language has one")
+            raise InputError(f"{params.target}: {len(files)} training files, a language has one")
         model = load_masked_lm(base)
         objective = masked_language_modelling(load_text(files[0]), tokenizer, params.training)
     _check_positions(model, params)
@@ -181,14 +181,14 @@ def load_round_vector(
     params: TargetParams, number: int, base: Base, path: Path | None
 ) -> SparseDelta | None:
     """What round `number` of a target begins with: the vector of the round before, relative to the
-    same start, or None for the first one. Raises ValueError if it is missing, or given to a first
+    same start, or None for the first one. Raises InputError if it is missing, or given to a first
     round; ArtefactError if it was made for another base, target or round."""
     if path is None:
         if number > 1:
-            raise ValueError(f"round {number} begins with the vector of the one before: give it")
+            raise InputError(f"round {number} begins with the vector of the one before: give it")
         return None
     if number == 1:
-        raise ValueError(f"{path}: round 1 begins at the start weights, not with a vector")
+        raise InputError(f"{path}: round 1 begins at the start weights, not with a vector")
     vector = SparseDelta.load(path)
     base.check(vector.provenance, path)
     wanted = {name: getattr(params, name) for name in ("target", "start", "seed")}
@@ -206,7 +206,7 @@ def _check_positions(model: PreTrainedModel, params: TargetParams) -> None:
     if model.config.model_type in ("roberta", "xlm-roberta"):
         room -= model.config.pad_token_id + 1
     if params.training.max_length > room:
-        raise ValueError(
+        raise InputError(
             f"{params.target}: max_length is {params.training.max_length}, the base has room for "
             f"{room} positions"
         )

@@ -24,7 +24,6 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
-from deftx.engine.errors import OutOfDeviceMemoryError
 from deftx.engine.keep_best import KeepBest
 from deftx.engine.l1 import L1
 from deftx.engine.loss_guard import LossGuard
@@ -39,6 +38,7 @@ from deftx.engine.training_settings import Training
 from deftx.models.backbone import head_parameters
 from deftx.models.device import available_device
 from deftx.run.progress import ShowProgress
+from deftx.store.errors import DeviceError, InputError, NotFiniteError
 from deftx.store.seeds import stream
 
 log = logging.getLogger(__name__)
@@ -51,12 +51,12 @@ def freeze(model: PreTrainedModel, attention: str = "sdpa") -> int:
     """How many parameters the model has, which now is on the device it will train on, and none of
     which trains. To be called before anything refers to its tensors: moving replaces them.
 
-    Raises ValueError if there is no such attention for it here.
+    Raises InputError if there is no such attention for it here.
     """
     try:
         model.set_attn_implementation(attention)
     except (ImportError, ValueError) as error:
-        raise ValueError(f"engine.attention is {attention!r}: {error}") from None
+        raise InputError(f"engine.attention is {attention!r}: {error}") from None
     torch.nn.Module.to(model, available_device())
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -90,8 +90,8 @@ def train(
     Returns what happened: `steps`, the `best_step` with its validation value, the `history` of
     validation values, and the `engine` as it was resolved.
 
-    Raises FloatingPointError, with the step, if the loss is not finite or explodes;
-    OutOfDeviceMemoryError; and Stopped if a signal came and there is a checkpoint.
+    Raises NotFiniteError, with the step, if the loss is not finite or explodes;
+    DeviceError; and Stopped if a signal came and there is a checkpoint.
     """
     device = next(iter(trained.values())).device
     resolved = resolve(session.engine, device, settings.steps(*objective.sources))
@@ -144,7 +144,7 @@ def train(
                 if len(steps):
                     trainer.run()
             except FloatingPointError as error:
-                raise FloatingPointError(f"{error}{state.kept() if state else ''}") from None
+                raise NotFiniteError(f"{error}{state.kept() if state else ''}") from None
     keeper.restore()
     after_step()
     return {
@@ -223,7 +223,7 @@ class StepTrainer(Trainer):
         try:
             super().__init__(model=learner, train_dataset=steps, **given)
         except RuntimeError as error:  # a tracker's package that is not installed
-            raise ValueError(f"report_to is {list(session.report_to)}: {error}") from error
+            raise InputError(f"report_to is {list(session.report_to)}: {error}") from error
         self.remove_callback(PrinterCallback)
         self._shown = ShowProgress(guard.recent)
         self.add_callback(_StartAt(steps.first))
@@ -325,7 +325,7 @@ class StepTrainer(Trainer):
         largest = max(len(batch["input_ids"]) for batch in batches)
         length = max(batch["input_ids"].shape[1] for batch in batches)
         if self._session.engine.on_out_of_memory == "stop" or largest == 1:
-            raise OutOfDeviceMemoryError(
+            raise DeviceError(
                 f"step {step + 1}: the GPU's memory does not hold a batch of {largest} x {length} "
                 f"tokens (batch_size {settings.batch_size}, accumulation {settings.accumulation}). "
                 "Halve batch_size and double accumulation, or set engine.on_out_of_memory: halve, "

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection
 
-from deftx.plan.config import ConfigError
 from deftx.plan.graph import Artefact
 from deftx.plan.plan import Plan
+from deftx.store.errors import ConfigError
 
 
 def wanted(plan: Plan, **chosen: Collection[str]) -> list[Artefact]:

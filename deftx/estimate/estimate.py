@@ -18,8 +18,8 @@ from deftx.estimate.speeds import Speeds, machines, of_file, of_run, shipped
 from deftx.estimate.totals import jobs_of
 from deftx.estimate.work import Works
 from deftx.plan.checks import read_config
-from deftx.plan.config import ConfigError
 from deftx.plan.plan import Plan
+from deftx.store.errors import ConfigError
 
 WIDE = 120
 """Columns of what is written to a file or a pipe."""

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from deftx.store.errors import InputError
+
 
 @dataclass(frozen=True)
 class Range:
@@ -15,7 +17,7 @@ class Range:
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.high:
-            raise ValueError(f"a range from {self.low} to {self.high}")
+            raise InputError(f"a range from {self.low} to {self.high}")
 
     def __add__(self, other: "Range") -> "Range":
         return Range(self.low + other.low, self.high + other.high)

@@ -19,9 +19,9 @@ from deftx.estimate.ranges import Range, exactly
 from deftx.models.backbone import head_parameters, matrices
 from deftx.models.base import Base
 from deftx.models.load import without_weights
-from deftx.plan.config import ConfigError
 from deftx.plan.plan import Plan
 from deftx.stages.base.settings import Pretrain
+from deftx.store.errors import ConfigError
 
 KNOWN: dict[str, dict[str, Any]] = {
     "FacebookAI/xlm-roberta-base": {

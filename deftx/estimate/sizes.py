@@ -176,7 +176,7 @@ class Sizes:
         return count
 
     def lora_rank(self, artefact: Artefact) -> int:
-        """Of every product of LoRA. Raises ValueError as `largest_rank` does."""
+        """Of every product of LoRA. Raises InputError as `largest_rank` does."""
         row = self._plan.row(artefact)
         assert row.lora is not None
         if row.lora.rank is not None:

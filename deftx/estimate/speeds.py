@@ -12,10 +12,10 @@ from safetensors import SafetensorError, safe_open
 
 from deftx.estimate.ranges import Range, exactly
 from deftx.estimate.work import TRAINING, Work
-from deftx.plan.config import ConfigError
 from deftx.plan.graph import Artefact
 from deftx.plan.plan import Plan
 from deftx.store.artefact import METADATA_KEY
+from deftx.store.errors import ConfigError
 
 SHIPPED = Path(__file__).with_name("speeds.yaml")
 

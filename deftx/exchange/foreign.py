@@ -15,7 +15,7 @@ from deftx.core.vector_files import OURS
 from deftx.exchange.lt_sft import PublicVector, read_lt_sft
 from deftx.models.backbone import head_parameters
 from deftx.models.base import Base
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 
 logger = logging.getLogger("deftx")
 

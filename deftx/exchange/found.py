@@ -17,7 +17,8 @@ from deftx.models.base import Base
 from deftx.models.folder import MODEL_FILES
 from deftx.stages.base.run import Params as BaseParams
 from deftx.stages.base.run import base as make_base
-from deftx.store.artefact import ArtefactError, file_sha256
+from deftx.store.artefact import file_sha256
+from deftx.store.errors import ArtefactError
 from deftx.store.hub import fetch
 from deftx.store.tensors import TensorFile
 

@@ -12,7 +12,7 @@ import torch
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
 from deftx.exchange.torch_file import read_torch_file
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError, InputError
 
 FILE = "pytorch_diff.bin"
 """What the public code calls it."""
@@ -74,19 +74,19 @@ def _tensor(stored: Mapping[str, Any]) -> tuple[tuple[int, ...], torch.Tensor, t
     shape = tuple(int(size) for size in stored["size"])
     steps, values = np.asarray(stored["index_steps"]), stored["values"]
     if steps.ndim != 1 or (steps.dtype.kind != "i" and len(steps)):
-        raise ValueError(f"steps of type {steps.dtype}, expected whole numbers")
+        raise InputError(f"steps of type {steps.dtype}, expected whole numbers")
     if not isinstance(values, torch.Tensor) or values.dtype not in EXACT:
         kind = values.dtype if isinstance(values, torch.Tensor) else type(values).__name__
-        raise ValueError(f"values of type {kind}, expected float32")
+        raise InputError(f"values of type {kind}, expected float32")
     if values.shape != steps.shape:
-        raise ValueError(f"{len(steps)} positions, values of shape {tuple(values.shape)}")
+        raise InputError(f"{len(steps)} positions, values of shape {tuple(values.shape)}")
     if not values.isfinite().all():
-        raise ValueError("values that are not finite")
+        raise InputError("values that are not finite")
     places = np.cumsum(steps.astype(np.int64))
     if (places[:1] < 0).any() or (places[1:] <= places[:-1]).any():
-        raise ValueError("positions that do not ascend from 0 on")
+        raise InputError("positions that do not ascend from 0 on")
     if len(places) and places[-1] >= prod(shape):
-        raise ValueError(f"a position {places[-1]} in shape {shape}, of {prod(shape)} entries")
+        raise InputError(f"a position {places[-1]} in shape {shape}, of {prod(shape)} entries")
     if len(shape) > 1:
         rows = np.unravel_index(places, shape, order="F")
         places = np.ravel_multi_index(rows, shape)

@@ -17,7 +17,8 @@ from deftx.models.base import Base
 from deftx.models.folder import MODEL_FILES
 from deftx.models.load import load_classifier, load_masked_lm
 from deftx.report.template import render
-from deftx.store.artefact import ArtefactError, write_text
+from deftx.store.artefact import write_text
+from deftx.store.errors import ArtefactError, InputError
 
 
 def with_vectors(
@@ -27,14 +28,14 @@ def with_vectors(
     `classes` a classifier with the head that one of them carries; without, a masked-language model,
     whose output embeddings stay those of the base, as where languages are trained.
 
-    Raises ArtefactError if a vector does not fit; ValueError if two carry a head, or if there are
+    Raises ArtefactError if a vector does not fit; InputError if two carry a head, or if there are
     classes and no head, or a head and no classes.
     """
     total = reduce(add, vectors)
     if total.head and not classes:
-        raise ValueError("a head without classes: give them, in the order of its rows")
+        raise InputError("a head without classes: give them, in the order of its rows")
     if classes and not total.head:
-        raise ValueError(
+        raise InputError(
             f"classes {', '.join(classes)}, but no vector carries a head: give that of a task too"
         )
     model = load_classifier(base, list(classes), seed=0) if classes else load_masked_lm(base)

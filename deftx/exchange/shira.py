@@ -23,6 +23,7 @@ from deftx.models.base import Base
 from deftx.models.load import load_classifier, load_masked_lm
 from deftx.report.template import render
 from deftx.store.artefact import write_text
+from deftx.store.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def save_shira(base: Base, vector: SparseDelta, classes: Sequence[str], folder: 
     with `classes` the head too, which PEFT puts in place.
 
     The base that it is loaded onto is the vector's, or one of the same shape. Raises ArtefactError
-    if the vector does not fit the base or the folder is there; ValueError if SHiRA can hold none of
+    if the vector does not fit the base or the folder is there; InputError if SHiRA can hold none of
     it, or needs more places than a layer has.
     """
     model = load_classifier(base, list(classes), seed=0) if classes else load_masked_lm(base)
@@ -58,11 +59,11 @@ def save_shira(base: Base, vector: SparseDelta, classes: Sequence[str], folder: 
     vector.put_head(model)
     linear = {name: matrix for name, matrix in matrices(model).items() if name in vector.values}
     if not linear:
-        raise ValueError("no entry of the vector is in a linear layer: SHiRA can hold nothing")
+        raise InputError("no entry of the vector is in a linear layer: SHiRA can hold nothing")
     r = max(ceil(len(vector.values[n]) / sum(matrix.shape)) for n, matrix in linear.items())
     for name, matrix in linear.items():
         if r * sum(matrix.shape) > matrix.numel():
-            raise ValueError(
+            raise InputError(
                 f"{name}: SHiRA needs r = {r} for the fullest layer, which is more places than "
                 f"this one has entries, {matrix.numel()}"
             )

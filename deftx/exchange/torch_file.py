@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import torch
 
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError, InputError
 
 LEGACY_MAGIC, LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
 """How a file begins that is no zip archive, as PyTorch wrote them before 1.6."""
@@ -83,12 +83,12 @@ def _from_archive(archive: zipfile.ZipFile) -> Any:
     """A zip archive: the pickle in `data.pkl`, each storage in a member of its own."""
     pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise ValueError(f"{len(pickles)} members called data.pkl, expected one")
+        raise InputError(f"{len(pickles)} members called data.pkl, expected one")
     root = pickles[0].removesuffix("data.pkl")
     if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-        raise ValueError("compressed members, which torch.save does not write")
+        raise InputError("compressed members, which torch.save does not write")
     if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
-        raise ValueError("the numbers are not little-endian")
+        raise InputError("the numbers are not little-endian")
     value = _Unpickler(io.BytesIO(archive.read(pickles[0]))).load()
     return _filled(value, lambda storage: archive.read(f"{root}data/{storage.key}"))
 
@@ -98,9 +98,9 @@ def _from_stream(file: BinaryIO) -> Any:
     storages, whose bytes follow, each after their number."""
     beginning = [_Unpickler(file).load() for _ in range(3)]
     if beginning[:2] != [LEGACY_MAGIC, LEGACY_VERSION]:
-        raise ValueError("it begins like none")
+        raise InputError("it begins like none")
     if beginning[2].get("little_endian") is not True:
-        raise ValueError("the numbers are not little-endian")
+        raise InputError("the numbers are not little-endian")
     unpickler = _Unpickler(file)
     value = unpickler.load()
     found = {}
@@ -108,7 +108,7 @@ def _from_stream(file: BinaryIO) -> Any:
         storage = unpickler.storages[key]
         count = int.from_bytes(file.read(8), "little")
         if count != storage.numbers:
-            raise ValueError(f"{count} numbers in the storage {key}, expected {storage.numbers}")
+            raise InputError(f"{count} numbers in the storage {key}, expected {storage.numbers}")
         found[key] = file.read(count * storage.kind.itemsize)
     return _filled(value, lambda storage: found[storage.key])
 
@@ -143,7 +143,7 @@ class _Unpickler(pickle.Unpickler):
         """The place of a storage."""
         what, kind, key, _, count, *view = identity
         if what != "storage" or not isinstance(kind, _Kind) or view not in ([], [None]):
-            raise ValueError(f"stored outside of the pickle: {what!r}")
+            raise InputError(f"stored outside of the pickle: {what!r}")
         return self.storages.setdefault(key, _Storage(KINDS[kind.name], str(key), int(count)))
 
 
@@ -166,7 +166,7 @@ class _Storage(NamedTuple):
     def load(self, read: Read) -> torch.Tensor:
         data = read(self)
         if len(data) != self.numbers * self.kind.itemsize:
-            raise ValueError(
+            raise InputError(
                 f"{len(data)} bytes in the storage {self.key}, expected {self.numbers} numbers of "
                 f"{self.kind}"
             )
@@ -188,10 +188,10 @@ class _Tensor(NamedTuple):
         if min(self.offset, *self.shape, *self.stride, 0) < 0 or prod(self.shape) > max(
             0, self.storage.numbers
         ):
-            raise ValueError(f"a tensor of shape {self.shape} in {self.storage.numbers} numbers")
+            raise InputError(f"a tensor of shape {self.shape} in {self.storage.numbers} numbers")
         last = self.offset + sum((size - 1) * step for size, step in steps)
         if prod(self.shape) and last >= self.storage.numbers:
-            raise ValueError(f"a tensor up to number {last} of {self.storage.numbers}")
+            raise InputError(f"a tensor up to number {last} of {self.storage.numbers}")
         return torch.as_strided(self.storage.load(read), self.shape, self.stride, self.offset)
 
 
@@ -202,7 +202,7 @@ class _Dtype(NamedTuple):
 
     def __setstate__(self, state: Any) -> None:
         if state[1] not in ("<", "|"):
-            raise ValueError(f"a number of byte order {state[1]!r}")
+            raise InputError(f"a number of byte order {state[1]!r}")
 
 
 class _Named(NamedTuple):
@@ -229,7 +229,7 @@ def _scalar(dtype: Any, data: bytes) -> int | float:
 
 def _bytes(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
-        raise ValueError(f"bytes written as {encoding}")
+        raise InputError(f"bytes written as {encoding}")
     return str.encode(text, "latin1")
 
 

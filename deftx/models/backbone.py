@@ -11,7 +11,8 @@ import torch
 from safetensors import safe_open
 
 from deftx.models.base import Base
-from deftx.store.artefact import ArtefactError, verify
+from deftx.store.artefact import verify
+from deftx.store.errors import ArtefactError
 
 if TYPE_CHECKING:  # seconds of import that most stages do not need
     from transformers import PreTrainedModel

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError, InputError
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Base:
 
     def candidates(self, choose_from: str, layer_norm: bool) -> dict[str, tuple[int, ...]]:
         """Name → shape of the tensors in whose name the regular expression is found; those of
-        normalisation layers only if asked for. Raises ValueError if there is none."""
+        normalisation layers only if asked for. Raises InputError if there is none."""
         known = self.shapes if layer_norm else self.maskable
         shapes = {n: shape for n, shape in known.items() if re.search(choose_from, n)}
         if not shapes:
-            raise ValueError(f"choose_from: {choose_from!r} is found in no maskable tensor's name")
+            raise InputError(f"choose_from: {choose_from!r} is found in no maskable tensor's name")
         return shapes
 
     def check(self, provenance: Mapping[str, Any], path: Path | str) -> None:

@@ -4,7 +4,8 @@ import os
 
 import torch
 
-from deftx.run.devices import VISIBLE, DeviceError, visible_devices
+from deftx.run.devices import VISIBLE, visible_devices
+from deftx.store.errors import DeviceError
 
 
 def available_device() -> torch.device:

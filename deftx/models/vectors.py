@@ -10,7 +10,7 @@ from deftx.core.denoised import Denoised
 from deftx.core.sparse_delta import SparseDelta
 from deftx.models.backbone import BaseWeights
 from deftx.models.base import Base
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile
 
 

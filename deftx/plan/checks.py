@@ -10,20 +10,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from deftx.plan.config import (
-    BASE,
-    NONE,
-    OWN_TEXT,
-    ROUND,
-    Config,
-    ConfigError,
-    Items,
-    is_path,
-)
+from deftx.plan.config import BASE, NONE, OWN_TEXT, ROUND, Config, Items, is_path
 from deftx.plan.method import Kind, System
 from deftx.stages.data.settings import Dataset
 from deftx.stages.denoise.settings import RankRule
 from deftx.stages.mask.settings import ObservedShares
+from deftx.store.errors import ConfigError
 
 
 def read_config(path: Path) -> Config:

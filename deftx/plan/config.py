@@ -32,10 +32,6 @@ OWN_TEXT = "own-text"
 """The dataset of languages whose `text` is a path of their own."""
 
 
-class ConfigError(Exception):
-    """The config cannot be run; the message names each key, what it is and what was expected."""
-
-
 class Language(Strict):
     """A language that is evaluated."""
 

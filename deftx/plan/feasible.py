@@ -10,10 +10,11 @@ from deftx.models.base import Base
 from deftx.plan.method import Row
 from deftx.stages.lora.settings import largest_rank
 from deftx.stages.mask.settings import entries
+from deftx.store.errors import InputError
 
 
 def check_methods(base: Base, methods: Mapping[str, Mapping[Any, Any]]) -> None:
-    """Raise ValueError that names the method if, for a kind of target for which it is used, nothing
+    """Raise InputError that names the method if, for a kind of target for which it is used, nothing
     may be chosen, K is larger than what may be or too small for its rounds or for LoRA, a group is
     empty or too small, a tensor is in no group, or a rank truncates no matrix."""
     for name, rows in methods.items():
@@ -23,7 +24,7 @@ def check_methods(base: Base, methods: Mapping[str, Mapping[Any, Any]]) -> None:
                 _check_ranks(base, row)
                 _check_budget(base, row)
             except ValueError as error:
-                raise ValueError(f"methods.{name} (for a {kind}): {error}") from None
+                raise InputError(f"methods.{name} (for a {kind}): {error}") from None
 
 
 def _check_budget(base: Base, row: Row) -> None:
@@ -39,7 +40,7 @@ def _check_budget(base: Base, row: Row) -> None:
     maskable = sum(map(prod, base.maskable.values()))
     k = entries(selection.budget, maskable)
     if not row.rounds <= k <= sum(sizes.values()):
-        raise ValueError(
+        raise InputError(
             f"budget: K is {k} ({selection.budget}, of {maskable} maskable entries), but it must "
             f"be at least {row.rounds} and at most the {sum(sizes.values())} entries that may be "
             "chosen"
@@ -49,7 +50,7 @@ def _check_budget(base: Base, row: Row) -> None:
     parts = largest_remainder(k, selection.shares)
     for group, names in group_names(sizes, selection.shares).items():
         if parts[group] > (size := sum(sizes[name] for name in names)):
-            raise ValueError(
+            raise InputError(
                 f"shares: group '{group}' is to have {parts[group]} of K = {k} entries, but it has "
                 f"only {size}"
             )
@@ -61,7 +62,7 @@ def _check_ranks(base: Base, row: Row) -> None:
         return
     matrices = [shape for name, shape in base.maskable.items() if rule.applies_to(name, shape)]
     if all(rule.components([], *shape) >= min(shape) for shape in matrices):
-        raise ValueError(
+        raise InputError(
             f"denoise: {rule.slug()} truncates none of the base's {len(matrices)} matrices, whose "
             f"rank is at most {max(map(min, matrices), default=0)}: lower it, or say "
             "allow_full_rank: true"

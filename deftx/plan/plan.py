@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from deftx.models.base import Base
-from deftx.plan.config import NONE, ROUND, Config, ConfigError
+from deftx.plan.config import NONE, ROUND, Config
 from deftx.plan.feasible import check_methods
 from deftx.plan.graph import Artefact, Graph, Target
 from deftx.plan.sweeps import sweeps
 from deftx.plan.user_files import UserFiles, folder_sha256, sha256
 from deftx.run.fingerprint import fingerprint
+from deftx.store.errors import ConfigError
 
 
 class Plan(Graph):

@@ -16,7 +16,8 @@ Value = float | None
 
 def sweeps(config: Config) -> list[dict[str, Any]]:
     """`deftx.stages.figures.settings.Sweep` as plain data, its points ascending in the value, of
-    systems that are equal in all but one setting of the method of tasks, of languages, or of both.
+    systems that are equal in all but one setting of the method: for tasks, for
+    languages or for both."""
     found = []
     for setting, read in SETTINGS.items():
         for sides in (("task", "language"), ("task",), ("language",)):

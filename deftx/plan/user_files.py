@@ -9,11 +9,12 @@ from pathlib import Path
 from deftx.core.vector_files import OURS, PUBLIC, vector_file
 from deftx.models.folder import MODEL_FILES
 from deftx.models.folder import folder_sha256 as any_folder_sha256
-from deftx.plan.config import OWN_TEXT, Config, ConfigError, is_path
+from deftx.plan.config import OWN_TEXT, Config, is_path
 from deftx.plan.graph import Artefact, Target
 from deftx.stages.convert.settings import HUB_ID
 from deftx.stages.data.settings import Columns, Dataset
 from deftx.store.artefact import file_sha256
+from deftx.store.errors import ConfigError
 
 
 class UserFiles:

@@ -10,7 +10,7 @@ import pandas as pd
 from pydantic import Field
 
 from deftx.report.units import duration, size
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 from deftx.store.strict import Strict
 
 UNKNOWN = "—"

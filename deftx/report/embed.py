@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup, escape
 
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 
 ENLARGED = 1.4
 """How far a figure may grow beyond the size that it was drawn for."""

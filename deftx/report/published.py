@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field, ValidationError
 
 from deftx.report.results import Comparison, Transfer
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError, InputError
 from deftx.store.strict import Strict
 
 
@@ -85,7 +85,7 @@ def beside(
     and labels in one language or in several; in the order of our means. The base model may be
     another: both are named.
 
-    Raises ValueError if a group of ours has the name of a published one and other languages.
+    Raises InputError if a group of ours has the name of a published one and other languages.
     """
     found = []
     for ours in means:
@@ -116,7 +116,7 @@ def _check_group(comparison: Comparison, ours: Transfer, row: Published) -> None
     members = comparison.members(ours.task, ours.language)
     theirs = row.languages.split() or [row.language]
     if set(members) != set(theirs):
-        raise ValueError(
+        raise InputError(
             f"groups: {ours.language} has {sorted(members)}, but in {row.source}, {row.place}: "
             f"{sorted(theirs)}"
         )

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from deftx.report.metrics import Metrics, measure
 from deftx.report.statistics import ALPHA, SCORES, Resamples, holm, interval, p_value
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError, InputError
 from deftx.store.item_ids import decode_ids
 from deftx.store.strict import Strict
 from deftx.store.tensors import TensorFile
@@ -214,7 +214,7 @@ def load_evaluations(
     below it that `comparison` asks for, as far as they are there. Others in it are not read: a run
     may hold systems that its config no longer has.
 
-    Raises ArtefactError as `load_evaluation`, or if two say the same; ValueError for a folder
+    Raises ArtefactError as `load_evaluation`, or if two say the same; InputError for a folder
     without a comparison.
     """
     found: dict[Key, Evaluation] = {}
@@ -230,7 +230,7 @@ def load_evaluations(
 
 def _wanted(folder: Path, comparison: Comparison | None) -> list[Path]:
     if comparison is None:
-        raise ValueError(f"{folder}: a folder, and no comparison says what to read of it")
+        raise InputError(f"{folder}: a folder, and no comparison says what to read of it")
     seeds = [str(seed) for seed in comparison.seeds] or ["*"]
     return [
         path
@@ -337,7 +337,7 @@ def draw(comparison: Comparison, evaluations: Sequence[Evaluation]) -> dict[str,
     """Task → its metric of each system in each of `comparison.columns(task)`, on the items as they
     are and on every resample; all evaluations of a task on the same resamples.
 
-    Raises ValueError if a task has no evaluation, or if one is missing, naming it.
+    Raises InputError if a task has no evaluation, or if one is missing, naming it.
     """
     return {task: _draw(comparison, task, evaluations) for task in comparison.tasks}
 
@@ -346,7 +346,7 @@ def _draw(comparison: Comparison, task: str, evaluations: Sequence[Evaluation]) 
     table = comparison.tasks[task]
     known = {e.key: e for e in evaluations if e.task == task}
     if not known:
-        raise ValueError(f"no evaluation of task {task}")
+        raise InputError(f"no evaluation of task {task}")
     seeds = comparison.seeds or sorted({e.seed for e in known.values()})
     systems = comparison.systems_of(task)
     wanted = {
@@ -369,7 +369,7 @@ def _draw(comparison: Comparison, task: str, evaluations: Sequence[Evaluation]) 
 def _of(known: Mapping[Key, Evaluation], key: Key) -> Evaluation:
     if key not in known:
         task, system, language, seed = key
-        raise ValueError(f"no evaluation of {system} on {task} in {language} with seed {seed}")
+        raise InputError(f"no evaluation of {system} on {task} in {language} with seed {seed}")
     return known[key]
 
 

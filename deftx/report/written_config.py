@@ -6,7 +6,8 @@ from pathlib import Path
 import yaml
 
 from deftx.plan.config import Config
-from deftx.store.artefact import ArtefactError, canonical
+from deftx.store.artefact import canonical
+from deftx.store.errors import ArtefactError
 
 
 def load_config(path: Path) -> Config:

@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from deftx.store.errors import InputError
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 DEV = Path("/dev")
 PROC = Path("/proc/driver/nvidia/gpus")
@@ -22,19 +24,15 @@ SECONDS_BETWEEN_MESSAGES = 60
 log = logging.getLogger(__name__)
 
 
-class DeviceError(RuntimeError):
-    """A GPU that is there cannot be used."""
-
-
 def devices_of(params: dict[str, Any]) -> int:
     """How many devices one job uses: `engine.devices` of a stage's parameters, or else 1.
 
-    Raises ValueError if it is no positive integer.
+    Raises InputError if it is no positive integer.
     """
     engine = params.get("engine") or {}
     count = engine.get("devices", 1) if isinstance(engine, dict) else engine
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise ValueError(f"engine.devices is {count!r}, expected a positive integer")
+        raise InputError(f"engine.devices is {count!r}, expected a positive integer")
     return count
 
 
@@ -47,7 +45,7 @@ def visible_devices() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them: what is set there, or
     else one index for each of /dev/nvidia0, /dev/nvidia1, …; none on a machine without.
 
-    Raises ValueError for what is no index, GPU-UUID or MIG id, and for a device named twice.
+    Raises InputError for what is no index, GPU-UUID or MIG id, and for a device named twice.
     """
     given = os.environ.get(VISIBLE)
     if given is None:
@@ -58,11 +56,11 @@ def visible_devices() -> list[str]:
     if "-1" in names:  # CUDA reads no further
         names = names[: names.index("-1")]
     if not all(re.fullmatch(r"\d+|(GPU|MIG)-\S+", name) for name in names):
-        raise ValueError(
+        raise InputError(
             f"{VISIBLE} is {given!r}, expected indices, GPU-UUIDs or MIG ids between commas"
         )
     if len(set(names)) < len(names):
-        raise ValueError(f"{VISIBLE} is {given!r}, expected each device once")
+        raise InputError(f"{VISIBLE} is {given!r}, expected each device once")
     return names
 
 
@@ -84,7 +82,7 @@ def claimed(count: int, holder: str) -> Iterator[list[int]]:
     releases with the process, however it ends. A design choice: Snakemake counts GPUs but names
     none, and a daemon or NVIDIA's exclusive mode would need an administrator.
 
-    Raises ValueError if more devices are asked for than are visible.
+    Raises InputError if more devices are asked for than are visible.
     """
     devices = visible_devices()
     if is_worker() or not devices:
@@ -92,7 +90,7 @@ def claimed(count: int, holder: str) -> Iterator[list[int]]:
         return
     if count > len(devices):
         seen = "" if os.environ.get(VISIBLE) is None else f" in {VISIBLE}"
-        raise ValueError(
+        raise InputError(
             f"engine.devices is {count}, expected at most {len(devices)}: "
             f"the GPUs of this machine{seen} are {', '.join(devices)}"
         )
@@ -114,7 +112,7 @@ def claimed(count: int, holder: str) -> Iterator[list[int]]:
 def _shared() -> bool:
     asked = os.environ.get("DEFTX_SHARE_DEVICES", "0")
     if asked not in ("0", "1"):
-        raise ValueError(f"DEFTX_SHARE_DEVICES is {asked!r}, expected 0 or 1")
+        raise InputError(f"DEFTX_SHARE_DEVICES is {asked!r}, expected 0 or 1")
     return asked == "1"
 
 

@@ -8,14 +8,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from deftx.store.errors import ArtefactError
+
 FORMAT = 1
 """Version of the file formats in docs/format.md; a reader refuses a newer one."""
 
 METADATA_KEY = "deftx"
-
-
-class ArtefactError(Exception):
-    """A file is missing, corrupt, of another format, or does not fit what it is used with."""
 
 
 def canonical(value: Any) -> str:

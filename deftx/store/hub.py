@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, errors, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 
 HUB_ERRORS = (OSError, ValueError, errors.HTTPError)  # type: ignore[attr-defined]
 """What the hub's client raises. The last is of the HTTP library below it, which is another one from

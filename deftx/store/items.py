@@ -7,14 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deftx.store.artefact import (
-    METADATA_KEY,
-    ArtefactError,
-    atomic,
-    canonical,
-    verify,
-    write_manifest,
-)
+from deftx.store.artefact import METADATA_KEY, atomic, canonical, verify, write_manifest
+from deftx.store.errors import ArtefactError
 
 Item = dict[str, Any]
 

@@ -11,15 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from deftx.store.artefact import (
-    FORMAT,
-    METADATA_KEY,
-    ArtefactError,
-    atomic,
-    canonical,
-    verify,
-    write_manifest,
-)
+from deftx.store.artefact import FORMAT, METADATA_KEY, atomic, canonical, verify, write_manifest
+from deftx.store.errors import ArtefactError
 
 
 def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:

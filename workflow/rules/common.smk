@@ -17,7 +17,9 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
-from deftx.plan.config import OWN_TEXT, ConfigError
+from deftx.store.errors import ConfigError
+
+from deftx.plan.config import OWN_TEXT
 from deftx.plan.checks import check_config, check_run_names
 from deftx.data.lock import NAME as LOCK
 from deftx.plan.graph import PATTERNS, WITHOUT_MANIFEST, Artefact

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 
 MEASURED = ["seed", "measure", "a", "b", "layer", "part", "value"]
 """The columns of a file of the stage `diagnostics`."""

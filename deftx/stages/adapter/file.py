@@ -11,7 +11,7 @@ from deftx.models.backbone import head_parameters, put_head, weights_of
 from deftx.models.base import Base
 from deftx.stages.adapter.math import AdapterModule, installed
 from deftx.stages.adapter.settings import Adapter
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError, InputError
 from deftx.store.tensors import TensorFile
 
 
@@ -57,14 +57,14 @@ def stacked(
     """The classifier with a task's head and its adapter on that of a language, or alone, in the
     layers that the task's settings say. On leaving the block the model is as it was, bit for bit.
 
-    Raises ValueError if the adapters do not fit the model, or are not of a language and a task.
+    Raises InputError if the adapters do not fit the model, or are not of a language and a task.
     """
     if language is not None and language.head:
-        raise ValueError("the language's adapter has a head: it is that of a task")
+        raise InputError("the language's adapter has a head: it is that of a task")
     heads = head_parameters(model)
     stored, wanted = ({n: tuple(t.shape) for n, t in h.items()} for h in (task.head, heads))
     if stored != wanted:
-        raise ValueError(
+        raise InputError(
             f"the head of the task's adapter has {stored or 'no tensors'}, the model's {wanted}"
         )
     former = weights_of(heads)

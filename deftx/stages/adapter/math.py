@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
 from deftx.stages.adapter.settings import Adapter
+from deftx.store.errors import InputError
 
 BEFORE_DECODER = {
     "bert": "cls.predictions.transform",
@@ -109,7 +110,7 @@ def fresh_adapter(
     """An adapter for a model: of a language with all layers, of a task without the last
     `drop_last`.
 
-    Raises ValueError if the model is of a type that takes no adapters, or if no layer is left.
+    Raises InputError if the model is of a type that takes no adapters, or if no layer is left.
     """
     layers = len(_layers(model, 0 if language else settings.drop_last))
     hidden = model.config.hidden_size
@@ -128,7 +129,7 @@ def installed(
     it the invertible adapter is used, if it has one: forward after the embeddings, backward before
     the decoder of a masked-language model, also where only masked positions reach the decoder.
 
-    Raises ValueError, before anything is changed, if the model is of a type that takes no
+    Raises InputError, before anything is changed, if the model is of a type that takes no
     adapters, has some already, or if one of these does not fit it.
     """
     layers = _layers(model, drop_last)
@@ -182,31 +183,31 @@ def _layers(model: PreTrainedModel, drop_last: int) -> list[Any]:
     """The layers of a model that get adapters."""
     kind = model.config.model_type
     if kind not in BEFORE_DECODER:
-        raise ValueError(
+        raise InputError(
             f"the base is of model type {kind!r}, which takes no adapters; those that do: "
             f"{', '.join(BEFORE_DECODER)}"
         )
     layers = list(cast(Any, model.base_model).encoder.layer)
     if drop_last >= len(layers):
-        raise ValueError(
+        raise InputError(
             f"adapter.drop_last is {drop_last}, the base has {len(layers)} layers: none is left"
         )
     return layers[: len(layers) - drop_last]
 
 
 def _check(model: PreTrainedModel, stack: Sequence[AdapterModule], layers: Sequence[Any]) -> None:
-    """Raise ValueError unless the model has no adapters, and these fit it."""
+    """Raise InputError unless the model has no adapters, and these fit it."""
     if any(isinstance(layer.output, _AdaptedOutput) for layer in layers):
-        raise ValueError("the model has adapters already; leave the block that put them in first")
+        raise InputError("the model has adapters already; leave the block that put them in first")
     hidden, depth = model.config.hidden_size, model.config.num_hidden_layers
     for adapter in stack:
         if adapter.hidden != hidden:
-            raise ValueError(
+            raise InputError(
                 f"an adapter for hidden size {adapter.hidden} does not fit a base of hidden size "
                 f"{hidden}"
             )
         if not len(layers) <= len(adapter.layers) <= depth:
-            raise ValueError(
+            raise InputError(
                 f"an adapter of {len(adapter.layers)} layers does not fit a base of {depth} "
                 f"layers, of which the first {len(layers)} are to have one"
             )

@@ -12,7 +12,8 @@ from deftx.stages.adapter.file import StoredAdapter, load_adapter
 from deftx.stages.adapter.math import fresh_adapter
 from deftx.stages.adapter.settings import Adapter
 from deftx.stages.adapter.train import fit_adapter
-from deftx.store.artefact import ArtefactError, digests
+from deftx.store.artefact import digests
+from deftx.store.errors import ArtefactError, InputError
 from deftx.store.seeds import stream
 from deftx.store.tensors import TensorFile, save_tensors
 
@@ -56,7 +57,7 @@ def adapter(
     below = None
     if language_adapter is not None:
         if not params.classes:
-            raise ValueError(f"{params.target}: only a task is trained on a language's adapter")
+            raise InputError(f"{params.target}: only a task is trained on a language's adapter")
         file = TensorFile(language_adapter)
         below = _of_language(file, encoder)
         inputs["language_adapter"] = file.content

@@ -29,6 +29,7 @@ from deftx.engine.settings import Engine
 from deftx.engine.trainer import freeze, train
 from deftx.engine.training_settings import LanguageTraining
 from deftx.stages.base.settings import Pretrain
+from deftx.store.errors import InputError
 from deftx.store.seeds import stream
 
 MASK_PROBABILITY = 0.15
@@ -42,7 +43,7 @@ def train_tokenizer(lines: Sequence[str], vocabulary: int) -> PreTrainedTokenize
     Not Unigram as in XLM-R: training that gives other scores each time, and then nothing below
     would be the same bytes again.
 
-    Raises ValueError if the text has too few different pieces to reach half of `vocabulary`.
+    Raises InputError if the text has too few different pieces to reach half of `vocabulary`.
     """
     tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL["unk"]))
     tokenizer.normalizer = normalizers.NFKC()
@@ -55,7 +56,7 @@ def train_tokenizer(lines: Sequence[str], vocabulary: int) -> PreTrainedTokenize
     )
     tokenizer.train_from_iterator(lines, trainer)
     if tokenizer.get_vocab_size() < vocabulary // 2:
-        raise ValueError(
+        raise InputError(
             f"vocabulary is {vocabulary}, but the text yields only {tokenizer.get_vocab_size()} "
             "pieces: lower it, or give more text"
         )

@@ -23,7 +23,8 @@ from deftx.models.load import without_weights
 from deftx.plan.feasible import check_methods
 from deftx.stages.base.pretrain import architecture, pretrain, train_tokenizer
 from deftx.stages.base.settings import Pretrain
-from deftx.store.artefact import ArtefactError, digests, file_sha256, write_json, write_manifest
+from deftx.store.artefact import digests, file_sha256, write_json, write_manifest
+from deftx.store.errors import ArtefactError
 from deftx.store.hub import fetch
 from deftx.store.items import load_text
 from deftx.store.strict import Strict
@@ -53,7 +54,7 @@ def base(
     the path of `model.safetensors`, `model` a local folder, `text` what is pretrained on.
 
     Raises ArtefactError if the folder lacks a file or has other ones than recorded, or its weights
-    do not fit its config; ValueError if a method cannot work on this base.
+    do not fit its config; InputError if a method cannot work on this base.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     if params.pretrain is not None:

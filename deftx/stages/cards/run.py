@@ -14,7 +14,8 @@ from deftx.report.card_facts import dataset_facts, vectors_of
 from deftx.report.results import Comparison, draw, load_evaluations, transfer
 from deftx.report.template import render
 from deftx.report.written_config import load_config
-from deftx.store.artefact import ArtefactError, read_manifest, write_text
+from deftx.store.artefact import read_manifest, write_text
+from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile
 
 
@@ -27,7 +28,7 @@ def cards(params: Params, *, config: Path, folder: Path, evaluated: list[Path], 
     is results/{run}, `config` what the stage `config` wrote, which tells the vectors.
 
     Raises ArtefactError if a vector or an evaluation is missing, corrupt or something else, or
-    a vector was made for another base; ValueError if an evaluation is missing.
+    a vector was made for another base; InputError if an evaluation is missing.
     """
     known = load_config(config)
     tests = {task: dataset_facts(known, known.tasks[task].test.dataset) for task in params.tasks}

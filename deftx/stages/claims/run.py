@@ -10,7 +10,8 @@ from deftx.report.claims import HOLDS, NOTHING, OPEN, REFUTED, Finding, judge
 from deftx.report.evidence import Evidence
 from deftx.report.published_claims import ROLES
 from deftx.report.results import Comparison, load_evaluations
-from deftx.store.artefact import ArtefactError, write_text
+from deftx.store.artefact import write_text
+from deftx.store.errors import ArtefactError, InputError
 
 CAPTION = (
     "Each published claim that this run can re-measure; definitions in docs/diagnostics.md. "
@@ -42,7 +43,7 @@ def claims(
     Markdown beside it. Claims whose systems, languages or measurements are not in the run are left
     out.
 
-    Raises ArtefactError if an input cannot be read; ValueError if an evaluation is missing, or if
+    Raises ArtefactError if an input cannot be read; InputError if an evaluation is missing, or if
     `roles` names a role or a system that there is not.
     """
     evidence = Evidence(
@@ -57,9 +58,9 @@ def claims(
 def _roles(params: Params) -> dict[str, str]:
     for role, system in params.roles.items():
         if role not in ROLES:
-            raise ValueError(f"roles: no claim is about {role!r}, but about {', '.join(ROLES)}")
+            raise InputError(f"roles: no claim is about {role!r}, but about {', '.join(ROLES)}")
         if system not in params.systems:
-            raise ValueError(f"roles.{role}: there is no system {system!r}")
+            raise InputError(f"roles.{role}: there is no system {system!r}")
     return {**{role: role for role in ROLES if role in params.systems}, **params.roles}
 
 

@@ -6,7 +6,8 @@ from pydantic import Field
 
 from deftx.stages.clean.math import clean as clean_items
 from deftx.stages.clean.settings import Cleaning
-from deftx.store.artefact import ArtefactError, write_json
+from deftx.store.artefact import write_json
+from deftx.store.errors import ArtefactError
 from deftx.store.items import load_items, write_items
 from deftx.store.strict import Strict
 

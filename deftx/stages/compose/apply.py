@@ -16,7 +16,7 @@ from deftx.models.vectors import dense_vector, head_of
 from deftx.stages.adapter.file import load_adapter, stacked
 from deftx.stages.compose.math import merged
 from deftx.stages.compose.settings import Combine
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 from deftx.store.seeds import stream
 from deftx.store.tensors import TensorFile
 

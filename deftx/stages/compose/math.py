@@ -14,6 +14,7 @@ import torch
 from deftx.core.delta import Changed
 from deftx.core.ranking import pooled
 from deftx.stages.compose.settings import Combine, LayerSwap
+from deftx.store.errors import InputError
 from deftx.store.seeds import stream
 
 Vector = Mapping[str, torch.Tensor]
@@ -27,7 +28,7 @@ def merged(task: Vector, language: Vector, combine: Combine, seed: int) -> Vecto
     """Two vectors, which are scaled already, as one. Each tensor is merged when it is asked for; a
     tensor that only one vector has is zero in the other. Only `dare` draws, from `seed`.
 
-    Raises ValueError if fewer layers are there than are to be swapped; with `ties`, if not all
+    Raises InputError if fewer layers are there than are to be swapped; with `ties`, if not all
     entries are finite; and, for a tensor that is asked for, if it has two shapes.
     """
     if combine.ties is not None:
@@ -56,7 +57,7 @@ class Merged(Vector):
         if not present:
             raise KeyError(name)
         if present[0].shape != present[-1].shape:
-            raise ValueError(
+            raise InputError(
                 f"{name}: shape {tuple(present[0].shape)} in the task's vector, "
                 f"{tuple(present[1].shape)} in the language's"
             )
@@ -118,7 +119,7 @@ def language_share(swap: LayerSwap, names: Iterable[str]) -> Callable[[str], flo
     """Name of a tensor → the part of it that is the language's: 1, ½ or 0.
 
     How many layers there are is told from `names`. Embeddings go with the lowest layers if these
-    are the language's, and what else stands outside of layers with the highest. Raises ValueError
+    are the language's, and what else stands outside of layers with the highest. Raises InputError
     if there are too few layers.
     """
     numbers = [number for name in names if (number := _layer(name)) is not None]
@@ -126,7 +127,7 @@ def language_share(swap: LayerSwap, names: Iterable[str]) -> Callable[[str], flo
     below = swap.bottom + swap.transition * (swap.bottom > 0)
     above = swap.top + swap.transition * (swap.top > 0)
     if below + above > layers:
-        raise ValueError(
+        raise InputError(
             f"layer_swap: bottom {swap.bottom}, top {swap.top} and transition {swap.transition} "
             f"take {below + above} layers, but these vectors have {layers}"
         )

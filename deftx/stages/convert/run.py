@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from deftx.core.vector_files import OURS, VECTOR_FILES, vector_file, write_sft_config
 from deftx.exchange.foreign import read_foreign
 from deftx.models.base import Base
-from deftx.store.artefact import ArtefactError, file_sha256
+from deftx.store.artefact import file_sha256
+from deftx.store.errors import ArtefactError, InputError
 from deftx.store.hub import fetch
 from deftx.store.strict import Strict
 
@@ -51,7 +52,7 @@ def convert(params: Params, *, base: Path, vector: Path | None = None, out: Path
     encoder = Base.load(base)
     if vector is None:
         if params.id is None or params.revision is None:
-            raise ValueError("give a file or folder (--vector), or a hub id and its --revision")
+            raise InputError("give a file or folder (--vector), or a hub id and its --revision")
         vector = fetch(params.id, params.revision, VECTOR_FILES)
     file = vector_file(vector)
     if file is None:

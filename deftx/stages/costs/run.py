@@ -50,7 +50,7 @@ def costs(params: Params, *, config: Path, folder: Path, evaluated: list[Path], 
 
     Times differ from run to run, and so do the bytes of what is written here.
 
-    Raises ArtefactError if a cost file or an evaluation cannot be read; ValueError if an evaluation
+    Raises ArtefactError if a cost file or an evaluation cannot be read; InputError if an evaluation
     is missing.
     """
     account(params, jobs_of(Graph(load_config(config))), folder, evaluated, out)

@@ -12,7 +12,8 @@ from pydantic import Field
 from deftx.models.base import Base
 from deftx.models.load import load_tokenizer
 from deftx.report.coverage import Coverage, count, warnings
-from deftx.store.artefact import METADATA_KEY, ArtefactError, write_text
+from deftx.store.artefact import METADATA_KEY, write_text
+from deftx.store.errors import ArtefactError
 from deftx.store.items import load_items
 from deftx.store.strict import Strict
 

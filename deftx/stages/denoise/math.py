@@ -13,6 +13,7 @@ import torch
 from deftx.core.ranking import largest
 from deftx.stages.denoise.noise import signal_rank
 from deftx.stages.denoise.settings import RankRule
+from deftx.store.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def decompose(
     tensors of another dimension, and embeddings if the rule leaves them out, come back raw and
     compete in the mask as they are.
 
-    Raises ValueError if a tensor is not finite, and at the end if the rule truncated no matrix,
+    Raises InputError if a tensor is not finite, and at the end if the rule truncated no matrix,
     unless the rule says that this is meant.
     """
     truncated = matrices = 0
@@ -118,7 +119,7 @@ def decompose(
         tensor = delta[name]
         # Both are NaN if an entry is; and unlike flags for all entries they take no memory.
         if not torch.isfinite(torch.stack(tensor.aminmax())).all():
-            raise ValueError(f"{name}: the difference is not finite")
+            raise InputError(f"{name}: the difference is not finite")
         if not rule.applies_to(name, tensor.shape):
             yield name, tensor
             continue
@@ -127,7 +128,7 @@ def decompose(
         truncated += kept.rank < min(tensor.shape)
         yield name, kept
     if not truncated and not rule.allow_full_rank:
-        raise ValueError(
+        raise InputError(
             f"denoise rule {rule.slug()!r} truncates none of {matrices} matrices, so it changes "
             "nothing: lower it, or say allow_full_rank: true"
         )

@@ -29,7 +29,7 @@ def denoise(
     """Write factors, all singular values, the residual if any, raw one-dimensional differences,
     and the head of θ1. Source: Simon & Jyothi 2025, Figure 1.
 
-    Raises ArtefactError if an input was made for another base; ValueError if the rule truncates
+    Raises ArtefactError if an input was made for another base; InputError if the rule truncates
     no matrix or a difference is not finite.
     """
     encoder = Base.load(base)

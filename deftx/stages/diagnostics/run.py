@@ -19,7 +19,8 @@ from deftx.models.vectors import dense_vector
 from deftx.report.alignment import align
 from deftx.report.interference import Vector, jaccard, meet, overlap, positions
 from deftx.report.places import place
-from deftx.store.artefact import ArtefactError, write_text
+from deftx.store.artefact import write_text
+from deftx.store.errors import ArtefactError
 from deftx.store.item_ids import decode_ids
 from deftx.store.strict import Strict
 from deftx.store.tensors import TensorFile

@@ -9,7 +9,7 @@ from deftx.data.download import FetchError, check_content, fetch_from_hub, fetch
 from deftx.data.lock import Locked, read_lock, record
 from deftx.stages.data.settings import HubFile, Split
 from deftx.store.artefact import file_sha256, write_json
-from deftx.store.errors import DataError
+from deftx.store.errors import DataError, InputError
 from deftx.store.lock import alone
 from deftx.store.strict import Strict
 
@@ -30,7 +30,7 @@ class Params(Strict):
     def address(self) -> str:
         """What the file is known by in data.lock."""
         if (self.url is None) == (self.hub is None):
-            raise ValueError("give exactly one of url and hub")
+            raise InputError("give exactly one of url and hub")
         return self.url or self.hub.url  # type: ignore[union-attr]
 
 

@@ -31,7 +31,8 @@ from deftx.report.results import (
 )
 from deftx.stages.denoise.settings import RankRule
 from deftx.stages.figures.settings import Sweep
-from deftx.store.artefact import ArtefactError, canonical
+from deftx.store.artefact import canonical
+from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile
 
 MASK_PANELS, SPECTRUM_PANELS = 8, 6
@@ -87,7 +88,7 @@ def figures(
         coverage: the CSV of the stage `coverage`.
 
     Raises ArtefactError if an input cannot be read, or a mask was made for another base;
-    ValueError if an evaluation is missing.
+    InputError if an evaluation is missing.
     """
     encoder = Base.load(base)
     evaluations = load_evaluations(evaluated, params)

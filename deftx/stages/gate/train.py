@@ -19,7 +19,7 @@ from deftx.engine.training_settings import Training
 from deftx.models.backbone import matrices
 from deftx.stages.gate.math import FUNCTIONS, gate_name, initial_gates
 from deftx.stages.gate.settings import Gate
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError
 
 
 def fit_gates(

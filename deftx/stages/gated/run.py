@@ -10,7 +10,8 @@ from deftx.models.base import Base
 from deftx.stages.gate.math import gate_values
 from deftx.stages.gate.settings import Gate
 from deftx.stages.gate.train import fit_gated
-from deftx.store.artefact import ArtefactError, digests
+from deftx.store.artefact import digests
+from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile, save_tensors
 
 

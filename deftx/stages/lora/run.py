@@ -44,7 +44,7 @@ def lora(
     the head of a task.
 
     Interrupted training goes on where it was. Source: LoRA (Hu et al. 2022). Raises as `prepare`
-    and `fit_factors` do, ValueError if the budget has no room for rank 1, and CheckpointError if
+    and `fit_factors` do, InputError if the budget has no room for rank 1, and CheckpointError if
     another process is training the same.
     """
     encoder = Base.load(base)

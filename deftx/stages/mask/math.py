@@ -16,6 +16,7 @@ import torch
 from deftx.core.mask import Mask
 from deftx.core.ranking import pooled
 from deftx.core.shares import group_names, largest_remainder
+from deftx.store.errors import InputError
 
 NOTHING = Mask({}, {})
 """No entry at all."""
@@ -27,7 +28,7 @@ def top_k(delta: Mapping[str, torch.Tensor], k: int, besides: Mask = NOTHING) ->
 
     Ties go to the smaller tensor name, then to the smaller row-major position.
 
-    Raises ValueError if k is not positive, if more entries are asked for than differ from zero,
+    Raises InputError if k is not positive, if more entries are asked for than differ from zero,
     or if a tensor is not finite.
     """
     return pooled(delta, delta.__getitem__, k, besides=besides)
@@ -49,14 +50,14 @@ def top_k_in_groups(
     each group still lacks of its part: so no group ever has to give an entry back, as it might if
     each growing sum were shared out anew. That is a design choice.
 
-    Raises ValueError if the shares do not sum to 1, a tensor belongs to no group, a group matches
+    Raises InputError if the shares do not sum to 1, a tensor belongs to no group, a group matches
     no tensor, `total` leaves no room for k, more than its part of a group is chosen already, or
     a group has fewer non-zero entries than it should get.
     """
     groups = group_names(delta, shares)
     total = len(besides) + k if total is None else total
     if not 1 <= k <= total - len(besides):
-        raise ValueError(
+        raise InputError(
             f"k must be at least 1 and at most {total - len(besides)}, what is left of {total}; "
             f"got {k}"
         )
@@ -65,7 +66,7 @@ def top_k_in_groups(
         chosen = sum(len(besides.index.get(name, ())) for name in names)
         lacking[pattern] = parts[pattern] - chosen
         if lacking[pattern] < 0:
-            raise ValueError(
+            raise InputError(
                 f"group '{pattern}': {chosen} entries are chosen already, its part is "
                 f"{parts[pattern]}"
             )

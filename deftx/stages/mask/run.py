@@ -17,7 +17,7 @@ from deftx.models.vectors import dense_vector
 from deftx.stages.full.settings import RoundOf
 from deftx.stages.mask.math import NOTHING, everything, top_k, top_k_in_groups, uniform
 from deftx.stages.mask.settings import ObservedShares, Selection, entries
-from deftx.store.artefact import ArtefactError
+from deftx.store.errors import ArtefactError, InputError
 from deftx.store.seeds import stream
 from deftx.store.tensors import TensorFile, save_tensors
 
@@ -54,7 +54,7 @@ def mask(
     before, and the rest from among all others.
 
     Raises ArtefactError if an input was made for another base, or `chosen` is not what the round
-    before leaves; ValueError as the functions of `deftx.stages.mask.math` do, if nothing may be
+    before leaves; InputError as the functions of `deftx.stages.mask.math` do, if nothing may be
     chosen, or if an input is missing.
     """
     encoder = Base.load(base)
@@ -64,7 +64,7 @@ def mask(
 
     def opened(name: str, path: Path | None, why: str) -> TensorFile:
         if path is None:
-            raise ValueError(f"{why} (--{name})")
+            raise InputError(f"{why} (--{name})")
         file = TensorFile(path)
         inputs[name] = file.content
         return file
@@ -73,7 +73,7 @@ def mask(
         found = everything(shapes)
     else:
         if rule.budget is None:
-            raise ValueError("selection.budget: missing; a whole number, a share or a ratio")
+            raise InputError("selection.budget: missing; a whole number, a share or a ratio")
         total = entries(rule.budget, sum(map(prod, encoder.maskable.values())))
         before, after = params.budgets(total)
         former = NOTHING
@@ -81,7 +81,7 @@ def mask(
             why = f"round {params.round} adds to the mask of round {params.round - 1}"
             former = _former(opened("chosen", chosen, why), encoder, shapes, before)
         elif chosen is not None:
-            raise ValueError("round 1 chooses the first entries: there is no mask before it")
+            raise InputError("round 1 chooses the first entries: there is no mask before it")
         if rule.score == "random":
             seed = stream(params.seed, params.target, "mask")
             more = uniform(shapes, after - before, seed, former)

@@ -20,6 +20,7 @@ from deftx.models.base import Base
 from deftx.models.vectors import dense_vector, head_of
 from deftx.stages.full.settings import RoundOf
 from deftx.store.artefact import digests
+from deftx.store.errors import InputError
 from deftx.store.tensors import TensorFile
 
 
@@ -72,7 +73,7 @@ def sparse(
     }
     if not params.retrain:
         if delta is None:
-            raise ValueError("retrain: false needs the difference (--delta)")
+            raise InputError("retrain: false needs the difference (--delta)")
         file = TensorFile(delta)
         dense = dense_vector(file, encoder, start_vector)
         pruned = SparseDelta.from_dense(dense, chosen, head_of(file))

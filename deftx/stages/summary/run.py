@@ -25,7 +25,8 @@ from deftx.report.template import render
 from deftx.report.written_config import config_sha256, config_text, load_config
 from deftx.stages.clean.math import OUTCOMES
 from deftx.stages.mask.settings import Budget, entries
-from deftx.store.artefact import ArtefactError, write_text
+from deftx.store.artefact import write_text
+from deftx.store.errors import ArtefactError
 from deftx.store.strict import Strict
 
 COST = "cost"

@@ -41,7 +41,7 @@ def tables(
         evaluated: files of the stage `evaluate`, or a folder of them, see `load_evaluations`.
         published: published numbers, see `deftx.report.published.Published`.
 
-    Raises ArtefactError if a file cannot be read; ValueError if an evaluation is missing.
+    Raises ArtefactError if a file cannot be read; InputError if an evaluation is missing.
     """
     evaluations = load_evaluations(evaluated, params)
     draws = draw(params, evaluations)

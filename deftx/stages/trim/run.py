@@ -6,7 +6,8 @@ from pydantic import Field
 
 from deftx.stages.data.settings import Split
 from deftx.stages.trim.math import Nearest, detokenised
-from deftx.store.artefact import ArtefactError, digests
+from deftx.store.artefact import digests
+from deftx.store.errors import ArtefactError
 from deftx.store.items import load_items, write_items
 from deftx.store.strict import Strict
 

@@ -17,6 +17,7 @@ from random import Random
 from typing import NamedTuple, TypeVar
 
 from deftx.stages.world.settings import World
+from deftx.store.errors import InputError
 
 SENTIMENT = ("negative", "neutral", "positive")
 INFERENCE = ("entailment", "neutral", "contradiction")
@@ -282,7 +283,7 @@ def _name(world: World, key: str) -> str:
 
 def _split(split: str) -> str:
     if split not in STREAMS[1:]:
-        raise ValueError(f"no split {split!r}; there are {', '.join(STREAMS[1:])}")
+        raise InputError(f"no split {split!r}; there are {', '.join(STREAMS[1:])}")
     return split
 
 
