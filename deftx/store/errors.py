@@ -42,5 +42,5 @@ class StaleCodeError(DeftxError):
     """The code of a stage is not the code that the workflow recorded."""
 
 
-class Stopped(SystemExit):  # noqa: N818
+class Stopped(SystemExit):
     """A signal arrived and the state of training is saved; the exit status is 128 + the signal."""
