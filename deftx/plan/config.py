@@ -48,9 +48,17 @@ class Config(RunSettings[AnyRow]):
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the config, for editors and for `workflow/schemas/config.schema.json`."""
     schema = Config.model_json_schema()
+    name = next(name for name in schema["$defs"] if name.startswith("Method"))
+    schema = json.loads(json.dumps(schema).replace(name, "Method"))
     known = schema["$defs"]
-    method = next(known.pop(name) for name in list(known) if name.startswith("Method"))
-    schema["properties"]["methods"]["additionalProperties"] = method["properties"]["task"]
+    # As a config writes them: one row for both kinds of target, and datasets described elsewhere.
+    known["Method"] = known["Method"]["properties"]["task"]
+    known["Dataset"]["properties"]["from"] = {"type": "string"}
+    datasets = schema["properties"]["datasets"]
+    for values in (datasets, datasets.get("patternProperties", {})):
+        for key, value in values.items():
+            if isinstance(value, dict) and value.get("$ref", "").endswith("/Dataset"):
+                values[key] = {"anyOf": [value, {"type": "string"}]}
     for row in ROWS:
         properties = known[row.__name__]["properties"]
         for name in PER_KIND:

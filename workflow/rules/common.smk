@@ -204,6 +204,29 @@ def call(stage, inputs="", params=""):
     return f"python -m deftx {stage} {' '.join(flags)} > {{log.out:q}} 2>&1"
 
 
+TITLES = {
+    "transfer": "zero-shot transfer",
+    "differences": "differences to the reference",
+    "overlap": "overlap of vectors",
+    "layers": "chosen entries layer by layer",
+    "mask": "chosen entries by tensor",
+    "spectrum": "singular values and the cut",
+    "sweep": "one setting varied",
+    "distance": "transfer and the language",
+}
+"""Figure → its name in the report."""
+
+
+def in_report(figure):
+    """A figure as an entry of Snakemake's report."""
+    return report(
+        beside("figures", f"{figure}.svg")[0],
+        category="Figures",
+        caption=f"../report/{figure}.rst",
+        labels={"result": TITLES[figure], "kind": "figure"},
+    )
+
+
 # A param that takes `threads` counts as derived and triggers no rerun. So the next ones, which cannot
 # change a result, are kept out of what makes a stage stale.
 
