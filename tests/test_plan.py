@@ -482,7 +482,7 @@ def test_fetching_makes_no_download_stale_and_another_copy_does(tmp_path, monkey
     assert now()[1]["given"] is not None  # a copy of the user's own, before any download
     file.unlink()
     file.write_text("one\n")
-    out = tmp_path / found.root / artefact.path
+    out = tmp_path / found.path(artefact)
     out.parent.mkdir(parents=True)
     out.write_text(json.dumps({"sha256": file_sha256(file), "bytes": 4, "given": None}))
     assert now()[1:] == (first, first_read)
