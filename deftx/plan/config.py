@@ -1,7 +1,6 @@
 """The config: reading it, and everything that can be checked without data. All that is wrong is
-listed at once, each with its key, what it is and what was expected. Free of torch, since the workflow
-reads the config at each start.
-"""
+listed at once, each with its key, what it is and what was expected. Free of torch, since the
+workflow reads the config at each start."""
 
 import difflib
 import json
@@ -39,7 +38,7 @@ class Config(RunSettings[AnyRow]):
 
     threads: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict,
-        description="stage → CPU threads of one of its jobs. They are part of the parameters: another "
+        description="stage → CPU threads of a job. They are part of the parameters: another "
         "number of threads sums in another order, and changes bits",
         json_schema_extra={"propertyNames": {"enum": [*WITH_THREADS]}},
     )
