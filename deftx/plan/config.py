@@ -89,7 +89,8 @@ def check_config(raw: Any, source: Path = Path("config")) -> Config:
 
 def with_datasets(raw: dict[str, Any], source: Path) -> dict[str, Any]:
     """The config with each dataset that is described in a file of its own written out: a path
-    relative to the config, or `{from: path, …}` with settings that replace those of the file.
+    relative to the config or else to the working folder, or `{from: path, …}` with settings that
+    replace those of the file.
 
     Raises ConfigError if such a file is missing or no YAML of a dataset.
     """
@@ -101,7 +102,7 @@ def with_datasets(raw: dict[str, Any], source: Path) -> dict[str, Any]:
         own = {"from": given} if isinstance(given, str) else given
         if isinstance(own, dict) and isinstance(own.get("from"), str):
             path = source.parent / own["from"]
-            described = _read_yaml(path)
+            described = _read_yaml(path if path.is_file() else Path(own["from"]))
             if not isinstance(described, dict):
                 raise ConfigError(f"datasets.{name}: {path}: expected keys and values")
             own = {**described, **{key: value for key, value in own.items() if key != "from"}}
