@@ -77,9 +77,6 @@ def with_families(raw):
     raw["systems"]["ada-sft"] = {"task": "ada-sft", "language": "lt-sft"}
 
 
-# The base
-
-
 def test_the_shape_of_xlm_r_base_gives_its_numbers_of_parameters(folder):
     sizes = Sizes(planned(), XLMRobertaConfig(**SIZES["xlm-r-base"], type_vocab_size=1))
     assert sizes.parameters == 277_453_056
@@ -103,9 +100,6 @@ def test_a_base_of_unknown_shape_gives_jobs_and_steps_and_no_bytes(folder):
     assert re.search(r"full +2 +2 +≤ 10 +unknown +unknown", text)
     with pytest.raises(ConfigError, match="--measure: nobody/has-this"):
         shown(folder / "tiny.yaml", measure=True)
-
-
-# Work
 
 
 def test_steps_without_a_text_are_at_most_max_steps_or_unknown(folder):
@@ -161,9 +155,6 @@ def test_a_training_is_recognised_by_its_parameters_in_every_family(folder):
     assert not re.search(r"adapter|gate|lora|mad-x", sources, re.I)
 
 
-# Speeds
-
-
 def test_finished_jobs_give_seconds_of_a_step_or_of_a_job(folder):
     plan = planned(with_families)
     works = works_of(plan)
@@ -205,9 +196,6 @@ def test_a_measurement_stands_for_every_training_that_has_not_finished(config, m
     assert "unknown" in re.search(r"^denoise .*", text, re.M)[0]
 
 
-# What is printed
-
-
 def test_sums_say_what_is_a_bound_and_what_is_missing():
     write = "{:.0f} h".format
     assert estimates.total([Amount(1), Amount(2)], write) == "3 h"
@@ -219,17 +207,16 @@ def test_sums_say_what_is_a_bound_and_what_is_missing():
 
 def test_files_that_exist_have_their_own_size_and_give_it_to_others_of_their_kind(folder):
     plan = planned(with_families)
-    sizes = [Artefact.of("adapter", method="mad-x", target="task-sentiment/base", seed=0)]
-    sizes.append(Artefact.of("adapter", method="mad-x", target="lang-qta", seed=0))
-    assert Sizes(plan, None).of(sizes[0], trains=True) is None
-    path = folder / plan.root / sizes[0].path
+    there, alike, other = (
+        Artefact.of("adapter", method="mad-x", target=target, seed=seed)
+        for target, seed in (("task-sentiment", 0), ("task-sentiment", 1), ("lang-qta", 0))
+    )
+    assert Sizes(plan, None).of(there, trains=True) is None
+    path = folder / plan.root / there.path
     path.parent.mkdir(parents=True)
     path.write_bytes(b"x" * 123)
-    found = Sizes(plan, None)
-    assert found.of(sizes[0], trains=True) == Amount(123)
-    other = Artefact.of("adapter", method="mad-x", target="task-sentiment/base", seed=1)
-    assert found.of(other, trains=True) == Amount(123)
-    assert found.of(sizes[1], trains=True) is None
+    found = [Sizes(plan, None).of(artefact, trains=True) for artefact in (there, alike, other)]
+    assert found == [Amount(123), Amount(123), None]
 
 
 def test_too_little_disk_is_reported(config, monkeypatch):
@@ -241,14 +228,14 @@ def test_too_little_disk_is_reported(config, monkeypatch):
 
 def test_a_choice_needs_what_its_evaluations_need_and_no_more(config):
     plan = Plan(read_config(config))
-    chosen = wanted(plan, system=["deft-x"], task=[], language=["qta"], seed=["0"])
+    choice = {"system": ["deft-x"], "task": [], "language": ["qta"], "seed": ["0"]}
+    chosen = wanted(plan, **choice)
     assert [a.path for a in chosen] == ["evaluate/deft-x/sentiment/qta/seed0.safetensors"]
     found = needed(plan, chosen)
     assert {a["method"] for a in found if a.stage == "sparse"} == {"deft-x"}
     assert all(part in found for a in found for parts in plan.inputs(a).values() for part in parts)
     assert len(found) < len(plan.artefacts())
-    chosen = {"system": ["deft-x"], "task": [], "language": ["qta"], "seed": ["0"]}
-    assert f"{len(found)} of {len(found)} jobs to do" in shown(config, chosen)
+    assert f"{len(found)} of {len(found)} jobs to do" in shown(config, choice)
     with pytest.raises(ConfigError, match=r"--language qtx: not evaluated; known: qta, qtb"):
         wanted(plan, language=["qtx"])
 
@@ -258,8 +245,7 @@ def test_targets_prints_paths(config, capsys):
     path = "results/tiny/evaluate/lt-sft/sentiment/qtb/seed0.safetensors\n"
     assert capsys.readouterr().out == path
     assert main(["targets", str(config), "--system", "none"]) == 1
-    known = "--system none: not evaluated; known: deft-x, lt-sft, zero-shot"
-    assert known in capsys.readouterr().err
+    assert "not evaluated; known: deft-x, lt-sft, zero-shot" in capsys.readouterr().err
 
 
 def test_snakemake_decides_what_remains_and_its_failure_is_reported(config, monkeypatch):
@@ -271,9 +257,8 @@ def test_snakemake_decides_what_remains_and_its_failure_is_reported(config, monk
 
     monkeypatch.setattr(remaining.subprocess, "run", cannot)
     assert remaining.remaining(plan, config) == (set(plan.artefacts()), "") and not asked
-    there = config.parent / plan.root / "config.json"
-    there.parent.mkdir(parents=True)
-    there.touch()
+    (config.parent / plan.root).mkdir(parents=True)
+    (config.parent / plan.root / "config.json").touch()
     found, caution = remaining.remaining(plan, config)
     assert set(plan.artefacts()) - found == {Artefact.of("config")} and len(asked) == 1
     assert "(no file text.txt): every file that exists counts as done" in caution

@@ -93,8 +93,7 @@ class Sizes:
         """Two sparse vectors: at most the entries of both. Of other vectors only the head."""
         inputs = self._plan.inputs(artefact)
         vectors = [*inputs["task_vector"], *inputs["language_vector"]]
-        apart = any(vector.stage not in SFT_STAGES for vector in vectors)
-        if apart or self._plan.params(artefact)["combine"]:
+        if {v.stage for v in vectors} - {*SFT_STAGES} or self._plan.params(artefact)["combine"]:
             return Amount(0)
         found = [self.of(vector, trains=True) for vector in vectors]
         known = [amount.value for amount in found if amount]

@@ -119,8 +119,7 @@ def _prepare(
         chance = settings.mask_probability
         return model, MaskedLanguageModelling(train, [], tokenizer, chance), settings
     config.num_labels = classes
-    labels = torch.arange(len(rows)) % classes
-    pairs = zip(rows, labels, strict=True)
+    pairs = zip(rows, torch.arange(len(rows)) % classes, strict=True)
     train = TimedExamples({"input_ids": row, "labels": label} for row, label in pairs)
     model = AutoModelForSequenceClassification.from_config(config)
     return model, Classification(train, [], tokenizer, settings), settings
