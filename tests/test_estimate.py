@@ -209,7 +209,11 @@ def test_files_that_exist_have_their_own_size_and_give_it_to_others_of_their_kin
     plan = planned(with_families)
     there, alike, other = (
         Artefact.of("adapter", method="mad-x", target=target, seed=seed)
-        for target, seed in (("task-sentiment", 0), ("task-sentiment", 1), ("lang-qta", 0))
+        for target, seed in (
+            ("task-sentiment/base", 0),
+            ("task-sentiment/base", 1),
+            ("lang-qta", 0),
+        )
     )
     assert Sizes(plan, None).of(there, trains=True) is None
     path = folder / plan.root / there.path
