@@ -27,6 +27,7 @@ from deftx.models.load import load_tokenizer
 from deftx.plan.artefact import Artefact
 from deftx.plan.config import check_config, read_config
 from deftx.plan.plan import Plan
+from deftx.stages.table import path_of
 from deftx.store.errors import ConfigError
 from deftx.store.items import write_items
 
@@ -123,7 +124,7 @@ def test_steps_with_a_text_and_a_tokenizer_are_those_that_training_takes(
     items = [{"id": str(i), "text": line} for i, line in enumerate(lines)]
     for artefact in plan.artefacts:
         if artefact.stage == "world" and artefact["dataset"] == "text":
-            write_items(root / artefact.path, items)
+            write_items(root / path_of(artefact), items)
     settings = plan.config.language_training
     objective = masked_language_modelling(lines, load_tokenizer(Base.load(base_folder)), settings)
     found = of_stage(works_of(plan), "full")["language"]
@@ -160,7 +161,7 @@ def test_finished_jobs_give_seconds_of_a_step_or_of_a_job(folder):
     works = works_of(plan)
 
     def ended(artefact, seconds):
-        file = (folder / "results/tiny/benchmarks" / artefact.path).with_suffix(".json")
+        file = (folder / "results/tiny/benchmarks" / path_of(artefact)).with_suffix(".json")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps({"seconds": seconds}) if seconds else "")
 
@@ -216,7 +217,7 @@ def test_files_that_exist_have_their_own_size_and_give_it_to_others_of_their_kin
         )
     )
     assert Sizes(plan, None).of(there, trains=True) is None
-    path = folder / plan.root / there.path
+    path = folder / plan.root / path_of(there)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"x" * 123)
     found = [Sizes(plan, None).of(artefact, trains=True) for artefact in (there, alike, other)]
@@ -234,7 +235,7 @@ def test_a_choice_needs_what_its_evaluations_need_and_no_more(config):
     plan = Plan(read_config(config))
     choice = {"system": ["deft-x"], "task": [], "language": ["qta"], "seed": ["0"]}
     chosen = wanted(plan, **choice)
-    assert [a.path for a in chosen] == ["evaluate/deft-x/sentiment/qta/seed0.safetensors"]
+    assert [path_of(a) for a in chosen] == ["evaluate/deft-x/sentiment/qta/seed0.safetensors"]
     found = needed(plan, chosen)
     assert {a["method"] for a in found if a.stage == "sparse"} == {"deft-x"}
     assert all(part in found for a in found for parts in plan.inputs(a).values() for part in parts)

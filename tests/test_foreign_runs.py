@@ -16,6 +16,7 @@ from deftx.models.base import Base
 from deftx.plan.artefact import Artefact
 from deftx.plan.config import check_config
 from deftx.plan.plan import Plan
+from deftx.stages.table import path_of
 from deftx.store.errors import ConfigError
 from deftx.store.tensors import TensorFile
 
@@ -48,10 +49,10 @@ def stages(found):
 
 def test_nothing_is_trained_for_vectors_that_exist():
     found = plan(HUB)
-    trained = [a.path for a in found.artefacts if a.stage in ("full", "mask", "sparse")]
+    trained = [path_of(a) for a in found.artefacts if a.stage in ("full", "mask", "sparse")]
     assert trained == ["full/task-sentiment/base/seed0/model.safetensors"]  # zero-shot's
     converted = [a for a in found.artefacts if a.stage == "convert"]
-    assert {a.path for a in converted} == {
+    assert {path_of(a) for a in converted} == {
         "convert/given/task-sentiment/sft_model.safetensors",
         "convert/given/lang-qta/sft_model.safetensors",
     }
@@ -68,7 +69,7 @@ def test_one_file_serves_every_seed():
     found = plan(HUB, seeds=[0, 1])
     composed = [a for a in found.artefacts if a.stage == "compose" and a["system"] == "given"]
     assert {a["seed"] for a in composed} == {"0", "1"}
-    used = {p.path for a in composed for p in found.inputs(a)["task_vector"]}
+    used = {path_of(p) for a in composed for p in found.inputs(a)["task_vector"]}
     assert used == {"convert/given/task-sentiment/sft_model.safetensors"}
 
 
@@ -80,7 +81,7 @@ def test_a_task_is_trained_on_top_of_a_vector_that_exists():
     (full,) = (a for a in found.artefacts if a.stage == "full")
     assert full["target"] == "task-sentiment/given"
     (start,) = found.inputs(full)["start_vector"]
-    assert start.path == "convert/given/lang-qaa/sft_model.safetensors"
+    assert path_of(start) == "convert/given/lang-qaa/sft_model.safetensors"
     assert found.params(Artefact.of("tables"))["without_text"] == []  # though none has text
 
 

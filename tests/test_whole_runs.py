@@ -17,6 +17,7 @@ from deftx.estimate.sizes import Sizes
 from deftx.estimate.work import Works
 from deftx.plan.config import read_config
 from deftx.plan.plan import Plan
+from deftx.stages.table import path_of
 
 pytestmark = pytest.mark.workflow
 
@@ -74,7 +75,7 @@ def the_estimate_is_what_was_made(workspace):
     works, stages = Works(plan), set()
     for artefact in plan.artefacts:
         work = works.of(artefact)
-        if artefact.stage in ("base", "evaluate") or not artefact.path.endswith(".safetensors"):
+        if artefact.stage in ("base", "evaluate") or not path_of(artefact).endswith(".safetensors"):
             continue
         with safe_open(workspace.results / artefact.path, framework="pt") as file:
             outcome = json.loads(file.metadata()["deftx"]).get("outcome", {})

@@ -30,6 +30,7 @@ from deftx.models.device import available_device
 from deftx.models.load import untie_decoder
 from deftx.plan.artefact import Artefact
 from deftx.plan.plan import Plan
+from deftx.stages.table import path_of
 
 STEPS = {"cpu": (1, 3), "cuda": (10, 50)}
 """Warm-up steps, in which a GPU compiles code, and the steps that are timed after them."""
@@ -45,7 +46,7 @@ def finished(plan: Plan, jobs: Mapping[Artefact, Work]) -> dict[tuple[str, str, 
     take no steps; loading, validation and saving included."""
     sums: dict[tuple[str, str, bool], list[float]] = defaultdict(lambda: [0, 0])
     for artefact, work in jobs.items():
-        path = (Path(plan.root) / "benchmarks" / plan.path_in_run(artefact)).with_suffix(".json")
+        path = (Path(plan.root) / "benchmarks" / path_of(artefact)).with_suffix(".json")
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         units = work.steps if work.trains else Amount(1)
         if text and units and not units.at_most:  # the file of a running job is empty

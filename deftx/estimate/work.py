@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from deftx.engine.training_settings import LanguageTraining, TaskTraining, Training
 from deftx.plan.artefact import Artefact, Target
 from deftx.plan.plan import Plan
+from deftx.stages.table import path_of
 
 SAMPLE = 2_000
 """About so many items have their tokens counted; their mean stands for all."""
@@ -97,7 +98,7 @@ class Works:
 
     def _count(self, artefact: Artefact) -> int | None:
         """Number of items; None if unknown."""
-        if (path := self._root / self._plan.path_in_run(artefact)).is_file():
+        if (path := self._root / path_of(artefact)).is_file():
             return pq.read_metadata(path).num_rows
         known = dict(artefact.wildcards)  # a text to be cleaned is of no dataset
         dataset = self._plan.config.datasets.get(known.get("dataset", ""))
@@ -107,7 +108,7 @@ class Works:
         """Mean number of tokens of an item, special tokens included, each cut to the `longest`.
         None if unknown."""
         lengths: list[int] = []
-        for path in (self._root / self._plan.path_in_run(artefact) for artefact in data):
+        for path in (self._root / path_of(artefact) for artefact in data):
             if self._tokenizer is None or not path.is_file():
                 return None
             items = pq.read_table(path)

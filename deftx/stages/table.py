@@ -162,6 +162,11 @@ STAGES = {stage.name: stage for stage in TABLE}
 PAGES = tuple(stage.name for stage in TABLE if stage.page)
 
 
+def path_of(artefact: Artefact) -> str:
+    """Where an artefact is, relative to results/{run}."""
+    return STAGES[artefact.stage].path.format(**dict(artefact.wildcards))
+
+
 ROWS: tuple[type[Row], ...] = (Dense, MadX, AdaSft, LowRankTraining, Given, Sparse)
 """The kinds of methods. A method is of the first kind whose key it has."""
 
