@@ -66,7 +66,11 @@ def fitted(
     else:
         vector = _renamed(path, vector, base)
     if classes is None:
-        _check_language(path, vector, base)
+        if theirs := sorted(vector.head.keys() & classifier_head(base).keys()):
+            raise ArtefactError(f"{path}: holds {theirs[0]}: the vector of a task, not a language")
+        if vector.head:
+            names = ", ".join(sorted(vector.head))
+            logger.info("%s: left out, as no task uses a language model's head: %s", path, names)
         head = {}
     else:
         order = _order(path, classes, stored_classes, recorded)
@@ -135,15 +139,6 @@ def _pooler(path: Path, name: str, base: Base) -> torch.Tensor:
                 f"{path}: {name} is relative to that of the base, which {base.identity['id']} lacks"
             )
         return file.get_tensor(keys[0]).float()
-
-
-def _check_language(path: Path, vector: SparseDelta, base: Base) -> None:
-    """Raise ArtefactError if the head is that of a classifier; log what is left out."""
-    if theirs := sorted(vector.head.keys() & classifier_head(base).keys()):
-        raise ArtefactError(f"{path}: holds {theirs[0]}: the vector of a task, not of a language")
-    if vector.head:
-        names = ", ".join(sorted(vector.head))
-        logger.info("%s: left out, since no task uses a language model's head: %s", path, names)
 
 
 def _order(

@@ -153,34 +153,28 @@ def opened_base(name: str | None, vectors: Sequence[Found] = ()) -> Iterator[Bas
 
     Raises ArtefactError if it is no base or cannot be downloaded, or if the vectors name none.
     """
-    path = Path(name) if name is not None else _in_run(vectors)
-    if path is not None and path.name == "model.safetensors":
-        path = path.parent
-    if path is not None and (path / "backbone.json").is_file():
-        yield Base.load(path)
+    name = name or _base_of(vectors)
+    given, revision = find_files(name, MODEL_FILES)
+    model = given.parent if given.name == "model.safetensors" else given
+    if revision is None and (model / "backbone.json").is_file():
+        yield Base.load(model)
         return
-    wanted = str(path) if path is not None and path.exists() else name or _named_base(vectors)
-    given, revision = find_files(wanted, MODEL_FILES)
-    id = wanted.partition("@")[0] if revision else given.resolve().name
+    id = name.partition("@")[0] if revision else model.resolve().name
     with TemporaryDirectory() as folder:
-        yield base_of_folder(given, Path(folder) / "base", {"id": id, "revision": revision})
+        yield base_of_folder(model, Path(folder) / "base", {"id": id, "revision": revision})
 
 
-def _in_run(vectors: Sequence[Found]) -> Path | None:
-    """The base of the run that holds the first vector, if the vector was made for it."""
-    for found in vectors[:1]:
-        wanted = found.provenance.get("base", {}).get("hash")
-        for parent in found.file.absolute().parents:
-            facts = parent / "base/backbone.json"
-            if facts.is_file() and Base.load(facts.parent).identity["hash"] == wanted:
-                return facts.parent
-    return None
-
-
-def _named_base(vectors: Sequence[Found]) -> str:
-    """The hub id of the base that the vectors record."""
-    for found in vectors:
-        base = found.provenance.get("base", {})
+def _base_of(vectors: Sequence[Found]) -> str:
+    """The base of the run that holds the first vector, if that was made for it; else the hub id of
+    the base that a vector records."""
+    bases = [found.provenance.get("base", {}) for found in vectors]
+    for parent in vectors[0].file.absolute().parents if vectors else ():
+        folder = parent / "base"
+        if (folder / "backbone.json").is_file():
+            known = Base.load(folder).identity
+            if known["hash"] == bases[0].get("hash"):
+                return str(folder)
+    for base in bases:
         if base.get("id") and base.get("revision"):
             return f"{base['id']}@{base['revision']}"
     raise ArtefactError("the vectors do not record which base they are for: name it by --base")

@@ -6,9 +6,9 @@ biases and normalisation have no place in it, nor has a matrix with fewer than r
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import ceil, prod
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from peft import ShiraConfig
@@ -25,24 +25,14 @@ from deftx.store.artefact import write_text
 from deftx.store.errors import InputError
 
 
-@dataclass(frozen=True)
-class Carried:
-    """What part of a vector went into a SHiRA adapter.
-
-    Attributes:
-        r: the adapter's.
-        entries: how many it carries.
-        lost: tensor name → how many of its entries have no place.
-    """
+class Carried(NamedTuple):
+    """What went into a SHiRA adapter: how many entries of all, and tensor name → how many of its
+    entries have no place."""
 
     r: int
     entries: int
+    total: int
     lost: dict[str, int]
-
-    @property
-    def total(self) -> int:
-        """How many entries the vector has."""
-        return self.entries + sum(self.lost.values())
 
 
 def save_shira(base: Base, vector: SparseDelta, classes: Sequence[str], folder: Path) -> Carried:
@@ -58,26 +48,23 @@ def save_shira(base: Base, vector: SparseDelta, classes: Sequence[str], folder: 
     heads = classifier_head(base, len(classes)) if classes else {}
     Mask({}, shapes).check_fits(heads, "head of the vector")
     kept = {n: sum(p.shape) for n, p in matrices(model).items() if n in vector.values}
-    r = 0
-    while kept:
-        r = max(ceil(len(vector.values[name]) / places) for name, places in kept.items())
-        roomy = {n: p for n, p in kept.items() if r * p <= prod(vector.mask.shapes[n])}
-        if roomy == kept:
+    while True:  # r becomes smaller if the fullest layer is too small itself
+        r = max((ceil(len(vector.values[n]) / places) for n, places in kept.items()), default=0)
+        fitting = {n: places for n, places in kept.items() if r * places <= prod(base.shapes[n])}
+        if fitting == kept:
             break
-        kept = roomy
+        kept = fitting
     if not kept:
         raise InputError("SHiRA can hold no entry of the vector: none is in a fitting linear layer")
     tensors = {f"base_model.model.{name}": tensor for name, tensor in vector.head.items()}
     modules = {name: f"{model.base_model_prefix}.{name.removesuffix('.weight')}" for name in kept}
     for name, places in kept.items():
-        indices = torch.zeros(2, r * places, dtype=torch.int32)
-        weight = torch.zeros(r * places)
-        count, columns = len(vector.values[name]), vector.mask.shapes[name][1]
-        indices[0, :count] = vector.mask.index[name] // columns
-        indices[1, :count] = vector.mask.index[name] % columns
-        weight[:count] = vector.values[name]
-        tensors[f"base_model.model.{modules[name]}.shira_indices"] = indices
-        tensors[f"base_model.model.{modules[name]}.shira_weight"] = weight
+        index, columns = vector.mask.index[name], vector.mask.shapes[name][1]
+        filler = (0, r * places - len(index))
+        indices = torch.stack([index // columns, index % columns]).int()
+        layer = f"base_model.model.{modules[name]}"
+        tensors[f"{layer}.shira_indices"] = torch.nn.functional.pad(indices, filler)
+        tensors[f"{layer}.shira_weight"] = torch.nn.functional.pad(vector.values[name], filler)
     config = ShiraConfig(
         r=r,
         # Anything but "random", whose places would be drawn anew.
@@ -90,7 +77,7 @@ def save_shira(base: Base, vector: SparseDelta, classes: Sequence[str], folder: 
         revision=base.identity["revision"],
     )
     lost = {n: len(values) for n, values in vector.values.items() if n not in kept}
-    carried = Carried(r, sum(len(vector.values[n]) for n in kept), lost)
+    carried = Carried(r, len(vector) - sum(lost.values()), len(vector), lost)
     with new_folder(folder) as temporary:
         save_file(tensors, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
         config.save_pretrained(str(temporary))
