@@ -105,7 +105,7 @@ def test_each_class_keeps_its_logit_whatever_the_order(tmp_path, base):
         torch.testing.assert_close(
             ours[:, number], theirs[:, stored.index(label)], rtol=1e-6, atol=1e-6
         )
-    # What is ours already is converted again without loss, and tells its classes itself.
+    # What is ours already is converted again without loss, and records its classes itself.
     again = read_foreign(tmp_path / "o/sft_model.safetensors", base, stored)
     for name, tensor in head.items():
         assert torch.equal(again.head[name], tensor), name

@@ -150,8 +150,10 @@ def test_missing_files_and_classes_are_errors_before_anything_runs(tmp_path):
     )
     with pytest.raises(ConfigError) as caught:
         found.check_files()
-    told = "methods.given.vector (lang-qta): no sft_model.safetensors and no pytorch_diff.bin at "
-    assert told + str(tmp_path) in str(caught.value)
+    missing = (
+        "methods.given.vector (lang-qta): no sft_model.safetensors and no pytorch_diff.bin at "
+    )
+    assert missing + str(tmp_path) in str(caught.value)
     assert "for a hub id give its revision" in str(caught.value)
     for name in ("mine/qta{task}", "mine/{language}sentiment", "mine/qtasentiment"):
         (tmp_path / name).mkdir(parents=True)

@@ -142,7 +142,7 @@ def predict(arguments: list[str]) -> None:
         classes = classes_of(model)
         model.to(available_device())  # type: ignore[arg-type]
         logits = predict_logits(model, items, tokenizer, options.max_length or length or 128)
-    frame = pd.DataFrame(items)[[c for c in ("id", "text", "text_pair") if c in items[0]]]
+    frame = pd.DataFrame(items).filter(["id", "text", "text_pair"])
     probabilities = logits.softmax(1)
     frame["label"] = [classes[i] for i in probabilities.argmax(1).tolist()]
     for number, name in enumerate(classes):
@@ -201,8 +201,8 @@ def _write(frame: pd.DataFrame, out: Path | None) -> None:
     if out is None:
         frame.to_csv(sys.stdout, index=False, lineterminator="\n")
     elif out.suffix == ".jsonl":
-        lines = frame.to_json(orient="records", lines=True, force_ascii=False)
-        write_text(out, lines.replace("\\/", "/"))
+        rows = frame.to_dict("records")
+        write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     elif out.suffix == ".csv":
         write_text(out, frame.to_csv(index=False, lineterminator="\n"))
     else:
