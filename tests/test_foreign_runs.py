@@ -1,5 +1,4 @@
-"""Vectors that exist in a run: they stand where trained ones stand, and nothing is trained for
-them."""
+"""Existing vectors in a run: they replace trained ones, and nothing is trained for them."""
 
 import copy
 import json
@@ -131,7 +130,7 @@ def test_a_file_counts_by_its_content_and_not_by_its_path(tmp_path):
         ),
     ],
 )  # fmt: skip
-def test_a_config_that_cannot_work_is_told(vector, changes, message):
+def test_a_config_that_cannot_work_is_an_error(vector, changes, message):
     with pytest.raises(ConfigError, match=message):
         plan(vector, **changes)
 
@@ -146,14 +145,16 @@ def test_other_fields_have_no_effect_and_are_refused():
         check_config(raw)
 
 
-def test_missing_files_and_classes_are_told_before_anything_runs(tmp_path):
+def test_missing_files_and_classes_are_errors_before_anything_runs(tmp_path):
     found = plan(
         "mine/{language}{task}", data_dir=str(tmp_path), languages={"qta": {"text": "none"}}
     )
     with pytest.raises(ConfigError) as caught:
         found.check_files()
-    told = "methods.given.vector (lang-qta): no sft_model.safetensors and no pytorch_diff.bin at "
-    assert told + str(tmp_path) in str(caught.value)
+    missing = (
+        "methods.given.vector (lang-qta): no sft_model.safetensors and no pytorch_diff.bin at "
+    )
+    assert missing + str(tmp_path) in str(caught.value)
     assert "for a hub id give its revision" in str(caught.value)
     for name in ("mine/qta{task}", "mine/{language}sentiment", "mine/qtasentiment"):
         (tmp_path / name).mkdir(parents=True)

@@ -69,13 +69,11 @@ TOOLS = {
 
 
 VECTOR_TOOLS = {
-    "inspect": "tell what a vector is",
-    "overlap": "tell how two vectors meet",
+    "inspect": "describe a vector",
+    "overlap": "compare the entries of two vectors",
     "apply": "add vectors to a base: a model that transformers loads",
     "predict": "label texts by vectors or by such a model",
     "export": "write vectors as another library's adapter",
-    "push": "put a vector, a model or an adapter on the hub",
-    "pull": "fetch one from the hub",
 }
 
 
