@@ -161,7 +161,7 @@ def test_missing_files_and_classes_are_errors_before_anything_runs(tmp_path):
     for folder in tmp_path.glob("mine/*"):
         (folder / "pytorch_diff.bin").write_bytes(b"")
     source = {"language": "mine/qtasentiment", "task": "mine/qtasentiment"}
-    with pytest.raises(ConfigError, match="does not tell the order of its classes"):
+    with pytest.raises(ConfigError, match="does not record the order of its classes"):
         plan(source, data_dir=str(tmp_path), languages={"qta": {"text": "none"}}).check_files()
 
 
