@@ -133,14 +133,14 @@ def _forest(
     for task, columns in panels.items():
         systems = [s for s in comparison.systems if any(s in rows for rows in columns.values())]
         if systems:
-            longest = max(map(len, systems))
+            longest, means = max(map(len, systems)), comparison.means(task)
             most = 5 if longest <= 24 else 4
             room = letters((WIDTH - 0.065 * longest) / min(most, len(columns)) - 0.1)
             blocks[task] = Block(
                 [
                     (
                         textwrap.fill(comparison.heading(task, column), room),
-                        partial(_rows, comparison, systems, rows, lines[task]),
+                        partial(_rows, comparison, systems, rows, lines[task], column in means),
                     )
                     for column, rows in columns.items()
                 ],
@@ -159,8 +159,10 @@ def _rows(
     systems: Sequence[str],
     rows: Mapping[str, Row],
     line: tuple[float, str],
+    bold: bool,
     axes: Axes,
 ) -> None:
+    axes.set_title(axes.get_title(loc="left"), fontweight="bold" if bold else "normal")
     axes.axvline(line[0], color=GREY, ls=line[1], lw=0.8, zorder=1)
     look = looks(comparison.systems)
     for y, system in enumerate(systems):
