@@ -180,7 +180,7 @@ def test_licence_and_datasets_are_those_of_the_data(written):
     assert task["license"] == "unknown"  # the config tells none of `mood`
     assert "datasets" not in task
     assert task["language"] == ["eng"]
-    assert "tells no licence of mood" in card(written, target="task-mood/base")
+    assert "has no licence for mood" in card(written, target="task-mood/base")
 
 
 def test_two_licences_are_not_one(run, tmp_path):
@@ -221,7 +221,7 @@ def test_scores_are_those_of_the_systems_that_use_the_vector(written):
         assert value == pytest.approx(100 * mine[language].mean, abs=0.006)
 
 
-def test_the_spread_over_seeds_is_told_where_there_is_one(written):
+def test_the_spread_over_seeds_is_given_if_there_are_several(written):
     seeds = len({path.name for path in evaluated(written)})
     text = card(written)
     assert ("One seed" in text) == (seeds == 1)
@@ -236,7 +236,7 @@ def test_what_it_was_made_from_is_counted(written, base):
     assert f"3 numbers to add, {300 / maskable:.2g} % of its\n{maskable:,} entries" in text
 
 
-def test_the_method_is_told_in_words_and_as_its_row(written):
+def test_the_method_is_described_in_words_and_by_its_settings(written):
     text = card(written)
     assert "full fine-tuning makes, denoised." in text
     assert "| rank | `4` |" in text and "| budget | `1/20` |" in text

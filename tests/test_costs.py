@@ -106,7 +106,9 @@ def test_nothing_known_is_no_zero(tmp_path):
 def test_a_record_of_another_stage_is_refused(recorded):
     changed = jobs()
     changed[0] = changed[0].model_copy(update={"stage": "full"})
-    with pytest.raises(ArtefactError, match=r"base/model\.json: expected what a job of the stage"):
+    with pytest.raises(
+        ArtefactError, match=r"base/model\.json: expected the cost of a job of the stage"
+    ):
         read_jobs(changed, recorded)
 
 
@@ -178,7 +180,7 @@ def test_what_is_not_known_in_full_is_no_number_in_the_figure(recorded, evaluate
     }
     assert spent["deft-x"]["seconds"] == 100
     report = out.with_name("costs.md").read_text(encoding="utf-8")
-    assert re.search(r"1 of 7 jobs left no record", report)
+    assert re.search(r"1 of 7 jobs have no record", report)
 
 
 def test_evaluations_that_do_not_say_what_was_trained_leave_it_open(recorded, tmp_path, drawn):
@@ -194,4 +196,4 @@ def test_where_nothing_can_be_drawn_the_figure_says_so(evaluated, tmp_path, monk
     out = tmp_path / "costs/systems.csv"
     account(params(), jobs(), tmp_path / "benchmarks", evaluated, out)
     assert sorted(path.name for path in out.parent.iterdir()) == FILES
-    assert "Nothing to draw" in out.with_name("cost.svg").read_text(encoding="utf-8")
+    assert "No costs: some" in out.with_name("cost.svg").read_text(encoding="utf-8")
