@@ -1,4 +1,4 @@
-"""The cards of vectors: what they say is so, the hub understands them, and their code runs."""
+"""The cards of vectors: their facts are right, the Hub can read them, and their code runs."""
 
 import ast
 import contextlib
@@ -23,6 +23,7 @@ from deftx.models.backbone import head_parameters, weights_of
 from deftx.models.base import Base
 from deftx.models.load import load_classifier
 from deftx.report.card import DatasetFacts, Vector
+from deftx.report.embed import markdown
 from deftx.report.results import Comparison, draw, load_evaluations, transfer
 from deftx.stages.cards.run import write_cards
 from deftx.store.errors import ArtefactError
@@ -30,6 +31,7 @@ from deftx.store.items import write_items
 
 CLASSES = ["a", "b", "c"]
 SYSTEMS = ["lt-sft", "deft-x"]
+TARGETS = ["lang-ace", "task-mood/base"]
 WEIGHT = "encoder.layer.0.output.dense.weight"
 
 TRAINING = {"learning_rate": 1e-3, "batch_size": 8, "max_length": 16, "max_steps": None}
@@ -246,7 +248,28 @@ def test_the_method_is_described_in_words_and_by_its_settings(written):
     assert "None" not in text and "None" not in card(written, target="task-mood/base")
 
 
-@pytest.mark.parametrize("target", ["lang-ace", "task-mood/base"])
+def test_names_cannot_break_the_page(run, tmp_path):
+    """A pipe, a tag or a star in a name is text: it ends no cell and marks up nothing."""
+    asked = stage_params(run, names={"ace": "*A* | <b>", "ban": "`B`"}).model_dump()
+    for vector in asked["vectors"]:
+        vector["data"][0]["source"] = "https://a.org/x|<b>"
+    copy = shutil.copytree(run, tmp_path / "run")
+    out = copy / "cards/index.md"
+    cards(Params.model_validate(asked), folder=copy, evaluated=evaluated(copy), out=out)
+    shown = []
+    for number, target in enumerate(TARGETS):
+        body = tmp_path / f"{number}.md"
+        body.write_text(card(copy, target=target).split("---\n", 2)[2], encoding="utf-8")
+        shown.append(markdown(body))
+    for html in (*shown, markdown(out)):
+        assert "<b>" not in html and "<em>" not in html and "<code>B" not in html
+        for table in re.findall(r"<table>(.*?)</table>", html, re.S):
+            assert len({row.count("<t") for row in re.findall(r"<tr>.*?</tr>", table, re.S)}) == 1
+    assert "<h1>*A* | &lt;b&gt;: a language vector by deft-x</h1>" in shown[0]
+    assert 'href="https://a.org/x%7C%3Cb%3E"' in shown[0]
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_the_code_of_a_card_runs(written, target, monkeypatch):
     (code,) = re.findall(r"```python\n(.*?)```", card(written, target=target), re.S)
     monkeypatch.chdir(written)

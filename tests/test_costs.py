@@ -6,10 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
+from conftest import PROJECT
 from matplotlib.figure import Figure
 from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 
+from deftx.plan.config import Config
+from deftx.plan.graph import Graph
 from deftx.report.accounting import UNKNOWN, Job, per_stage, per_system, read_jobs, readable
+from deftx.report.jobs import closure, jobs_of
 from deftx.stages.costs import run as costs_stage
 from deftx.stages.costs.run import account
 from deftx.store.errors import ArtefactError
@@ -31,6 +36,24 @@ JOBS = [
 
 def jobs() -> list[Job]:
     return [Job(stage=stage, path=path, systems=who) for stage, path, who, _, _ in JOBS]
+
+
+def test_a_job_belongs_to_the_systems_whose_evaluations_need_its_result():
+    settings = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text(encoding="utf-8"))
+    graph = Graph(Config.model_validate(settings))
+
+    def needs(artefact) -> set[str]:
+        parts = [part for role in graph.inputs(artefact).values() for part in role]
+        return {artefact.path}.union(*map(needs, parts))
+
+    needed = {e["system"]: set() for e in graph.evaluations()}
+    for evaluation in graph.evaluations():
+        needed[evaluation["system"]] |= needs(evaluation)
+        paths = [artefact.path for artefact in closure(graph, [evaluation])]
+        assert sorted(paths) == sorted(needs(evaluation))
+    for job in jobs_of(graph):
+        if job.stage != "diagnostics":
+            assert job.systems == [system for system in needed if job.path in needed[system]]
 
 
 @pytest.fixture
