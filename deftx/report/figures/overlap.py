@@ -34,12 +34,10 @@ def between(diagnosed: pd.DataFrame, system: str, task: str) -> pd.DataFrame:
     diagonal. Empty for fewer than two languages."""
     mine = _overlaps(diagnosed, system, task)
     mine = mine[mine["b"].str.startswith("lang-")]
-    names = list(dict.fromkeys([*_language(mine["a"]), *_language(mine["b"])]))
-    values = pd.DataFrame(np.nan, index=names, columns=names)
-    for a, b, value in zip(_language(mine["a"]), _language(mine["b"]), mine["value"], strict=True):
-        if a != b:
-            values.loc[a, b] = values.loc[b, a] = 100 * value
-    return values
+    mine = mine.assign(a=_language(mine["a"]), b=_language(mine["b"]))
+    names = list(dict.fromkeys([*mine["a"], *mine["b"]]))
+    half = mine.pivot(index="a", columns="b", values="value")
+    return 100 * half.combine_first(half.T).reindex(index=names, columns=names)
 
 
 def _overlaps(diagnosed: pd.DataFrame, system: str, task: str) -> pd.DataFrame:
@@ -63,15 +61,14 @@ def overlap_figure(comparison: Comparison, diagnosed: pd.DataFrame) -> Figure | 
     """
     look, blocks, notes = looks(comparison.systems), {}, []
     drawn: set[str] = set()
-    largest = 1.0
-    for name in comparison.systems:
-        for task in comparison.tasks:
-            values = between(diagnosed, name, task).to_numpy()
-            largest = max(largest, float(np.nanmax(values))) if values.size else largest
-    norm = Normalize(0, largest)
-    for task in comparison.tasks:
+    maps = {
+        task: {name: between(diagnosed, name, task) for name in comparison.systems}
+        for task in comparison.tasks
+    }
+    largest = max((m.max().max() for of in maps.values() for m in of.values() if len(m)), default=1)
+    norm = Normalize(0, max(largest, 1))
+    for task, pairs in maps.items():
         series = {name: with_task(diagnosed, name, task) for name in comparison.systems}
-        pairs = {name: between(diagnosed, name, task) for name in comparison.systems}
         once, alike = distinct(series), distinct(pairs)
         if once:
             found = {name: series[name] for name in once}
@@ -127,11 +124,10 @@ def _map(
     """The lower half of a symmetric matrix."""
 
     def draw(axes: Axes) -> None:
-        values = panel.reindex(index=languages[1:], columns=languages[:-1]).to_numpy(float).copy()
-        values[np.triu_indices_from(values, 1)] = np.nan
-        heat_map(axes, values, norm, 2)
+        values = panel.reindex(index=languages, columns=languages)
+        half = values.where(np.tri(len(names), k=-1, dtype=bool)).iloc[1:, :-1]
+        heat_map(axes, half.set_axis(names[1:]), norm, 2)
         axes.set_xticks(range(len(names) - 1), names[:-1], rotation=90)
-        axes.set_yticks(range(len(names) - 1), names[1:])
         axes.set_box_aspect(CELL / min(0.4, (WIDTH - 1.6) / 2 / (len(names) - 1)))
         axes.set_anchor("W")
 

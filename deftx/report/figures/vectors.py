@@ -6,6 +6,7 @@ from math import ceil
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, PowerNorm
@@ -65,12 +66,9 @@ def mask_figure(panels: Mapping[str, Shares], of: int) -> Figure:
 
     def panel(shares: Shares) -> Callable[[Axes], None]:
         def draw(axes: Axes) -> None:
-            values = np.full((len(modules), len(layers)), np.nan)
-            for (module, layer), share in shares.items():
-                values[modules.index(module), layers.index(layer)] = 100 * share
-            heat_map(axes, values, norm, across)
+            percent = (100 * pd.Series(shares)).unstack()
+            heat_map(axes, percent.reindex(index=modules, columns=layers), norm, across)
             name_layers(axes, layers)
-            axes.set_yticks(range(len(modules)), modules)
 
         return draw
 
@@ -85,10 +83,12 @@ def mask_figure(panels: Mapping[str, Shares], of: int) -> Figure:
     return sheet({"": block}, (), together(len(panels), of, "masks"))
 
 
-def heat_map(axes: Axes, values: np.ndarray, norm: Normalize, across: int) -> None:
-    """Values in percent as colours, and as numbers if `across` such panels have room for them.
-    Cells of NaN are blank."""
+def heat_map(axes: Axes, percent: pd.DataFrame, norm: Normalize, across: int) -> None:
+    """Values as colours, and as numbers if `across` such panels have room for them. Rows have tick
+    labels. Cells of NaN are blank."""
+    values = percent.to_numpy(float)
     axes.imshow(values, cmap="Blues", norm=norm, aspect="auto")
+    axes.set_yticks(range(len(percent)), percent.index)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     if (WIDTH - 1.6) / across / values.shape[1] < CELL:
