@@ -89,7 +89,7 @@ def part(run: Path, dataset: str, language: str, split: str, count: int) -> dict
 
 
 class Params(Comparison):
-    """What the cards are written of."""
+    """The inputs of the cards."""
 
     vectors: list[Vector]
     tests: dict[str, DatasetFacts]
@@ -179,7 +179,7 @@ def test_licence_and_datasets_are_those_of_the_data(written):
     assert language["license"] == "cc-by-sa-4.0"
     assert language["datasets"] == ["me/words"]
     assert language["language"] == ["ace"]
-    assert task["license"] == "unknown"  # the config tells none of `mood`
+    assert task["license"] == "unknown"  # `mood` has no licence in the config
     assert "datasets" not in task
     assert task["language"] == ["eng"]
     assert "has no licence for mood" in card(written, target="task-mood/base")

@@ -246,7 +246,7 @@ def panels(figure) -> dict[str, list]:
 
 
 def points(axes, system: str) -> np.ndarray:
-    """(n, 2): where a system's marker stands."""
+    """(n, 2): the positions of a system's markers."""
     look = looks(SYSTEMS)[system]
     drawn = [
         line.get_xydata()
@@ -274,9 +274,9 @@ def test_a_figure_without_data_says_so_in_words(inputs, drawn, absent):
     assert found.keys() == set(NAMES)
     for name in set(NAMES) - {"transfer", "differences"}:
         assert words(found[name]).startswith(f"No {'distances' if name == 'distance' else name}:")
-    alone = Params.model_validate(compared(systems=["lt-sft"]))
+    single = Params.model_validate(compared(systems=["lt-sft"]))
     evaluated = [path for path in inputs["evaluated"] if "lt-sft" in path.parts]
-    found = drawn(alone, base=inputs["base"], evaluated=evaluated)
+    found = drawn(single, base=inputs["base"], evaluated=evaluated)
     assert words(found["differences"]) == "No differences: a single system."
 
 

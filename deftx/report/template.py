@@ -40,5 +40,5 @@ _environment.filters |= {"text": as_text, "code": as_code, "link": as_link}
 
 def render(template: str, /, **values: Any) -> str:
     """Fill in a template, for example `card.md.j2`. Values in HTML are escaped; a Markdown template
-    says itself what is text or code. Raises jinja2.UndefinedError if a value is missing."""
+    marks text, code and links by filters. Raises jinja2.UndefinedError if a value is missing."""
     return _environment.get_template(template).render(values)
