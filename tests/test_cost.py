@@ -1,4 +1,4 @@
-"""What a job cost: written when it has ended well, by the process that the workflow started."""
+"""The cost of a job is written only after success, by the process that the workflow started."""
 
 import json
 import subprocess

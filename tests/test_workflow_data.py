@@ -70,7 +70,7 @@ def test_a_run_on_what_was_fetched_fetches_nothing_and_leaves_nothing_to_do(work
     assert counts["datasets"] == {"news": 202, "text": 150}
     assert counts["duplicate"] >= 1 and counts["blank"] == 1
     page = (workspace.results / "summary/index.html").read_text()
-    assert "What became of the text" in page
+    assert "Cleaning of the text" in page
     card = (workspace.results / "sparse/lt-sft/lang-qta/seed0/README.md").read_text()
     assert "CC0" in card and "| news | qta |" in card
 

@@ -1,4 +1,4 @@
-"""What was measured on vectors, read back, and which systems share what is shown of them."""
+"""Measurements of vectors, read from files, and which systems share a panel."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -9,14 +9,14 @@ import pandas as pd
 from deftx.store.errors import ArtefactError
 
 MEASURED = ["seed", "measure", "a", "b", "layer", "part", "value"]
-"""The columns of a file of the stage `diagnostics`."""
+"""The columns of a file that the stage `diagnostics` writes."""
 
 Panel = TypeVar("Panel", bound=pd.Series | pd.DataFrame)
 
 
 def load_diagnostics(paths: Sequence[Path]) -> pd.DataFrame:
-    """The measurements of {system}/{task}.csv, as mean over seeds: columns system, task, measure,
-    a, b, layer, part, value.
+    """The measurements of {system}/{task}.csv as means over seeds, with the columns system, task,
+    measure, a, b, layer, part and value.
 
     Raises ArtefactError if a file lacks a column.
     """
@@ -35,8 +35,8 @@ def load_diagnostics(paths: Sequence[Path]) -> pd.DataFrame:
 
 
 def distinct(panels: Mapping[str, Panel]) -> dict[str, list[str]]:
-    """The first system of each panel → the systems that would show the same again; empty panels
-    are left out."""
+    """The first system of each panel → the other systems with an equal panel. Empty panels are left
+    out."""
     first: dict[Hashable, str] = {}
     same: dict[str, list[str]] = {}
     for system, panel in panels.items():
@@ -48,7 +48,7 @@ def distinct(panels: Mapping[str, Panel]) -> dict[str, list[str]]:
 
 
 def sharing(what: str, *groups: Mapping[str, Sequence[str]]) -> str:
-    """A sentence on the systems that are not shown since they share what is shown of another."""
+    """A note on the systems that are not shown because their panels equal another's."""
     both = dict.fromkeys(
         f"{first} = {' = '.join(others)}"
         for same in groups
