@@ -14,12 +14,13 @@ from test_tables import save_evaluation
 
 from deftx.report import claim_statistics
 from deftx.report import evidence as library
-from deftx.report.claim_statistics import bend, embeddings, embeddings_lead
-from deftx.report.claims import HOLDS, NOTHING, OPEN, REFUTED, verdict
-from deftx.report.evidence import Estimate, Evidence, over_units, rank_correlation
+from deftx.report.claim_statistics import MEASURES, embeddings_lead, embeddings_share, layer_shape
+from deftx.report.claims import HOLDS, NOTHING, OPEN, REFUTED, Claim, load_claims
+from deftx.report.comparison import Comparison
+from deftx.report.evaluations import Evaluation
+from deftx.report.evidence import Case, Estimate, Evidence, over_units, rank_correlation
 from deftx.report.places import NO_LAYER
-from deftx.report.published_claims import ABOVE, BELOW, CLAIMS, PAR, ROLES, TEST_SETS
-from deftx.report.results import Comparison, Evaluation, differences, draw, load_evaluation
+from deftx.report.scores import differences, draw
 from deftx.stages.claims.run import Params, claims
 from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile, save_tensors
@@ -172,7 +173,7 @@ def test_with_one_seed_a_difference_is_the_tables():
     ]
     table = comparison(["a", "b"])
     (gap,) = (g for g in differences(table, draw(table, evaluations)) if g.language == "mean")
-    found = claim_statistics.difference(mine, "mood", ["b", "a"], LANGUAGES)
+    found = MEASURES["difference"](Case(mine, "mood", ["b", "a"], LANGUAGES))
     expected = 100 * np.array([gap.difference, gap.low, gap.high])
     assert found[:3] == pytest.approx(expected)
     assert found.n == "3 languages, 400 items, 1 seed"
@@ -189,7 +190,7 @@ def test_wins_count_languages_and_ties_by_half():
         "a": {"qaa": [0.9], "qab": [0.5], "qac": [0.3]},
         "b": {"qaa": [0.2], "qab": [0.5], "qac": [0.8]},
     }
-    found = claim_statistics.wins(evidence(skills), "mood", ["a", "b"], LANGUAGES)
+    found = MEASURES["wins"](Case(evidence(skills), "mood", ["a", "b"], LANGUAGES))
     assert found[:3] == (0.5, 0.5, 0.5)
 
 
@@ -200,10 +201,10 @@ def test_gain_and_corpus_leave_out_languages_without_text():
     }
     words = {"qaa": 10, "qab": 1000, "qac": 100}
     mine = evidence(skills, words=words)
-    found = claim_statistics.gain_and_corpus(mine, "mood", ["a", "b"], LANGUAGES)
+    found = MEASURES["gain_and_corpus"](Case(mine, "mood", ["a", "b"], LANGUAGES))
     assert found[:3] == (pytest.approx(-1), None, None)
     fewer = evidence(skills, words={"qaa": 10, "qab": 1000})
-    assert claim_statistics.gain_and_corpus(fewer, "mood", ["a", "b"], LANGUAGES) is None
+    assert MEASURES["gain_and_corpus"](Case(fewer, "mood", ["a", "b"], LANGUAGES)) is None
 
 
 def test_loss_and_score_average_the_loss_over_seeds():
@@ -215,7 +216,7 @@ def test_loss_and_score_average_the_loss_over_seeds():
     ]
     skills = {"lt-sft": {"qaa": [0.9], "qab": [0.5], "qac": [0.7]}}
     mine = evidence(skills, diagnostics=rows(lines))
-    found = claim_statistics.loss_and_score(mine, "mood", ["lt-sft"], LANGUAGES)
+    found = MEASURES["loss_and_score"](Case(mine, "mood", ["lt-sft"], LANGUAGES))
     assert found.value == pytest.approx(-1)
 
 
@@ -306,9 +307,9 @@ def test_pairs_and_stability_are_paired_by_language():
     other = both(first, second, "overlap", b="lang-qac")
     assert claim_statistics.pairs(other, "mood", systems, LANGUAGES, measure="overlap") is None
     mine = both({**first, "task-mood": 0.9}, {**second, "task-mood": 0.5}, "jaccard", b="")
-    found = claim_statistics.stability(mine, "mood", systems, LANGUAGES)
+    found = MEASURES["stability"](Case(mine, "mood", systems, LANGUAGES))
     assert found[:3] == pytest.approx(over_units([0.4, -0.1, 0.3], "target")[:3])
-    alone = claim_statistics.stability(mine, "mood", ["lt-sft"], LANGUAGES)
+    alone = MEASURES["stability"](Case(mine, "mood", ["lt-sft"], LANGUAGES))
     assert alone[:3] == pytest.approx(over_units([0.5, 0.3, 0.1], "target")[:3])
 
 
@@ -319,7 +320,7 @@ def test_between_languages_the_overlap_with_the_task_does_not_count():
         ("0", "overlap", "lang-qaa", "task-mood", "", "", 0.9),
     ]
     mine = evidence(SKILLS, diagnostics=rows(lines))
-    found = claim_statistics.between_languages(mine, "mood", ["lt-sft"], LANGUAGES)
+    found = MEASURES["between_languages"](Case(mine, "mood", ["lt-sft"], LANGUAGES))
     assert found[:4] == (pytest.approx(0.3), None, None, "2 pairs")
 
 
@@ -330,7 +331,7 @@ def test_alignment_is_the_lead_of_translations():
         for kind, value in (("matched", matched), ("mismatched", others))
     ]
     mine = evidence(SKILLS, diagnostics=rows(lines))
-    found = claim_statistics.alignment(mine, "mood", ["lt-sft"], LANGUAGES)
+    found = MEASURES["alignment"](Case(mine, "mood", ["lt-sft"], LANGUAGES))
     assert found[:3] == pytest.approx(over_units([0.4, 0.2], "language")[:3])
 
 

@@ -465,7 +465,7 @@ def test_transfer_draws_every_mean_and_every_seed(all_figures, numbers, comparis
 def test_differences_are_hollow_exactly_where_they_are_inside_the_noise(comparison, numbers):
     noisy = {("zero-shot", "ace"), ("deft-x", MEAN)}
     gaps = [
-        gap._replace(difference=0.05, inside_noise=(gap.system, gap.language) in noisy)
+        gap._replace(difference=0.05, significant=(gap.system, gap.language) not in noisy)
         for gap in numbers[2]["lt-sft"]
     ]
     drawn = panels(difference_figure(comparison, gaps))

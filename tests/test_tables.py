@@ -11,16 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from deftx.report.comparison import MEAN, Comparison
+from deftx.report.evaluations import load_evaluations
 from deftx.report.metrics import Metrics, measure
-from deftx.report.results import (
-    MEAN,
-    Comparison,
-    Difference,
-    differences,
-    draw,
-    load_evaluations,
-    transfer,
-)
+from deftx.report.scores import Difference, differences, draw, transfer
 from deftx.report.statistics import holm, interval, p_value
 from deftx.report.table_formats import PAGE, Cell, Table, latex
 from deftx.report.tables import pair_table, reference_table, score_table, tidy
@@ -318,13 +312,13 @@ def test_families_are_pairs_on_the_mean_and_the_reference_elsewhere(evaluated):
     for family in (pairs, singles):
         assert {d.comparisons for d in family} == {len(family)}
         assert [d.p_corrected for d in family] == holm([d.p for d in family])
-        assert all(d.inside_noise == (d.p_corrected >= 0.05) for d in family)
-    assert any(d.inside_noise for d in found) and not all(d.inside_noise for d in found)
+        assert all(d.significant == (d.p_corrected < 0.05) for d in family)
+    assert any(d.significant for d in found) and not all(d.significant for d in found)
 
 
 def test_what_is_inside_the_noise_stands_in_parentheses_and_the_caption_counts(written):
     inside = {
-        (row["system"], row["versus"]): row["inside_noise"] == "True"
+        (row["system"], row["versus"]): row["significant"] == "False"
         for row in rows(written / "differences.csv")
         if row["language"] == MEAN
     }
@@ -338,7 +332,7 @@ def test_what_is_inside_the_noise_stands_in_parentheses_and_the_caption_counts(w
 
 
 def test_parentheses_follow_the_corrected_p_value_not_the_interval():
-    gap = Difference("mood", MEAN, "b", "a", 0.1, 0.02, 0.18, 0.02, 0.06, 3, True)
+    gap = Difference("mood", MEAN, "b", "a", 0.1, 0.02, 0.18, 0.02, 0.06, 3, False)
     comparison = params(systems=["a", "b"])
     for make, column in ((pair_table, MEAN), (reference_table, "ace")):
         every = [
@@ -346,7 +340,7 @@ def test_parentheses_follow_the_corrected_p_value_not_the_interval():
             for key in (comparison.columns("mood") if column != MEAN else [MEAN])
         ]
         inside = make(comparison, "mood", every, 1).rows[0][1][0]
-        outside = [one._replace(p_corrected=0.04, inside_noise=False) for one in every]
+        outside = [one._replace(p_corrected=0.04, significant=True) for one in every]
         assert inside == Cell("+10.0", "± 8.0", doubtful=True)
         assert make(comparison, "mood", outside, 1).rows[0][1][0] == Cell("+10.0", "± 8.0")
 
@@ -442,7 +436,7 @@ def test_without_targets_there_is_no_mean(evaluated, tmp_path):
 def bold(comparison: Comparison, evaluated: list[Path], gaps: list[Difference] | None = None):
     """(system, column) of the bold cells."""
     draws = draw(comparison, load_evaluations(evaluated))
-    frame = tidy(transfer(comparison, draws), {})
+    frame = tidy(comparison, transfer(comparison, draws), [])
     gaps = differences(comparison, draws) if gaps is None else gaps
     table = score_table(comparison, "mood", frame, gaps)
     return {
@@ -463,7 +457,7 @@ def test_best_mean_is_bold_only_if_it_is_told_apart_from_every_other(evaluated):
 def test_bold_is_by_corrected_p_values(evaluated):
     comparison = params()
     gaps = [
-        Difference("mood", MEAN, system, versus, gap, gap, gap, 0.001, 0.003, 3, False)
+        Difference("mood", MEAN, system, versus, gap, gap, gap, 0.001, 0.003, 3, True)
         for system, versus, gap in [
             ("lt-sft", "zero-shot", 0.2),
             ("deft-x", "zero-shot", 0.1),
@@ -471,7 +465,7 @@ def test_bold_is_by_corrected_p_values(evaluated):
         ]
     ]
     assert bold(comparison, evaluated, gaps) == {("lt-sft", MEAN)}
-    gaps[-1] = gaps[-1]._replace(p_corrected=0.06, inside_noise=True)
+    gaps[-1] = gaps[-1]._replace(p_corrected=0.06, significant=False)
     assert bold(comparison, evaluated, gaps) == set()
 
 
@@ -529,7 +523,7 @@ def test_folder_without_what_is_asked_for_names_it(tmp_path):
     comparison = params(systems=["lt-sft"], seeds=[0, 1])
     with pytest.raises(ValueError, match="no evaluation of lt-sft on mood in eng with seed 1"):
         tables(comparison, evaluated=[tmp_path / "evaluate"], out=tmp_path / "transfer.csv")
-    with pytest.raises(ValueError, match="no comparison says what to read"):
+    with pytest.raises(ValueError, match="needs a comparison"):
         load_evaluations([tmp_path])
 
 

@@ -122,7 +122,7 @@ def difference_figure(comparison: Comparison, gaps: Sequence[Difference]) -> Fig
             100 * gap.difference,
             100 * gap.low,
             100 * gap.high,
-            doubtful=gap.inside_noise,
+            doubtful=not gap.significant,
         )
     labels = {
         task: f"points of {METRIC_NAMES[table.metric]} more than {comparison.reference_of(task)}"

@@ -1,6 +1,5 @@
 """Stage `summary`: one page that leads through the results of a run."""
 
-import csv
 import json
 import os
 import platform
@@ -17,7 +16,8 @@ from pydantic import Field
 from deftx.models.base import Base
 from deftx.plan.method import System
 from deftx.report.accounting import STAGES_NOTE, SYSTEMS_NOTE, readable, unknown_note
-from deftx.report.coverage import Coverage, warnings
+from deftx.report.coverage import warnings
+from deftx.report.csv_files import read_csv
 from deftx.report.embed import figure, page, read, table
 from deftx.report.figures.captions import CAPTIONS, NOTICE
 from deftx.report.results import METRIC_NAMES, Comparison, TaskTable
@@ -201,12 +201,9 @@ def _warnings(path: Path | None, facts: Facts) -> list[str]:
     """Which languages the tokenizer covers badly, of a table as CSV."""
     if path is None or path.suffix != ".csv":
         return []
-    whole: dict[str, Coverage] = {}
-    for row in csv.DictReader(read(path).splitlines()):
-        counts = {name: int(row[name]) for name in ("words", "pieces", "unknown")}
-        whole[row["language"]] = whole.get(row["language"], Coverage()) + Coverage(**counts)
+    frame = read_csv(path, language=str, words=int, pieces=int, unknown=int)
     sources = [source for task in facts.tasks.values() for source in task.labelled]
-    return warnings(whole, sources, facts.names)
+    return warnings(frame, sources, facts.names)
 
 
 def _cleaned(paths: Sequence[Path], names: Mapping[str, str]) -> Grid | None:
