@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from functools import cache
+from itertools import product
 from math import inf
 from pathlib import Path
-from typing import NamedTuple
 
+import pandas as pd
 import yaml
 from pydantic import Field
 
@@ -73,24 +74,15 @@ def load_claims() -> Claims:
     return Claims.model_validate(yaml.safe_load(text))
 
 
-class Finding(NamedTuple):
-    """A claim and what a run shows of it, for one task."""
-
-    claim: str
-    task: str
-    source: str
-    place: str
-    statistic: str
-    published: str
-    ours: float
-    low: float | None
-    high: float | None
-    n: str
-    verdict: str
+FINDINGS = [
+    *("claim", "task", "source", "place", "statistic", "published"),
+    *("ours", "low", "high", "n", "verdict"),
+]
+"""The columns of `judge`."""
 
 
-def judge(evidence: Evidence, roles: Mapping[str, str]) -> list[Finding]:
-    """Every claim on every task on which the run can re-measure it.
+def judge(evidence: Evidence, roles: Mapping[str, str]) -> pd.DataFrame:
+    """Every claim on every task on which the run can re-measure it. Columns: FINDINGS.
 
     On one of the published test sets, only claims about it are measured, over the languages of the
     published number. On any other, such as an artificial world, all languages count that the run
@@ -99,21 +91,19 @@ def judge(evidence: Evidence, roles: Mapping[str, str]) -> list[Finding]:
     Args:
         roles: system of a claim → system of the run, for those that the run has.
     """
-    found = []
-    for claim in load_claims().claims:
-        if not roles.keys() >= set(claim.systems):
+    rows = []
+    for claim, task in product(load_claims().claims, evidence.comparison.tasks):
+        systems = [roles[system] for system in claim.systems if system in roles]
+        known = set(systems) <= set(evidence.comparison.systems_of(task))
+        languages, published = _setting(evidence, claim, task)
+        if len(systems) < len(claim.systems) or not known or not languages:
             continue
-        systems = [roles[system] for system in claim.systems]
-        for task in evidence.comparison.tasks:
-            if not set(systems) <= set(evidence.comparison.systems_of(task)):
-                continue
-            languages, published = _setting(evidence, claim, task)
-            case = Case(evidence, task, systems, languages)
-            estimate = MEASURES[claim.measure](case) if languages else None
-            if estimate is not None:
-                names = (claim.claim, task, claim.source, claim.place, claim.statistic, published)
-                found.append(Finding(*names, *estimate[:4], claim.verdict(estimate)))
-    return found
+        estimate = MEASURES[claim.measure](Case(evidence, task, systems, languages))
+        if estimate is not None:
+            row = {**claim.model_dump(), **estimate._asdict(), "ours": estimate.value}
+            row |= {"task": task, "published": published, "verdict": claim.verdict(estimate)}
+            rows.append(row)
+    return pd.DataFrame(rows, columns=FINDINGS)
 
 
 def _setting(evidence: Evidence, claim: Claim, task: str) -> tuple[list[str], str]:

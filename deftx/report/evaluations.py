@@ -15,8 +15,8 @@ from deftx.store.errors import ArtefactError, InputError
 from deftx.store.item_ids import decode_ids
 from deftx.store.tensors import TensorFile
 
-Key = tuple[str, str, str, int]
-"""task, system, language, seed: unique to an evaluation."""
+KEY = ("task", "system", "language", "seed")
+"""What identifies an evaluation."""
 
 
 class Trained(NamedTuple):
@@ -49,8 +49,8 @@ class Evaluation:
     trained: Trained | None = None
 
     @property
-    def key(self) -> Key:
-        """What identifies this evaluation."""
+    def key(self) -> tuple[str, str, str, int]:
+        """The values of KEY."""
         return self.task, self.system, self.language, self.seed
 
     @property
@@ -83,7 +83,7 @@ def load_evaluation(path: Path) -> Evaluation:
     if len(names) != logits.shape[1]:
         raise ArtefactError(f"{path}: logits of {logits.shape[1]} classes, expected {names}")
     return Evaluation(
-        **{name: facts[name] for name in ("system", "task", "language", "seed")},
+        **{name: facts[name] for name in KEY},
         ids=ids,
         labels=labels,
         logits=logits,
@@ -104,7 +104,7 @@ def load_evaluations(
     Raises ArtefactError as `load_evaluation`, or if two files are of the same evaluation;
     InputError for a folder without a comparison.
     """
-    found: dict[Key, Evaluation] = {}
+    found: dict[tuple[str, str, str, int], Evaluation] = {}
     for path in paths:
         for file in _wanted(path, comparison) if path.is_dir() else [path]:
             evaluation = load_evaluation(file)

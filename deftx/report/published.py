@@ -3,8 +3,9 @@
 import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
+import pandas as pd
 from pydantic import Field, ValidationError
 
 from deftx.report.comparison import Comparison
@@ -29,31 +30,12 @@ class Published(Strict):
     note: str
 
 
-class Beside(NamedTuple):
-    """A published number and ours, in [0, 1].
-
-    Attributes:
-        ours: the mean over seeds; low and high are the ends of its 95 % interval.
-        difference: ours minus the published one.
-        inside_interval: whether the published number is inside our interval.
-    """
-
-    source: str
-    place: str
-    task: str
-    system: str
-    language: str
-    metric: str
-    published_base: str
-    published: float
-    our_base: str
-    ours: float
-    low: float
-    high: float
-    seeds: int
-    difference: float
-    inside_interval: bool
-    note: str
+BESIDE = [
+    *("source", "place", "task", "system", "language", "metric", "published_base", "published"),
+    *("our_base", "ours", "low", "high", "seeds", "difference", "inside_interval", "note"),
+]
+"""The columns of `beside`. Numbers are in [0, 1]: `ours` is the mean over seeds, `low` and `high`
+are the ends of its 95 % interval, `difference` is ours minus the published one."""
 
 
 def load_published(paths: Iterable[Path]) -> list[Published]:
@@ -79,39 +61,34 @@ def load_published(paths: Iterable[Path]) -> list[Published]:
 
 def beside(
     comparison: Comparison, means: Iterable[Transfer], published: Sequence[Published]
-) -> list[Beside]:
+) -> pd.DataFrame:
     """Every published number that has a counterpart in this run: the same dataset, system, language
     or group, metric, and labels in one language or in several; in the order of our means. The base
-    models may differ: both are named.
+    models may differ: both are named. Columns: BESIDE.
 
     Raises InputError if a group of ours has the name of a published one but other languages.
     """
-    found = []
-    for ours in means:
-        table = comparison.tasks[ours.task]
-        labelled = "several" if len(table.labelled) > 1 else "one"
-        mine = (table.dataset, labelled, ours.system, ours.language, ours.metric)
-        members = sorted(comparison.members(ours.task, ours.language))
-        for row in published:
-            if mine != (row.dataset, row.labelled, row.system, row.language, row.metric):
-                continue
-            if members != (theirs := sorted(row.languages.split() or [row.language])):
-                raise InputError(
-                    f"groups: {ours.language} has {members}, but in {row.source}, {row.place}: "
-                    f"{theirs}"
-                )
-            found.append(
-                Beside(
-                    row.source,
-                    row.place,
-                    *ours[:4],
-                    row.base_model,
-                    row.value,
-                    comparison.base_name,
-                    *ours[4:8],
-                    ours.mean - row.value,
-                    ours.low <= row.value <= ours.high,
-                    row.note,
-                )
+    keys = ["dataset", "labelled", "system", "language", "metric"]
+    ours = pd.DataFrame(means, columns=list(Transfer._fields)).rename(columns={"mean": "ours"})
+    tables = comparison.tasks
+    ours["dataset"] = [tables[task].dataset for task in ours["task"]]
+    several = [len(tables[task].labelled) > 1 for task in ours["task"]]
+    ours["labelled"] = ["several" if more else "one" for more in several]
+    theirs = pd.DataFrame(
+        [row.model_dump() for row in published], columns=list(Published.model_fields)
+    )
+    theirs = theirs.rename(columns={"value": "published", "base_model": "published_base"})
+    found = ours.merge(theirs, on=keys)
+    for row in found.to_dict("records"):
+        mine = sorted(comparison.members(row["task"], row["language"]))
+        if mine != (members := sorted(row["languages"].split() or [row["language"]])):
+            raise InputError(
+                f"groups: {row['language']} has {mine}, but in {row['source']}, {row['place']}: "
+                f"{members}"
             )
-    return found
+    return found.assign(
+        our_base=comparison.base_name,
+        difference=found["ours"] - found["published"],
+        inside_interval=(found["low"] <= found["published"])
+        & (found["published"] <= found["high"]),
+    )[BESIDE]

@@ -1,14 +1,15 @@
 """Scores of systems, their means over seeds and languages, and differences between systems."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import asdict
 from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from deftx.report.comparison import MEAN, Comparison
-from deftx.report.evaluations import Evaluation
+from deftx.report.evaluations import KEY, Evaluation
 from deftx.report.statistics import ALPHA, SCORES, Resamples, holm, interval, p_value
 from deftx.store.errors import InputError
 
@@ -30,20 +31,6 @@ class Score(NamedTuple):
     nll: float
     brier: float
     ece: float
-
-
-class ClassScore(NamedTuple):
-    """The scores of one class in one evaluation, see `deftx.report.metrics.ClassMetrics`."""
-
-    task: str
-    system: str
-    language: str
-    seed: int
-    class_name: str
-    precision: float
-    recall: float
-    f1: float
-    support: int
 
 
 class Transfer(NamedTuple):
@@ -101,13 +88,14 @@ def scores(evaluations: Iterable[Evaluation]) -> list[Score]:
     return found
 
 
-def class_scores(evaluations: Iterable[Evaluation]) -> list[ClassScore]:
-    """The scores of each class of each evaluation."""
-    return [
-        ClassScore(*e.key, name, *astuple(one))
+def class_scores(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
+    """A row for each class of each evaluation, see `deftx.report.metrics.ClassMetrics`."""
+    rows = [
+        {**dict(zip(KEY, e.key, strict=True)), "class_name": name, **asdict(one)}
         for e in evaluations
         for name, one in zip(e.class_names, e.metrics.classes, strict=True)
     ]
+    return pd.DataFrame(rows)
 
 
 def draw(comparison: Comparison, evaluations: Sequence[Evaluation]) -> dict[str, Draws]:

@@ -6,7 +6,6 @@ import pandas as pd
 
 from deftx.report.comparison import MEAN, METRIC_NAMES, Comparison
 from deftx.report.evaluations import Evaluation, Trained
-from deftx.report.published import Beside
 from deftx.report.scores import Difference, Transfer
 from deftx.report.statistics import ALPHA, RESAMPLES
 from deftx.report.table_formats import Cell, Table, number
@@ -142,26 +141,32 @@ def _gap_table(
     return Table(name, title, caption, list(columns.values()), rows) if gaps else None
 
 
-def published_table(comparison: Comparison, task: str, found: Sequence[Beside]) -> Table | None:
-    """Published rows × columns: each number and how far ours is from it; None if there is none."""
-    mine = [row for row in found if row.task == task]
+def published_table(comparison: Comparison, task: str, found: pd.DataFrame) -> Table | None:
+    """Published rows × columns: each number and how far ours is from it; None if there is none.
+
+    Args:
+        found: by `deftx.report.published.beside`.
+    """
+    mine = found[found["task"] == task].to_dict("records")
     if not mine:
         return None
-    columns = [c for c in comparison.columns(task) if any(row.language == c for row in mine)]
+    known = {row["language"] for row in mine}
+    columns = [column for column in comparison.columns(task) if column in known]
     lines: dict[tuple[str, str, str], dict[str, Cell]] = {}
     for row in mine:
-        where = f"{row.source}, {row.place}" if row.place else row.source
-        lines.setdefault((row.system, where, row.published_base), {})[row.language] = Cell(
-            number(100 * row.published),
-            number(100 * row.difference, signed=True),
-            doubtful=row.inside_interval,
+        where = ", ".join(filter(None, [row["source"], row["place"]]))
+        line = lines.setdefault((row["system"], where, row["published_base"]), {})
+        line[row["language"]] = Cell(
+            number(100 * row["published"]),
+            number(100 * row["difference"], signed=True),
+            doubtful=row["inside_interval"],
         )
     base = f" Our base model: {comparison.base_name}." if comparison.base_name else ""
     return Table(
         name=f"published-{task}",
         title=f"{task}: published numbers and ours",
-        caption=f"{METRIC_NAMES[mine[0].metric]} in percent as published, and how many points ours "
-        "is above it (+) or below. In parentheses: the published number is inside our 95 % "
+        caption=f"{METRIC_NAMES[mine[0]['metric']]} in percent as published, and how many points "
+        "ours is above it (+) or below. In parentheses: the published number is inside our 95 % "
         f"interval. Published numbers have no intervals, so differences are not tested.{base}",
         columns=["published in", "base model", *(comparison.heading(task, c) for c in columns)],
         rows=[
@@ -212,28 +217,24 @@ def _paired(family: Sequence[Difference], seeds: int) -> str:
 
 
 def _score_caption(comparison: Comparison, task: str, seeds: int, counted: bool) -> str:
-    table = comparison.tasks[task]
-    textless = bool(set(comparison.without_text) & set(table.languages))
+    metric, means = METRIC_NAMES[comparison.tasks[task].metric], comparison.means(task)
+    groups = {group: ", ".join(map(comparison.name, means[group])) for group in means}
+    groups.pop(MEAN, None)
+    systems, textless = comparison.systems_of(task), set(comparison.without_text)
     sentences = [
-        f"{METRIC_NAMES[table.metric]} in percent"
-        + (f", mean over {seeds} seeds" if seeds > 1 else ""),
+        f"{metric} in percent" + (f", mean over {seeds} seeds" if seeds > 1 else ""),
         f"± is half the width of the 95 % bootstrap interval over {_over(seeds)} ({RESAMPLES:,} "
         "resamples, the same for all systems and languages)",
+        *[
+            "Bold: the mean is significantly above that of every other system "
+            f"(p < {ALPHA} after correction)"
+        ]
+        * (MEAN in means and len(systems) > 1),
+        *[f"{MEAN}: over the languages, without sources and languages without text"]
+        * (MEAN in means),
+        *(f"{group}: over {names}" for group, names in groups.items()),
+        *["trained: numbers of parameters, the largest over the mean's languages"] * counted,
+        *["† no text: evaluated without a language vector"]
+        * bool(textless.intersection(comparison.tasks[task].languages)),
     ]
-    for column, members in comparison.means(task).items():
-        names = ", ".join(map(comparison.name, members))
-        if column == MEAN:
-            left_out = ["the source"] * bool(table.labelled & set(table.languages))
-            left_out += ["languages without text"] * textless
-            names = "the languages" + (f", without {' and '.join(left_out)}" if left_out else "")
-            if len(comparison.systems_of(task)) > 1:
-                sentences.append(
-                    "Bold: the mean is significantly above that of every other system "
-                    f"(p < {ALPHA} after correction)"
-                )
-        sentences.append(f"{column}: over {names}")
-    if counted:
-        sentences.append("trained: numbers of parameters, the largest over the mean's languages")
-    if textless:
-        sentences.append("† no text: evaluated without a language vector")
     return f"{'. '.join(sentences)}.{ONE_SEED * (seeds == 1)}"

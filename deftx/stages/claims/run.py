@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from pydantic import Field
 
-from deftx.report.claims import HOLDS, NOTHING, OPEN, REFUTED, Finding, judge, load_claims
+from deftx.report.claims import HOLDS, NOTHING, OPEN, REFUTED, judge, load_claims
 from deftx.report.comparison import Comparison
 from deftx.report.csv_files import load_diagnostics, read_csv, write_csv
 from deftx.report.evaluations import load_evaluations
@@ -42,7 +42,7 @@ def claims(
     coverage: Path | None = None,
     out: Path,
 ) -> None:
-    """Write a CSV with the fields of `Finding`, a row per claim and task, and the same as Markdown
+    """Write a CSV with the columns FINDINGS, a row per claim and task, and the same as Markdown
     beside it. Claims whose systems, languages or measurements are not in the run are left out.
 
     Raises ArtefactError if an input cannot be read; InputError if an evaluation is missing, or if
@@ -52,7 +52,7 @@ def claims(
     evidence = Evidence(params, evaluations, measured, _words(coverage))
     findings = judge(evidence, _roles(params))
     write_text(out.with_suffix(".md"), _markdown(findings))
-    write_csv(out, pd.DataFrame(findings, columns=list(Finding._fields)))
+    write_csv(out, findings)
 
 
 def _roles(params: Params) -> Mapping[str, str]:
@@ -75,16 +75,21 @@ def _words(path: Path | None) -> dict[str, int]:
     return {str(language): int(count) for language, count in words.items()}
 
 
-def _markdown(findings: list[Finding]) -> str:
-    head = ["claim", "task", "source", "published", "ours", "95 % interval", "n", "verdict"]
-    rows = []
-    for f in findings:
-        ends = "" if f.low is None or f.high is None else f"{f.low:.2f} to {f.high:.2f}"
-        numbers = [text.replace("-", MINUS) for text in (f"{f.ours:.2f}", ends)]
-        verdict = f"**{f.verdict}**" if f.verdict in (HOLDS, REFUTED) else f.verdict
-        source = f"{f.source}, {f.place}"
-        rows.append([f.claim, f.task, source, f.published, *numbers, f.n, verdict])
-    align = ["left"] * 4 + ["right"] * 2 + ["left"] * 2
-    grid = pd.DataFrame(rows, columns=head).map(bars)
-    text = grid.to_markdown(index=False, disable_numparse=True, colalign=align if rows else None)
-    return f"## Claims\n\n{text}\n\n{CAPTION}"
+def _markdown(findings: pd.DataFrame) -> str:
+    rows = [
+        {
+            "claim": f["claim"],
+            "task": f["task"],
+            "source": f"{f['source']}, {f['place']}",
+            "published": f["published"],
+            "ours": f"{f['ours']:.2f}".replace("-", MINUS),
+            "95 % interval": ""
+            if pd.isna(f["low"])
+            else f"{f['low']:.2f} to {f['high']:.2f}".replace("-", MINUS),
+            "n": f["n"],
+            "verdict": f"**{f['verdict']}**" if f["verdict"] in (HOLDS, REFUTED) else f["verdict"],
+        }
+        for f in findings.to_dict("records")
+    ]
+    grid = pd.DataFrame(rows).map(bars).to_markdown(index=False, disable_numparse=True)
+    return f"## Claims\n\n{grid}\n\n{CAPTION}"

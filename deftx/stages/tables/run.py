@@ -7,17 +7,8 @@ import pandas as pd
 from deftx.report.comparison import Comparison
 from deftx.report.csv_files import write_csv
 from deftx.report.evaluations import load_evaluations
-from deftx.report.published import Beside, beside, load_published
-from deftx.report.scores import (
-    ClassScore,
-    Difference,
-    Score,
-    class_scores,
-    differences,
-    draw,
-    scores,
-    transfer,
-)
+from deftx.report.published import beside, load_published
+from deftx.report.scores import Difference, class_scores, differences, draw, scores, transfer
 from deftx.report.table_formats import latex, markdown, page
 from deftx.report.tables import pair_table, published_table, reference_table, score_table, tidy
 from deftx.store.artefact import write_text
@@ -59,11 +50,10 @@ def tables(
     write_text(out.with_suffix(".md"), "\n".join(map(markdown, shown)))
     write_text(out.with_suffix(".tex"), "\n".join(map(latex, shown)))
     write_text(out.with_suffix(".html"), page(shown))
-    for name, rows, columns in (
-        ("scores", scores(evaluations), Score._fields),
-        ("classes", class_scores(evaluations), ClassScore._fields),
-        ("differences", gaps, Difference._fields),
-        ("published", theirs, Beside._fields),
-    ):
-        write_csv(out.with_name(f"{name}.csv"), pd.DataFrame(rows, columns=list(columns)))
+    write_csv(out.with_name("scores.csv"), pd.DataFrame(scores(evaluations)))
+    write_csv(out.with_name("classes.csv"), class_scores(evaluations))
+    write_csv(
+        out.with_name("differences.csv"), pd.DataFrame(gaps, columns=list(Difference._fields))
+    )
+    write_csv(out.with_name("published.csv"), theirs)
     write_csv(out, frame)
