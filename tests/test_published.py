@@ -1,4 +1,4 @@
-"""The laws of published numbers: beside ours stands the same, and the files hold no slip."""
+"""The laws of published numbers: only equal things are compared, and the files have no slips."""
 
 import csv
 from itertools import product
@@ -124,7 +124,7 @@ def test_group_of_the_same_name_with_other_languages_is_refused(evaluated, tmp_p
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"value": "58.1"}, r"paper.csv, line 3: value: .* less than or equal to 1; got '58.1'"),
+        ({"value": "58.1"}, r"paper.csv, line 3: value: .* less than or equal to 1; found '58.1'"),
         ({"metric": "f1"}, r"paper.csv, line 3: metric: "),
         ({"system": ""}, r"paper.csv, line 3: system: "),
     ],
@@ -150,7 +150,7 @@ def published() -> list[Published]:
     return load_published(FILES)
 
 
-def test_no_number_is_told_twice(published):
+def test_no_number_is_published_twice(published):
     keys = [
         (row.source, row.place, row.base_model, row.dataset, row.labelled, row.system, row.language)
         for row in published

@@ -3,6 +3,8 @@
 import csv
 import html.parser
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -93,11 +95,6 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def header(path: Path) -> list[str]:
-    line = path.read_text(encoding="utf-8").splitlines()[2]
-    return [part.strip() for part in line.strip("|").split("|")]
-
-
 def recomputed(paths: list[Path]) -> dict[tuple[str, str, int], Metrics]:
     """Metrics from the stored logits, by the code that `evaluate` itself uses."""
     found = {}
@@ -120,57 +117,61 @@ def by_seed(metrics: dict, system: str, column: str) -> np.ndarray:
     )
 
 
+class Page(html.parser.HTMLParser):
+    """The tables of an HTML page as rows of texts of cells, its links, and its open elements."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.tables, self.links, self.open = [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag != "meta":
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("th", "td"):
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if {"th", "td"} & set(self.open):
+            self.tables[-1][-1][-1] += data.replace("\xa0", "")
+
+
 def page_tables(path: Path) -> list[list[list[str]]]:
-    """The tables of an HTML page: rows of texts of cells."""
-
-    class Reader(html.parser.HTMLParser):
-        def __init__(self):
-            super().__init__()
-            self.tables, self.inside = [], False
-
-        def handle_starttag(self, tag, attrs):
-            if tag == "table":
-                self.tables.append([])
-            elif tag == "tr":
-                self.tables[-1].append([])
-            elif tag in ("th", "td"):
-                self.tables[-1][-1].append("")
-                self.inside = True
-
-        def handle_endtag(self, tag):
-            self.inside = self.inside and tag not in ("th", "td")
-
-        def handle_data(self, data):
-            if self.inside:
-                self.tables[-1][-1][-1] += data
-
-    reader = Reader()
-    reader.feed(path.read_text(encoding="utf-8"))
-    return reader.tables
+    return Page(path).tables
 
 
 def markdown_tables(path: Path) -> list[list[list[str]]]:
     """The tables of a Markdown page, without the marks of bold."""
-    lines = path.read_text(encoding="utf-8").replace("*", "").splitlines()
-    found = []
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
-        if following.startswith("| :--"):
-            found.append([])
-        if line.startswith("| ") and not line.startswith("| :--"):
-            found[-1].append([part.strip() for part in line.strip("|").split("|")])
-    return found
+    text = path.read_text(encoding="utf-8").replace("**", "")
+    grids = re.findall(r"(?:^\|.*\n)+", text, re.M)
+    return [
+        [
+            [part.strip().replace(r"\|", "|") for part in re.split(r"(?<!\\)\|", line)[1:-1]]
+            for line in grid.splitlines()
+            if not line.startswith("|:--")
+        ]
+        for grid in grids
+    ]
 
 
 def latex_tables(path: Path) -> list[list[list[str]]]:
-    """The tables of a LaTeX file as plain text; parts of one stand alone."""
+    """The grids of a LaTeX file as plain text."""
     text = path.read_text(encoding="utf-8")
-    for old, new in ((r"$\pm$", "±"), ("$-$", "−"), (r"$^\dagger$", "†"), (r"\,", " ")):
+    for old, new in ((r"$\pm$", "±"), ("$-$", "−"), (r"$^\dagger$", "†"), ("$<$", "<")):
         text = text.replace(old, new)
     text = re.sub(r"\\textbf\{([^}]*)\}", r"\1", text)
     text = re.sub(r"\{\\scriptsize ([^}]*)\}", r"\1", text)
     return [
         [
-            [part.strip() for part in line.removesuffix(r"\\").split("&")]
+            [re.sub(r"\\(.)", r"\1", part).strip() for part in re.split(r"(?<!\\)&", line[:-2])]
             for line in body.splitlines()
             if line.endswith(r"\\")
         ]
@@ -239,11 +240,30 @@ def test_every_number_of_the_wide_tables_can_be_recomputed_from_the_logits(evalu
             assert cell.strip("()").split(" ± ")[0] == gap(system, "lt-sft", column)
 
 
-def test_all_formats_show_the_same_cells(written):
-    on_page = page_tables(written / "transfer.html")
+def test_all_formats_show_the_same_cells_whatever_characters_they_have(evaluated, tmp_path):
+    name = "A&B_100%|<b>$#{}"
+    changed = params(names={"ace": name})
+    tables(changed, evaluated=evaluated, out=tmp_path / "transfer.csv")
+    on_page = page_tables(tmp_path / "transfer.html")
     assert len(on_page) == 3
-    assert markdown_tables(written / "transfer.md") == on_page
-    assert latex_tables(written / "transfer.tex") == on_page
+    assert on_page[0][0][2] == name
+    assert markdown_tables(tmp_path / "transfer.md") == on_page
+    assert latex_tables(tmp_path / "transfer.tex") == on_page
+
+
+TEX = next((name for name in ("pdflatex", "lualatex", "tectonic") if shutil.which(name)), None)
+
+
+@pytest.mark.skipif(TEX is None, reason="no TeX is installed")
+def test_latex_compiles(evaluated, tmp_path):
+    changed = params(names={"ace": r"A&B_100%|<b>$#{}~^\\"})
+    tables(changed, evaluated=evaluated, out=tmp_path / "transfer.csv")
+    text = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
+    text += (tmp_path / "transfer.tex").read_text(encoding="utf-8") + "\\end{document}\n"
+    (tmp_path / "page.tex").write_text(text, encoding="utf-8")
+    options = [] if TEX == "tectonic" else ["-interaction=nonstopmode", "-halt-on-error"]
+    subprocess.run([TEX, *options, "page.tex"], cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "page.pdf").is_file()
 
 
 def test_half_widths_are_those_of_the_csv(written):
@@ -316,7 +336,9 @@ def test_families_are_pairs_on_the_mean_and_the_reference_elsewhere(evaluated):
     assert any(d.significant for d in found) and not all(d.significant for d in found)
 
 
-def test_what_is_inside_the_noise_stands_in_parentheses_and_the_caption_counts(written):
+def test_differences_that_are_not_significant_are_in_parentheses_and_the_caption_counts_them(
+    written,
+):
     inside = {
         (row["system"], row["versus"]): row["significant"] == "False"
         for row in rows(written / "differences.csv")
@@ -349,7 +371,7 @@ def test_captions_say_what_the_intervals_are_over(evaluated, written):
     text = (written / "transfer.md").read_text(encoding="utf-8")
     several = any("seed1" in path.name for path in evaluated)
     assert ("interval over items and seeds" in text) == several
-    assert ("no variation over training runs is in it" in text) != several
+    assert ("do not include variation between training runs" in text) != several
 
 
 def test_reference_is_lt_sft_or_the_first_or_what_is_said():
@@ -361,7 +383,7 @@ def test_reference_is_lt_sft_or_the_first_or_what_is_said():
 
 
 def test_group_is_shown_where_the_task_has_all_its_languages(evaluated, written):
-    assert header(written / "transfer.md")[1:7] == [
+    assert markdown_tables(written / "transfer.md")[0][0][1:7] == [
         "eng (source)",
         "Acehnese",
         "ban",
@@ -404,7 +426,7 @@ def test_draws_hold_each_seed_on_the_items_as_they_are(evaluated):
 
 
 def test_language_without_text_is_marked(written):
-    columns = header(written / "transfer.md")
+    columns = markdown_tables(written / "transfer.md")[0][0]
     assert columns[:5] == ["", "eng (source)", "Acehnese", "ban", "Nahuatl †"]
     for name in ("transfer.md", "transfer.html"):
         text = (written / name).read_text(encoding="utf-8")
@@ -429,7 +451,7 @@ def test_source_is_marked_and_left_out_of_the_mean():
 def test_without_targets_there_is_no_mean(evaluated, tmp_path):
     task = {"metric": "accuracy", "source": "eng", "languages": ["eng"]}
     tables(params(tasks={"mood": task}), evaluated=evaluated, out=tmp_path / "transfer.csv")
-    assert header(tmp_path / "transfer.md") == ["", "eng (source)"]
+    assert markdown_tables(tmp_path / "transfer.md")[0][0] == ["", "eng (source)"]
     assert {row["language"] for row in rows(tmp_path / "transfer.csv")} == {"eng"}
 
 
@@ -529,8 +551,8 @@ def test_folder_without_what_is_asked_for_names_it(tmp_path):
 
 def test_order_is_that_of_the_config(evaluated, tmp_path):
     tables(params(systems=SYSTEMS[::-1]), evaluated=evaluated, out=tmp_path / "transfer.csv")
-    lines = (tmp_path / "transfer.md").read_text(encoding="utf-8").splitlines()
-    assert [line.split("|")[1].strip() for line in lines[4:7]] == SYSTEMS[::-1]
+    scores = markdown_tables(tmp_path / "transfer.md")[0]
+    assert [line[0] for line in scores[1:]] == SYSTEMS[::-1]
 
 
 def test_same_inputs_same_bytes(evaluated, written, tmp_path):
@@ -542,54 +564,25 @@ def test_same_inputs_same_bytes(evaluated, written, tmp_path):
 
 
 def test_page_is_well_formed_and_needs_no_other_file(written):
-    class Reader(html.parser.HTMLParser):
-        def __init__(self):
-            super().__init__()
-            self.open, self.links = [], []
-
-        def handle_starttag(self, tag, attrs):
-            self.links += [value for name, value in attrs if name in ("src", "href")]
-            if tag != "meta":
-                self.open.append(tag)
-
-        def handle_endtag(self, tag):
-            assert self.open.pop() == tag
-
-    reader = Reader()
-    reader.feed((written / "transfer.html").read_text(encoding="utf-8"))
-    assert reader.open == []
-    assert reader.links == []
-
-
-def test_latex_escapes_what_is_special_to_it(evaluated, tmp_path):
-    changed = params(names={"ace": "A&B_100%"})
-    tables(changed, evaluated=evaluated, out=tmp_path / "transfer.csv")
-    text = (tmp_path / "transfer.tex").read_text(encoding="utf-8")
-    assert r"A\&B\_100\%" in text
-    rules = ("toprule", "midrule", "bottomrule", "begin{tabular}", "end{tabular}")
-    assert {text.count("\\" + rule) for rule in rules} == {3}
+    page = Page(written / "transfer.html")
+    assert page.open == page.links == []
 
 
 def test_wide_table_is_split_by_columns_in_latex_and_loses_nothing(tmp_path):
     columns = [f"language {i}" for i in range(22)]
-    lines = [
-        (system, tuple(Cell(f"{i}.{n}", "± 1.0") for i in range(22)))
-        for n, system in enumerate(["lt-sft", "rand-sft-no-embeddings"])
-    ]
-    table = Table("wide", "wide", "What it says.", ["", *columns], lines)
-    (tmp_path / "wide.tex").write_text(latex(table), encoding="utf-8")
+    systems = ["lt-sft", "rand-sft-no-embeddings"]
+    lines = [(s, [Cell(f"{i}.{n}", "± 1.0") for i in range(22)]) for n, s in enumerate(systems)]
+    text = latex(Table("wide", "wide", "What it says.", columns, lines))
+    (tmp_path / "wide.tex").write_text(text, encoding="utf-8")
     parts = latex_tables(tmp_path / "wide.tex")
     assert len(parts) > 1
     joined = [[cell for line in lines for cell in line[1:]] for lines in zip(*parts, strict=True)]
     assert joined == [columns, *([f"{i}.{n} ± 1.0" for i in range(22)] for n in range(2))]
     for part in parts:
-        assert [line[0] for line in part] == ["", "lt-sft", "rand-sft-no-embeddings"]
+        assert [line[0] for line in part] == ["", *systems]
         widths = [max(map(len, column)) for column in zip(*part, strict=True)]
         assert sum(widths) <= PAGE
-    text = latex(table)
-    assert text.count("What it says.") == 1
-    labels = re.findall(r"label\{(.*)\}", text)
-    assert len(set(labels)) == len(labels) == len(parts)
+    assert text.count("What it says.") == text.count(r"\label{tab:wide}") == 1
 
 
 def test_missing_evaluation_is_named(evaluated, tmp_path):

@@ -103,7 +103,7 @@ def judge(evidence: Evidence, roles: Mapping[str, str]) -> pd.DataFrame:
             row = {**claim.model_dump(), **estimate._asdict(), "ours": estimate.value}
             row |= {"task": task, "published": published, "verdict": claim.verdict(estimate)}
             rows.append(row)
-    return pd.DataFrame(rows, columns=FINDINGS)
+    return pd.DataFrame(rows, columns=FINDINGS).astype({"low": float, "high": float})
 
 
 def _setting(evidence: Evidence, claim: Claim, task: str) -> tuple[list[str], str]:

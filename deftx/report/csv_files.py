@@ -8,15 +8,8 @@ import pandas as pd
 from deftx.store.artefact import write_text
 from deftx.store.errors import ArtefactError
 
-DIAGNOSTICS = {
-    "system": str,
-    "task": str,
-    "seed": str,
-    "measure": str,
-    "a": str,
-    "b": str,
-    "layer": str,
-    "part": str,
+DIAGNOSTICS: dict[str, type] = {
+    **dict.fromkeys(("system", "task", "seed", "measure", "a", "b", "layer", "part"), str),
     "value": float,
 }
 """The columns of a file of the stage `diagnostics`."""

@@ -76,20 +76,17 @@ def _words(path: Path | None) -> dict[str, int]:
 
 
 def _markdown(findings: pd.DataFrame) -> str:
-    rows = [
-        {
-            "claim": f["claim"],
-            "task": f["task"],
-            "source": f"{f['source']}, {f['place']}",
-            "published": f["published"],
-            "ours": f"{f['ours']:.2f}".replace("-", MINUS),
-            "95 % interval": ""
-            if pd.isna(f["low"])
-            else f"{f['low']:.2f} to {f['high']:.2f}".replace("-", MINUS),
-            "n": f["n"],
-            "verdict": f"**{f['verdict']}**" if f["verdict"] in (HOLDS, REFUTED) else f["verdict"],
-        }
-        for f in findings.to_dict("records")
-    ]
-    grid = pd.DataFrame(rows).map(bars).to_markdown(index=False, disable_numparse=True)
+    shown = findings.assign(
+        source=findings["source"] + ", " + findings["place"],
+        ours=findings["ours"].map(_short),
+        verdict=[f"**{v}**" if v in (HOLDS, REFUTED) else v for v in findings["verdict"]],
+    )
+    ends = findings["low"].map(_short) + " to " + findings["high"].map(_short)
+    shown["95 % interval"] = ends.where(findings["low"].notna(), "")
+    shown = shown[["claim", "task", "source", "published", "ours", "95 % interval", "n", "verdict"]]
+    grid = shown.map(bars).to_markdown(index=False, disable_numparse=True)
     return f"## Claims\n\n{grid}\n\n{CAPTION}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}".replace("-", MINUS)
