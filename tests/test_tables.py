@@ -19,7 +19,7 @@ from deftx.report.metrics import Metrics, measure
 from deftx.report.scores import Difference, differences, draw, transfer
 from deftx.report.statistics import holm, interval, p_value
 from deftx.report.table_formats import PAGE, Cell, Table, latex
-from deftx.report.tables import pair_table, reference_table, score_table, tidy
+from deftx.report.tables import difference_tables, score_table, tidy
 from deftx.stages.tables.run import Params, tables
 from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile, save_tensors
@@ -356,15 +356,15 @@ def test_differences_that_are_not_significant_are_in_parentheses_and_the_caption
 def test_parentheses_follow_the_corrected_p_value_not_the_interval():
     gap = Difference("mood", MEAN, "b", "a", 0.1, 0.02, 0.18, 0.02, 0.06, 3, False)
     comparison = params(systems=["a", "b"])
-    for make, column in ((pair_table, MEAN), (reference_table, "ace")):
-        every = [
-            gap._replace(language=key)
-            for key in (comparison.columns("mood") if column != MEAN else [MEAN])
+    for significant in (False, True):
+        gaps = [
+            gap._replace(language=key, significant=significant)
+            for key in comparison.columns("mood")
         ]
-        inside = make(comparison, "mood", every, 1).rows[0][1][0]
-        outside = [one._replace(p_corrected=0.04, significant=True) for one in every]
-        assert inside == Cell("+10.0", "± 8.0", doubtful=True)
-        assert make(comparison, "mood", outside, 1).rows[0][1][0] == Cell("+10.0", "± 8.0")
+        tables = difference_tables(comparison, "mood", gaps, 1)
+        assert len(tables) == 2
+        for table in tables:
+            assert table.rows[0][1][0] == Cell("+10.0", "± 8.0", doubtful=not significant)
 
 
 def test_captions_say_what_the_intervals_are_over(evaluated, written):

@@ -88,48 +88,44 @@ def score_table(
     )
 
 
-def pair_table(
+def difference_tables(
     comparison: Comparison, task: str, gaps: Sequence[Difference], seeds: int
-) -> Table | None:
-    """Systems × systems: differences in a task's mean over languages; None without a mean or with a
-    single system."""
-    systems = comparison.systems_of(task)
-    mine = [gap for gap in gaps if gap.task == task and gap.language == MEAN]
-    return _gap_table(
-        f"differences-{task}",
-        f"{task}: differences between systems",
-        f"Row minus column, in points of the mean over languages. {_paired(mine, seeds)}",
-        {system: system for system in systems[:-1]},
-        systems[1:],
-        {(gap.system, gap.versus): gap for gap in mine},
+) -> list[Table]:
+    """Differences in a task's mean, systems × systems, and differences from the reference, systems
+    × languages and groups. A table without a difference is left out."""
+    systems, reference = comparison.systems_of(task), comparison.reference_of(task)
+    pairs = [gap for gap in gaps if gap.task == task and gap.language == MEAN]
+    single = [gap for gap in gaps if gap.task == task and gap.language != MEAN]
+    headings = {key: comparison.heading(task, key) for key in comparison.columns(task)}
+    headings.pop(MEAN, None)
+    tables = (
+        Table(
+            name=f"differences-{task}",
+            title=f"{task}: differences between systems",
+            caption=f"Row minus column, in points of the mean over languages. "
+            f"{_paired(pairs, seeds)}",
+            columns=systems[:-1],
+            rows=_gaps({(gap.system, gap.versus): gap for gap in pairs}, systems[1:], systems[:-1]),
+        ),
+        Table(
+            name=f"reference-{task}",
+            title=f"{task}: differences from {reference}",
+            caption=f"Row minus {reference}, in points. {_paired(single, seeds)}",
+            columns=list(headings.values()),
+            rows=_gaps(
+                {(gap.system, gap.language): gap for gap in single},
+                [system for system in systems if system != reference],
+                list(headings),
+            ),
+        ),
     )
+    return [table for table, family in zip(tables, (pairs, single), strict=True) if family]
 
 
-def reference_table(
-    comparison: Comparison, task: str, gaps: Sequence[Difference], seeds: int
-) -> Table | None:
-    """Systems × languages and groups: differences from the reference; None with a single system."""
-    reference = comparison.reference_of(task)
-    mine = [gap for gap in gaps if gap.task == task and gap.language != MEAN]
-    return _gap_table(
-        f"reference-{task}",
-        f"{task}: differences from {reference}",
-        f"Row minus {reference}, in points. {_paired(mine, seeds)}",
-        {key: comparison.heading(task, key) for key in comparison.columns(task) if key != MEAN},
-        [system for system in comparison.systems_of(task) if system != reference],
-        {(gap.system, gap.language): gap for gap in mine},
-    )
-
-
-def _gap_table(
-    name: str,
-    title: str,
-    caption: str,
-    columns: dict[str, str],
-    systems: list[str],
-    gaps: dict[tuple[str, str], Difference],
-) -> Table | None:
-    """`columns`: key → heading; `gaps`: (system, key of a column) → difference."""
+def _gaps(
+    gaps: dict[tuple[str, str], Difference], systems: list[str], columns: list[str]
+) -> list[tuple[str, list[Cell]]]:
+    """A row for each system; `gaps`: (system, column) → difference."""
 
     def cell(gap: Difference | None) -> Cell:
         if gap is None:
@@ -137,19 +133,18 @@ def _gap_table(
         text = number(100 * gap.difference, signed=True)
         return Cell(text, _half(gap.low, gap.high), doubtful=not gap.significant)
 
-    rows = [(system, [cell(gaps.get((system, key))) for key in columns]) for system in systems]
-    return Table(name, title, caption, list(columns.values()), rows) if gaps else None
+    return [(system, [cell(gaps.get((system, key))) for key in columns]) for system in systems]
 
 
-def published_table(comparison: Comparison, task: str, found: pd.DataFrame) -> Table | None:
-    """Published rows × columns: each number and how far ours is from it; None if there is none.
+def published_table(comparison: Comparison, task: str, found: pd.DataFrame) -> list[Table]:
+    """Published rows × columns: each number and how far ours is from it; no table if there is none.
 
     Args:
         found: by `deftx.report.published.beside`.
     """
     mine = found[found["task"] == task].to_dict("records")
     if not mine:
-        return None
+        return []
     known = {row["language"] for row in mine}
     columns = [column for column in comparison.columns(task) if column in known]
     lines: dict[tuple[str, str, str], dict[str, Cell]] = {}
@@ -162,7 +157,7 @@ def published_table(comparison: Comparison, task: str, found: pd.DataFrame) -> T
             doubtful=row["inside_interval"],
         )
     base = f" Our base model: {comparison.base_name}." if comparison.base_name else ""
-    return Table(
+    table = Table(
         name=f"published-{task}",
         title=f"{task}: published numbers and ours",
         caption=f"{METRIC_NAMES[mine[0]['metric']]} in percent as published, and how many points "
@@ -174,6 +169,7 @@ def published_table(comparison: Comparison, task: str, found: pd.DataFrame) -> T
             for (system, where, model), line in lines.items()
         ],
     )
+    return [table]
 
 
 def _best(comparison: Comparison, task: str, gaps: Sequence[Difference]) -> str | None:

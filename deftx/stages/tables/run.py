@@ -10,7 +10,7 @@ from deftx.report.evaluations import load_evaluations
 from deftx.report.published import beside, load_published
 from deftx.report.scores import Difference, class_scores, differences, draw, scores, transfer
 from deftx.report.table_formats import latex, markdown, page
-from deftx.report.tables import pair_table, published_table, reference_table, score_table, tidy
+from deftx.report.tables import difference_tables, published_table, score_table, tidy
 from deftx.store.artefact import write_text
 
 
@@ -37,16 +37,12 @@ def tables(
     means, gaps = transfer(params, draws), differences(params, draws)
     theirs = beside(params, means, load_published(published or []))
     frame = tidy(params, means, evaluations)
-    found = []
+    shown = []
     for task in params.tasks:
         seeds = next(mean.seeds for mean in means if mean.task == task)
-        found += [
-            score_table(params, task, frame, gaps),
-            pair_table(params, task, gaps, seeds),
-            reference_table(params, task, gaps, seeds),
-            published_table(params, task, theirs),
-        ]
-    shown = [table for table in found if table is not None]
+        shown.append(score_table(params, task, frame, gaps))
+        shown += difference_tables(params, task, gaps, seeds)
+        shown += published_table(params, task, theirs)
     write_text(out.with_suffix(".md"), "\n".join(map(markdown, shown)))
     write_text(out.with_suffix(".tex"), "\n".join(map(latex, shown)))
     write_text(out.with_suffix(".html"), page(shown))
