@@ -1,4 +1,4 @@
-"""Coverage, counted by hand and by a plain loop."""
+"""Coverage: counts made by hand and by a plain loop, and the stage."""
 
 import csv
 import logging
@@ -27,30 +27,24 @@ def tokenizer():
 
 
 @pytest.mark.parametrize("at_once", [1, 10_000])
-def test_counts_are_those_of_a_hand(tokenizer, at_once, monkeypatch):
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [
+        # ba, do ##ba; [UNK], ba
+        ([{"text": "ba doba"}, {"text": " xyz\tba\n"}, {"text": ""}], (3, 4, 11, 5, 1)),
+        ([{"text": "ba", "text_pair": "do ba"}], (1, 3, 6, 3, 0)),
+        ([{"text": "  "}], (1, 0, 0, 0, 0)),
+    ],
+)
+def test_counts_are_those_made_by_hand(tokenizer, at_once, items, expected, monkeypatch):
     monkeypatch.setattr(library, "AT_ONCE", at_once)
-    items = [
-        {"text": "ba doba", "label": "x"},  # ba, do ##ba
-        {"text": " xyz\tba\n", "label": "x"},  # [UNK], ba
-        {"text": "", "label": "y"},
-    ]
     found = count(items, tokenizer)
-    assert found == Coverage(items=3, words=4, characters=11, pieces=5, unknown=1)
-    assert found.pieces_per_word == 5 / 4
-    assert found.unknown_share == 1 / 5
-    assert found.characters_per_piece == 11 / 5
-
-
-def test_both_texts_of_a_pair_count_and_the_pair_is_one_item(tokenizer):
-    pair = count([{"text": "ba", "text_pair": "do ba", "label": "x"}], tokenizer)
-    assert pair == Coverage(items=1, words=3, characters=6, pieces=3, unknown=0)
-
-
-def test_texts_without_a_word_have_no_ratios(tokenizer):
-    blank = count([{"text": "  "}], tokenizer)
-    assert blank == Coverage(items=1, words=0, characters=0, pieces=0, unknown=0)
-    ratios = blank.pieces_per_word, blank.unknown_share, blank.characters_per_piece
-    assert ratios == (None, None, None)
+    assert found == Coverage(*expected)
+    _, words, characters, pieces, unknown = expected
+    ratios = found.pieces_per_word, found.unknown_share, found.characters_per_piece
+    assert ratios == (
+        (pieces / words, unknown / pieces, characters / pieces) if words else (None, None, None)
+    )
 
 
 def save_items(folder: Path, language: str, split: str, texts: list[str], **more) -> Path:
@@ -60,11 +54,14 @@ def save_items(folder: Path, language: str, split: str, texts: list[str], **more
     return out
 
 
-def test_the_table_has_a_row_for_each_input(base, tmp_path):
+def test_the_table_has_a_row_for_each_input_in_whatever_order(base, tmp_path):
     texts = {"ind": ["baba dodo", "le li"], "ace": ["xx qq", "ba"]}
     items = [save_items(tmp_path, key, "train", lines) for key, lines in texts.items()]
     items.append(save_items(tmp_path, "ace", "test", ["ba", ""], label="good"))
-    coverage(Params(sources=["ind"]), base=base.folder, items=items, out=tmp_path / "coverage.csv")
+    settings = Params(sources=["ind"])
+    coverage(settings, base=base.folder, items=items, out=tmp_path / "coverage.csv")
+    coverage(settings, base=base.folder, items=items[::-1], out=tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "coverage.csv").read_bytes()
     with open(tmp_path / "coverage.csv", encoding="utf-8", newline="") as file:
         rows = {(row["language"], row["split"]): row for row in csv.DictReader(file)}
     assert list(rows) == [("ace", "test"), ("ace", "train"), ("ind", "train")]
@@ -77,13 +74,6 @@ def test_the_table_has_a_row_for_each_input(base, tmp_path):
         assert (int(row["items"]), int(row["words"])) == (2, words)
         assert int(row["pieces"]) == pieces
         assert float(row["pieces_per_word"]) == pytest.approx(pieces / words, abs=1e-6)
-
-
-def test_same_items_same_bytes_in_whatever_order(base, tmp_path):
-    items = [save_items(tmp_path, key, "train", ["ba do"]) for key in ("ind", "ace")]
-    for name, paths in (("a.csv", items), ("b.csv", items[::-1])):
-        coverage(Params(sources=["ind"]), base=base.folder, items=paths, out=tmp_path / name)
-    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +105,7 @@ def test_warnings_are_logged(base, tmp_path, caplog):
     assert any(record.message.startswith("ace: ") for record in caplog.records)
 
 
-def test_an_input_that_is_no_text_is_refused(base, tmp_path):
+def test_an_input_that_is_not_text_is_refused(base, tmp_path):
     path = tmp_path / "x.parquet"
     write_items(path, [{"id": "0", "text": "ba"}], stage="tables")
     with pytest.raises(ArtefactError, match="made by tables, expected one of data, world"):
