@@ -59,8 +59,8 @@ def test_the_table_has_a_row_for_each_input_in_whatever_order(base, tmp_path):
     items = [save_items(tmp_path, key, "train", lines) for key, lines in texts.items()]
     items.append(save_items(tmp_path, "ace", "test", ["ba", ""], label="good"))
     settings = Params(sources=["ind"])
-    coverage(settings, base=base.folder, items=items, out=tmp_path / "coverage.csv")
-    coverage(settings, base=base.folder, items=items[::-1], out=tmp_path / "again.csv")
+    coverage(settings, base=base.folder, data=items, out=tmp_path / "coverage.csv")
+    coverage(settings, base=base.folder, data=items[::-1], out=tmp_path / "again.csv")
     assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "coverage.csv").read_bytes()
     with open(tmp_path / "coverage.csv", encoding="utf-8", newline="") as file:
         rows = {(row["language"], row["split"]): row for row in csv.DictReader(file)}
@@ -101,7 +101,7 @@ def test_warnings_are_logged(base, tmp_path, caplog):
         save_items(tmp_path, "ace", "train", ["☃ ☃"]),
     ]
     with caplog.at_level(logging.WARNING):
-        coverage(Params(sources=["ind"]), base=base.folder, items=items, out=tmp_path / "c.csv")
+        coverage(Params(sources=["ind"]), base=base.folder, data=items, out=tmp_path / "c.csv")
     assert any(record.message.startswith("ace: ") for record in caplog.records)
 
 
@@ -109,4 +109,4 @@ def test_an_input_that_is_not_text_is_refused(base, tmp_path):
     path = tmp_path / "x.parquet"
     write_items(path, [{"id": "0", "text": "ba"}], stage="tables")
     with pytest.raises(ArtefactError, match="made by tables, expected one of data, world"):
-        coverage(Params(sources=[]), base=base.folder, items=[path], out=tmp_path / "c.csv")
+        coverage(Params(sources=[]), base=base.folder, data=[path], out=tmp_path / "c.csv")

@@ -13,8 +13,8 @@ from workspace import Workspace
 
 from deftx.core.sparse_delta import SparseDelta
 from deftx.models.base import Base
-from deftx.plan.checks import check_config
-from deftx.plan.graph import Artefact
+from deftx.plan.artefact import Artefact
+from deftx.plan.config import check_config
 from deftx.plan.plan import Plan
 from deftx.store.errors import ConfigError
 from deftx.store.tensors import TensorFile
@@ -43,14 +43,14 @@ HUB = {
 
 
 def stages(found):
-    return {artefact.stage for artefact in found.artefacts()}
+    return {artefact.stage for artefact in found.artefacts}
 
 
 def test_nothing_is_trained_for_vectors_that_exist():
     found = plan(HUB)
-    trained = [a.path for a in found.artefacts() if a.stage in ("full", "mask", "sparse")]
+    trained = [a.path for a in found.artefacts if a.stage in ("full", "mask", "sparse")]
     assert trained == ["full/task-sentiment/base/seed0/model.safetensors"]  # zero-shot's
-    converted = [a for a in found.artefacts() if a.stage == "convert"]
+    converted = [a for a in found.artefacts if a.stage == "convert"]
     assert {a.path for a in converted} == {
         "convert/given/task-sentiment/sft_model.safetensors",
         "convert/given/lang-qta/sft_model.safetensors",
@@ -66,7 +66,7 @@ def test_nothing_is_trained_for_vectors_that_exist():
 
 def test_one_file_serves_every_seed():
     found = plan(HUB, seeds=[0, 1])
-    composed = [a for a in found.artefacts() if a.stage == "compose" and a["system"] == "given"]
+    composed = [a for a in found.artefacts if a.stage == "compose" and a["system"] == "given"]
     assert {a["seed"] for a in composed} == {"0", "1"}
     used = {p.path for a in composed for p in found.inputs(a)["task_vector"]}
     assert used == {"convert/given/task-sentiment/sft_model.safetensors"}
@@ -77,7 +77,7 @@ def test_a_task_is_trained_on_top_of_a_vector_that_exists():
     languages = {key: {"text": "none"} for key in ("qaa", "qta", "qtb")}
     systems = {"mine": {"task": "lt-sft", "language": "given"}}
     found = plan(vector, task_start="given", languages=languages, systems=systems)
-    (full,) = (a for a in found.artefacts() if a.stage == "full")
+    (full,) = (a for a in found.artefacts if a.stage == "full")
     assert full["target"] == "task-sentiment/given"
     (start,) = found.inputs(full)["start_vector"]
     assert start.path == "convert/given/lang-qaa/sft_model.safetensors"

@@ -58,7 +58,7 @@ ON_GPU = ("base", "full", "denoise", "sparse", "adapter", "gate", "gated", "lora
 ON_SEVERAL_GPUS = ("full", "sparse")
 """Those that may use `engine.devices` of them; the others use one."""
 TOOLS = {
-    "plan": "estimate time, memory and disk of a run before anything runs",
+    "plan": "estimate the jobs, time and disk of a run before it runs",
     "targets": "print the files of some languages, tasks, systems or seeds, for snakemake",
     "show": "print the table of a run, and where its figures lie",
     "verify": "check every artefact of a folder against its manifest",

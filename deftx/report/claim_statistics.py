@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from deftx.plan.graph import Target
+from deftx.plan.artefact import Target
 from deftx.report.evidence import Case, Estimate, over_units, rank_correlation
 from deftx.report.places import NO_LAYER
 from deftx.report.statistics import over_seeds

@@ -30,8 +30,8 @@ class Params(Strict):
     names: dict[str, str] = Field(default={}, description="language → its name")
 
 
-def coverage(params: Params, *, base: Path, items: list[Path], out: Path) -> None:
-    """Write a CSV with a row for each of `items`, parquet artefacts of OF_ITEMS, by language,
+def coverage(params: Params, *, base: Path, data: list[Path], out: Path) -> None:
+    """Write a CSV with a row for each of `data`, parquet artefacts of OF_ITEMS, by language,
     dataset and split; see docs/diagnostics.md for its columns. Log a warning for each language that
     the tokenizer covers much worse than the sources: see `warnings`.
 
@@ -39,7 +39,7 @@ def coverage(params: Params, *, base: Path, items: list[Path], out: Path) -> Non
     """
     tokenizer = load_tokenizer(Base.load(base))
     rows = []
-    for path in items:
+    for path in data:
         texts, provenance = load_items(path), _provenance(path)
         found = count(texts, tokenizer)
         rows.append(

@@ -15,7 +15,7 @@ from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import SFT_STAGES
 from deftx.models.base import Base
 from deftx.models.vectors import dense_vector
-from deftx.plan.graph import Target
+from deftx.plan.artefact import Target
 from deftx.report.alignment import align
 from deftx.report.csv_files import DIAGNOSTICS, write_csv
 from deftx.report.interference import Vector, jaccard, meet, overlap, positions
