@@ -23,8 +23,10 @@ from deftx.models.backbone import head_parameters, weights_of
 from deftx.models.base import Base
 from deftx.models.load import load_classifier
 from deftx.report.card import DatasetFacts, Vector
+from deftx.report.comparison import Comparison
 from deftx.report.embed import markdown
-from deftx.report.results import Comparison, draw, load_evaluations, transfer
+from deftx.report.evaluations import load_evaluations
+from deftx.report.scores import draw, transfer
 from deftx.stages.cards.run import write_cards
 from deftx.store.errors import ArtefactError
 from deftx.store.items import write_items

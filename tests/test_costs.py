@@ -46,8 +46,8 @@ def test_a_job_belongs_to_the_systems_whose_evaluations_need_its_result():
         parts = [part for role in graph.inputs(artefact).values() for part in role]
         return {artefact.path}.union(*map(needs, parts))
 
-    needed = {e["system"]: set() for e in graph.evaluations()}
-    for evaluation in graph.evaluations():
+    needed = {e["system"]: set() for e in graph.evaluations}
+    for evaluation in graph.evaluations:
         needed[evaluation["system"]] |= needs(evaluation)
         paths = [artefact.path for artefact in closure(graph, [evaluation])]
         assert sorted(paths) == sorted(needs(evaluation))

@@ -16,25 +16,19 @@ from pydantic import ValidationError
 from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 
 from deftx.core.mask import Mask, mask_layout, mask_tensors
+from deftx.report.comparison import MEAN, Comparison
+from deftx.report.csv_files import DIAGNOSTICS
+from deftx.report.evaluations import load_evaluations
 from deftx.report.figures.captions import CAPTIONS
 from deftx.report.figures.curves import Ruler, cost_figure, distance_figure, sweep_figure
-from deftx.report.figures.diagnosed import MEASURED, load_diagnostics
+from deftx.report.figures.diagnosed import load_diagnostics
 from deftx.report.figures.layers import faded, layers_figure
 from deftx.report.figures.overlap import overlap_figure
 from deftx.report.figures.style import COLOURS, MARKERS, WIDTH, looks
 from deftx.report.figures.transfer import against, difference_figure, transfer_figure
 from deftx.report.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
 from deftx.report.places import place
-from deftx.report.results import (
-    MEAN,
-    Comparison,
-    Transfer,
-    differences,
-    draw,
-    load_evaluations,
-    scores,
-    transfer,
-)
+from deftx.report.scores import Transfer, differences, draw, scores, transfer
 from deftx.stages.figures.run import Params, figures
 from deftx.stages.figures.settings import Sweep
 from deftx.store.errors import ArtefactError
@@ -60,6 +54,9 @@ FILES = [f"{name}.{kind}" for name in NAMES for kind in ("svg", "png")]
 DISTANCES = {"eng": 0.0, "ace": 0.3, "ban": 0.9, "nah": 1.0}
 PIECES = {"eng": 1.2, "ace": 1.9, "ban": 2.3, "nah": 3.1}
 SWEEP = Sweep(name="rank", label="rank", points=[(100, "deft-x"), (4, "lt-sft")])
+
+
+MEASURED = list(DIAGNOSTICS)[2:]
 
 
 @pytest.fixture(scope="module")
@@ -454,7 +451,7 @@ def test_transfer_draws_every_mean_and_every_seed(all_figures, numbers, comparis
 def test_marks_are_hollow_exactly_where_differences_are_not_significant(comparison, numbers):
     noisy = {("zero-shot", "ace"), ("deft-x", MEAN)}
     gaps = [
-        gap._replace(difference=0.05, inside_noise=(gap.system, gap.language) in noisy)
+        gap._replace(difference=0.05, significant=(gap.system, gap.language) not in noisy)
         for gap in numbers[2]["lt-sft"]
     ]
     drawn = panels(difference_figure(comparison, gaps))

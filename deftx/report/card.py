@@ -14,7 +14,8 @@ from deftx.plan.artefact import OWN_TEXT, Artefact
 from deftx.plan.config import Config
 from deftx.plan.method import Row
 from deftx.plan.plan import Plan
-from deftx.report.results import METRIC_NAMES, Comparison, Transfer
+from deftx.report.comparison import METRIC_NAMES, Comparison
+from deftx.report.scores import Transfer
 from deftx.report.template import render
 from deftx.stages.table import path_of
 from deftx.store.strict import Strict

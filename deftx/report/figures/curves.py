@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from deftx.report.comparison import MEAN, METRIC_NAMES, Comparison
 from deftx.report.figures.sheet import Block, sheet
 from deftx.report.figures.style import Estimate, looks, styled, wrapped
-from deftx.report.results import MEAN, METRIC_NAMES, Comparison, Difference, Transfer
+from deftx.report.scores import Difference, Transfer
 from deftx.stages.figures.settings import Sweep
 
 TOGETHER = 7
@@ -52,7 +53,7 @@ def sweep_figure(
     nothing is swept or there is no mean.
 
     Args:
-        means: by `deftx.report.results.transfer`.
+        means: by `deftx.report.scores.transfer`.
     """
     swept = {system for sweep in sweeps for _, system in sweep.points}
     found = {task: m for task, m in _means(comparison, means).items() if swept & m.keys()}
@@ -127,7 +128,7 @@ def distance_figure(
     text are left out, except the source. None if no ruler knows two languages of a task.
 
     Args:
-        means: by `deftx.report.results.transfer`.
+        means: by `deftx.report.scores.transfer`.
         gains: over the zero-shot system, by `deftx.report.figures.transfer.against`; may be empty.
     """
     scored = {(m.task, m.system, m.language): Estimate.of(m) for m in means}
@@ -232,7 +233,7 @@ def cost_figure(
     interval, against the cost. None if no cost is known or there is no mean.
 
     Args:
-        means: by `deftx.report.results.transfer`.
+        means: by `deftx.report.scores.transfer`.
         costs: system → seconds, peak_bytes, stored_bytes, trained; an unknown cost is absent or
             None.
     """

@@ -6,10 +6,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from deftx.store.errors import ArtefactError
-
-MEASURED = ["seed", "measure", "a", "b", "layer", "part", "value"]
-"""The columns of a file that the stage `diagnostics` writes."""
+from deftx.report.csv_files import load_diagnostics as load_rows
 
 Panel = TypeVar("Panel", bound=pd.Series | pd.DataFrame)
 
@@ -18,20 +15,10 @@ def load_diagnostics(paths: Sequence[Path]) -> pd.DataFrame:
     """The measurements of {system}/{task}.csv as means over seeds, with the columns system, task,
     measure, a, b, layer, part and value.
 
-    Raises ArtefactError if a file lacks a column.
+    Raises ArtefactError as `deftx.report.csv_files.read_csv`.
     """
-    frames = []
-    for path in paths:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-        if missing := [name for name in MEASURED if name not in frame]:
-            raise ArtefactError(f"{path}: no column {missing[0]}, expected {', '.join(MEASURED)}")
-        frames.append(frame.assign(system=path.parent.name, task=path.stem))
     keys = ["system", "task", "measure", "a", "b", "layer", "part"]
-    if not frames:
-        return pd.DataFrame(columns=[*keys, "value"])
-    every = pd.concat(frames, ignore_index=True)
-    every["value"] = pd.to_numeric(every["value"].replace("", "nan"))
-    return every.groupby(keys, sort=False)["value"].mean().dropna().reset_index()
+    return load_rows(paths).groupby(keys, sort=False)["value"].mean().reset_index()
 
 
 def distinct(panels: Mapping[str, Panel]) -> dict[str, list[str]]:

@@ -9,11 +9,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from deftx.report.comparison import Comparison
 from deftx.report.figures.diagnosed import distinct, sharing
 from deftx.report.figures.sheet import Block, sheet
 from deftx.report.figures.style import GREY, SMALL, looks, styled
 from deftx.report.figures.vectors import depth, name_layers
-from deftx.report.results import Comparison
 
 PARTS = ("attention", "other")
 

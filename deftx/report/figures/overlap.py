@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from deftx.report.comparison import Comparison
 from deftx.report.figures.diagnosed import distinct, sharing
 from deftx.report.figures.sheet import Block, sheet, together
 from deftx.report.figures.style import WIDTH, looks, styled
 from deftx.report.figures.vectors import colours, heat_map
-from deftx.report.results import Comparison
 
 MAPS = 6
 """Heat maps shown of a task: those of the first systems."""

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from deftx.report.figures.captions import NOTICE
-from deftx.report.results import Difference, Transfer
+from deftx.report.scores import Difference, Transfer
 from deftx.store.artefact import atomic
 
 WIDTH = 7.0

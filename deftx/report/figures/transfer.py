@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from deftx.report.comparison import METRIC_NAMES, Comparison
 from deftx.report.figures.sheet import Block, sheet
 from deftx.report.figures.style import GREY, WIDTH, Estimate, letters, looks, styled
-from deftx.report.results import METRIC_NAMES, Comparison, Difference, Score, Transfer
+from deftx.report.scores import Difference, Score, Transfer
 
 ROW = 0.145
 """Height in inches of the row of a system."""
@@ -42,8 +43,8 @@ def transfer_figure(
     with its 95 % interval, and with several seeds a small dot for each.
 
     Args:
-        means: by `deftx.report.results.transfer`.
-        scores: of the single evaluations, by `deftx.report.results.scores`.
+        means: by `deftx.report.scores.transfer`.
+        scores: of the single evaluations, by `deftx.report.scores.scores`.
         classes: task → number of its classes, for the chance level.
     """
     panels = _empty(comparison)
@@ -101,7 +102,7 @@ def difference_figure(comparison: Comparison, gaps: Sequence[Difference]) -> Fig
     """
     panels = _empty(comparison)
     for gap in gaps:
-        row = Row(Estimate.of(gap), hollow=gap.inside_noise)
+        row = Row(Estimate.of(gap), hollow=not gap.significant)
         panels[gap.task][gap.language][gap.system] = row
     labels = {
         task: f"{METRIC_NAMES[table.metric]} minus that of {comparison.reference_of(task)} (points)"

@@ -9,7 +9,9 @@ from deftx.core.vector_files import SFT_STAGES
 from deftx.models.base import Base
 from deftx.plan.plan import Plan
 from deftx.report.card import DatasetFacts, Made, Vector, dataset_facts, model_card, vectors_of
-from deftx.report.results import Comparison, draw, load_evaluations, transfer
+from deftx.report.comparison import Comparison
+from deftx.report.evaluations import load_evaluations
+from deftx.report.scores import draw, transfer
 from deftx.report.template import render
 from deftx.report.written_config import load_config
 from deftx.store.artefact import read_manifest, write_text

@@ -18,17 +18,12 @@ from deftx.report.accounting import (
     readable,
     unknown_note,
 )
+from deftx.report.comparison import Comparison
+from deftx.report.evaluations import Evaluation, Trained, load_evaluations
 from deftx.report.figures.curves import cost_figure
 from deftx.report.figures.style import notice, save
 from deftx.report.jobs import jobs_of
-from deftx.report.results import (
-    Comparison,
-    Evaluation,
-    Trained,
-    draw,
-    load_evaluations,
-    transfer,
-)
+from deftx.report.scores import draw, transfer
 from deftx.report.written_config import load_config
 from deftx.store.artefact import write_text
 

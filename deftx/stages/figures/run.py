@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import pandas as pd
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
 from deftx.core.denoised import Denoised
 from deftx.core.mask import Mask, load_mask
 from deftx.models.base import Base
+from deftx.report.comparison import Comparison
+from deftx.report.csv_files import read_csv
+from deftx.report.evaluations import load_evaluations
 from deftx.report.figures.curves import Ruler, distance_figure, sweep_figure
 from deftx.report.figures.diagnosed import load_diagnostics
 from deftx.report.figures.layers import layers_figure
@@ -19,19 +21,10 @@ from deftx.report.figures.style import notice, save
 from deftx.report.figures.transfer import against, difference_figure, transfer_figure
 from deftx.report.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
 from deftx.report.places import place
-from deftx.report.results import (
-    Comparison,
-    Difference,
-    differences,
-    draw,
-    load_evaluations,
-    scores,
-    transfer,
-)
+from deftx.report.scores import Difference, differences, draw, scores, transfer
 from deftx.stages.denoise.settings import RankRule
 from deftx.stages.figures.settings import Sweep
 from deftx.store.artefact import canonical
-from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile
 
 MASK_PANELS, SPECTRUM_PANELS = 8, 6
@@ -141,19 +134,14 @@ def _rulers(params: Params, coverage: Path | None) -> list[Ruler]:
 
 def _pieces_per_word(params: Params, coverage: Path) -> dict[str, dict[str, float]]:
     """Task → language → tokens per word of the items of its evaluation."""
-    frame = pd.read_csv(coverage, dtype={"language": str, "dataset": str, "split": str})
-    needed = {"language", "dataset", "split", "pieces_per_word"}
-    if missing := sorted(needed - set(frame)):
-        raise ArtefactError(f"{coverage}: no column {missing[0]}, expected {sorted(needed)}")
+    frame = read_csv(coverage, language=str, dataset=str, split=str, pieces_per_word=float)
     frame = frame.dropna(subset="pieces_per_word")
     found = {}
     for task, table in params.tasks.items():
         mine = frame[frame["dataset"] == table.dataset]
         # The split of the evaluation comes last and replaces the others.
         mine = mine.sort_values("split", key=lambda split: split == "test", kind="stable")
-        found[task] = dict(
-            zip(mine["language"], mine["pieces_per_word"].astype(float), strict=True)
-        )
+        found[task] = dict(zip(mine["language"], mine["pieces_per_word"], strict=True))
     return found
 
 

@@ -1,6 +1,5 @@
 """Stage `summary`: one page with the results of a run."""
 
-import csv
 import json
 import os
 import platform
@@ -14,10 +13,11 @@ import pandas as pd
 
 from deftx.models.base import Base
 from deftx.plan.schema import System
-from deftx.report.coverage import Coverage, warnings
+from deftx.report.comparison import METRIC_NAMES, Comparison
+from deftx.report.coverage import warnings
+from deftx.report.csv_files import read_csv
 from deftx.report.embed import data_uri, markdown, read
 from deftx.report.figures.captions import CAPTIONS, NOTICE
-from deftx.report.results import METRIC_NAMES, Comparison
 from deftx.report.template import render
 from deftx.report.written_config import config_sha256, config_text, load_config
 from deftx.stages.clean.math import OUTCOMES
@@ -142,12 +142,9 @@ def _cell(value: Any) -> str:
 
 def _warnings(path: Path, comparison: Comparison) -> list[str]:
     """A warning for each language that the tokenizer covers badly."""
-    whole: dict[str, Coverage] = {}
-    for row in csv.DictReader(read(path).splitlines()):
-        counts = {name: int(row[name]) for name in ("words", "pieces", "unknown")}
-        whole[row["language"]] = whole.get(row["language"], Coverage()) + Coverage(**counts)
+    frame = read_csv(path, language=str, words=int, pieces=int, unknown=int)
     sources = [source for task in comparison.tasks.values() for source in task.labelled]
-    return warnings(whole, sources, comparison.names)
+    return warnings(frame, sources, comparison.names)
 
 
 def _cleaned(paths: Sequence[Path], comparison: Comparison) -> Grid | None:
