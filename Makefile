@@ -1,4 +1,4 @@
-# Two commands do everything: `make demo` and `make test`. Each sets up .venv by itself.
+# Two commands do everything: `make demo` and `make test`. Each sets up .venv first.
 # With real data `make plan` estimates a run, and `make reproduce` runs it: docs/reproduce.md.
 # Another PyTorch: make demo TORCH="torch==2.13.0 <options for pip>" (see README, Installation).
 
