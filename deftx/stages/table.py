@@ -1,8 +1,7 @@
 """Every stage once: its name, its artefact's path, what it reads, what it runs on. Free of torch.
 
-The command line, the workflow, the plan and the estimate read this table. Each stage's folder has the
-stage's name; its function, its rule and its results folder have it, too.
-"""
+The command line, the workflow, the plan and the estimate read this table. Each stage's folder has
+the stage's name; its function, its rule and its results folder have it, too."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

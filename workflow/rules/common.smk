@@ -204,6 +204,29 @@ def call(stage, inputs="", params=""):
     return f"python -m deftx {stage} {' '.join(flags)} > {{log.out:q}} 2>&1"
 
 
+TITLES = {
+    "transfer": "zero-shot transfer",
+    "differences": "differences to the reference",
+    "overlap": "overlap of vectors",
+    "layers": "chosen entries layer by layer",
+    "mask": "chosen entries by tensor",
+    "spectrum": "singular values and the cut",
+    "sweep": "one setting varied",
+    "distance": "transfer and the language",
+}
+"""Figure → its name in the report."""
+
+
+def in_report(figure):
+    """A figure as an entry of Snakemake's report."""
+    return report(
+        beside("figures", f"{figure}.svg")[0],
+        category="Figures",
+        caption=f"../report/{figure}.rst",
+        labels={"result": TITLES[figure], "kind": "figure"},
+    )
+
+
 # A param that takes `threads` counts as derived and triggers no rerun. So the next ones, which cannot
 # change a result, are kept out of what makes a stage stale.
 
@@ -215,8 +238,10 @@ def user_file(wildcards, threads):
 
 
 def data_lock(wildcards, threads):
-    """The record of downloaded files at their first download, beside the config."""
-    return str(CONFIG_FILE.parent / LOCK)
+    """The record of downloaded files at their first download: beside the config, if there is one
+    or the config is not of this project, else beside the workflow."""
+    own, ours = CONFIG_FILE.parent / LOCK, Path(workflow.basedir) / LOCK
+    return str(ours if not own.exists() and ours.exists() else own)
 
 
 def foreign_vector(wildcards, threads):

@@ -19,28 +19,6 @@ localrules:
     summary,
 
 
-TITLES = {
-    "transfer": "zero-shot transfer",
-    "differences": "differences to the reference",
-    "overlap": "overlap of vectors",
-    "layers": "chosen entries layer by layer",
-    "mask": "chosen entries by tensor",
-    "spectrum": "singular values and the cut",
-    "sweep": "one setting varied",
-    "distance": "transfer and the language",
-}
-
-
-def in_report(figure):
-    """A figure as an entry of Snakemake's report."""
-    return report(
-        beside("figures", f"{figure}.svg")[0],
-        category="Figures",
-        caption=f"../report/{figure}.rst",
-        labels={"result": TITLES[figure], "kind": "figure"},
-    )
-
-
 # The card of each sparse vector; only for the local rule that writes them.
 CARDS = (
     [
