@@ -1,5 +1,4 @@
-"""Tools around the stages: plan a run, look at it, verify its artefacts, remove what is not asked
-for."""
+"""Tools around the stages: plan a run, look at it, verify its artefacts, remove obsolete files."""
 
 import argparse
 import json
@@ -24,7 +23,7 @@ from deftx.store.artefact import verify as verify_artefact
 from deftx.store.errors import ArtefactError, ConfigError
 
 KEPT = {"logs", "benchmarks"}
-"""Folders of a run that hold no artefacts, and that `prune` leaves alone."""
+"""Folders of a run that hold no artefacts, which `prune` keeps."""
 
 WITH_COMPANIONS = {
     "model.safetensors",
@@ -33,28 +32,28 @@ WITH_COMPANIONS = {
     "transfer.svg",
     "systems.csv",
 }
-"""Artefacts beside which a stage writes more files, which belong to them."""
+"""Artefacts to which all files in their folder belong."""
 
 
 def plan(arguments: list[str]) -> None:
-    """Print how many jobs of a config are still to be done, and what they will take: steps, time,
-    memory and disk, for each stage and each language, and what these numbers rest on. To be called
-    in the project's folder. Nothing is run, unless --measure is given."""
+    """Print how many jobs of a config remain, and estimate their steps, time, memory and disk for
+    each stage and language, with the basis of each number. Call it in the project's folder. Nothing
+    is run unless --measure is given."""
     parser = argparse.ArgumentParser(prog="deftx plan", description=plan.__doc__)
     parser.add_argument("config", type=Path)
     _add_choice(parser)
     parser.add_argument(
         "--measure",
         action="store_true",
-        help="first time a few steps of each kind on this machine, where that was not done yet",
+        help="time a few training steps of each kind first, unless this machine was measured before",
     )
-    parser.add_argument("--machine", help="of the project's, whose speeds count; default: by GPU")
-    parser.add_argument("--gpus", type=int, help="used at once; default: those of this machine")
-    parser.add_argument("--cores", type=int, help="used at once; default: those of this machine")
+    parser.add_argument("--machine", help="use the speeds of this known machine; default: chosen by GPU")
+    parser.add_argument("--gpus", type=int, help="GPUs in use; default: those of this machine")
+    parser.add_argument("--cores", type=int, help="cores in use; default: those of this machine")
     options = parser.parse_args(arguments)
     here = len(visible_devices())
     with claimed(1, "deftx plan --measure") if options.measure else nullcontext():
-        from deftx.estimate.estimate import estimate  # imports torch, which is to see the claim
+        from deftx.estimate.estimate import estimate  # imports torch, which must see the claim
 
         estimate(
             options.config,
@@ -67,9 +66,8 @@ def plan(arguments: list[str]) -> None:
 
 
 def targets(arguments: list[str]) -> None:
-    """Print the files that hold the evaluations of the chosen languages, tasks, systems and seeds,
-    for Snakemake to make them and what they need: snakemake $(deftx targets config.yaml --language
-    grn)."""
+    """Print the evaluation files of the chosen languages, tasks, systems and seeds. Snakemake then
+    makes them and what they need: snakemake $(deftx targets config.yaml --language grn)."""
     parser = argparse.ArgumentParser(prog="deftx targets", description=targets.__doc__)
     parser.add_argument("config", type=Path)
     _add_choice(parser)
@@ -80,12 +78,12 @@ def targets(arguments: list[str]) -> None:
 
 
 CHOICE = ("language", "task", "system", "seed")
-"""What an evaluation is chosen by."""
+"""The options that choose evaluations."""
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
     for name in CHOICE:
-        parser.add_argument(f"--{name}", nargs="+", default=[], help="these alone; default: all")
+        parser.add_argument(f"--{name}", nargs="+", default=[], help="only these; default: all")
 
 
 def _chosen(options: argparse.Namespace) -> dict[str, list[str]]:
@@ -93,7 +91,7 @@ def _chosen(options: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def show(arguments: list[str]) -> None:
-    """Print the transfer table of a run, and where its figures and report lie."""
+    """Print the transfer table of a run and the paths of its figures and report."""
     parser = argparse.ArgumentParser(prog="deftx show", description=show.__doc__)
     parser.add_argument("run", type=Path, help="folder of the run, such as results/demo")
     folder: Path = parser.parse_args(arguments).run
@@ -112,8 +110,8 @@ def show(arguments: list[str]) -> None:
 
 
 def verify(arguments: list[str]) -> None:
-    """Compare every artefact below a folder with its manifest. A corrupt one is set aside as
-    `*.corrupt`, and the exit status tells that there was one."""
+    """Compare every artefact below a folder with its manifest. A corrupt artefact is renamed to
+    `*.corrupt`; the exit status is then 1."""
     parser = argparse.ArgumentParser(prog="deftx verify", description=verify.__doc__)
     parser.add_argument("folder", type=Path, help="such as results or results/demo")
     folder: Path = parser.parse_args(arguments).folder
@@ -121,7 +119,7 @@ def verify(arguments: list[str]) -> None:
         path
         for suffix in ("safetensors", "parquet")
         for path in folder.rglob(f"*.{suffix}")
-        if ".checkpoints" not in path.parts  # may be in the making; training verifies its own
+        if ".checkpoints" not in path.parts  # may be incomplete; training verifies its own
     )
     if not paths:
         raise ArtefactError(f"{folder}: no artefacts below it")
@@ -133,13 +131,13 @@ def verify(arguments: list[str]) -> None:
             problems.append(str(error))
     if problems:
         raise ArtefactError("\n".join([f"{len(problems)} of {len(paths)} artefacts:", *problems]))
-    print(f"{len(paths)} artefacts are as their manifests say")
+    print(f"{len(paths)} artefacts match their manifests")
 
 
 def check(arguments: list[str]) -> None:
-    """List the files that a config needs, and its base: which are there, to be fetched, or missing,
-    their sizes and licences. Files that are there are compared with data.lock. Nothing is fetched;
-    the exit status tells of what no run could mend."""
+    """List the files that a config needs, its base included: present, to be downloaded, or missing,
+    with sizes and licences. Present files are compared with data.lock. Nothing is downloaded; the
+    exit status is 1 if a file is missing or changed."""
     parser = argparse.ArgumentParser(prog="deftx check", description=check.__doc__)
     parser.add_argument("config", type=Path, help="the config of the run")
     path: Path = parser.parse_args(arguments).config
@@ -159,14 +157,14 @@ def check(arguments: list[str]) -> None:
         unknown = f", {len(of_state) - len(sizes)} of unknown size" * (len(sizes) < len(of_state))
         print(f"{state}: {len(of_state)} files, {sum(sizes) / 1e6:.1f} MB{unknown}")
     if any(file.state == TO_FETCH for file in found):
-        print(f"snakemake --configfile {path} downloads: fetches what is missing")
+        print(f"snakemake --configfile {path} downloads: downloads what is missing")
     if bad := [file for file in found if file.state in (MISSING, CHANGED)]:
-        raise ConfigError(f"{len(bad)} files are missing, or not those of {LOCK}")
+        raise ConfigError(f"{len(bad)} files are missing, or differ from {LOCK}")
 
 
 def prune(arguments: list[str]) -> None:
-    """List the files of a run that its config does not ask for any more, with their sizes; remove
-    them with --yes. Logs and benchmarks are left alone."""
+    """List the files of a run that its config no longer asks for, with their sizes; --yes removes
+    them. Logs and benchmarks are kept."""
     parser = argparse.ArgumentParser(prog="deftx prune", description=prune.__doc__)
     parser.add_argument("config", type=Path, help="the config of the run")
     parser.add_argument("--yes", action="store_true", help="remove them")
