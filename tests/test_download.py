@@ -1,5 +1,6 @@
 """Downloads: a file with the final name is whole and as locked, whatever a server does."""
 
+import errno
 import hashlib
 import json
 import os
@@ -115,14 +116,14 @@ def place(tmp_path):
 def test_the_first_download_is_recorded_and_the_next_one_held_to_it(place, serve):
     server = serve(whole)
     url = f"{server.url}/ace/test.csv"
-    said = place.get(url)
-    assert said == {"sha256": SHA256, "bytes": len(CONTENT), "url": url, "given": None}
+    facts = place.get(url)
+    assert facts == {"sha256": SHA256, "bytes": len(CONTENT), "url": url, "given": None}
     assert place.file.read_bytes() == CONTENT
     assert read_lock(place.lock) == {url: {"sha256": SHA256, "bytes": len(CONTENT)}}
     place.has_no_leavings()
-    assert place.get(url) == said and len(server.asked) == 1
+    assert place.get(url) == facts and len(server.asked) == 1
     place.file.unlink()
-    assert place.get(url) == said and len(server.asked) == 2
+    assert place.get(url) == facts and len(server.asked) == 2
 
 
 def test_a_tampered_file_never_gets_the_final_name(place, serve):
@@ -219,28 +220,40 @@ def test_a_copy_of_the_users_own_is_used_as_it_is(place):
     place.file.write_bytes(CONTENT)
     place.file.parent.chmod(0o500)
     try:
-        said = place.get("https://example.org/x.csv", given=SHA256)
+        facts = place.get("https://example.org/x.csv", given=SHA256)
     finally:
         place.file.parent.chmod(0o700)
-    assert said["sha256"] == said["given"] == SHA256
-    assert not place.lock.exists()
+    assert facts["sha256"] == facts["given"] == SHA256 and not place.lock.exists()
 
 
-def test_a_copy_that_is_not_what_the_lock_has_is_an_error(place):
+@pytest.mark.parametrize(
+    ("recorded", "message"),
+    [
+        ("https://example.org/x.csv", "remove the file to download it again"),
+        ("https://example.org/old/x.csv", "has the content of .*/old/x.csv"),
+    ],
+)
+def test_a_copy_that_the_lock_contradicts_is_an_error(place, recorded, message):
+    """Another content, or that of an earlier revision."""
     url = "https://example.org/x.csv"
-    record(place.lock, url, {"sha256": SHA256, "bytes": len(CONTENT)})
+    content = b"mine" if recorded == url else CONTENT
+    record(place.lock, recorded, {"sha256": SHA256, "bytes": len(CONTENT)})
     place.file.parent.mkdir(parents=True)
-    place.file.write_bytes(b"mine")
-    mine = hashlib.sha256(b"mine").hexdigest()
-    place.fails(url, "remove the file to download it again", DataError, given=mine)
-    assert place.file.read_bytes() == b"mine"
+    place.file.write_bytes(content)
+    place.fails(url, message, DataError, given=hashlib.sha256(content).hexdigest())
+    assert place.file.read_bytes() == content
 
 
-def test_a_file_of_an_earlier_revision_does_not_pass_for_the_new_one(place, serve):
-    server = serve(whole)
-    place.get(f"{server.url}/old/x.csv")
-    place.out.unlink()
-    place.fails(f"{server.url}/new/x.csv", "has the content of .*/old/x.csv", DataError)
+def test_a_file_system_without_flock_has_locks_all_the_same(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    for url in ("a", "b"):
+        with pytest.warns(UserWarning, match="flock not supported"):
+            record(tmp_path / "data.lock", url, {"sha256": SHA256, "bytes": 1})
+    assert [path.name for path in tmp_path.iterdir()] == ["data.lock"]
+    assert read_lock(tmp_path / "data.lock").keys() == {"a", "b"}
 
 
 def test_several_jobs_fetch_one_file_once_and_write_one_lock(tmp_path, serve):
@@ -319,25 +332,19 @@ def test_the_hub_is_asked_for_the_commit_that_was_first_there(place, serve):
     assert files[1] and all(f"/resolve/{COMMIT}/" in path for path in files[1])
 
 
-def test_a_file_that_is_not_what_the_hub_says_is_refused(place, serve):
-    done = from_hub(place, serve(hub(COMMIT, "0" * 64)), COMMIT)
-    assert done.returncode == 1
-    assert f"its sha256 is {SHA256}, expected {'0' * 64}" in done.stderr
-    assert "datasets.wiki.hub (train of ace)" in done.stderr and "Traceback" not in done.stderr
+@pytest.mark.parametrize(
+    ("answer", "offline", "message"),
+    [
+        (hub(COMMIT, "0" * 64), "0", f"its sha256 is {SHA256}, expected {'0' * 64}"),
+        (hub(COMMIT, SHA256), "1", "HF_HUB_OFFLINE is set: nothing is downloaded. Run `snakemake"),
+        (lambda handler, number: handler.begin(404, 0), "0", "cannot download from the hub"),
+        (None, "0", "cannot download from the hub"),
+    ],
+)
+def test_a_file_that_the_hub_does_not_give_is_one_message(place, serve, answer, offline, message):
+    server = serve(answer) if answer else SimpleNamespace(url="http://127.0.0.1:9")
+    done = from_hub(place, server, COMMIT, HF_HUB_OFFLINE=offline)
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+    assert "datasets.wiki.hub (train of ace)" in done.stderr
     assert not place.file.exists() and not place.lock.exists()
-    place.has_no_leavings()
-
-
-def test_the_hub_without_a_network_says_what_to_run_where(place, serve):
-    done = from_hub(place, serve(hub(COMMIT, SHA256)), COMMIT, HF_HUB_OFFLINE="1")
-    assert done.returncode == 1
-    assert "HF_HUB_OFFLINE is set: nothing is downloaded. Run `snakemake downloads`" in done.stderr
-    missing = from_hub(place, serve(lambda handler, number: handler.begin(404, 0)), COMMIT)
-    assert "cannot download from the hub" in missing.stderr and "Traceback" not in missing.stderr
-
-
-def test_a_hub_that_is_not_reached_is_an_error(place):
-    done = from_hub(place, SimpleNamespace(url="http://127.0.0.1:9"), COMMIT)
-    assert done.returncode == 1
-    assert "cannot download from the hub" in done.stderr and "Traceback" not in done.stderr
     place.has_no_leavings()

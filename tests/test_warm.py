@@ -181,12 +181,20 @@ def test_a_signal_to_the_client_reaches_the_job(package, socket, number):
     assert not runs(job)
 
 
-def test_ctrl_c_ends_the_job_by_sigint(package, socket):
-    client, job, _ = waiting(package, socket)
-    client.send_signal(signal.SIGINT)
+@pytest.mark.parametrize(
+    ("whom", "number", "status", "message"),
+    [
+        ("client", signal.SIGINT, 130, "ended by SIGINT"),
+        ("job", signal.SIGKILL, 137, "ended by SIGKILL"),
+        ("guard", signal.SIGKILL, 1, "ended without a status"),
+    ],
+)
+def test_a_job_that_is_killed_is_reported(package, socket, whom, number, status, message):
+    client, job, guard = waiting(package, socket)
+    os.kill({"client": client.pid, "job": job, "guard": guard}[whom], number)
     _, errors = client.communicate(timeout=PATIENCE)
-    assert client.returncode == 128 + signal.SIGINT and not runs(job)
-    assert "KeyboardInterrupt" in errors and "deftx wait: ended by SIGINT" in errors
+    assert client.returncode == status and f"deftx wait: {message}" in errors
+    assert soon(lambda: not runs(job))
 
 
 def test_a_killed_client_leaves_no_job(package, socket):
@@ -194,21 +202,6 @@ def test_a_killed_client_leaves_no_job(package, socket):
     client.kill()
     client.communicate(timeout=PATIENCE)
     assert soon(lambda: not runs(job) and not runs(guard))
-
-
-def test_a_killed_job_is_reported(package, socket):
-    client, job, _ = waiting(package, socket)
-    os.kill(job, signal.SIGKILL)
-    _, errors = client.communicate(timeout=PATIENCE)
-    assert client.returncode == 137 and errors == "deftx wait: ended by SIGKILL\n"
-
-
-def test_a_killed_guard_ends_its_job_and_is_reported(package, socket):
-    client, job, guard = waiting(package, socket)
-    os.kill(guard, signal.SIGKILL)
-    _, errors = client.communicate(timeout=PATIENCE)
-    assert client.returncode == 1 and "deftx wait: ended without a status" in errors
-    assert soon(lambda: not runs(job))
 
 
 def test_without_a_server_a_job_starts_plainly(package, tmp_path):
