@@ -45,9 +45,11 @@ def plan(arguments: list[str]) -> None:
     parser.add_argument(
         "--measure",
         action="store_true",
-        help="time a few training steps of each kind first, unless this machine was measured before",
+        help="first time a few training steps of each kind, unless already done on this machine",
     )
-    parser.add_argument("--machine", help="use the speeds of this known machine; default: chosen by GPU")
+    parser.add_argument(
+        "--machine", help="use the speeds of this known machine; default: chosen by GPU"
+    )
     parser.add_argument("--gpus", type=int, help="GPUs in use; default: those of this machine")
     parser.add_argument("--cores", type=int, help="cores in use; default: those of this machine")
     options = parser.parse_args(arguments)
