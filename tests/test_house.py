@@ -8,8 +8,8 @@ import yte
 from conftest import PROJECT
 from workspace import COPIED
 
-from deftx.cli.main import STAGES
 from deftx.plan.graph import PATTERNS
+from deftx.stages.table import STAGES
 
 CONDA_NAMES = {
     "pytorch": "torch",

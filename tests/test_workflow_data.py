@@ -92,7 +92,7 @@ def test_another_file_in_its_place_is_seen_and_not_let_through(workspace):
     assert planned["download"] == planned["data"] == planned["clean"] == 1
     workspace.fails("--until", "download")
     log = (workspace.results / "logs/download/news/qta/train.log").read_text()
-    assert "remove the file to fetch it again" in log
+    assert "remove the file to download it again" in log
     file.write_text(kept)
     assert workspace.run("--until", "clean")["download"] == 1
     assert workspace.planned() == {}
