@@ -38,7 +38,7 @@ from deftx.models.device import available_device
 from deftx.models.load import load_tokenizer
 from deftx.models.predict import predict as predict_logits
 from deftx.report.anatomy import PLACES, anatomy, common
-from deftx.stages.data.settings import Columns
+from deftx.stages.data.settings import Columns, Layout
 from deftx.store.artefact import verify, write_text
 from deftx.store.errors import ArtefactError, InputError
 from deftx.store.hub import fetch
@@ -191,7 +191,7 @@ def _items(options: argparse.Namespace) -> list[Item]:
         raise InputError("give texts by --text, or a file by --file")
     if options.file is not None:
         columns = Columns(text=options.column, text_pair=options.pair_column, id=options.id_column)
-        return read_items(options.file, columns, None)
+        return read_items(options.file, Layout(columns=columns))
     if options.pair is not None and len(options.pair) != len(options.text):
         raise InputError(f"{len(options.pair)} --pair for {len(options.text)} --text")
     pairs = options.pair and [{"text_pair": pair} for pair in options.pair]

@@ -111,15 +111,7 @@ class Items:
             return None
         dataset = self._plan.files.dataset(artefact["dataset"])
         try:
-            return read_items(
-                file,
-                dataset.columns,
-                dataset.labels,
-                dataset.quoting,
-                header=dataset.header,
-                kind=dataset.format,
-                limit=dataset.limit.get(artefact["language"]),
-            )
+            return read_items(file, dataset, dataset.limit.get(artefact["language"]))
         except DataError:  # the stage `data` will say what is wrong with it
             return None
 

@@ -28,6 +28,7 @@ from deftx.stages.mask.settings import Budget, entries
 from deftx.store.artefact import write_text
 from deftx.store.errors import ArtefactError
 from deftx.store.strict import Strict
+from deftx.store.version import VERSION
 
 COST = "cost"
 """The figure that lies beside the costs, and is shown there."""
@@ -169,7 +170,8 @@ def lead(
             unknown=_unknown(stages),
             versions={
                 "Python": platform.python_version(),
-                **{name: version(name) for name in ("deftx", "torch", "transformers")},
+                "deftx": VERSION,
+                **{name: version(name) for name in ("torch", "transformers")},
             },
             files={
                 kind: [(path.name, _link(path, out)) for path in sorted(folder.iterdir())]
