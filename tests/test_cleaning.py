@@ -55,9 +55,7 @@ def plain_outcome(text, before, evaluation, settings):
     switches=st.tuples(st.booleans(), st.booleans()),
     lengths=st.sampled_from([(1, None), (3, 9)]),
 )
-def test_every_line_has_the_outcome_of_the_plain_rule(
-    lines, evaluation, run, switches, lengths
-):
+def test_every_line_has_the_outcome_of_the_plain_rule(lines, evaluation, run, switches, lengths):
     settings = Cleaning(
         run=run,
         duplicates=switches[0],

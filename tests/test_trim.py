@@ -66,7 +66,9 @@ def test_smsa_is_trimmed_as_in_the_papers_except_for_four_sentences(shared, tmp_
     is."""
     smsa = shared / "data/smsa"
     labels = {name: name for name in ("negative", "neutral", "positive")}
-    layout = Layout(columns=Columns(text="0", label="1"), labels=labels, quoting=False, header=False)
+    layout = Layout(
+        columns=Columns(text="0", label="1"), labels=labels, quoting=False, header=False
+    )
     whole, items = {}, []
     for split in ("train", "valid", "test"):
         file = smsa / f"dataset/smsa_doc-sentiment-prosa/{split}_preprocess.tsv"
