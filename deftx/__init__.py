@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from deftx.models.base import Base
     from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
     from deftx.models.predict import evaluate, predict
-    from deftx.plan.checks import read_config
-    from deftx.plan.config import Config
+    from deftx.plan.config import Config, read_config
     from deftx.report.anatomy import anatomy, common
     from deftx.report.metrics import measure
     from deftx.stages.compose.math import merged
@@ -71,7 +70,7 @@ _HOME = {
     "measure": "report.metrics",
     "merged": "stages.compose.math",
     "predict": "models.predict",
-    "read_config": "plan.checks",
+    "read_config": "plan.config",
     "read_foreign": "exchange.foreign",
     "save_model_folder": "exchange.model_folder",
     "save_shira": "exchange.shira",

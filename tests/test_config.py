@@ -9,8 +9,7 @@ import pytest
 import yaml
 from conftest import PROJECT
 
-from deftx.plan.checks import check_config, check_run_names, read_config
-from deftx.plan.config import json_schema
+from deftx.plan.config import check_config, check_run_names, json_schema, read_config
 from deftx.stages.mask.settings import entries
 from deftx.store.errors import ConfigError
 

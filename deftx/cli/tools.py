@@ -14,8 +14,7 @@ from rich.table import Column, Table
 from deftx.data.lock import NAME as LOCK
 from deftx.data.lock import read_lock
 from deftx.estimate.choice import wanted
-from deftx.plan.checks import read_config
-from deftx.plan.config import json_schema
+from deftx.plan.config import json_schema, read_config
 from deftx.plan.needed_files import CHANGED, MISSING, TO_FETCH, needed_files
 from deftx.plan.plan import Plan
 from deftx.run.devices import claimed, visible_devices
@@ -76,7 +75,7 @@ def targets(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     found = Plan(read_config(options.config))
     for artefact in wanted(found, **_chosen(options)):
-        print(f"{found.root}/{artefact.path}")
+        print(f"{found.path(artefact)}")
 
 
 CHOICE = ("language", "task", "system", "seed")
@@ -173,7 +172,7 @@ def prune(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     plan = Plan(read_config(options.config))
     root = Path(plan.root)
-    wanted = {root / artefact.path for artefact in plan.artefacts()}
+    wanted = {Path(plan.path(artefact)) for artefact in plan.artefacts}
     # What a stage writes beside its artefact belongs to it: a manifest, a card, other formats.
     whole = {path.parent for path in wanted if path.name in WITH_COMPANIONS}
     wanted |= {manifest_path(path) for path in wanted} | {p.with_suffix(".json") for p in wanted}

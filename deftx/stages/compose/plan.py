@@ -1,0 +1,28 @@
+"""What the stage `compose` reads: artefacts and values of the config. Free of torch."""
+
+from typing import Any
+
+from deftx.plan.artefact import Artefact, Inputs
+from deftx.plan.graph import BASE_MODEL, Graph
+
+
+def inputs(graph: Graph, artefact: Artefact) -> Inputs:
+    """Role → artefacts that the stage reads."""
+    task, language = graph.vectors(artefact)
+    return {
+        "base": [BASE_MODEL],
+        "task_vector": [task],
+        "language_vector": [language] if language else [],
+    }
+
+
+def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
+    """The parameters of the stage: what it reads of the config, and nothing else."""
+    system = graph.config.systems[artefact["system"]]
+    return {
+        **dict(artefact.wildcards),
+        "seed": int(artefact["seed"]),
+        "task_scale": system.task_scale,
+        "language_scale": system.language_scale,
+        "combine": system.combine and system.combine.model_dump(),
+    }

@@ -1,0 +1,16 @@
+"""What the stage `config` reads: artefacts and values of the config. Free of torch."""
+
+from typing import Any
+
+from deftx.plan.artefact import Artefact, Inputs
+from deftx.plan.graph import Graph
+
+
+def inputs(graph: Graph, artefact: Artefact) -> Inputs:
+    """Role → artefacts that the stage reads."""
+    return {}
+
+
+def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
+    """The parameters of the stage: what it reads of the config, and nothing else."""
+    return {"config": graph.config.model_dump_json()}
