@@ -15,8 +15,9 @@ from conftest import PROJECT
 from imports import file_of, imports, modules
 from workspace import COPIED
 
-from deftx.cli.main import STAGES
-from deftx.plan.graph import PATTERNS
+from deftx.cli.main import STAGES as VERBS
+from deftx.stages.table import STAGES
+from deftx.store.version import VERSION
 
 FLOORS = "store core run models data engine plan report exchange stages estimate cli".split()
 """The packages, ground first. A module imports only from its own floor or from a lower one."""
@@ -134,6 +135,10 @@ def test_environment_yml_is_pyproject():
     assert conda == requirements(PYPROJECT["dependencies"])
 
 
+def test_the_citation_has_the_version_of_the_code():
+    assert yaml.safe_load((PROJECT / "CITATION.cff").read_text())["version"] == VERSION
+
+
 def version(text):
     return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
 
@@ -156,7 +161,7 @@ def test_rules_verbs_functions_and_folders_share_their_names():
     for path in (PROJECT / "workflow/rules").glob("*.smk"):
         rules |= set(re.findall(r"^rule (\w+):", path.read_text(), re.M))
     folders = {path.parent.name for path in (PROJECT / "deftx/stages").glob("*/run.py")}
-    assert rules == folders == set(STAGES) == set(PATTERNS)
+    assert rules == folders == set(VERBS) == set(STAGES)
     for stage in STAGES:
         text = (PROJECT / f"deftx/stages/{stage}/run.py").read_text()
         assert re.search(rf"^def {stage}\(", text, re.M), stage
@@ -183,7 +188,7 @@ def test_on_slurm_what_uses_a_gpu_is_in_the_gpu_partition_and_every_job_has_its_
     own = made["set-resources"]
     on_gpu -= {rule for rule, of in own.items() if of.get("gpu") == 0}
     assert {rule for rule, of in own.items() if of.get("slurm_partition") == "gpu"} == on_gpu
-    assert own.keys() <= set(PATTERNS)
+    assert own.keys() <= set(STAGES)
     assert made["default-resources"] == {
         "slurm_account": "mine",
         "slurm_partition": "cpu",

@@ -14,7 +14,7 @@ from deftx.estimate.items import Items
 from deftx.estimate.shape import shape_of
 from deftx.estimate.sizes import Sizes
 from deftx.estimate.work import Works
-from deftx.plan.checks import read_config
+from deftx.plan.config import read_config
 from deftx.plan.plan import Plan
 from deftx.store.tensors import TensorFile
 
@@ -98,7 +98,7 @@ def the_estimate_is_what_was_made(workspace):
     items = Items(plan)  # of the folder that tests run in, where there are no results
     sizes, works = Sizes(plan, shape, items), Works(plan, shape, items)
     stages = set()
-    for artefact in plan.artefacts():
+    for artefact in plan.artefacts:
         expected = None if artefact.stage == "base" else sizes.of(artefact)
         if expected is None:
             continue

@@ -7,7 +7,7 @@ from conftest import PROJECT
 from workspace import LATE
 from workspace import jobs as count
 
-from deftx.plan.checks import check_config, read_config
+from deftx.plan.config import check_config, read_config
 from deftx.plan.plan import Plan
 from deftx.store.errors import ConfigError
 
@@ -53,11 +53,11 @@ def test_two_configfiles_are_refused(workspace):
 
 def test_a_config_replaces_the_default_one(workspace):
     """A run of the tiny config does not include the languages of config.yaml."""
-    assert not any("grn" in path for path in workspace.artefacts())
+    assert not any("grn" in path for path in workspace.artefacts)
 
 
 def test_the_default_config_can_be_planned_without_data(workspace):
-    stages = [a.stage for a in Plan(read_config(PROJECT / "config.yaml")).artefacts()]
+    stages = [a.stage for a in Plan(read_config(PROJECT / "config.yaml")).artefacts]
     assert [stages.count(name) for name in ("evaluate", "download", "clean")] == [3080, 46, 19]
     targets = tool(workspace, "targets", "config.yaml", "--language", "ace", "--seed", "0").split()
     output = workspace.snakemake("-n", *targets, "--configfile", "config.yaml").stdout

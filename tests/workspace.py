@@ -13,9 +13,10 @@ from conftest import PROJECT
 from filelock import FileLock
 
 from deftx.run.warm import code_on_disk, start
+from deftx.stages import table
 
 COPIED = ("Snakefile", "config.yaml", "environment.yml", "deftx", "workflow", "profiles")
-PAGES = dict.fromkeys(("tables", "claims", "figures", "costs", "cards", "summary"), 1)
+PAGES = dict.fromkeys(table.PAGES, 1)
 LATE = {"config": 1, **PAGES}
 """Jobs that any change of the config runs."""
 TIMED = ("logs", "benchmarks", "costs", "summary")

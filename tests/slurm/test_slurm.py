@@ -9,9 +9,7 @@ from importlib.util import find_spec
 import pytest
 from cluster import Cluster, missing
 from conftest import sentences
-from workspace import Workspace
-
-from deftx.plan.graph import PAGES
+from workspace import PAGES, Workspace
 
 pytestmark = [
     pytest.mark.workflow,
