@@ -39,10 +39,7 @@ def _data(graph: Plan, vector: Artefact) -> list[Artefact]:
 def _part(graph: Plan, data: Artefact) -> Part:
     facts = dataset_facts(graph.config, data["dataset"])
     return Part(
-        **facts.model_dump(),
-        language=data["language"],
-        split=data["split"],
-        path=graph.path_in_run(data),
+        **facts.model_dump(), language=data["language"], split=data["split"], path=graph.path_in_run(data)
     )
 
 
