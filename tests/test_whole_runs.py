@@ -68,8 +68,7 @@ def test_a_method_of_every_kind_runs_on_its_device_and_as_estimated(tmp_path, si
     elif simulated:
         # Only stages that ask for a device find one.
         for name, code in {"__init__.py": simulated, "models/device.py": BEGIN}.items():
-            with (workspace.folder / "deftx" / name).open("a") as file:
-                file.write(code)
+            workspace.append(f"deftx/{name}", code)
     workspace.run()
     assert workspace.planned() == {}
     observed, plain = (

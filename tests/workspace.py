@@ -144,6 +144,11 @@ class Workspace:
         assert old in text, (file, old)
         path.write_text(text.replace(old, new, 1))
 
+    def append(self, file: str, code: str) -> None:
+        """Add code to the end of a file of the copy."""
+        path = self.folder / file
+        path.write_text(path.read_text() + code)
+
 
 def finished_run(folder: Path) -> None:
     """Make a workspace with a finished run of tiny.yaml and one more system in the folder, unless
