@@ -11,7 +11,7 @@ from test_download import Server
 from deftx.cli.main import main
 from deftx.data.lock import read_lock
 from deftx.plan.artefact import Artefact
-from deftx.plan.config import check_config, read_config
+from deftx.plan.config import read_config
 from deftx.plan.needed_files import needed_files
 from deftx.plan.plan import Plan
 from deftx.stages.data import run as data_stage
@@ -92,13 +92,14 @@ def upstream(shared, monkeypatch):
 def test_real_files_are_downloaded_checked_and_read(upstream, tmp_path, monkeypatch):
     monkeypatch.setenv("DEFTX_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    texts = {
-        name: (PROJECT / name).read_text().replace(GITHUB, upstream.url)
-        for name in ("config.yaml", "data.lock")
-    }
+    lock, described = PROJECT / "data.lock", PROJECT.glob("workflow/datasets/*.yaml")
+    for path in (PROJECT / "config.yaml", lock, *described):
+        copy = tmp_path / path.relative_to(PROJECT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text().replace(GITHUB, upstream.url))
     lock = tmp_path / "data.lock"
-    lock.write_text(texts["data.lock"])
-    plan = Plan(check_config(yaml.safe_load(texts["config.yaml"])))
+    locked = lock.read_text()
+    plan = Plan(read_config(tmp_path / "config.yaml"))
     found = {}
     for dataset, language, split in (
         ("nusax", "min", "test"),
@@ -125,7 +126,7 @@ def test_real_files_are_downloaded_checked_and_read(upstream, tmp_path, monkeypa
     assert {item["label"] for item in found["smsa"]} == {"negative", "neutral", "positive"}
     assert any("\n" in item["text"] for item in found["nusax"])
     assert sum(not item["text"].strip() for item in found["americasnli"]) == 3
-    assert lock.read_text() == texts["data.lock"]  # every file was in it
+    assert lock.read_text() == locked  # every file was in it
 
 
 def test_a_downloaded_file_that_is_missing_again_is_an_error(tmp_path):

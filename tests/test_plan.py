@@ -13,7 +13,7 @@ from deftx.plan import user_files
 from deftx.plan.artefact import Artefact, Target
 from deftx.plan.config import check_config
 from deftx.plan.plan import Plan
-from deftx.stages.table import PAGES
+from deftx.stages.table import PAGES, path_of
 from deftx.store.artefact import file_sha256
 from deftx.store.errors import ConfigError
 
@@ -29,9 +29,9 @@ def plan(change=lambda raw: None):
 def state(plan):
     """Path → everything that decides the artefact: its parameters and what goes in."""
     return {
-        plan.path_in_run(a): (
+        path_of(a): (
             json.dumps(plan.params(a), sort_keys=True),
-            {role: [plan.path_in_run(p) for p in parts] for role, parts in plan.inputs(a).items()},
+            {role: [path_of(p) for p in parts] for role, parts in plan.inputs(a).items()},
         )
         for a in plan.artefacts
     }
@@ -64,7 +64,7 @@ def users(found, path):
         a.stage
         for a in found.artefacts
         for parts in found.inputs(a).values()
-        if any(found.path_in_run(p) == path for p in parts)
+        if any(path_of(p) == path for p in parts)
     }
 
 
@@ -482,7 +482,7 @@ def test_fetching_makes_no_download_stale_and_another_copy_does(tmp_path, monkey
     assert now()[1]["given"] is not None  # a copy of the user's own, before any download
     file.unlink()
     file.write_text("one\n")
-    out = tmp_path / found.root / artefact.path
+    out = tmp_path / found.path(artefact)
     out.parent.mkdir(parents=True)
     out.write_text(json.dumps({"sha256": file_sha256(file), "bytes": 4, "given": None}))
     assert now()[1:] == (first, first_read)

@@ -57,9 +57,8 @@ class Target:
     """A language or a task, with the weights that its training starts from.
 
     As text: `lang-ace`, `task-nli/base`, `task-nli/lt-sft` (the base plus the source language's
-    vector by lt-sft). In the full phase of a later round the target's own vector of the round before
-    is added: `lang-ace/base+lt-sft.round1`.
-    """
+    vector by lt-sft). In the full phase of a later round the target's own vector of the round
+    before is added: `lang-ace/base+lt-sft.round1`."""
 
     kind: Kind
     name: str

@@ -1,7 +1,6 @@
 """The config: reading it, and everything that can be checked without data. All that is wrong is
-listed at once, each with its key, what it is and what was expected. Free of torch, since the workflow
-reads the config at each start.
-"""
+listed at once, each with its key, what it is and what was expected. Free of torch, since the
+workflow reads the config at each start."""
 
 import difflib
 import json
@@ -39,7 +38,7 @@ class Config(RunSettings[AnyRow]):
 
     threads: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict,
-        description="stage → CPU threads of one of its jobs. They are part of the parameters: another "
+        description="stage → CPU threads of a job. They are part of the parameters: another "
         "number of threads sums in another order, and changes bits",
         json_schema_extra={"propertyNames": {"enum": [*WITH_THREADS]}},
     )
@@ -90,7 +89,8 @@ def check_config(raw: Any, source: Path = Path("config")) -> Config:
 
 def with_datasets(raw: dict[str, Any], source: Path) -> dict[str, Any]:
     """The config with each dataset that is described in a file of its own written out: a path
-    relative to the config, or `{from: path, …}` with settings that replace those of the file.
+    relative to the config or else to the working folder, or `{from: path, …}` with settings that
+    replace those of the file.
 
     Raises ConfigError if such a file is missing or no YAML of a dataset.
     """
@@ -102,7 +102,7 @@ def with_datasets(raw: dict[str, Any], source: Path) -> dict[str, Any]:
         own = {"from": given} if isinstance(given, str) else given
         if isinstance(own, dict) and isinstance(own.get("from"), str):
             path = source.parent / own["from"]
-            described = _read_yaml(path)
+            described = _read_yaml(path if path.is_file() else Path(own["from"]))
             if not isinstance(described, dict):
                 raise ConfigError(f"datasets.{name}: {path}: expected keys and values")
             own = {**described, **{key: value for key, value in own.items() if key != "from"}}

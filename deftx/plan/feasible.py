@@ -13,8 +13,8 @@ from deftx.store.errors import InputError
 
 
 def check_methods(base: Base, methods: Mapping[str, Mapping[Any, Any]]) -> None:
-    """Raise InputError, naming the method, if it cannot work on a base for a kind of target for which
-    it is used: see `check_base` of its row. Rows may be given as plain data."""
+    """Raise InputError, naming the method, if it cannot work on a base for a kind of target for
+    which it is used: see `check_base` of its row. Rows may be given as plain data."""
     known: TypeAdapter[Row] = TypeAdapter(AnyRow)
     for name, rows in methods.items():
         for kind, row in rows.items():

@@ -77,7 +77,8 @@ class Graph(ABC):
         return Artefact.of(row.stage, method=method, target=target, seed=seed)
 
     def is_sparse_sum(self, evaluation: Artefact) -> bool:
-        """Whether task and language vector are sparse and are added, so that their sum is stored."""
+        """Whether task and language vector are sparse and are added, so that their sum is
+        stored."""
         system = self.config.systems[evaluation["system"]]
         _, language = self.vectors(evaluation)
         return (
@@ -234,8 +235,8 @@ def target_params(artefact: Artefact) -> dict[str, Any]:
 
 
 def difference(rule: RankRule | None, artefact: Artefact, added: str = "") -> Artefact:
-    """The difference of an artefact's target, denoised by a rule or raw. `added` is the vector of the
-    round before, from which its full phase started."""
+    """The difference of an artefact's target, denoised by a rule or raw. `added` is the vector of
+    the round before, from which its full phase started."""
     target = replace(artefact.target, added=added) if added else artefact.target
     same = {"target": target, "seed": artefact["seed"]}
     if rule is None:

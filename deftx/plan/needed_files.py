@@ -28,8 +28,8 @@ class NeededFile:
 
 
 def needed_files(plan: Plan, lock: Mapping[str, Locked]) -> Iterator[NeededFile]:
-    """The files that a plan reads, in its order, and last its base if it is not made here. Files that
-    are in the lock are compared with it."""
+    """The files that a plan reads, in its order, and last its base if it is not made here. Files
+    that are in the lock are compared with it."""
     for artefact in plan.artefacts:
         if artefact.stage == "data":
             yield _file(plan, artefact, lock)

@@ -15,7 +15,7 @@ from deftx.plan.config import Config
 from deftx.plan.feasible import check_methods
 from deftx.plan.graph import BASE_MODEL, Graph
 from deftx.run.fingerprint import fingerprint
-from deftx.stages.table import PAGES, STAGES
+from deftx.stages.table import PAGES, STAGES, path_of
 from deftx.store.errors import ConfigError, InputError
 
 
@@ -49,11 +49,7 @@ class Plan(Graph):
 
     def path(self, artefact: Artefact) -> str:
         """Where an artefact is, relative to the project's folder."""
-        return f"{self.root}/{self.path_in_run(artefact)}"
-
-    def path_in_run(self, artefact: Artefact) -> str:
-        """Where an artefact is, relative to results/{run}."""
-        return STAGES[artefact.stage].path.format(**dict(artefact.wildcards))
+        return f"{self.root}/{path_of(artefact)}"
 
     def files_of(self, artefact: Artefact) -> list[str]:
         """All files of an artefact: itself, those beside it, and its manifest."""

@@ -81,8 +81,8 @@ class Task(Strict):
 
 
 class Budgets(Strict):
-    """K of methods that give no budget. The defaults are the papers' for XLM-R base, as ratios of its
-    277,414,656 maskable entries."""
+    """K of methods that give no budget. The defaults are the papers' for XLM-R base, as ratios of
+    its 277,414,656 maskable entries."""
 
     task: Budget = "14155776/277414656"
     language: Budget = "7667712/277414656"

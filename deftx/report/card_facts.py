@@ -6,6 +6,7 @@ from deftx.plan.config import Config
 from deftx.plan.method import Row
 from deftx.plan.plan import Plan
 from deftx.report.card import DatasetFacts, Part, Vector
+from deftx.stages.table import path_of
 
 
 def vectors_of(graph: Plan) -> list[Vector]:
@@ -17,7 +18,7 @@ def vectors_of(graph: Plan) -> list[Vector]:
                 users.setdefault(vector, {})[evaluation["system"]] = None
     return [
         Vector(
-            path=graph.path_in_run(vector),
+            path=path_of(vector),
             row=graph.row(vector, Row),
             systems=list(systems),
             data=[_part(graph, data) for data in _data(graph, vector)],
@@ -39,7 +40,10 @@ def _data(graph: Plan, vector: Artefact) -> list[Artefact]:
 def _part(graph: Plan, data: Artefact) -> Part:
     facts = dataset_facts(graph.config, data["dataset"])
     return Part(
-        **facts.model_dump(), language=data["language"], split=data["split"], path=graph.path_in_run(data)
+        **facts.model_dump(),
+        language=data["language"],
+        split=data["split"],
+        path=path_of(data),
     )
 
 

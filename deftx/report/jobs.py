@@ -3,7 +3,7 @@
 from deftx.plan.artefact import Artefact, Target
 from deftx.plan.plan import Plan
 from deftx.report.accounting import Job
-from deftx.stages.table import PAGES
+from deftx.stages.table import PAGES, path_of
 
 UNMEASURED = ("config", *PAGES)
 """Stages whose jobs leave no cost: they belong to the run, and take seconds."""
@@ -31,7 +31,7 @@ def _job(graph: Plan, artefact: Artefact, systems: list[str]) -> Job:
         known[target.kind] = target.name
     return Job(
         stage=artefact.stage,
-        path=graph.path_in_run(artefact),
+        path=path_of(artefact),
         systems=systems,
         task=known.get("task"),
         language=known.get("language"),

@@ -1,8 +1,7 @@
 """Every stage once: its name, its artefact's path, what it reads, what it runs on. Free of torch.
 
-The command line, the workflow, the plan and the estimate read this table. Each stage's folder has the
-stage's name; its function, its rule and its results folder have it, too.
-"""
+The command line, the workflow, the plan and the estimate read this table. Each stage's folder has
+the stage's name; its function, its rule and its results folder have it, too."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,13 +47,14 @@ from deftx.stages.world import plan as world
 
 
 class Planned(Protocol):
-    """A stage's `plan.py`."""
+    """A stage's `plan.py`: what an artefact is made from."""
 
     def inputs(self, graph: Graph, artefact: Artefact) -> Inputs:
-        """Role → artefacts that the stage reads."""
+        """Role → artefacts that the stage reads; the roles of a stage are always the same."""
 
     def params(self, graph: Graph, artefact: Artefact) -> dict[str, Any]:
-        """The parameters of the stage."""
+        """What the stage reads of the config, and nothing else: a change of it makes the artefact
+        stale."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,11 @@ TABLE = (
 STAGES = {stage.name: stage for stage in TABLE}
 
 PAGES = tuple(stage.name for stage in TABLE if stage.page)
+
+
+def path_of(artefact: Artefact) -> str:
+    """Where an artefact is, relative to results/{run}."""
+    return STAGES[artefact.stage].path.format(**dict(artefact.wildcards))
 
 
 ROWS: tuple[type[Row], ...] = (Dense, MadX, AdaSft, LowRankTraining, Given, Sparse)

@@ -238,8 +238,10 @@ def user_file(wildcards, threads):
 
 
 def data_lock(wildcards, threads):
-    """The record of downloaded files at their first download, beside the config."""
-    return str(CONFIG_FILE.parent / LOCK)
+    """The record of downloaded files at their first download: beside the config, if there is one
+    or the config is not of this project, else beside the workflow."""
+    own, ours = CONFIG_FILE.parent / LOCK, Path(workflow.basedir) / LOCK
+    return str(ours if not own.exists() and ours.exists() else own)
 
 
 def foreign_vector(wildcards, threads):

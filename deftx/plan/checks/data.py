@@ -1,5 +1,5 @@
-"""Checks of languages, datasets and tasks: names that must exist, combinations that cannot work. Free
-of torch."""
+"""Checks of languages, datasets and tasks: names that must exist, combinations that cannot work.
+Free of torch."""
 
 import difflib
 from collections.abc import Iterator

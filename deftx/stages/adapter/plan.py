@@ -8,14 +8,12 @@ from deftx.stages.adapter.method import MadX
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     read = graph.training_inputs(artefact)
     read["language_adapter"] = read.pop("start_vector")
     return read
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """The parameters of the stage: what it reads of the config, and nothing else."""
     row, target = graph.row(artefact, MadX), artefact.target
     return {
         **graph.training_params(artefact),

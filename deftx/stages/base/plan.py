@@ -8,7 +8,6 @@ from deftx.plan.user_files import folder_sha256
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     pretrain = graph.config.base.pretrain
     if pretrain is None:
         return {"text": []}
@@ -16,7 +15,6 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """The parameters of the stage: what it reads of the config, and nothing else."""
     base = graph.config.base
     if base.pretrain is not None:
         return {"id": f"{graph.config.run}-base", "pretrain": base.pretrain.model_dump()}

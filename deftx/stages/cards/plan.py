@@ -7,7 +7,6 @@ from deftx.stages.tables.plan import params
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     sparse = [vector for vector in graph.all_vectors if vector.stage in ("sparse", "convert")]
     return {**costs.inputs(graph, artefact), "vectors": sparse}
 

@@ -8,7 +8,6 @@ from deftx.stages.clean.settings import Cleaning
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     language = artefact["language"]
     return {
         "text": graph.texts(language),
@@ -17,7 +16,6 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """The parameters of the stage: what it reads of the config, and nothing else."""
     return {
         **dict(artefact.wildcards),
         "datasets": [part["dataset"] for part in graph.texts(artefact["language"])],

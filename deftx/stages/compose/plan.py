@@ -7,7 +7,6 @@ from deftx.plan.graph import BASE_MODEL, Graph
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     task, language = graph.vectors(artefact)
     return {
         "base": [BASE_MODEL],
@@ -17,7 +16,6 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """The parameters of the stage: what it reads of the config, and nothing else."""
     system = graph.config.systems[artefact["system"]]
     return {
         **dict(artefact.wildcards),

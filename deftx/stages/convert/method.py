@@ -56,7 +56,8 @@ class Given(Row):
 
 
 def _uses(config: RunSettings[Any]) -> dict[tuple[str, Kind, str], str]:
-    """Method, kind and name of each target that needs its vector → a key of the config that does."""
+    """Method, kind and name of each target that needs its vector → a key of the config that
+    does."""
     used: dict[tuple[str, Kind, str], str] = {}
     for key, system in config.systems.items():
         for task in config.evaluated_tasks:

@@ -12,12 +12,10 @@ from deftx.stages.convert.settings import HUB_ID, Foreign
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     return {"base": [BASE_MODEL]}
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """The parameters of the stage: what it reads of the config, and nothing else."""
     target, foreign = artefact.target, _foreign(graph, artefact)
     found: dict[str, Any] = dict(artefact.wildcards)
     if target.kind == "task":

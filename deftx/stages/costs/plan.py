@@ -6,7 +6,6 @@ from deftx.stages.tables.plan import params
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     return {"config": [Artefact.of("config")], "evaluated": graph.evaluations}
 
 

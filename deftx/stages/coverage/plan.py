@@ -7,7 +7,6 @@ from deftx.plan.graph import BASE_MODEL, Graph
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     config = graph.config
     languages = [Target("language", key) for key in config.languages if config.has_text(key)]
     tasks = [Target("task", task) for task in config.evaluated_tasks]
@@ -17,7 +16,6 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """The parameters of the stage: what it reads of the config, and nothing else."""
     config = graph.config
     sources = [key for task in config.evaluated_tasks for key in config.tasks[task].sources]
     return {"sources": list(dict.fromkeys(sources)), "names": config.language_names}

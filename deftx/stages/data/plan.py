@@ -8,14 +8,12 @@ from deftx.plan.user_files import sha256
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     if not graph.user_files.dataset(artefact["dataset"]).remote:
         return {"download": []}
     return {"download": [Artefact("download", artefact.wildcards)]}
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """The parameters of the stage: what it reads of the config, and nothing else."""
     dataset, path = graph.user_files.dataset(artefact["dataset"]), graph.user_files.of(artefact)
     # The checksum of a file that can be downloaded is an input.
     known = not dataset.remote and path.is_file()

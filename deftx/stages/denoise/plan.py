@@ -7,7 +7,6 @@ from deftx.plan.graph import BASE_MODEL, Graph, target_params
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     return {
         "base": [BASE_MODEL],
         "full": [artefact.same("full")],
@@ -16,6 +15,5 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """The parameters of the stage: what it reads of the config, and nothing else."""
     rule = graph.rules[artefact.target.kind, artefact["rule"]]
     return {"rule": rule.model_dump(), **target_params(artefact)}

@@ -7,7 +7,6 @@ from deftx.plan.graph import BASE_MODEL, Graph
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     evaluated = graph.evaluations_of(artefact["system"], artefact["task"])
     pairs = [graph.vectors(evaluation) for evaluation in evaluated]
     tasks = once(task for task, _ in pairs)
@@ -20,7 +19,6 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """The parameters of the stage: what it reads of the config, and nothing else."""
     task = artefact["task"]
     return {
         **dict(artefact.wildcards),

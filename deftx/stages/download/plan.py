@@ -10,12 +10,10 @@ from deftx.plan.user_files import sha256
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     return {}
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """The parameters of the stage: what it reads of the config, and nothing else."""
     dataset = graph.config.datasets[artefact["dataset"]]
     language, split, hub = artefact["language"], artefact["split"], dataset.hub
     return {

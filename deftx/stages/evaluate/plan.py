@@ -7,7 +7,6 @@ from deftx.plan.graph import BASE_MODEL, Graph
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     task, language = graph.vectors(artefact)
     # A composed sparse vector holds everything; other vectors are put together in memory.
     in_memory = not graph.is_sparse_sum(artefact)
@@ -22,7 +21,6 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """The parameters of the stage: what it reads of the config, and nothing else."""
     task = graph.config.tasks[artefact["task"]]
     return {
         **dict(artefact.wildcards),

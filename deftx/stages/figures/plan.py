@@ -11,7 +11,6 @@ from deftx.stages.tables import plan as tables
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     first = str(graph.config.seeds[0])
     vectors = [v for v in graph.all_vectors if dict(v.wildcards).get("seed") == first]
     masks = [v.same("mask", method=v["method"]) for v in vectors if v.stage == "sparse"]
@@ -26,7 +25,6 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """The parameters of the stage: what it reads of the config, and nothing else."""
     config = graph.config
     distances = config.world.languages if config.world else {}
     plain = [

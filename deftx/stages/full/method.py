@@ -1,4 +1,5 @@
-"""Methods whose vector is the whole difference: plain fine-tuning, task arithmetic. Free of torch."""
+"""Methods whose vector is the whole difference: plain fine-tuning, task arithmetic. Free of
+torch."""
 
 from typing import ClassVar, Literal, Self
 

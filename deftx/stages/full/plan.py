@@ -8,7 +8,6 @@ from deftx.plan.graph import Graph
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     target = artefact.target
     former = {"method": target.added, "target": replace(target, added=""), "seed": artefact["seed"]}
     return {
@@ -19,7 +18,6 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """The parameters of the stage: what it reads of the config, and nothing else."""
     before = ROUND.search(artefact.target.added)
     return {
         **graph.training_params(artefact),

@@ -8,12 +8,10 @@ from deftx.stages.gate.method import AdaSft
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     return graph.training_inputs(artefact)
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """The parameters of the stage: what it reads of the config, and nothing else."""
     return {
         **graph.training_params(artefact),
         "method": artefact["method"],

@@ -9,12 +9,10 @@ from deftx.stages.gate.method import AdaSft
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     gates = artefact.same("gate", method=artefact["method"])
     return {**graph.training_inputs(artefact), "gates": [gates]}
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """The parameters of the stage: what it reads of the config, and nothing else."""
     rate = graph.row(artefact, AdaSft).learning_rate
     return {**gate.params(graph, artefact), "learning_rate": rate}

@@ -8,12 +8,10 @@ from deftx.stages.lora.method import LowRankTraining
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     return graph.training_inputs(artefact)
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """The parameters of the stage: what it reads of the config, and nothing else."""
     row = graph.row(artefact, LowRankTraining)
     return {
         **graph.training_params(artefact),

@@ -8,7 +8,6 @@ from deftx.stages.sparse.method import Sparse
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     row = graph.row(artefact, Sparse)
     looks = row.score == "magnitude"
     return {
@@ -21,7 +20,6 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """The parameters of the stage: what it reads of the config, and nothing else."""
     row = graph.row(artefact, Sparse)
     return {
         "method": artefact["method"],

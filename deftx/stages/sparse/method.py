@@ -78,9 +78,9 @@ class Sparse(Row, Selection):
         return self
 
     def check_base(self, base: Base) -> None:
-        """Raise InputError if nothing may be chosen on this base, K is larger than what may be or too
-        small for the rounds, a group is empty or too small, a tensor is in no group, or the rank rule
-        truncates no matrix."""
+        """Raise InputError if nothing may be chosen on this base, K is larger than what may be or
+        too small for the rounds, a group is empty or too small, a tensor is in no group, or the
+        rank rule truncates no matrix."""
         if self.denoise is not None:
             check_truncates(self.denoise, base)
         shapes = base.candidates(self.choose_from, self.layer_norm)

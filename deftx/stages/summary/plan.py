@@ -7,7 +7,6 @@ from deftx.stages.tables.plan import params
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     shown = ("tables", "claims", "figures", "costs", "cards", "base", "config", "coverage")
     counted = coverage.inputs(graph, artefact)["data"]
     return {

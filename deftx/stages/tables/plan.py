@@ -7,12 +7,10 @@ from deftx.plan.graph import Graph
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     return {"evaluated": graph.evaluations}
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """The parameters of the stage: what it reads of the config, and nothing else."""
     config = graph.config
     return {
         "systems": config.evaluated_systems,

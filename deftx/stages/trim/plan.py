@@ -8,7 +8,6 @@ from deftx.stages.data.settings import WithoutNearest
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     other = _other(graph, artefact)
     whole = {"dataset": artefact["dataset"], "language": artefact["language"]}
     return {
@@ -18,7 +17,6 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """The parameters of the stage: what it reads of the config, and nothing else."""
     return {**dict(artefact.wildcards), "among": _other(graph, artefact).among}
 
 

@@ -7,12 +7,10 @@ from deftx.plan.graph import Graph
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    """Role → artefacts that the stage reads."""
     return {}
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """The parameters of the stage: what it reads of the config, and nothing else."""
     dataset, world = graph.config.datasets[artefact["dataset"]], graph.config.world
     assert world is not None, "the config is checked for it"
     language = artefact["language"]
