@@ -29,8 +29,6 @@ FLOOR_IN_STAGES = {
 
 NOT_YET = {
     "deftx.core.sparse_delta -> deftx.models.backbone",
-    "deftx.estimate.totals -> deftx.cli.main",
-    "deftx.exchange.found -> deftx.stages.base.run",
     "deftx.models.predict -> deftx.engine.task",
     "deftx.run.warm -> deftx.cli.main",
     "deftx.stages.denoise.math -> deftx.stages.denoise.noise",
@@ -77,7 +75,7 @@ def test_planning_imports_no_torch():
     assert done.stdout == "set()\n"
 
 
-BY_A_NAME = {"deftx.estimate.sizes", "deftx.run.warm"}
+BY_A_NAME = {"deftx.run.warm"}
 """Modules that still find others or methods by a name. This set is to become empty."""
 
 
