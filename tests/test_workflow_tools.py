@@ -34,7 +34,7 @@ def test_the_plan_counts_what_snakemake_would_run(workspace):
         whole, part = (tool(workspace, "plan", "tiny.yaml", *options) for options in ((), chosen))
     assert f"results/tiny: {sum(jobs.values())} of " in whole
     assert f"results/tiny: {sum(count(some.stdout).values())} of " in part
-    assert "jobs of this run that have ended" in whole
+    assert "finished jobs: their mean in this run" in whole
 
 
 def test_the_report_opens_offline_and_shows_tables_and_figures(workspace):
@@ -53,7 +53,7 @@ def test_two_configfiles_are_refused(workspace):
 
 def test_a_config_replaces_the_default_one(workspace):
     """A run of the tiny config does not include the languages of config.yaml."""
-    assert not any("grn" in path for path in workspace.artefacts)
+    assert not any("grn" in path for path in workspace.artefacts())
 
 
 def test_the_default_config_can_be_planned_without_data(workspace):
@@ -82,12 +82,13 @@ def test_a_config_that_is_edited_during_a_run_stops_later_jobs(workspace):
 def test_bad_data_stops_before_training(workspace):
     """Of the languages whose data are bad; tests/test_data.py has all faults that data can have."""
     (workspace.folder / "text.txt").write_bytes(b"\xff\xfe")
-    (workspace.folder / "test.csv").write_text("text,label\nx,strange\n")
+    for language in ("qta", "qtb"):
+        (workspace.folder / f"{language}.csv").write_text("text,label\nx,strange\n")
     with workspace.edited() as config:
         config["data_dir"] = str(workspace.folder)
         config["languages"]["qtb"]["text"] = "./text.txt"
         config["datasets"]["own"] = {
-            "files": "test.csv", "columns": {"label": "label"}, "labels": {"good": "positive"}
+            "files": "{language}.csv", "columns": {"label": "label"}, "labels": {"good": "positive"}
         }  # fmt: skip
         config["tasks"]["sentiment"]["test"]["dataset"] = "own"
         workspace.write_config()
