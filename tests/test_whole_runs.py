@@ -25,7 +25,6 @@ def write_config_of_every_kind(workspace):
     config = workspace.config
     config.update(run="kinds", task_start="lt-sft")
     config["languages"] = {"qta": {"text": "text"}, "qaa": {"name": "Source", "text": "text"}}
-    config["base"]["pretrain"] |= {"intermediate": 96, "vocabulary": 150}
     config["methods"] = {
         "full": {"prune": False, "retrain": False},
         "lt-sft": {},
