@@ -1,1 +1,1 @@
-"""Measurements against a plain implementation; run as `python -m benchmarks.NAME`."""
+"""Comparisons with plain implementations; run as `python -m benchmarks.NAME`."""

@@ -1,20 +1,20 @@
-"""Denoising all matrices at rank 100: ours, and a singular value decomposition of each.
+"""Denoise all matrices at rank 100: our code and a plain singular value decomposition of each.
 
     python -m benchmarks.denoise [--device cuda] [--shape mini]
 
-At the full shape the plain one does layer 0 and every 100th row of the word embeddings, beside ours
-on the same matrices.
+At the full size plain code denoises only layer 0 and every 100th row of the word embeddings, and
+our code denoises the same matrices for comparison.
 """
 
 import torch
 
-from benchmarks.differences import arguments, difference, measured, row, show
+from benchmarks.differences import arguments, begin_table, difference, measured, row
 from deftx.stages.denoise.math import LowRank, decompose
 from deftx.stages.denoise.settings import RankRule
 
 
 def ours(delta, rule):
-    """As the stage: factors are kept, matrices are not."""
+    """As in the stage: it keeps the factors and no matrices."""
     return dict(decompose(delta, rule))
 
 
@@ -34,7 +34,8 @@ def main():
     rule = RankRule(rank=rank)
     kept, seconds, memory = measured(lambda: ours(delta, rule), args.device, args.repeats)
     matrices = sum(isinstance(part, LowRank) for part in kept.values())
-    rows = [row(f"all {matrices} matrices, rank {rank}", seconds, memory)]
+    begin_table()
+    row(f"all {matrices} matrices, rank {rank}", seconds, memory)
     del kept
     part = {
         name: tensor[::100].contiguous() if "word" in name and full else tensor
@@ -43,16 +44,15 @@ def main():
     }
     low, seconds, memory = measured(lambda: ours(part, rule), args.device, args.repeats)
     svd, slow, much = measured(lambda: plain(part, rank), args.device)
-    rows.append(row(f"{len(part)} of them, fewer words", seconds, memory, slow, much))
-    show(rows)
+    row(f"{len(part)} of them, fewer words", seconds, memory, slow, much)
     worst = 0.0
     for name, (left, right) in svd.items():
-        # Of noise the 100th and 101st value are so close that single entries may differ by more.
+        # In noise the singular values 100 and 101 are so close that single entries may differ more.
         lost = [part[name].double() - m.double() for m in (low[name].product(), left @ right)]
         ours_lost, plain_lost = (float(torch.linalg.norm(difference)) for difference in lost)
         worst = max(worst, abs(ours_lost / plain_lost - 1))
     assert worst < 1e-5, worst
-    print(f"\nWhat is discarded differs from the plain one's, in its norm, by at most {worst:.0e}.")
+    print(f"\nThe norms of the discarded parts differ from plain code's by at most {worst:.0e}.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks share: differences of the shape of a model, time, memory, a table."""
+"""Shared by benchmarks: differences with the shapes of a model, time and memory, and a table."""
 
 import argparse
 import resource
@@ -30,7 +30,7 @@ def arguments(description):
 
 
 def shapes(model):
-    """Name → shape of what may be chosen in a model of this shape."""
+    """Name → shape of each maskable tensor of a model of this size."""
     vocabulary, positions, hidden, intermediate, layers = SHAPES[model]
     found = {
         "embeddings.word_embeddings.weight": (vocabulary, hidden),
@@ -53,8 +53,8 @@ def shapes(model):
 
 
 def difference(model, device):
-    """A random δ: of the word embeddings a tenth of the rows moved as much as the layers did, four
-    tenths hardly, and half not at all."""
+    """A random δ. In the word embeddings a tenth of the rows changes as much as the layers, four
+    tenths hardly change, and half do not change."""
     generator = torch.Generator().manual_seed(0)
     delta = {}
     for name, shape in shapes(model).items():
@@ -66,17 +66,18 @@ def difference(model, device):
 
 
 def budgets(delta):
-    """Name → K, the same part of the maskable entries as in XLM-R base."""
+    """Name → K, with the same share of the maskable entries as in XLM-R base."""
     entries = sum(prod(tensor.shape) for tensor in delta.values())
     return {name: round(entries * k / MASKABLE) for name, k in BUDGETS.items()}
 
 
 def measured(function, device, repeats=1):
-    """Result, seconds (the fastest run), and bytes of memory that the first run needed more."""
+    """The result, the seconds of the fastest run, and the bytes that the first run added to the
+    peak of memory."""
     before = _peak_from_now(device)
     seconds = []
     for run in range(repeats):
-        result = None  # so that two are never alive
+        result = None  # frees the former result first
         begin = time.perf_counter()
         result = function()
         if device == "cuda":
@@ -91,7 +92,7 @@ def _peak_from_now(device):
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-    elif Path("/proc/self/clear_refs").exists():  # Linux forgets the peak so far
+    elif Path("/proc/self/clear_refs").exists():  # resets the peak on Linux
         Path("/proc/self/clear_refs").write_text("5")
     return _peak(device)
 
@@ -102,27 +103,29 @@ def _peak(device):
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def show(rows):
-    """Rows (dictionaries of the same keys) as a Markdown table."""
-    lines = [list(rows[0]), ["--"] + ["--:"] * (len(rows[0]) - 1)]
-    lines += [[str(cell) for cell in row.values()] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = [
-            cell.ljust(w) if not i else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        ]
-        print("| " + " | ".join(cells) + " |")
+COLUMNS = ("what", "ours, s", "plain, s", "plain / ours", "ours, + MB", "plain, + MB", "B/entry")
+
+
+def begin_table():
+    """Print the head of a Markdown table; `row` prints its rows."""
+    _print_line(COLUMNS)
+    _print_line(["--", *["--:"] * (len(COLUMNS) - 1)])
 
 
 def row(what, ours, memory, plain=None, plain_memory=None, size=""):
-    """One line of the table; times in seconds, memory in bytes."""
-    return {
-        "what": what,
-        "ours, s": f"{ours:.3f}",
-        "plain, s": "" if plain is None else f"{plain:.3f}",
-        "plain / ours": "" if plain is None else f"{plain / ours:.1f}",
-        "ours, + MB": f"{memory / 1e6:.0f}",
-        "plain, + MB": "" if plain_memory is None else f"{plain_memory / 1e6:.0f}",
-        "B/entry": size,
-    }
+    """Print one row, as soon as it is measured; times in seconds, memory in bytes."""
+    compared = plain is not None
+    _print_line([
+        what,
+        f"{ours:.3f}",
+        f"{plain:.3f}" if compared else "",
+        f"{plain / ours:.1f}" if compared else "",
+        f"{memory / 1e6:.0f}",
+        f"{plain_memory / 1e6:.0f}" if plain_memory is not None else "",
+        size,
+    ])  # fmt: skip
+
+
+def _print_line(cells):
+    first, *others = cells
+    print("|", " | ".join([first.ljust(42), *(c.rjust(12) for c in others)]), "|", flush=True)

@@ -1,9 +1,9 @@
-"""How often tables find a difference where there is none: the table in docs/statistics.md.
+"""The rate of false positives in tables of equal systems: the table in docs/statistics.md.
 
     python -m benchmarks.false_marks [--trials 400]
 
-Six systems that are equally good: items differ in difficulty, training runs in skill, and all
-else is chance. Beside our p-values those by the count of resamples alone.
+Six systems are equally good: items differ in difficulty, training runs differ in skill, and the
+rest is chance. Our p-values are compared with p-values from counts of resamples alone.
 """
 
 import argparse
@@ -20,7 +20,7 @@ CASES = [
     *((1, 5, spread) for spread in (0.1, 0.3)),
     (10, 1, 0.0),
 ]
-"""Languages, seeds, and how far training runs differ, on the scale of log odds."""
+"""Languages, seeds, and the standard deviation of training runs in log odds."""
 
 
 def by_count(gap):
@@ -29,14 +29,14 @@ def by_count(gap):
 
 
 def chances(draw, languages, seeds, spread):
-    """How likely (systems, seeds, 1, items) an item is answered rightly; no system is better."""
+    """Probability of a correct answer (systems, seeds, 1, items); no system is better."""
     difficulty = draw.normal(0.5, 1.5, ITEMS)
     skill = difficulty + draw.normal(0, spread, (SYSTEMS, seeds, 1, 1))
     return np.broadcast_to(1 / (1 + np.exp(-skill)), (SYSTEMS, seeds, languages, ITEMS))
 
 
 def table(draw, resamples, languages, seeds, spread):
-    """p-values of all pairs on the mean over languages: ours, and by count alone."""
+    """p-values of all pairs of systems for the mean over languages: ours, and by counts alone."""
     chance = chances(draw, languages, seeds, spread)
     right = (draw.random(chance.shape) < chance).mean(axis=2, dtype=np.float32)
     scores = right @ resamples.weights.T / ITEMS

@@ -1,15 +1,15 @@
-"""Choosing K entries: ours, and a list of all magnitudes with a threshold.
+"""Choose K entries: our code and plain code with a list of all magnitudes and a threshold.
 
     python -m benchmarks.mask [--device cuda] [--shape mini]
 
-The plain one is written as the public LT-SFT code does it. At the full shape it looks at every
-20th entry only, beside ours on the same entries: a list of all takes 9 GB.
+Plain code works as the public LT-SFT code does. At the full size it takes only every 20th entry, as
+a list of all entries needs 9 GB; our code takes the same entries for comparison.
 """
 
 import numpy as np
 import torch
 
-from benchmarks.differences import arguments, budgets, difference, measured, row, show
+from benchmarks.differences import arguments, begin_table, budgets, difference, measured, row
 from deftx.stages.mask.math import top_k
 
 
@@ -22,7 +22,7 @@ def plain_top_k(delta, k):
 
 
 def check_largest(delta, mask, k):
-    """Exactly k are chosen, and none that was left out is larger."""
+    """Exactly k entries are chosen, and no other entry is larger."""
     assert len(mask) == k
     least, most = torch.inf, 0.0
     for name, tensor in delta.items():
@@ -38,23 +38,23 @@ def main():
     delta = difference(args.shape, args.device)
     step = 20 if args.shape == "xlm-r-base" else 1
     part = {name: tensor.reshape(-1)[::step].contiguous() for name, tensor in delta.items()}
-    rows = []
+    begin_table()
     for target, k in budgets(delta).items():
         mask, seconds, memory = measured(lambda k=k: top_k(delta, k), args.device, args.repeats)
         check_largest(delta, mask, k)
-        rows.append(row(f"{target}, K = {k:,}", seconds, memory))
+        row(f"{target}, K = {k:,}", seconds, memory)
         few = k // step
         ours, seconds, memory = measured(
             lambda few=few: top_k(part, few), args.device, args.repeats
         )
         plain, slow, much = measured(lambda few=few: plain_top_k(part, few), args.device)
-        assert sum(int(chosen.sum()) for chosen in plain.values()) - few <= 3  # it takes all ties
+        # Plain code takes all ties.
+        assert sum(int(chosen.sum()) for chosen in plain.values()) - few <= 3
         for name, chosen in plain.items():
             ours_too = ours.dense(name) if name in ours.index else torch.zeros_like(chosen)
             assert int((ours_too ^ chosen).sum()) <= 3, name
-        rows.append(row(f"{target}, 1/{step} of the entries", seconds, memory, slow, much))
-    show(rows)
-    print("\nExactly K; none left out is larger; the same entries as the plain one, but for ties.")
+        row(f"{target}, 1/{step} of the entries", seconds, memory, slow, much)
+    print("\nExactly K entries, the largest ones; the same as in plain code except for ties.")
 
 
 if __name__ == "__main__":

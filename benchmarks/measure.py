@@ -1,4 +1,4 @@
-"""Timing several ways of doing the same, fairly: in one process, by turns, warm."""
+"""Fair timing of several contestants: in one process, in turns, and warm."""
 
 import argparse
 import datetime
@@ -22,13 +22,13 @@ MIB = 2**20
 
 @dataclass
 class Timing:
-    """What was measured of one contestant.
+    """Measurements of one contestant.
 
     Attributes:
-        name: which one.
+        name: of the contestant.
         rounds: seconds per step, one number for each round.
-        peak: bytes in use at the highest moment of its first steps, beyond what was in use before
-            it was built.
+        peak: peak of memory in its first steps, in bytes, beyond the memory in use before it was
+            built.
         warmup: seconds from the start of its construction to the end of its warm-up.
     """
 
@@ -43,8 +43,7 @@ class Timing:
         return statistics.median(self.rounds)
 
     def ratio(self, other: "Timing") -> float:
-        """How many times faster this one is than `other`: the median over the rounds of the ratio
-        within a round."""
+        """How many times faster this one is than `other`: the median of the rounds' ratios."""
         return statistics.median(b / a for a, b in zip(self.rounds, other.rounds, strict=True))
 
 
@@ -55,12 +54,12 @@ def compare(
     warmup: int = 3,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Timing]:
-    """Time contestants by turns: in each round every one makes `steps` steps, one after another.
+    """Time contestants in turns: in each round each one makes `steps` steps, one after another.
+    Print each figure as soon as it is measured.
 
-    `makers`: name → function that builds a contestant and returns the function that makes one
-    step. All of them stay in memory. Each makes `warmup` steps when it is built, which are not
-    timed but which its peak memory is taken from. The GPU is waited for at both ends of a turn,
-    not after each step.
+    `makers`: name → function that builds a contestant and returns the function for one step. All
+    contestants stay in memory. Each makes `warmup` untimed steps when it is built, in which its
+    peak of memory is measured. The GPU is synchronised at both ends of a turn, not after each step.
     """
     timings, contestants = [], []
     for name, make in makers.items():
@@ -72,8 +71,9 @@ def compare(
             step()
         synchronize()
         timings.append(Timing(name, peak=memory.peak(), warmup=clock() - began))
+        print(f"  {name}: warm-up of {timings[-1].warmup:.1f} s", flush=True)
         contestants.append(step)
-    for _ in range(rounds):
+    for number in range(1, rounds + 1):
         for timing, step in zip(timings, contestants, strict=True):
             synchronize()
             began = clock()
@@ -81,16 +81,17 @@ def compare(
                 step()
             synchronize()
             timing.rounds.append((clock() - began) / steps)
+            print(f"  {timing.name}, round {number}: {timing.rounds[-1]:.4f} s a step", flush=True)
     return timings
 
 
 class Memory:
-    """The most memory in use since `reset`, less what was in use when this was made.
+    """The peak of memory since `reset`, minus the memory in use when this object was created.
 
-    GPU: what PyTorch's allocator handed out. CPU: the resident set of the process; where Linux
-    does not let its high-water mark be reset, the growth of `ru_maxrss`, which shows nothing of
-    what is smaller than something before it. In either case a process's allocator may reuse what
-    an earlier contestant freed: for a figure to cite, measure each in a process of its own.
+    On a GPU it is the memory that PyTorch's allocator handed out, on a CPU the resident set of the
+    process. Where Linux does not allow its peak to be reset, it is the growth of `ru_maxrss`, which
+    misses anything below an earlier peak. In both cases the allocator may reuse memory that an
+    earlier contestant freed; for a figure to cite, measure each contestant in its own process.
     """
 
     def __init__(self) -> None:
@@ -105,7 +106,7 @@ class Memory:
             self._before = _resident_peak()
 
     def reset(self) -> None:
-        """Forget what has been so far: building a model takes more than keeping it."""
+        """Reset the peak; building a model takes more memory than keeping it."""
         if self._gpu:
             torch.cuda.reset_peak_memory_stats()
         elif sys.platform == "linux":
@@ -137,14 +138,14 @@ def synchronize() -> None:
 
 
 def table(timings: list[Timing], against: str | None = None) -> str:
-    """Timings as text; `against` names the contestant to compare the others with, the first one
-    if it is not given."""
+    """Timings as text; the others are compared with the contestant `against`, by default the
+    first."""
     base = next((t for t in timings if t.name == against), timings[0])
     return table_of_pairs([(timing, base) for timing in timings])
 
 
 def table_of_pairs(pairs: list[tuple[Timing, Timing]]) -> str:
-    """Timings as text, each with the one it was made by turns with (which may be itself)."""
+    """Timings as text, each compared with the second of its pair, which may be itself."""
     rows = [("", "s/step", "fastest", "slowest", "times faster", "peak MiB", "warm-up s")]
     rows += [
         (
@@ -198,11 +199,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=3, help="steps in a turn")
     parser.add_argument("--warmup", type=int, default=3, help="steps before that, not timed")
     parser.add_argument(
-        "--cpu-time", action="store_true", help="of the process, not the wall clock's (no GPU)"
+        "--cpu-time",
+        action="store_true",
+        help="time the process on the CPU, not the wall clock (no GPU)",
     )
 
 
 def settings(given: argparse.Namespace) -> dict[str, Any]:
-    """What was given for them, as arguments of `compare`."""
+    """The given options as arguments of `compare`."""
     chosen = {"rounds": given.rounds, "steps": given.steps, "warmup": given.warmup}
     return {**chosen, "clock": time.process_time} if given.cpu_time else chosen

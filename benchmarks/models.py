@@ -1,7 +1,7 @@
-"""Models of real shapes with random weights, and data of real statistics: nothing is downloaded.
+"""Models with real shapes and random weights, and data with real statistics, without downloads.
 
-Speed depends on shapes, on how many rows of the embeddings a batch touches, on how long sentences
-are and on where the chosen entries lie. These four are made here, each from a stated source.
+Speed depends on shapes, the number of embedding rows in a batch, the lengths of sentences, and the
+positions of chosen entries. This module generates these four, each from a stated source.
 """
 
 import math
@@ -44,7 +44,7 @@ SIZES = {
         "max_position_embeddings": 258,
     },
 }
-"""The shapes by name; `mini` is a tenth of XLM-R base, `tiny` is for tests."""
+"""Shapes by name; `mini` is a tenth of XLM-R base, and `tiny` is for tests."""
 
 START, PAD, END = 0, 1, 2
 """XLM-R's special tokens; 3 is the unknown token, and the last of the vocabulary is the mask."""
@@ -59,7 +59,7 @@ LENGTHS = (3, 4, 10, 14, 24, 39, 65, 88, 96, 109, 128)
 
 
 def config(size: str, **settings) -> XLMRobertaConfig:
-    """The configuration of a size, with XLM-R's values elsewhere (dropout 0.1)."""
+    """The configuration of a size, with XLM-R's other values (dropout 0.1)."""
     return XLMRobertaConfig(
         **{
             **SIZES[size],
@@ -93,8 +93,7 @@ def _seeded(kind, configuration, seed):
 
 
 def maskable_shapes(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
-    """Name in the encoder → shape of every tensor whose entries may be chosen: all but those of
-    the normalisation layers."""
+    """Name in the encoder → shape of every maskable tensor: all but normalisation layers."""
     return {
         name: tuple(parameter.shape)
         for name, parameter in model.base_model.named_parameters()

@@ -1,9 +1,9 @@
-"""What a forward and backward pass costs beyond its tokens, in tokens: see deftx.engine.steps.
+"""The fixed cost of a forward and backward pass, in tokens; deftx.engine.steps uses it.
 
     python -m benchmarks.passes --size mini --target task
 
-A line through the seconds of passes of 8 sentences of several lengths, by turns. The cost of a
-sparse step's pass includes gathering the chosen entries' gradients.
+It is the intercept of a line through the times of passes of 8 sentences of several lengths, taken
+in turns. In the sparse phase a pass includes gathering the gradients of the chosen entries.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def seconds(
         around = packed.gathering
         trained += [packed.values, packed.rows]
     learner = objective.learner(model, low).train()
-    # Of the process where it does the work itself: other work on the machine does not disturb it.
+    # On a CPU the time of the process, which other work on the machine disturbs less.
     clock = time.perf_counter if model.device.type == "cuda" else time.process_time
     vocabulary = model.get_input_embeddings().weight.shape[0]
     found: dict[int, list[float]] = {length: [] for length in LENGTHS}
@@ -70,7 +70,7 @@ def seconds(
             measure.synchronize()
             if turn > 1:
                 found[length].append(clock() - began)
-        for parameter in trained:  # what accumulates costs nothing the first time
+        for parameter in trained:  # so that each round starts without gradients
             parameter.grad = None
     return [(case.batch * length, statistics.median(times)) for length, times in found.items()]
 
@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     for case in training.cases(given):
         points = seconds(case, training.engine_of(given.engine), given.rounds)
         tokens, times = np.array(points).T
-        # Weighted by 1/time: errors are in proportion to what is measured.
+        # Weighted by 1/time, as errors are proportional to times.
         each, fixed = np.polyfit(tokens, times, 1, w=1 / times)
         passes = ", ".join(f"{int(t)}: {1000 * s:.1f}" for t, s in points)
         print(

@@ -1,10 +1,10 @@
-"""Where the time of a step goes: the engine's operators in groups, and what is no operator.
+"""The time of a step by groups of operators, and the rest of the loop.
 
     python -m benchmarks.profile --size mini
     python -m benchmarks.profile --size tiny --python
 
-On a CPU the loop's own time is the wall clock less all operators. On a GPU, where operators run
-while the loop goes on, it is what the device stands idle.
+On a CPU the loop's own time is the wall time minus that of all operators. On a GPU, whose operators
+run concurrently with the loop, it is the idle time of the device.
 """
 
 import argparse
@@ -34,12 +34,12 @@ GROUPS = {
     "compiled, fused": ("triton", "graph_", "compiledfunction", "cpp_fused"),
     "sums, products, norms": ("add", "mul", "div", "sum", "sub", "norm", "pow", "sqrt", "sign"),
 }
-"""Name → what occurs in the names of its operators or kernels; the first that fits counts. An
-operator's time is its own, without that of those it calls."""
+"""Group → parts of the names of its operators or kernels; the first group that fits counts. The
+time of an operator excludes the operators that it calls."""
 
 
 class Window(TrainerCallback):
-    """Starts something at one step and ends training some steps later."""
+    """A callback that starts a measurement at one step and ends training some steps later."""
 
     def __init__(self, first: int, steps: int, start: Callable[[], Any]) -> None:
         self._first, self._last, self._start = first, first + steps, start
@@ -47,7 +47,7 @@ class Window(TrainerCallback):
         self.seconds = 0.0
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """Start, or end."""
+        """Start the measurement or end training."""
         self._step += 1
         if self._step not in (self._first, self._last):
             return
@@ -66,8 +66,8 @@ def profiled(
     steps: tuple[int, int],
     start: Callable[[], Any] = lambda: None,
 ) -> float:
-    """Seconds of a step; `steps`: how many are made before it is measured, and how many are
-    measured; `start` is called between them."""
+    """Seconds of a step. `steps` holds the number of steps before the measurement and in it;
+    `start` is called between them."""
     window = Window(*steps, start)
     try:
         case.fit([window], engine)
@@ -77,18 +77,18 @@ def profiled(
 
 
 def group(name: str) -> str:
-    """The group of an operator."""
+    """The group of an operator by its name."""
     name = name.lower().removeprefix("aten::")
     return next((g for g, parts in GROUPS.items() if any(p in name for p in parts)), "other")
 
 
 def operators(case: training.Case, engine: deftx.Engine, steps: tuple[int, int], top: int) -> str:
-    """The table of a case."""
+    """A table of the operators in a case."""
     plain = profiled(case, engine, steps)
     on_gpu = torch.cuda.is_available()
     kinds = [torch.profiler.ProfilerActivity.CPU]
     kinds += [torch.profiler.ProfilerActivity.CUDA] if on_gpu else []
-    # One cycle, but without `acc_events` some versions warn that they keep no other.
+    # Without `acc_events` some versions warn that they keep one cycle only, which is enough.
     profile = torch.profiler.profile(activities=kinds, acc_events=True)
     wall = profiled(case, engine, steps, profile.start)
     profile.stop()
@@ -116,7 +116,7 @@ def operators(case: training.Case, engine: deftx.Engine, steps: tuple[int, int],
 
 
 def python(case: training.Case, engine: deftx.Engine, steps: tuple[int, int], top: int) -> str:
-    """The functions of Python with the most time of their own and of what they call."""
+    """The Python functions with the largest own and cumulative times."""
     profile = cProfile.Profile()
     wall = profiled(case, engine, steps, profile.enable)
     profile.disable()

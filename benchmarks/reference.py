@@ -1,8 +1,8 @@
-"""The plain training loop that the engine is measured against.
+"""The plain training loop with which the engine is compared.
 
-What the public LT-SFT code does in a step, written anew in the simplest way: float32, not
-compiled, logits at all positions, L1 through autograd, dense gradients times boolean masks, AdamW
-over dense tensors. Task examples are padded to 128 tokens.
+A step does what the public LT-SFT code does, in simple code of our own: float32, not compiled,
+logits at all positions, L1 through autograd, dense gradients times boolean masks, and AdamW over
+dense tensors. Task examples are padded to 128 tokens.
 
     python -m benchmarks.reference --size mini
 """
@@ -19,8 +19,8 @@ from benchmarks import measure, models
 class Reference:
     """A model in training.
 
-    All of it trains but the normalisation layers of the encoder and a frozen decoder; with
-    `masks`, of the encoder only what they choose, while the head goes on as a whole.
+    Everything except the encoder's normalisation layers and a frozen decoder is trained; with
+    `masks`, only the chosen entries of the encoder and the whole head.
     """
 
     def __init__(
@@ -34,9 +34,9 @@ class Reference:
     ) -> None:
         """Prepare one phase of `steps` steps.
 
-        `masks`: name in the encoder → booleans in the tensor's shape, none of a tensor that is
-        absent; None for the full phase. `micro_batches`: into how many parts each batch is cut,
-        whose gradients add up (the public code's own settings: 2).
+        `masks`: name in the encoder → booleans with the tensor's shape; no entry of an absent
+        tensor is trained; None means the full phase. `micro_batches`: the number of parts of each
+        batch whose gradients are added (2 in the public code's settings).
         """
         self.model = model.train()
         self.l1 = l1
@@ -64,9 +64,9 @@ class Reference:
         )
 
     def step(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """One step of the optimiser; the loss before it, without the L1 term.
+        """Make one step of the optimiser; the loss before it, without the L1 term.
 
-        Raises RuntimeError if a contestant has left TF32 switched on: this is float32.
+        Raises RuntimeError if a contestant has left TF32 switched on.
         """
         if torch.backends.cuda.matmul.fp32_precision == "tf32":
             raise RuntimeError("the reference computes in float32, but TF32 is switched on")
@@ -97,7 +97,7 @@ class Reference:
         )
 
     def penalty(self) -> torch.Tensor:
-        """λ·Σ|p − p_start| / N over what trains, N counting every parameter of the model."""
+        """λ·Σ|p − p_start| / N over trained entries; N is the size of the whole model."""
         distances = [(p - s).abs().sum() for p, s in zip(self.trained, self.start, strict=True)]
         return self.l1 * sum(distances) / self.entries
 
@@ -120,10 +120,10 @@ def padded(examples: Iterable[Mapping], length: int = 128) -> dict[str, torch.Te
 def prepared(
     target: str, phase: str, size: str, batch: int = 8, length: int = 256, micro_batches: int = 1
 ):
-    """A fresh model and data, ready: a function that makes one step with the next batch.
+    """A function that trains a new model for one step on the next batch.
 
-    The settings are those of the public code: a language with learning rate 5e-5 and L1 0.1, a
-    task with 2e-5 and none. `length` is that of the blocks of text.
+    The settings are those of the public code: learning rate 5e-5 and L1 0.1 for a language, 2e-5
+    and no L1 for a task. `length` is the length of text blocks.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if target == "language":

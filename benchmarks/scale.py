@@ -1,8 +1,7 @@
-"""What Snakemake costs in a run of many languages: planning, a job's start on a node, running jobs
-that do nothing, and finding that nothing is to be done.
+"""Snakemake's cost in a run with many languages: planning, the start of a job on a node, jobs that
+do nothing, and a finished run.
 
-The rules are the project's own, in a copy in which each command writes a line into its outputs and
-does nothing else.
+The rules are the project's own, in a copy whose commands only write a line into their outputs.
 """
 
 import argparse
@@ -23,13 +22,13 @@ import yaml
 
 from benchmarks.measure import MIB, machine
 from deftx.plan.config import check_config
-from deftx.plan.graph import Graph
+from deftx.plan.plan import Plan
 
 PROJECT = Path(__file__).parent.parent
 COPIED = ("Snakefile", "config.yaml", "environment.yml", "deftx", "workflow")
 COMMAND = "python -m deftx"
 NOTHING = (
-    # What the Snakefile may read as the facts of some base.
+    # A text that the Snakefile can read as the description of a base.
     r"""echo '{{\"identity\": {{}}, \"parameters\": {{}}, \"source\": {{\"is\": \"none\"}}}}' """
     "| tee {output:q} > /dev/null; : deftx"
 )
@@ -37,8 +36,8 @@ SOURCE = "qaa"
 
 
 def config(languages: int, tasks: int, systems: int, seeds: int) -> dict[str, Any]:
-    """A config of the embedded world with so many of each: zero-shot, LT-SFT, Rand-SFT and DeFT-X
-    with several ranks, on as many tasks. Raises ValueError if there are no such numbers."""
+    """A config of the embedded world of the given size, with zero-shot, LT-SFT, Rand-SFT and DeFT-X
+    at several ranks. Raises ValueError for sizes that are out of range."""
     if not (1 <= languages <= 600 and 1 <= tasks <= 9 and systems >= 3):
         raise ValueError("expected 1 to 600 languages, 1 to 9 tasks and at least 3 systems")
     keys = [f"q{a}{b}" for a, b in product(ascii_lowercase, repeat=2)][1 : languages + 1]
@@ -92,8 +91,8 @@ def project(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def measured(folder: Path, *options: str) -> tuple[float, float, float, str]:
-    """Seconds, seconds of CPU time, peak MiB of the process, and what it printed, of a `snakemake`
-    in the folder. Raises RuntimeError if it fails."""
+    """Run `snakemake` in the folder; its seconds, CPU seconds, peak of memory in MiB, and output.
+    Raises RuntimeError if it fails."""
     sha256 = hashlib.sha256(
         json.dumps(yaml.safe_load((folder / "scale.yaml").read_text()), sort_keys=True).encode()
     ).hexdigest()
@@ -114,14 +113,14 @@ def measured(folder: Path, *options: str) -> tuple[float, float, float, str]:
 
 
 def main() -> None:
-    """Print a table of what was measured."""
+    """Print a table of the measurements."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     for name, number in (("languages", 5), ("tasks", 3), ("systems", 10), ("seeds", 2)):
         parser.add_argument(f"--{name}", type=int, default=number)
     parser.add_argument("--plan", action="store_true", help="plan only, run nothing")
     given = parser.parse_args()
     settings = config(given.languages, given.tasks, given.systems, given.seeds)
-    jobs = len(Graph(check_config(settings)).artefacts())
+    jobs = len(Plan(check_config(settings)).artefacts)
     print(machine())
     print(
         f"{given.languages} languages x {given.tasks} tasks x {given.systems} systems x "

@@ -1,7 +1,7 @@
-"""One step of the engine beside one of the plain loop.
+"""Compare a step of the engine with a step of the plain loop.
 
-What is timed is `deftx.fit` itself, with all that its loop does: it is held at the beginning of
-every step and let go when it is its turn.
+The engine is timed as a whole: `deftx.fit` runs with everything that its loop does, waits at the
+beginning of each step, and goes on when it is its turn.
 
     python -m benchmarks.training --size mini
     python -m benchmarks.training --size mini --target task --batch 32 --phase sparse
@@ -44,12 +44,12 @@ VARIANTS = (
 )
 
 NO_END = 10_000
-"""Steps of a phase, of which few are made."""
+"""Steps of a phase; a benchmark makes only a few of them."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained; `length` is that of blocks of text."""
+    """What is trained; `length` is the number of tokens in a block of text."""
 
     size: str = "mini"
     target: str = "language"
@@ -62,11 +62,11 @@ class Case:
         return f"{self.size}, {self.target}, {self.phase}, {what}"
 
     def model(self) -> Any:
-        """A fresh one."""
+        """A new model."""
         return (models.masked_lm if self.target == "language" else models.classifier)(self.size)
 
     def mask(self) -> Mask | None:
-        """None in the full phase."""
+        """The mask; None in the full phase."""
         if self.phase == "full":
             return None
         with torch.device("meta"):
@@ -81,7 +81,7 @@ class Case:
         return deftx.TaskTraining(epochs=NO_END, **given)
 
     def objective(self) -> Objective:
-        """The examples that the plain loop trains on, of 16 steps, and none to validate on."""
+        """The plain loop's examples for 16 steps, without any for validation."""
         tokenizer = tokenizer_of(self.size)
         if self.target == "language":
             blocks = models.blocks(self.size, 16 * self.batch, self.length)
@@ -107,8 +107,8 @@ class Case:
         )
 
     def fit_dense(self, callbacks: Sequence[TrainerCallback], engine: deftx.Engine) -> None:
-        """The engine's loop and loss in the sparse phase, but with dense weights, gradients and
-        optimiser: gradients times boolean masks after each backward pass."""
+        """Train as the engine does in the sparse phase, but with dense weights, gradients and
+        optimiser: gradients are multiplied by boolean masks after each backward pass."""
         session = deftx.Session(engine=engine, callbacks=callbacks)
         model, objective, mask = self.model(), self.objective(), self.mask()
         assert mask is not None
@@ -161,14 +161,14 @@ def tokenizer_of(size: str) -> PreTrainedTokenizerFast:
 
 
 class EnoughError(Exception):
-    """Ends training where it stands."""
+    """Ends the training."""
 
 
 class Stepwise(TrainerCallback):
-    """A call of `fit` that goes one step when this is called and then stands still.
+    """A training that makes one step when this object is called, and then waits.
 
-    A step goes from the beginning of one to the beginning of the next, so it includes whatever the
-    loop does in between. `fit`: trains with the callbacks that it is given.
+    A step lasts from the beginning of one to the beginning of the next, so it includes everything
+    that the loop does in between. `fit` trains with the callbacks that it is given.
     """
 
     def __init__(self, fit: Callable[[Sequence[TrainerCallback]], object]) -> None:
@@ -177,7 +177,7 @@ class Stepwise(TrainerCallback):
         self._closing = False
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """Stand still."""
+        """Wait for the next call."""
         self._reports.put(None)
         self._go.acquire()
         if self._closing:
@@ -197,7 +197,8 @@ class Stepwise(TrainerCallback):
         self._reports.put(failure)
 
     def ready(self) -> "Stepwise":
-        """This, when training stands before its next step. Raises RuntimeError if it failed."""
+        """Wait until training is about to make its next step; this object. Raises RuntimeError if
+        training failed."""
         failure = self._reports.get()
         if failure is not None:
             self._reports.put(failure)
@@ -220,10 +221,10 @@ def compare(
     fit: Callable[[Sequence[TrainerCallback]], object],
     **settings: Any,
 ) -> list[measure.Timing]:
-    """`measure.compare` of `makers` and, under `name`, of a `fit`.
+    """`measure.compare` of `makers` and, as contestant `name`, of a training by `fit`.
 
-    That runs in this thread, the others in another one: compiled code keeps its CUDA graphs by
-    thread, and finds them in the main thread only.
+    The training runs in this thread and the others run in another one: compiled code keeps its
+    CUDA graphs by thread, and finds them in the main thread only.
     """
     engine, asked = Stepwise(fit), threading.Event()
     found: list[Any] = []
@@ -253,7 +254,7 @@ def compare(
 
 @contextmanager
 def dense(case: Case, engine: deftx.Engine) -> Iterator[Callable[[], Stepwise]]:
-    """A maker of the dense contestant, which is ended after this; see `Case.fit_dense`."""
+    """A maker of the dense contestant (`Case.fit_dense`), whose training ends with the block."""
     stepwise = Stepwise(lambda callbacks: case.fit_dense(callbacks, engine))
     thread = threading.Thread(target=stepwise.run)
 
@@ -268,21 +269,21 @@ def dense(case: Case, engine: deftx.Engine) -> Iterator[Callable[[], Stepwise]]:
 
 
 def engine_of(words: Sequence[str]) -> deftx.Engine:
-    """`name=value …` as the engine's settings."""
-    told: dict[str, Any] = {"true": True, "false": False}
+    """The engine's settings from words such as `precision=bf16`."""
+    booleans: dict[str, Any] = {"true": True, "false": False}
     pairs = [word.partition("=")[::2] for word in words]
-    given = {n: int(v) if v.isdigit() else told.get(v, v) for n, v in pairs}
+    given = {n: int(v) if v.isdigit() else booleans.get(v, v) for n, v in pairs}
     return deftx.Engine(**given)
 
 
 def name_of(engine: deftx.Engine) -> str:
-    """The settings that are not the default."""
+    """A name from the settings that differ from the defaults."""
     given = engine.model_dump(exclude_defaults=True)
     return "engine" + "".join(f" {name}={value}" for name, value in given.items())
 
 
 def arguments_of_cases(parser: argparse.ArgumentParser) -> None:
-    """The options that say what is trained and where."""
+    """The options for what is trained and where."""
     parser.add_argument("--size", choices=models.SIZES, default="mini")
     parser.add_argument("--target", choices=models.CHOSEN, default="language")
     phases = ["full", "sparse"]
@@ -295,7 +296,7 @@ def arguments_of_cases(parser: argparse.ArgumentParser) -> None:
 
 
 def cases(given: argparse.Namespace) -> list[Case]:
-    """What was asked for, one for each phase; puts device and threads into effect."""
+    """One case per phase that is given; sets the device and the threads."""
     if given.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     elif given.device == "cuda" and not torch.cuda.is_available():

@@ -1,10 +1,10 @@
-"""Saving, loading and applying a sparse vector: ours, and lists of steps.
+"""Save, load and apply a sparse vector: our code and plain code with lists of gaps.
 
     python -m benchmarks.vector [--device cuda] [--shape mini]
 
-The plain one is written as the public LT-SFT code does it, with safetensors for its pickle:
-differences of positions made and summed in lists of Python, values applied as a sparse tensor. Ours
-writes through to the disk, and checks the file's SHA-256 when it reads it.
+Plain code works as the public LT-SFT code does, with safetensors in place of pickle: it computes
+and sums gaps in Python lists and applies values as a sparse tensor. Our code flushes the file to
+the disk and checks its SHA-256 on reading.
 """
 
 import tempfile
@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.differences import arguments, budgets, difference, measured, row, show
+from benchmarks.differences import arguments, begin_table, budgets, difference, measured, row
 from deftx.core.sparse_delta import SparseDelta
 from deftx.stages.mask.math import top_k
 from deftx.store.artefact import file_sha256
@@ -54,7 +54,7 @@ def plain_apply(weights, vector):
 
 
 def model_of(weights):
-    """What `SparseDelta.applied` asks of a model of transformers."""
+    """The part of a transformers model that `SparseDelta.applied` uses."""
     named = {n: torch.nn.Parameter(w, requires_grad=False) for n, w in weights.items()}.items
     return SimpleNamespace(
         base_model=SimpleNamespace(named_parameters=named),
@@ -69,7 +69,7 @@ def apply_and_undo(phi, model):
 
 
 def compare(target, k, delta, args, folder):
-    """The rows of one budget, and the checks."""
+    """Print the rows of one budget, and check the results."""
     ours, plain = Path(folder, "ours.safetensors"), Path(folder, "plain.safetensors")
 
     def timed(fast, slow=None):
@@ -89,28 +89,28 @@ def compare(target, k, delta, args, folder):
     loaded.add_to(added)
     plain_apply(plainly, expected)
     assert all(torch.equal(added[name], plainly[name]) for name in delta)
-    # The weights move on with every repeat, which takes no more time.
+    # Each repeat adds to the weights again, which takes the same time.
     *_, adding = timed(lambda: loaded.add_to(added), lambda: plain_apply(plainly, expected))
     *_, both = timed(lambda: SparseDelta.load(ours).add_to(added))
     before, model = {n: t.clone() for n, t in added.items()}, model_of(added)
     *_, applying = timed(lambda: apply_and_undo(loaded, model))
     assert all(torch.equal(added[name], before[name]) for name in delta)
-    return [
-        row(f"{target}, K = {k:,}: save", *saving, size=sizes),
-        row("  SHA-256 of the file alone", *hashing),
-        row("  load", *loading),
-        row("  add to the weights", *adding),
-        row("  load and add", *both),
-        row("  apply to a model and undo", *applying),
-    ]
+    row(f"{target}, K = {k:,}: save", *saving, size=sizes)
+    row("  SHA-256 of the file alone", *hashing)
+    row("  load", *loading)
+    row("  add to the weights", *adding)
+    row("  load and add", *both)
+    row("  apply to a model and undo", *applying)
 
 
 def main():
     args = arguments("A sparse vector.")
     delta = difference(args.shape, args.device)
     with tempfile.TemporaryDirectory() as folder:
-        show([r for t, k in budgets(delta).items() for r in compare(t, k, delta, args, folder)])
-    print("\nThe same positions, values and weights as the plain one; undone to the bit.")
+        begin_table()
+        for target, k in budgets(delta).items():
+            compare(target, k, delta, args, folder)
+    print("\nThe same positions, values and weights as in plain code; undone bit for bit.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A tiny multilingual model on disk, and what tests share."""
+"""A tiny multilingual base, a finished run, and what else tests share."""
 
 import os
 from pathlib import Path
@@ -6,25 +6,27 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# The suite is for the CPU, also where there is a GPU; test_gpu.py brings it back for itself.
+# The suite runs on the CPU, even where there is a GPU; tests for GPUs restore it.
 VISIBLE_DEVICES = os.environ.get("CUDA_VISIBLE_DEVICES")
 if "DEFTX_TEST_ON_GPU" not in os.environ:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+HAS_GPU = Path("/dev/nvidia0").exists() and VISIBLE_DEVICES != ""
 
 import pytest  # noqa: E402
+import simulated_gpu  # noqa: E402
 import torch  # noqa: E402
 from transformers import TrainerCallback  # noqa: E402
 
 PROJECT = Path(__file__).parent.parent
 PATIENCE = 60
-"""Seconds to wait for what takes a few at most, on a machine that does other work as well."""
+"""Seconds to wait for something that takes a few at most, on a machine with other work."""
 
-# Threads that wait for a core make a tiny model fifty times slower; one has no one to wait for.
+# Threads that wait for a core make a tiny model fifty times slower; a single one does not wait.
 torch.set_num_threads(1)
 
 
-LONGEST = ("test_workflow.py", "test_workflow_grows.py", "test_whole_runs.py", "test_engine.py")
-"""Files that would keep one process busy alone at the end if it took them last."""
+LONGEST = ("test_workflow.py", "test_workflow_tools.py", "test_whole_runs.py", "test_engine.py")
+"""Files that run first, since they would keep one process busy at the end."""
 
 
 def pytest_collection_modifyitems(items):
@@ -38,7 +40,7 @@ def _seeded():
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data, models and oracles beside the project, where there is one."""
+    """The folder of real data, models and oracles beside the project, if there is one."""
     folder = Path(os.environ.get("DEFTX_SHARED", PROJECT.parent / "shared"))
     if not (folder / "oracles").is_dir():
         pytest.skip("no folder of oracles beside the project (DEFTX_SHARED)")
@@ -58,8 +60,20 @@ def sentences(count: int, seed: int = 0) -> list[str]:
     ]
 
 
+def with_the_gpu(environment):
+    """The environment, with the machine's GPUs visible."""
+    given = {**environment, "CUDA_VISIBLE_DEVICES": VISIBLE_DEVICES}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory) -> str | None:
+    """Code that prepares a process for a simulated GPU, if this is possible here."""
+    return simulated_gpu.prepared(tmp_path_factory.mktemp("library"))
+
+
 class KillError(Exception):
-    """Stands for a kill: nothing is saved because of it."""
+    """Simulates a kill: nothing is saved."""
 
 
 class KillBefore(TrainerCallback):
@@ -72,7 +86,7 @@ class KillBefore(TrainerCallback):
 
 
 def without_dropout(model):
-    """The model, in which nothing is random any more, in training neither."""
+    """The model without anything random in training."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -108,18 +122,28 @@ def base_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def base(base_folder):
-    """What is known of the tiny base."""
+    """The description of the tiny base."""
     from deftx.models.base import Base
 
     return Base.load(base_folder)
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    """A copy of the project with a finished run."""
-    from workspace import Workspace  # which imports this file
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """The folder of a workspace with a finished run, which all test processes share."""
+    from workspace import finished_run  # which imports this file
 
-    made = Workspace(tmp_path_factory.mktemp("project"), one_server=True)
-    made.run()
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    finished_run(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workspace(finished, tmp_path_factory):
+    """A copy of the finished run, which the tests of a module may change."""
+    from workspace import Workspace
+
+    made = Workspace(tmp_path_factory.mktemp("project"), one_server=True, finished=finished)
     yield made
     made.close()

@@ -1,4 +1,4 @@
-"""Which modules of the package import which."""
+"""The imports between the modules of the package."""
 
 import ast
 from functools import cache
@@ -9,7 +9,7 @@ from conftest import PROJECT
 
 @cache
 def imports(module: str, root: Path = PROJECT) -> frozenset[str]:
-    """The modules of the package that a module imports, anywhere in it; types included."""
+    """The modules of the package that a module imports anywhere, also for types only."""
     found = set()
     for node in ast.walk(ast.parse(file_of(module, root).read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -20,7 +20,7 @@ def imports(module: str, root: Path = PROJECT) -> frozenset[str]:
 
 
 def reached(module: str, root: Path = PROJECT) -> set[str]:
-    """The module and all that it imports, directly or not."""
+    """The module and all modules that it imports, directly or indirectly."""
     found, todo = set(), [module]
     while todo:
         if (current := todo.pop()) not in found:
@@ -35,6 +35,6 @@ def file_of(module: str, root: Path = PROJECT) -> Path:
 
 
 def modules(root: Path = PROJECT) -> list[str]:
-    """Every module of the package by its dotted name."""
+    """The dotted names of all modules of the package."""
     names = [path.relative_to(root).with_suffix("") for path in (root / "deftx").rglob("*.py")]
     return sorted(".".join(n.parts).removesuffix(".__init__") for n in names)

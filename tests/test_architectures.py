@@ -1,4 +1,4 @@
-"""Any encoder with a masked-language-model and a sequence-classification class goes through."""
+"""Every encoder with a masked-language-model and a sequence-classification class is supported."""
 
 import json
 

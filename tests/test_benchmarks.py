@@ -1,4 +1,4 @@
-"""The benchmarks' plain side: what it trains, what its data are like, how it is timed."""
+"""The benchmarks: the plain training loop, their models and data, and their timing."""
 
 import contextlib
 import math
@@ -24,7 +24,7 @@ def small_batches(count=3):
     return models.language_batches("tiny", count, batch_size=4, length=32)
 
 
-def test_the_reference_leaves_entries_outside_of_the_mask_their_bits():
+def test_the_reference_keeps_the_bits_of_entries_outside_the_mask():
     model = language_model()
     mask = models.random_mask(models.maskable_shapes(model))
     masks = {name: mask.dense(name) for name in mask.index}
@@ -40,12 +40,12 @@ def test_the_reference_leaves_entries_outside_of_the_mask_their_bits():
             chosen = masks.get(short, torch.zeros_like(changed))
             assert not (changed & ~chosen).any(), name
             moved += int(changed.sum())
-    assert moved > 0.3 * len(mask)  # not all: of the embeddings only touched rows
+    assert moved > 0.3 * len(mask)  # not all: a batch touches only some rows of the embeddings
     assert not torch.equal(model.lm_head.dense.weight, before["lm_head.dense.weight"])
     assert torch.equal(model.lm_head.decoder.weight, before["lm_head.decoder.weight"])
 
 
-def test_the_full_phase_trains_all_but_normalisation_layers_and_decoder():
+def test_the_full_phase_trains_everything_except_normalisation_layers_and_decoder():
     model = language_model()
     before = copies(model)
     trainer = reference.Reference(model, learning_rate=1e-3, l1=0.1, steps=10)
@@ -57,7 +57,7 @@ def test_the_full_phase_trains_all_but_normalisation_layers_and_decoder():
 
 
 def test_a_step_is_adamw_on_clipped_gradients_with_linear_decay():
-    """One step by hand, on one tensor; and the last step of the schedule has a rate above 0."""
+    """A step computed by hand for one tensor; the last step of the schedule has a positive rate."""
     batch = small_batches(1)[0]
     model, twin = (language_model(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
                    for _ in range(2))  # fmt: skip
@@ -96,7 +96,7 @@ def test_the_penalty_has_the_gradient_of_the_closed_form():
             torch.testing.assert_close(parameter.grad, expected, msg=name)
 
 
-def test_micro_batches_of_equally_many_labels_train_as_the_whole_does():
+def test_micro_batches_with_equal_numbers_of_labels_train_as_the_whole_batch():
     settings = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     batch = reference.padded(models.task_examples("tiny", 4))
     ends = []
@@ -144,7 +144,7 @@ def test_xlm_r_base_has_the_published_number_of_entries():
     assert sum(parameter.numel() for parameter in model.parameters()) == 470_296_722
 
 
-def test_lengths_are_those_of_smsa():
+def test_lengths_have_the_distribution_of_smsa():
     examples = models.task_examples("tiny", 20_000)
     lengths = torch.tensor([len(example["input_ids"]) for example in examples], dtype=torch.float)
     assert lengths.min() >= 3 and lengths.max() <= 128
@@ -156,7 +156,7 @@ def test_lengths_are_those_of_smsa():
         assert all(3 < token < 1999 for token in row[1:-1])
 
 
-def test_padding_is_to_128_and_masked_out():
+def test_sentences_are_padded_to_128_tokens_and_padding_is_masked():
     examples = models.task_examples("tiny", 8)
     batch = reference.padded(examples)
     assert batch["input_ids"].shape == batch["attention_mask"].shape == (8, 128)
@@ -164,7 +164,7 @@ def test_padding_is_to_128_and_masked_out():
     assert batch["attention_mask"].sum(1).tolist() == [len(e["input_ids"]) for e in examples]
 
 
-def test_batches_of_text_are_masked_as_asked():
+def test_text_is_masked_at_the_given_rates():
     examples = models.blocks("mini", 200)
     batch = models.masked_batch(examples, "mini")
     tokens = torch.tensor([example["input_ids"] for example in examples])
@@ -179,7 +179,7 @@ def test_batches_of_text_are_masked_as_asked():
     assert 600 < sum(distinct) / len(distinct) < 1000
 
 
-def test_equal_seeds_give_equal_models_and_data_and_other_draws_do_not_matter():
+def test_equal_seeds_give_equal_models_and_data_whatever_else_is_drawn():
     first = copies(language_model()), small_batches(2)
     torch.rand(7)
     second = copies(language_model()), small_batches(2)
@@ -189,7 +189,7 @@ def test_equal_seeds_give_equal_models_and_data_and_other_draws_do_not_matter():
     assert not torch.equal(first[1][0]["input_ids"], first[1][1]["input_ids"])
 
 
-def test_contestants_take_turns_and_their_warm_up_is_not_timed():
+def test_contestants_take_turns_and_warm_up_untimed():
     now, calls = 0.0, []
 
     def maker(name, costs):
@@ -211,7 +211,7 @@ def test_contestants_take_turns_and_their_warm_up_is_not_timed():
     assert "2.00" in measure.table([a, b]).splitlines()[2]
 
 
-def test_peak_memory_sees_what_came_and_went():
+def test_peak_memory_includes_what_has_been_freed():
     memory = measure.Memory()
     memory.reset()
     torch.ones(64 * measure.MIB // 4, device="cuda" if torch.cuda.is_available() else "cpu")
@@ -236,7 +236,7 @@ def test_the_reference_runs_as_a_script(capsys):
     assert printed.count("s/step") == 2 and "full" in printed and "torch" in printed
 
 
-def test_the_engine_is_held_at_each_step_and_trains_what_the_plain_loop_does(monkeypatch):
+def test_the_engine_waits_before_each_step(monkeypatch):
     case = training.Case("tiny", "language", "full", 2, 16)
     stepwise = training.Stepwise(lambda callbacks: case.fit(callbacks, training.engine_of([])))
     begun = []
@@ -256,7 +256,7 @@ def test_the_engine_is_held_at_each_step_and_trains_what_the_plain_loop_does(mon
     assert not thread.is_alive() and len(begun) == 2
 
 
-def test_a_contestant_that_fails_is_told_and_nothing_hangs():
+def test_a_contestant_that_fails_raises_its_error_and_nothing_hangs():
     def fit(callbacks):
         callbacks[0].on_step_begin()
         raise ValueError("no such thing\nat all")
@@ -266,7 +266,7 @@ def test_a_contestant_that_fails_is_told_and_nothing_hangs():
 
 
 @pytest.mark.parametrize("target", ["language", "task"])
-def test_examples_are_those_of_the_plain_loop(target):
+def test_the_engine_gets_the_plain_loops_examples(target):
     case = training.Case("tiny", target, "sparse", 4, 32)
     objective = case.objective()
     assert len(objective) == 64
@@ -285,8 +285,8 @@ def test_examples_are_those_of_the_plain_loop(target):
     assert len(case.mask()) > 0
 
 
-def test_the_dense_contestant_ends_where_the_engine_does():
-    """What is timed is the same computation: equal weights but for rounding."""
+def test_the_dense_contestant_ends_with_the_engines_weights():
+    """Up to rounding: both contestants do the same computation."""
     case = training.Case("tiny", "language", "sparse", 2, 16)
     ends = []
     for fit in (case.fit, case.fit_dense):
@@ -303,7 +303,7 @@ def test_the_dense_contestant_ends_where_the_engine_does():
     assert any(not torch.equal(ends[0][name], start[name]) for name in start)
 
 
-def test_engine_settings_are_read_from_words():
+def test_engine_settings_are_read_from_the_command_line():
     engine = training.engine_of(["precision=bf16", "compile=true", "devices=2"])
     assert (engine.precision, engine.compile, engine.devices) == ("bf16", True, 2)
     assert training.engine_of(["compile=reduce-overhead"]).compile == "reduce-overhead"
@@ -343,7 +343,7 @@ def test_profiles_and_passes_run_as_scripts(capsys):
     assert "a pass, which is" in capsys.readouterr().out
 
 
-def test_operators_are_put_into_groups():
+def test_operators_are_grouped_by_name():
     groups = {
         "aten::mm": "matrix products",
         "aten::_softmax": "attention",

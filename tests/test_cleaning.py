@@ -1,4 +1,4 @@
-"""Cleaning: each line has one fate, which a plain oracle tells too."""
+"""Cleaning: each line has one outcome, the same as in a plain oracle."""
 
 import json
 import lzma
@@ -55,9 +55,7 @@ def plain_outcome(text, before, evaluation, settings):
     switches=st.tuples(st.booleans(), st.booleans()),
     lengths=st.sampled_from([(1, None), (3, 9)]),
 )
-def test_every_line_has_the_fate_that_the_plain_rule_gives_it(
-    lines, evaluation, run, switches, lengths
-):
+def test_every_line_has_the_outcome_of_the_plain_rule(lines, evaluation, run, switches, lengths):
     settings = Cleaning(
         run=run,
         duplicates=switches[0],
@@ -67,20 +65,20 @@ def test_every_line_has_the_fate_that_the_plain_rule_gives_it(
     )
     items = [{"id": str(n), "text": line} for n, line in enumerate(lines)]
     kept, counts = clean(items, evaluation, settings)
-    before, expected, fates = set(), [], dict.fromkeys(OUTCOMES, 0)
+    before, expected, outcomes = set(), [], dict.fromkeys(OUTCOMES, 0)
     for item in items:
         text = " ".join(unicodedata.normalize("NFC", item["text"]).split())
-        fate = plain_outcome(text, before, evaluation, settings)
-        fates[fate] += 1
-        if fate == "kept":
+        outcome = plain_outcome(text, before, evaluation, settings)
+        outcomes[outcome] += 1
+        if outcome == "kept":
             before.add("".join(plain_words(text)))
             expected.append({**item, "text": text})
     assert kept == expected
-    assert counts == {"read": len(lines), **fates}
+    assert counts == {"read": len(lines), **outcomes}
     assert counts["read"] == sum(counts[name] for name in OUTCOMES)
 
 
-def test_case_spacing_and_punctuation_do_not_make_a_line_another():
+def test_case_spacing_and_punctuation_make_no_difference():
     assert key("Ba, be!") == key("ba be") == key("BA\u00a0BE.") == "babe"
     assert tidy("e\u0301 \t x\u3000y ") == "\u00e9 x y"
     kept, counts = clean(
@@ -95,7 +93,7 @@ def saved(path, texts, **more):
     return path
 
 
-def test_texts_are_put_together_in_their_order_and_counted(tmp_path):
+def test_texts_are_joined_in_order_and_counted(tmp_path):
     a = saved(tmp_path / "a.parquet", ["eka dui", "tina cari", "..."])
     b = saved(tmp_path / "b.parquet", ["Tina cari!", "panca chah sapta"])
     pair = saved(tmp_path / "test.parquet", ["eka"], text_pair="Panca chah, sapta?", label="x")
@@ -121,8 +119,8 @@ def test_texts_are_put_together_in_their_order_and_counted(tmp_path):
     assert out.read_bytes() == (tmp_path / "y/qta.parquet").read_bytes()
 
 
-def test_sentences_that_drop_nothing_leave_the_same_bytes(tmp_path):
-    """So a test set that is added retrains no language whose text it does not touch."""
+def test_evaluation_sentences_that_drop_nothing_leave_the_same_bytes(tmp_path):
+    """So an added test set does not retrain a language whose text it does not touch."""
     text = saved(tmp_path / "a.parquet", ["eka dui", "tina cari"])
     test = saved(tmp_path / "test.parquet", ["panca chah"], label="x")
     params = Params(language="qta", datasets=["a"])
@@ -132,10 +130,10 @@ def test_sentences_that_drop_nothing_leave_the_same_bytes(tmp_path):
     assert x == y
 
 
-def test_text_of_which_nothing_stays_is_an_error_with_the_counts(tmp_path):
+def test_text_without_a_kept_line_is_an_error_with_the_counts(tmp_path):
     text = saved(tmp_path / "a.parquet", ["eka dui", "..."])
     test = saved(tmp_path / "test.parquet", ["Eka dui"], label="x")
-    with pytest.raises(ArtefactError, match=r"qta: no line of text stays.*1 blank.*1 evaluation"):
+    with pytest.raises(ArtefactError, match=r"qta: no line of text is left.*1 blank.*1 evaluation"):
         stage(
             Params(language="qta", datasets=["a"]),
             text=[text],
@@ -144,9 +142,9 @@ def test_text_of_which_nothing_stays_is_an_error_with_the_counts(tmp_path):
         )
 
 
-def test_real_text_that_was_cleaned_by_the_same_rule_stays(shared, tmp_path):
-    """The texts there were freed of evaluation sentences and duplicates elsewhere, by this rule.
-    Ngaju's text is that of its training set: with this for evaluation, it goes."""
+def test_real_text_that_was_cleaned_by_the_same_rule_is_kept(shared, tmp_path):
+    """These texts contain neither evaluation sentences nor duplicates by this rule. The text of
+    Ngaju is its training set, so it is dropped if that counts as evaluation."""
     nusax = shared / "data/nusax/datasets/sentiment"
 
     def sentences(language, split):

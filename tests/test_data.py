@@ -1,4 +1,4 @@
-"""Reading users' files: every format, and every way in which they are wrong."""
+"""Reading users' files: every format, and every fault that a file can have."""
 
 import gzip
 import lzma
@@ -9,11 +9,10 @@ from conftest import PROJECT
 
 from deftx.data.read import read_items
 from deftx.plan.config import read_config
-from deftx.stages.data.settings import Columns
+from deftx.stages.data.settings import Columns, Layout
 from deftx.store.errors import ArtefactError, DataError
 from deftx.store.items import load_items, load_labelled, write_items
 
-LABELLED = Columns(text="sentence", label="label", id="id")
 ROWS = [
     {"id": "7", "sentence": 'one "quoted", with comma', "label": "0"},
     {"id": "8", "sentence": "two\nlines", "label": "1"},
@@ -21,6 +20,8 @@ ROWS = [
     {"id": "007", "sentence": " ", "label": "1"},
 ]
 LABELS = {"0": "bad", "1": "good"}
+TEXT = Layout()
+LABELLED = Layout(columns=Columns(text="sentence", label="label", id="id"), labels=LABELS)
 
 
 def written(tmp_path, suffix):
@@ -46,42 +47,35 @@ def written(tmp_path, suffix):
     "suffix", [".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.xz", ".jsonl.xz"]
 )
 def test_every_format_gives_the_same_items(tmp_path, suffix):
-    items = read_items(written(tmp_path, suffix), LABELLED, LABELS)
+    items = read_items(written(tmp_path, suffix), LABELLED)
     assert items == [
         {"id": row["id"], "text": row["sentence"], "label": LABELS[row["label"]]} for row in ROWS
     ]
 
 
-def test_numbers_in_parquet_and_jsonl_read_as_in_text(tmp_path):
+def test_numbers_in_parquet_and_jsonl_are_read_as_in_csv(tmp_path):
     frame = pd.DataFrame({"sentence": ["a"], "label": [1], "id": [5.0]})
     frame.to_parquet(tmp_path / "x.parquet")
     frame.to_json(tmp_path / "x.jsonl", orient="records", lines=True)
     for suffix in ("parquet", "jsonl"):
-        (item,) = read_items(tmp_path / f"x.{suffix}", LABELLED, LABELS)
+        (item,) = read_items(tmp_path / f"x.{suffix}", LABELLED)
         assert item == {"id": "5", "text": "a", "label": "good"}
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".txt.gz", ".txt.xz"])
-def test_text_is_a_line_an_item_without_blank_ones_and_byte_order_mark(tmp_path, suffix):
+def test_each_line_of_text_is_an_item_without_blank_lines_and_byte_order_mark(tmp_path, suffix):
     path, data = tmp_path / f"x{suffix}", "\ufefffirst\n\n  second \r\nthird".encode()
     pack = {".gz": gzip.compress, ".xz": lzma.compress}.get(path.suffix, bytes)
     path.write_bytes(pack(data))
-    assert [i["text"] for i in read_items(path, Columns(), None)] == ["first", "second", "third"]
+    assert [i["text"] for i in read_items(path, TEXT)] == ["first", "second", "third"]
 
 
-def test_quoting_off_keeps_quotes_and_blank_premises_count(tmp_path):
+def test_without_quoting_quotes_are_text_and_blank_premises_are_kept(tmp_path):
     path = tmp_path / "x.tsv"
     path.write_text('id\tpremise\thypothesis\tlabel\n1\t \t"so\tyes\n2\tNA\tnull\tno\n')
     columns = Columns(text="premise", text_pair="hypothesis", label="label", id="id")
-    items = read_items(path, columns, {"yes": "yes", "no": "no"}, quoting=False)
+    items = read_items(path, Layout(columns=columns, quoting=False))
     assert [(i["text"], i["text_pair"]) for i in items] == [(" ", '"so'), ("NA", "null")]
-
-
-def bad_file(tmp_path, name, content):
-    path = tmp_path / name
-    if content is not None:
-        path.write_bytes(content)
-    return path
 
 
 @pytest.mark.parametrize(
@@ -110,15 +104,16 @@ def bad_file(tmp_path, name, content):
         ("x.docx", b"", r"unknown format '\.docx'"),
     ],
 )
-def test_a_bad_file_is_named_with_what_is_wrong(tmp_path, name, content, message):
-    path = bad_file(tmp_path, name, content)
-    columns = Columns() if ".txt" in name else LABELLED
+def test_an_error_names_the_bad_file_and_its_fault(tmp_path, name, content, message):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
     with pytest.raises(DataError, match=message) as error:
-        read_items(path, columns, None if ".txt" in name else LABELS)
+        read_items(path, TEXT if ".txt" in name else LABELLED)
     assert name in str(error.value)
 
 
-def test_items_come_back_from_parquet_and_same_items_same_bytes(tmp_path):
+def test_items_survive_parquet_and_equal_items_give_equal_bytes(tmp_path):
     items = [{"id": "1", "text": "a", "label": "x"}, {"id": "2", "text": "b", "label": "y"}]
     for name in ("a", "b"):
         write_items(tmp_path / f"{name}.parquet", items, source="s")
@@ -132,41 +127,46 @@ def test_items_come_back_from_parquet_and_same_items_same_bytes(tmp_path):
 def test_without_a_header_columns_are_numbered(tmp_path):
     path = tmp_path / "x.tsv"
     path.write_text('bagus " sekali\tpositive\nburuk\tnegative\n')
-    columns = Columns(text="0", label="1")
-    labels = {"positive": "good", "negative": "bad"}
-    items = read_items(path, columns, labels, quoting=False, header=False)
+    layout = Layout(
+        columns=Columns(text="0", label="1"),
+        labels={"positive": "good", "negative": "bad"},
+        quoting=False,
+        header=False,
+    )
+    items = read_items(path, layout)
     assert [(i["id"], i["text"], i["label"]) for i in items] == [
         ("0", 'bagus " sekali', "good"),
         ("1", "buruk", "bad"),
     ]
+    without = layout.model_copy(update={"columns": Columns(text="0", label="2")})
     with pytest.raises(DataError, match=r"no column '2' \(columns.label\).*'0', '1'"):
-        read_items(path, Columns(text="0", label="2"), labels, quoting=False, header=False)
+        read_items(path, without)
 
 
-def test_a_format_may_be_told_where_the_name_does_not_tell_it(tmp_path):
+def test_a_format_can_be_given_where_the_name_does_not_show_it(tmp_path):
     path = tmp_path / "train.aym"
     path.write_text("jach'a\nuru\n")
-    assert [i["text"] for i in read_items(path, Columns(), None, kind="txt")] == ["jach'a", "uru"]
+    assert [i["text"] for i in read_items(path, Layout(format="txt"))] == ["jach'a", "uru"]
     with pytest.raises(DataError, match=r"unknown format '\.aym'"):
-        read_items(path, Columns(), None)
+        read_items(path, TEXT)
 
 
 def test_each_paragraph_of_an_article_is_an_item(tmp_path):
     path = tmp_path / "wiki.parquet"
     texts = ["One.\n\n  Two.  ", " \n", "Three."]
     pd.DataFrame({"id": ["12", "13", "14"], "text": texts}).to_parquet(path)
-    assert read_items(path, Columns(), None) == [
+    assert read_items(path, TEXT) == [
         {"id": "0.0", "text": "One."},
         {"id": "0.2", "text": "Two."},
         {"id": "2", "text": "Three."},
     ]
-    named = read_items(path, Columns(id="id"), None)
+    named = read_items(path, Layout(columns=Columns(id="id")))
     assert [item["id"] for item in named] == ["12.0", "12.2", "14"]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".txt"])
 @pytest.mark.parametrize("limit", [1, 2, 3, 5])
-def test_a_limit_takes_the_first_rows(tmp_path, suffix, limit):
+def test_a_limit_reads_the_first_rows(tmp_path, suffix, limit):
     frame, path = pd.DataFrame({"text": ["a", "b", "c"]}), tmp_path / f"x{suffix}"
     if suffix == ".csv":
         frame.to_csv(path, index=False)
@@ -176,22 +176,20 @@ def test_a_limit_takes_the_first_rows(tmp_path, suffix, limit):
         frame.to_parquet(path, row_group_size=1)
     else:
         path.write_text("a\nb\nc\n")
-    items = read_items(path, Columns(), None, limit=limit)
-    assert items == read_items(path, Columns(), None)[:limit]
+    items = read_items(path, TEXT, limit)
+    assert items == read_items(path, TEXT)[:limit]
 
 
-def test_real_files_in_upstream_layout_read_as_the_default_config_says(shared):
+def test_the_default_config_reads_real_files_in_their_upstream_layout(shared):
     """NusaX: parallel by id, cells with line breaks. AmericasNLI: quotes are text, blanks count."""
     config = read_config(PROJECT / "config.yaml")
     nusax, nli = config.datasets["nusax"], config.datasets["americasnli"]
 
     def read(dataset, language, split):
-        path = shared / dataset.fill(dataset.files, language, split)
-        columns, labels = dataset.columns, dataset.labels
-        return read_items(path, columns, labels, dataset.quoting, header=dataset.header)
+        return read_items(shared / dataset.fill(dataset.files, language, split), dataset)
 
-    there = [key for key in nusax.aliases if key not in ("bug", "mad")]
-    tests = {key: read(nusax, key, "test") for key in there}
+    present = [key for key in nusax.aliases if key not in ("bug", "mad")]
+    tests = {key: read(nusax, key, "test") for key in present}
     ids = [item["id"] for item in tests["ind"]]
     assert len(ids) == len(set(ids)) == 400
     for key, items in tests.items():
@@ -199,7 +197,7 @@ def test_real_files_in_upstream_layout_read_as_the_default_config_says(shared):
     assert sum("\n" in item["text"] for item in tests["bbc"]) > 0
     labels = [item["label"] for item in tests["ind"]]
     assert {key: [i["label"] for i in items] == labels for key, items in tests.items()} == (
-        dict.fromkeys(there, True)
+        dict.fromkeys(present, True)
     )
     nah = read(nli, "nah", "test")
     assert len(nah) == 738

@@ -1,4 +1,4 @@
-"""The data of config.yaml: pinned, locked, and read from real files as they lie upstream."""
+"""The data of config.yaml: pinned, locked, and read from real files in their upstream layout."""
 
 import json
 import re
@@ -10,9 +10,9 @@ from test_download import Server
 
 from deftx.cli.main import main
 from deftx.data.lock import read_lock
-from deftx.plan import needed_files
 from deftx.plan.artefact import Artefact
-from deftx.plan.config import check_config, read_config
+from deftx.plan.config import read_config
+from deftx.plan.needed_files import needed_files
 from deftx.plan.plan import Plan
 from deftx.stages.data import run as data_stage
 from deftx.stages.download import run as download_stage
@@ -22,7 +22,7 @@ from deftx.store.items import load_items
 
 GITHUB = "https://raw.githubusercontent.com"
 FOLDERS = {"nusax": "nusax", "americasnli": "americasnli", "indonlu": "smsa"}
-"""Repository → where its files lie in the shared folder, in upstream layout."""
+"""Repository → the folder of its files in the shared folder, in their upstream layout."""
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +37,11 @@ def test_every_dataset_has_a_pinned_revision_and_a_licence(config):
         assert dataset.licence and dataset.source, name
 
 
-def test_the_lock_has_every_labelled_file_from_github_and_nothing_that_is_not_used(config):
+def test_the_lock_has_every_labelled_file_from_github_and_no_unused_one(config):
     lock = read_lock(PROJECT / "data.lock")
     asked = {
         config.datasets[a["dataset"]].address(a["language"], a["split"])
-        for a in Plan(config).artefacts()
+        for a in Plan(config).artefacts
         if a.stage == "download" and config.datasets[a["dataset"]].columns.label
     }
     github = {url for url in asked if url.startswith(GITHUB)}
@@ -51,7 +51,7 @@ def test_the_lock_has_every_labelled_file_from_github_and_nothing_that_is_not_us
     assert all(url.startswith(roots) for url in lock)
 
 
-def test_the_lock_is_true_of_the_copies_that_are_here(shared):
+def test_the_lock_agrees_with_the_copies_in_the_shared_folder(shared):
     checked = 0
     for url, entry in read_lock(PROJECT / "data.lock").items():
         _, repository, _, path = url.removeprefix(f"{GITHUB}/").split("/", 3)
@@ -62,7 +62,7 @@ def test_the_lock_is_true_of_the_copies_that_are_here(shared):
     assert checked >= 49
 
 
-def test_text_of_the_papers_is_there_and_what_they_lacked_is_not(config):
+def test_languages_have_text_exactly_where_the_papers_had_some(config):
     without = {key for key in config.languages if not config.has_text(key)}
     assert without == {"bbc", "bug", "nij"}
     for group in config.groups.values():
@@ -71,7 +71,7 @@ def test_text_of_the_papers_is_there_and_what_they_lacked_is_not(config):
 
 @pytest.fixture
 def upstream(shared, monkeypatch):
-    """A server that has the shared copies where GitHub has the files."""
+    """A server with the shared copies at the paths of the files on GitHub."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
 
     def answer(handler, number):
@@ -89,16 +89,17 @@ def upstream(shared, monkeypatch):
     server.server_close()
 
 
-def test_real_files_come_from_a_server_through_the_lock_into_items(upstream, tmp_path, monkeypatch):
+def test_real_files_are_downloaded_checked_and_read(upstream, tmp_path, monkeypatch):
     monkeypatch.setenv("DEFTX_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    texts = {
-        name: (PROJECT / name).read_text().replace(GITHUB, upstream.url)
-        for name in ("config.yaml", "data.lock")
-    }
+    lock, described = PROJECT / "data.lock", PROJECT.glob("workflow/datasets/*.yaml")
+    for path in (PROJECT / "config.yaml", lock, *described):
+        copy = tmp_path / path.relative_to(PROJECT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text().replace(GITHUB, upstream.url))
     lock = tmp_path / "data.lock"
-    lock.write_text(texts["data.lock"])
-    plan = Plan(check_config(yaml.safe_load(texts["config.yaml"])))
+    locked = lock.read_text()
+    plan = Plan(read_config(tmp_path / "config.yaml"))
     found = {}
     for dataset, language, split in (
         ("nusax", "min", "test"),
@@ -106,9 +107,9 @@ def test_real_files_come_from_a_server_through_the_lock_into_items(upstream, tmp
         ("smsa", "ind", "valid"),
     ):
         read = Artefact.of("data", dataset=dataset, language=language, split=split)
-        (fetched,) = plan.inputs(read)["download"]
-        said, out = tmp_path / fetched.path, tmp_path / read.path
-        for stage, artefact in ((download_stage, fetched), (data_stage, read)):
+        (downloaded,) = plan.inputs(read)["download"]
+        said, out = tmp_path / plan.path(downloaded), tmp_path / plan.path(read)
+        for stage, artefact in ((download_stage, downloaded), (data_stage, read)):
             params = plan.params(artefact)
             del params["code"]
             files = {"file": plan.user_files.of(read)}
@@ -125,13 +126,13 @@ def test_real_files_come_from_a_server_through_the_lock_into_items(upstream, tmp
     assert {item["label"] for item in found["smsa"]} == {"negative", "neutral", "positive"}
     assert any("\n" in item["text"] for item in found["nusax"])
     assert sum(not item["text"].strip() for item in found["americasnli"]) == 3
-    assert lock.read_text() == texts["data.lock"]  # all of it was known
+    assert lock.read_text() == locked  # every file was in it
 
 
-def test_a_fetched_file_that_is_gone_again_is_told(tmp_path):
+def test_a_downloaded_file_that_is_missing_again_is_an_error(tmp_path):
     (tmp_path / "said.json").write_text('{"sha256": "00"}')
     params = data_stage.Params(dataset="d", language="qta", split="train")
-    with pytest.raises(DataError, match=r"x\.txt: no such file; .*put it back, or delete .*said"):
+    with pytest.raises(DataError, match=r"x\.txt: no such file, .*restore it, or delete .*said"):
         data_stage.data(
             params,
             download=tmp_path / "said.json",
@@ -146,9 +147,7 @@ def check(tmp_path, capsys):
     return status, said.out, said.err
 
 
-def test_check_tells_what_is_there_what_is_to_fetch_and_what_is_missing(
-    tmp_path, capsys, monkeypatch
-):
+def test_check_lists_files_that_are_there_to_download_and_missing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEFTX_DATA", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "200")
@@ -174,10 +173,10 @@ def test_check_tells_what_is_there_what_is_to_fetch_and_what_is_missing(
     status, out, _ = check(tmp_path, capsys)
     assert status == 0
     assert re.search(r"news +qta +train +there +0\.0 +\S+qta\.txt", out)
-    assert re.search(r"news +qtb +train +to fetch +2\.0 +\S+qtb\.txt", out)
+    assert re.search(r"news +qtb +train +to download +2\.0 +\S+qtb\.txt", out)
     assert re.search(r"own-text +qtc +train +there +0\.0 +\S+qtc\.txt", out)
-    assert "licence of news: CC0" in out and "licence of own-text: not told" in out
-    assert "to fetch: 1 files, 2.0 MB" in out and "mine.yaml downloads" in out
+    assert "licence of news: CC0" in out and "licence of own-text: not stated" in out
+    assert "to download: 1 files, 2.0 MB" in out and "mine.yaml downloads" in out
     lock.write_text(json.dumps({"https://example.org/qta": entry}))
     (tmp_path / "own/qtc.txt").unlink()
     status, out, err = check(tmp_path, capsys)
@@ -193,5 +192,5 @@ def test_the_base_is_one_of_the_needed_files(config, tmp_path, monkeypatch):
     assert (base.dataset, base.path, base.state) == (
         "base",
         "FacebookAI/xlm-roberta-base",
-        "to fetch",
+        "to download",
     )

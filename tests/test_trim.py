@@ -1,5 +1,5 @@
-"""Leaving out what another dataset was made from: equal to a plain search, and SmSA beside a copy
-that the papers' code made."""
+"""Removing the items that another dataset was made from: equal to a plain search, and SmSA compared
+with the copy that the papers' code produced."""
 
 from collections import Counter
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deftx.data.read import read_items
-from deftx.stages.data.settings import Columns
+from deftx.stages.data.settings import Columns, Layout
 from deftx.stages.trim.math import Nearest, detokenised
 from deftx.stages.trim.run import Params, trim
 from deftx.store.errors import ArtefactError
@@ -35,7 +35,7 @@ def test_the_nearest_is_the_first_of_the_smallest_distance(text, others):
     assert Nearest(others).to(text) == distances.index(min(distances))
 
 
-def test_a_tokenizers_blanks_do_not_count():
+def test_spaces_of_a_tokenizer_do_not_count():
     assert detokenised("Enak , sekali ( murah ) !") == "enak, sekali (murah)!"
 
 
@@ -44,7 +44,7 @@ def saved(path, texts):
     return path
 
 
-def test_of_all_splits_together_the_nearest_goes_once(tmp_path):
+def test_the_nearest_item_among_all_splits_is_removed_once(tmp_path):
     splits = {"train": ["ba be", "di do du", "ka ki"], "valid": ["ba bi ."], "test": ["zzz"]}
     items = [saved(tmp_path / f"{name}.parquet", texts) for name, texts in splits.items()]
     other = saved(tmp_path / "other.parquet", ["BA BI.", "di do da", "Di do du"])
@@ -52,7 +52,7 @@ def test_of_all_splits_together_the_nearest_goes_once(tmp_path):
     for split in splits:
         params = Params(dataset="s", language="qaa", split=split, among=list(splits))
         if split == "valid":
-            with pytest.raises(ArtefactError, match=r"s \(valid\): no item stays"):
+            with pytest.raises(ArtefactError, match=r"s \(valid\): no item is left"):
                 trim(params, splits=items, made_from=other, out=tmp_path / "x.parquet")
             continue
         trim(params, splits=items, made_from=other, out=tmp_path / "x.parquet")
@@ -60,16 +60,19 @@ def test_of_all_splits_together_the_nearest_goes_once(tmp_path):
     assert left == {"train": [("0", "ba be"), ("2", "ka ki")], "test": [("0", "zzz")]}
 
 
-def test_smsa_is_trimmed_as_the_papers_had_it_but_for_four_sentences(shared, tmp_path):
-    """Of the 400 sentences left out, 396 are the same. The others have no counterpart in SmSA:
-    their nearest is 43 edits away and more, and blanks around punctuation decide which it is."""
+def test_smsa_is_trimmed_as_in_the_papers_except_for_four_sentences(shared, tmp_path):
+    """396 of the 400 removed sentences are the same. The other four have no counterpart in SmSA:
+    their nearest sentence is at least 43 edits away, and spaces around punctuation decide which it
+    is."""
     smsa = shared / "data/smsa"
     labels = {name: name for name in ("negative", "neutral", "positive")}
-    columns = Columns(text="0", label="1")
+    layout = Layout(
+        columns=Columns(text="0", label="1"), labels=labels, quoting=False, header=False
+    )
     whole, items = {}, []
     for split in ("train", "valid", "test"):
         file = smsa / f"dataset/smsa_doc-sentiment-prosa/{split}_preprocess.tsv"
-        whole[split] = read_items(file, columns, labels, quoting=False, header=False)
+        whole[split] = read_items(file, layout)
         items.append(tmp_path / f"{split}.parquet")
         write_items(items[-1], whole[split], stage="data")
     assert {split: len(part) for split, part in whole.items()} == {
@@ -78,9 +81,8 @@ def test_smsa_is_trimmed_as_the_papers_had_it_but_for_four_sentences(shared, tmp
         "test": 500,
     }
     file = shared / "data/nusax/datasets/sentiment/indonesian/test.csv"
-    write_items(
-        tmp_path / "nusax.parquet", read_items(file, Columns(label="label", id="id"), labels)
-    )
+    nusax = Layout(columns=Columns(label="label", id="id"), labels=labels)
+    write_items(tmp_path / "nusax.parquet", read_items(file, nusax))
     differing = 0
     theirs_of = {"train": "train", "valid": "validation", "test": "test"}
     sizes = {}

@@ -1,15 +1,12 @@
-"""Runs from nothing to the end: methods of every kind, with what an estimate says of them before;
-and one that is interrupted."""
+"""One run of methods of every kind, from nothing to the end, on a GPU if there is one and else on a
+simulated one; its results are compared with the estimate made before it."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
+from conftest import HAS_GPU, with_the_gpu
 from safetensors import safe_open
+from simulated_gpu import BEGIN
 from transformers import AutoConfig
 from workspace import Workspace
 
@@ -18,16 +15,16 @@ from deftx.estimate.work import Works
 from deftx.plan.config import read_config
 from deftx.plan.plan import Plan
 from deftx.stages.table import path_of
+from deftx.store.tensors import TensorFile
 
 pytestmark = pytest.mark.workflow
 
 
-def test_a_method_of_every_kind_runs_from_a_source_vector(tmp_path):
-    """In one run: tasks that start from the source's vector, two seeds, and each kind of method."""
-    workspace = Workspace(tmp_path)
+def write_config_of_every_kind(workspace):
+    """Methods of every kind, whose tasks start from the source's vector."""
     config = workspace.config
-    config.update(run="kinds", seeds=[0, 1], task_start="lt-sft")
-    config["languages"] = {"qta": {"text": "text"}, "qaa": {"text": "text"}}
+    config.update(run="kinds", task_start="lt-sft")
+    config["languages"] = {"qta": {"text": "text"}, "qaa": {"name": "Source", "text": "text"}}
     config["methods"] = {
         "full": {"prune": False, "retrain": False},
         "lt-sft": {},
@@ -36,34 +33,57 @@ def test_a_method_of_every_kind_runs_from_a_source_vector(tmp_path):
         "pruned": {"retrain": False},
         "sc-sft": {"shares": {r"^embeddings\.": 0.1, r"^encoder\.": 0.9}},
         "observed": {"shares": {"observed": "lt-sft"}},
+        "groups": {"shares": {"observed": "deft-x", "groups": [r"^embeddings\.", r"^encoder\."]}},
         "rand-sft": {"score": "random", "budget": 99, "learning_rate": 0.01},
         "bitfit": {"score": "none", "choose_from": r"\.bias$", "layer_norm": True},
         "automatic": {"denoise": {"auto": "optimal-threshold"}},
         "rounds": {"rounds": 2},
-        "ada-sft": {"gate": {"granularity": "block"}},
-        "mad-x": {"adapter": {}},
+        "ada-sft": {"gate": {}},
+        "ada-sft-block": {"gate": {"granularity": "block"}},
+        "mad-x": {"adapter": {"task_reduction": 4, "drop_last": 1}},
         "lora": {"lora": {}},
     }
     config["systems"] = {name: {"task": name} for name in config["methods"]}
-    merged = {"ties": {"density": 0.2}, "layer_swap": {"bottom": 1, "top": 0}}
+    merged = {
+        "ties": {"density": 0.2}, "dare": {"density": 0.5}, "layer_swap": {"bottom": 1, "top": 0}
+    }  # fmt: skip
     for name, how in merged.items():
         system = {"task": "full", "language": "full", "combine": {name: how}}
         config["systems"][name.replace("_", "-")] = system
     config["systems"]["from-the-base"] = {"task": "lt-sft", "task_start": "base"}
+    config["systems"]["mixed"] = {"task": "lt-sft", "language": "full", "language_scale": 0.5}
     several = json.loads(json.dumps(config["tasks"]["sentiment"]))
     several["more_sources"] = [{"language": "qta", "dataset": "sentiment", "split": "train"}]
     config["tasks"]["several"] = {**several, "systems": ["lt-sft", "deft-x"]}
-    config["systems"]["mixed"] = {"task": "lt-sft", "language": "full", "language_scale": 0.5}
     workspace.write_config()
+
+
+def test_a_method_of_every_kind_runs_on_its_device_and_as_estimated(tmp_path, simulated):
+    workspace = Workspace(tmp_path)
+    write_config_of_every_kind(workspace)
+    if HAS_GPU:
+        workspace.environment = with_the_gpu(workspace.environment)
+    elif simulated:
+        # Only stages that ask for a device find one.
+        for name, code in {"__init__.py": simulated, "models/device.py": BEGIN}.items():
+            workspace.append(f"deftx/{name}", code)
     workspace.run()
     assert workspace.planned() == {}
-    for seed in (0, 1):
-        observed, plain = (
-            (workspace.results / f"mask/{m}/task-sentiment/lt-sft/seed{seed}.safetensors.json")
-            for m in ("observed", "lt-sft")
+    observed, plain = (
+        json.loads((workspace.results / path).read_text())["tensors"]
+        for path in (
+            f"mask/{m}/task-sentiment/lt-sft/seed0.safetensors.json" for m in ("observed", "lt-sft")
         )
-        contents = [json.loads(path.read_text())["tensors"] for path in (observed, plain)]
-        assert contents[0] == contents[1]
+    )
+    assert observed == plain
+    trained = {}
+    for path in workspace.results.glob("**/*.safetensors"):
+        facts = TensorFile(path).provenance
+        if "engine" in facts.get("outcome", {}):
+            trained.setdefault(facts["stage"], set()).add(facts["outcome"]["engine"]["device"])
+    device = "cuda" if HAS_GPU or simulated else "cpu"
+    stages = ("full", "sparse", "gate", "gated", "adapter", "lora")
+    assert trained == {stage: {device} for stage in stages}
     the_estimate_is_what_was_made(workspace)
 
 
@@ -77,7 +97,7 @@ def the_estimate_is_what_was_made(workspace):
         work = works.of(artefact)
         if artefact.stage in ("base", "evaluate") or not path_of(artefact).endswith(".safetensors"):
             continue
-        with safe_open(workspace.results / artefact.path, framework="pt") as file:
+        with safe_open(workspace.results / path_of(artefact), framework="pt") as file:
             outcome = json.loads(file.metadata()["deftx"]).get("outcome", {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if work.steps is not None:
@@ -91,43 +111,3 @@ def the_estimate_is_what_was_made(workspace):
         assert found <= expected.value * 1.02, (artefact, found, expected)
         assert expected.at_most or found >= expected.value * 0.98, (artefact, found, expected)
     assert stages == {"full", "denoise", "mask", "sparse", "compose"}
-
-
-def test_ctrl_c_and_the_same_command_again_give_the_same_bytes(tmp_path):
-    """As in a terminal: the signal goes to Snakemake and to its jobs."""
-    runs = []
-    for name in ("interrupted", "whole"):
-        (tmp_path / name).mkdir()
-        made = Workspace(tmp_path / name)
-        made.config["language_training"] |= {"min_steps": 200, "max_steps": 200}
-        made.config["systems"] = {"lt-sft": {"task": "lt-sft"}}
-        made.write_config()
-        runs.append(made)
-    interrupted, whole = runs
-    command = [sys.executable, "-m", "snakemake", "--configfile", "tiny.yaml", "--cores", "2"]
-    process = subprocess.Popen(
-        command,
-        cwd=interrupted.folder,
-        env={**interrupted.environment, "DEFTX_CHECKPOINT_MINUTES": "0.001"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        # Whoever runs the tests in the background may have them ignore it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    states = "full/lang-qta/seed0/.checkpoints/*/step-*.safetensors.json"
-    while not list(interrupted.results.glob(states)):
-        assert process.poll() is None
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait() != 0
-    assert not (interrupted.results / "full/lang-qta/seed0/model.safetensors").exists()
-    assert list(interrupted.results.glob(states))
-    ran = interrupted.run()
-    assert (
-        "base" not in ran
-        and "going on from step"
-        in (interrupted.results / "logs/full/lang-qta/seed0/model.log").read_text()
-    )
-    whole.run()
-    assert interrupted.artefacts() == whole.artefacts

@@ -1,134 +1,193 @@
-"""What reruns, what does not, and what fails how: by running a miniature of the whole workflow.
+"""Which jobs rerun, which do not, and how jobs fail: runs of a miniature of the whole workflow.
 
-The tests of the workspace follow each other: each starts from a finished run and ends with one.
+The tests of the workspace follow each other: each starts from complete results and leaves some.
 """
 
+import copy
 import os
-import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections import Counter
 
 import pytest
 import yaml
 from conftest import PROJECT
 from workspace import LATE, PAGES, Workspace
 
+from deftx.plan.config import check_config
+from deftx.plan.plan import Plan
+
 pytestmark = pytest.mark.workflow
 
-OF_ONE_LANGUAGE = dict.fromkeys(("mask", "sparse", "compose", "evaluate", "diagnostics"), 1) | PAGES
-"""What depends on the mask of one method for one language."""
 
-
-def test_a_finished_run_has_nothing_to_do_and_an_artefact_above_1_mb(workspace):
+def test_a_copied_and_touched_project_and_cosmetic_edits_rerun_nothing(workspace):
+    """The workspace is a copy of the finished run in another folder, without times. Neither these
+    nor comments, docstrings, the order of keys or the spelling of numbers count."""
+    for path in workspace.results.rglob("*"):
+        os.utime(path)
+    for path in (workspace.folder / "deftx").rglob("*.py"):
+        workspace.append(str(path.relative_to(workspace.folder)), "\n# a comment\n")
+    text = yaml.safe_dump(dict(reversed(workspace.config.items())), sort_keys=False)
+    workspace.write_config(
+        "# a comment\n" + text.replace("learning_rate: 0.001", "learning_rate: 1.0e-3")
+    )
+    workspace.replace("deftx/stages/denoise/math.py", '"""', '"""Other words. ')
+    workspace.replace("workflow/rules/vectors.smk", '"""', '"""Other words. ')
     assert workspace.planned() == {}
-    model = workspace.results / "full/lang-qta/seed0/model.safetensors"
-    assert model.stat().st_size > 1_000_000
+    workspace.write_config()
 
 
 def test_same_config_twice_gives_the_same_bytes(workspace, tmp_path):
     other = Workspace(tmp_path)
+    other.config = workspace.config
+    other.write_config()
     other.run("--cores", "1")
     first, second = workspace.artefacts(), other.artefacts()
     assert first.keys() == second.keys()
     assert [path for path in first if first[path] != second[path]] == []
 
 
-def test_touching_every_file_reruns_nothing(workspace):
-    for path in [*workspace.results.rglob("*"), *(workspace.folder / "deftx").rglob("*.py")]:
-        os.utime(path)
-    assert workspace.planned() == {}
+def test_ctrl_c_and_the_same_command_again_give_the_same_bytes(workspace):
+    """As in a terminal, Snakemake and its jobs receive the signal."""
+    with workspace.edited() as config:
+        config["language_training"] |= {"min_steps": 200, "max_steps": 200}
+        workspace.write_config()
+        artefact = "full/lang-qta/seed0/model"
+        model = workspace.results / f"{artefact}.safetensors"
+        before = model.read_bytes()
+        target = str(model.relative_to(workspace.folder))
+        command = [sys.executable, "-m", "snakemake", target, "--configfile", "tiny.yaml"]
+        process = subprocess.Popen(
+            [*command, "--cores", "2"],
+            cwd=workspace.folder,
+            env={**workspace.environment, "DEFTX_CHECKPOINT_MINUTES": "0.001"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            # A shell may have its background jobs ignore the signal.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        states = ".checkpoints/*/step-*.safetensors.json"
+        while not list(model.parent.glob(states)):
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait() != 0
+        assert not model.exists() and list(model.parent.glob(states))
+        assert workspace.run(target) == {"full": 1}
+        assert "going on from step" in workspace.log(artefact)
+        interrupted = model.read_bytes()
+        model.unlink()
+        assert workspace.run(target) == {"full": 1}
+        assert "going on from step" not in workspace.log(artefact)
+        assert model.read_bytes() == interrupted != before
+    assert workspace.run(target) == {"full": 1}
+    assert model.read_bytes() == before
 
 
-def test_a_copy_of_the_tree_without_times_reruns_nothing(workspace, tmp_path):
-    for name in ("results", ".snakemake"):
-        shutil.copytree(workspace.folder / name, tmp_path / name, copy_function=shutil.copyfile)
-        shutil.rmtree(workspace.folder / name)
-        shutil.copytree(tmp_path / name, workspace.folder / name, copy_function=shutil.copyfile)
-    assert workspace.planned() == {}
+def stale(before, after):
+    """Stage → number of the artefacts of the second plan that are new or have other parameters or
+    inputs than in the first one, or follow from such artefacts."""
+
+    def facts(plan):
+        return {a: (plan.params(a), plan.inputs(a)) for a in plan.artefacts}
+
+    old, new, found = facts(before), facts(after), set()
+    for artefact, (_, inputs) in new.items():  # in an order in which inputs come first
+        if old.get(artefact) != new[artefact] or found & {p for ps in inputs.values() for p in ps}:
+            found.add(artefact)
+    return Counter(artefact.stage for artefact in found)
 
 
-def test_cosmetic_edits_of_config_and_code_rerun_nothing(workspace):
-    text = yaml.safe_dump(dict(reversed(workspace.config.items())), sort_keys=False)
-    workspace.write_config(
-        "# a comment\n" + text.replace("learning_rate: 0.001", "learning_rate: 1.0e-3")
-    )
-    workspace.replace("deftx/engine/trainer.py", '"""One phase of', '"""About one phase of')
-    workspace.replace(
-        "deftx/stages/denoise/math.py", "    # Projecting onto", "    # Why: projecting onto"
-    )
-    workspace.replace("workflow/rules/vectors.smk", '"""Choose exactly', '"""Always choose exactly')
-    assert workspace.planned() == {}
+def rename_language(config):
+    config["languages"]["qta"]["name"] = "Nearby"
+
+
+def change_budget(config):
+    config["budget"]["task"] = 0.09
+
+
+def change_learning_rate(config):
+    config["language_training"]["learning_rate"] = 2e-3
+
+
+def add_language(config):
+    config["world"]["languages"]["qtc"] = 0.5
+    config["languages"]["qtc"] = {"name": "Middle", "text": "text"}
+
+
+def add_rank(config):
+    config["methods"]["deft-x-2"] = {"denoise": {"rank": 2}}
+    config["systems"]["deft-x-2"] = {"task": "deft-x-2"}
+
+
+def add_system(config):
+    config["systems"]["crossed"] = {"task": "deft-x", "language": "lt-sft"}
+
+
+EDITS = {
+    rename_language: "coverage=1",
+    change_budget: "mask=2 sparse=2 compose=4 evaluate=4 diagnostics=2",
+    change_learning_rate: "full=1 denoise=1 mask=2 sparse=2 compose=3 evaluate=3 diagnostics=3",
+    add_language: "world=2 full=1 denoise=1 mask=2 sparse=2 compose=4 evaluate=4 diagnostics=4 "
+    "coverage=1",
+    add_rank: "denoise=2 mask=2 sparse=2 compose=2 evaluate=2 diagnostics=1",
+    add_system: "compose=2 evaluate=2 diagnostics=1",
+}
+"""Edit of the config → the jobs that it makes necessary, beside those of the pages."""
+
+
+def plan_of(config):
+    return Plan(check_config(copy.deepcopy(config)))
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
+def test_an_edit_of_the_config_reruns_its_stage_and_what_follows(workspace, edit):
+    """According to the plan; the next test compares the plan with Snakemake."""
+    before, after = plan_of(workspace.config), copy.deepcopy(workspace.config)
+    edit(after)
+    expected = {rule: int(count) for rule, count in (x.split("=") for x in EDITS[edit].split())}
+    found = stale(before, plan_of(after))
+    assert found == {**expected, **LATE}
+
+
+def test_snakemake_reruns_what_the_plan_says_has_changed_even_after_a_failure(workspace):
+    """All edits at once, in jobs that fail at first, and then in groups of jobs, which must read
+    the same config."""
+    before = plan_of(workspace.config)
+    for edit in EDITS:
+        edit(workspace.config)
     workspace.write_config()
-
-
-def test_a_late_value_reruns_late_stages(workspace):
-    workspace.config["languages"]["qta"]["name"] = "Nearby"
-    workspace.write_config()
-    assert workspace.run() == {"coverage": 1, **LATE}
+    main, failing = "deftx/__main__.py", 'sys.exit("made to fail")\n\nstatus ='
+    workspace.replace(main, "status =", failing)
+    workspace.fails(DEFTX_WARM="off")
+    workspace.replace(main, failing, "status =")
+    expected = stale(before, plan_of(workspace.config))
+    assert expected.keys().isdisjoint({"base", "data"}) and expected["full"] == 2
+    groups = ("--groups", "compose=transfer", "evaluate=transfer")
+    assert workspace.run(*groups, "--group-components", "transfer=30") == expected
+    assert workspace.planned() == {}
     assert "Nearby" in (workspace.results / "tables/transfer.md").read_text()
 
 
-def test_a_middle_value_reruns_its_stage_and_what_follows(workspace):
-    workspace.config["budget"]["task"] = 0.09
-    workspace.write_config()
-    expected = {"mask": 2, "sparse": 2, "compose": 4, "evaluate": 4, "diagnostics": 2, **LATE}
-    assert workspace.planned() == expected
-    assert workspace.run() == expected
-    assert workspace.planned() == {}
-
-
-def test_an_early_value_reruns_its_target_and_no_other(workspace):
-    workspace.config["language_training"]["learning_rate"] = 2e-3
-    workspace.write_config()
-    ran = workspace.run()
-    assert ran == {
-        "full": 1,
-        "denoise": 1,
-        "mask": 2,
-        "sparse": 2,
-        "compose": 2,
-        "evaluate": 2,
-        "diagnostics": 2,
-        **LATE,
-    }
-
-
 def test_a_code_edit_reruns_the_stages_that_reach_it(workspace):
-    workspace.replace(
-        "deftx/stages/denoise/math.py", "truncated = matrices = 0", "truncated = matrices = int(0)"
-    )
-    ran = workspace.run()
-    of_deft_x = dict.fromkeys(("denoise", "mask", "sparse", "compose", "evaluate"), 2)
-    assert ran == {**of_deft_x, "diagnostics": 1, **PAGES}
-    workspace.replace("deftx/report/figures/transfer.py", "import ", "UNUSED = 1\nimport ")
-    assert workspace.run() == {"figures": 1, "summary": 1}
+    text = (workspace.folder / "deftx/stages/denoise/math.py").read_text()
+    workspace.replace("deftx/stages/denoise/math.py", "matrices = 0", "matrices = int(0)")
+    denoised = dict.fromkeys(("denoise", "mask", "sparse"), 6)  # three targets, two ranks
+    # Three systems in three languages use a denoised vector.
+    expected = {**denoised, "compose": 9, "evaluate": 9, "diagnostics": 3, **PAGES}
+    assert workspace.planned() == expected
+    (workspace.folder / "deftx/stages/denoise/math.py").write_text(text)
 
 
-def test_a_job_refuses_code_other_than_the_one_recorded(workspace):
-    command = [
-        sys.executable,
-        "-m",
-        "deftx",
-        "compose",
-        "--params",
-        '{"code": "0123456789ab"}',
-        "--base",
-        "x",
-        "--task-vector",
-        "y",
-        "--out",
-        "z",
-    ]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+def test_a_job_refuses_code_other_than_the_one_recorded():
+    arguments = "--base x --task-vector y --out z".split()
+    command = [sys.executable, "-m", "deftx", "compose", "--params", '{"code": "0123456789ab"}']
+    done = subprocess.run([*command, *arguments], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 1
     assert "recorded the code of `compose` as 0123456789ab, but this is" in done.stderr
-
-
-def test_a_deleted_artefact_is_made_again_with_what_depends_on_it(workspace):
-    before = workspace.artefacts()
-    (workspace.results / "mask/lt-sft/lang-qta/seed0.safetensors").unlink()
-    assert workspace.run() == OF_ONE_LANGUAGE
-    assert workspace.artefacts() == before
 
 
 def flip_a_byte(path):
@@ -137,46 +196,30 @@ def flip_a_byte(path):
     path.write_bytes(data)
 
 
-def test_a_corrupt_artefact_fails_its_reader_and_is_rebuilt_by_the_next_run(workspace):
+def test_damage_is_found_and_the_next_run_repairs_it(workspace):
     before = workspace.artefacts()
-    mask = workspace.results / "mask/lt-sft/lang-qta/seed0.safetensors"
-    flip_a_byte(mask)
-    (workspace.results / "sparse/lt-sft/lang-qta/seed0/sft_model.safetensors").unlink()
-    workspace.fails()
-    log = workspace.results / "logs/sparse/lt-sft/lang-qta/seed0/sft_model.log"
-    assert "mask/lt-sft/lang-qta/seed0.safetensors: corrupt: its sha256 is" in log.read_text()
-    assert mask.with_name("seed0.safetensors.corrupt").is_file()
-    assert workspace.run() == OF_ONE_LANGUAGE
-    mask.with_name("seed0.safetensors.corrupt").unlink()
-    assert workspace.artefacts() == before
-
-
-def test_verify_finds_what_nobody_read_and_the_next_run_rebuilds_it(workspace):
-    flip_a_byte(workspace.results / "full/lang-qta/seed0/model.safetensors")
+    full = workspace.results / "full/lang-qtc/seed0/model.safetensors"
+    # A corrupt file that no job reads is not noticed, but by `deftx verify`.
+    flip_a_byte(full)
     assert workspace.planned() == {}
-    command = [sys.executable, "-m", "deftx", "verify", "results"]
-    done = subprocess.run(
-        command,
-        cwd=workspace.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=workspace.environment,
-    )
+    done = workspace.deftx("verify", "results")
     assert done.returncode == 1
-    assert "full/lang-qta/seed0/model.safetensors: corrupt" in done.stderr
-    assert workspace.run()["full"] == 1
-    next(workspace.results.rglob("*.corrupt")).unlink()
-
-
-def test_a_stage_that_failed_once_is_not_forgotten(workspace):
-    workspace.config["budget"]["task"] = 0.08
-    workspace.write_config()
-    main, told = "deftx/__main__.py", 'sys.exit("told to fail")\n\nstatus ='
-    workspace.replace(main, "status =", told)
-    workspace.fails(DEFTX_WARM="off")
-    workspace.replace(main, told, "status =")
-    missing = workspace.planned()
-    assert missing["mask"] == 2 and missing["tables"] == 1
-    workspace.run()
-    assert workspace.planned() == {}
+    assert "full/lang-qtc/seed0/model.safetensors: corrupt" in done.stderr
+    # A corrupt file fails the job that reads it.
+    mask = workspace.results / "mask/lt-sft/lang-qta/seed0.safetensors"
+    vector = workspace.results / "sparse/lt-sft/lang-qta/seed0/sft_model.safetensors"
+    flip_a_byte(mask)
+    vector.unlink()
+    workspace.fails(str(vector.relative_to(workspace.folder)))
+    log = workspace.log("sparse/lt-sft/lang-qta/seed0/sft_model")
+    assert "mask/lt-sft/lang-qta/seed0.safetensors: corrupt: its sha256 is" in log
+    assert {path.name for path in workspace.results.rglob("*.corrupt")} == {
+        "model.safetensors.corrupt", "seed0.safetensors.corrupt"
+    }  # fmt: skip
+    # Both, and a deleted file, are made again with what depends on them.
+    (workspace.results / "mask/deft-x/lang-qtc/seed0.safetensors").unlink()
+    ran = workspace.run()
+    assert ran["full"] == 1 and ran["mask"] == 4
+    for path in workspace.results.rglob("*.corrupt"):
+        path.unlink()
+    assert workspace.artefacts() == before

@@ -1,4 +1,4 @@
-"""The laws of the embedded world, each test named after one."""
+"""The laws of the embedded world."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ def everything(world: World, key: str) -> list:
     return [text(world, key, 30), *items]
 
 
-def said(rows: list[dict[str, str]]) -> list[str]:
+def texts(rows: list[dict[str, str]]) -> list[str]:
     return [row[column] for row in rows for column in ("text", "text_pair") if column in row]
 
 
@@ -44,7 +44,7 @@ def vocabulary(world: World, key: str) -> set[str]:
     return set(" ".join(text(pure, key, 2000)).replace(".", "").split())
 
 
-def test_rows_have_the_promised_keys_and_are_strings():
+def test_rows_have_the_documented_keys_and_string_values():
     row, pair = sentiment(WORLD, "qta", "test", 1)[0], inference(WORLD, "qta", "test", 1)[0]
     assert list(row) == ["id", "text", "label"]
     assert list(pair) == ["id", "text", "text_pair", "label"]
@@ -60,8 +60,8 @@ def test_same_id_same_label_in_every_language(task):
 
 
 def test_same_id_same_content_in_every_language(task):
-    # Two items that are equal in one language are equal in all, and so are two that differ.
-    columns = [said(task(WORLD, language, "test", 90)) for language in WORLD.languages]
+    # Items that are equal in one language are equal in all languages, and others differ in all.
+    columns = [texts(task(WORLD, language, "test", 90)) for language in WORLD.languages]
     patterns = [[column.index(words) for words in column] for column in columns]
     assert all(other == patterns[0] for other in patterns)
 
@@ -76,7 +76,7 @@ def test_labels_are_balanced(task):
     assert sorted(counts.values()) == [100, 100, 100]
 
 
-def test_asking_for_more_only_adds(task):
+def test_more_items_only_add_to_fewer(task):
     assert task(WORLD, "qtb", "test", 60)[:30] == task(WORLD, "qtb", "test", 30)
     assert text(WORLD, "qtb", 60)[:30] == text(WORLD, "qtb", 30)
 
@@ -90,7 +90,7 @@ def test_other_seed_other_world(task):
     assert task(WORLD, "qaa", "test", 5) != task(World(seed=1), "qaa", "test", 5)
 
 
-def test_same_world_in_another_process():
+def test_another_process_generates_the_same_world():
     code = (
         "import json; from deftx.stages.world.settings import World;"
         "from deftx.stages.world.math import *;"
@@ -148,7 +148,7 @@ def test_text_borrows_from_the_source_and_items_do_not(task):
     own = vocabulary(WORLD, "qtc")
     mixed = set(" ".join(text(WORLD, "qtc", 2000)).replace(".", "").split())
     assert mixed - own and mixed <= own | vocabulary(WORLD, "qaa")
-    items = " ".join(said(task(WORLD, "qtc", "train", 300)))
+    items = " ".join(texts(task(WORLD, "qtc", "train", 300)))
     assert set(items.replace(".", "").split()) <= own
 
 
@@ -157,12 +157,12 @@ def test_splits_are_disjoint(language):
     parts = [sentences(text(WORLD, language, 3000))]
     for split in SPLITS:
         rows = [row for make in TASKS.values() for row in make(WORLD, language, split, 600)]
-        parts.append(sentences(said(rows)))
+        parts.append(sentences(texts(rows)))
     union = set().union(*parts)
     assert sum(map(len, parts)) == len(union)
 
 
-def test_no_word_of_the_premise_tells_the_label():
+def test_no_word_of_the_premise_reveals_the_label():
     words = {label: Counter() for label in ("entailment", "neutral", "contradiction")}
     for row in inference(WORLD, "qaa", "train", 1200):
         words[row["label"]].update(set(row["text"].replace(".", "").split()))
@@ -171,7 +171,7 @@ def test_no_word_of_the_premise_tells_the_label():
         assert max(counts) <= 2 * min(counts) + 20
 
 
-def test_no_word_of_the_hypothesis_tells_entailment_from_contradiction():
+def test_no_word_of_the_hypothesis_separates_entailment_from_contradiction():
     words = {label: Counter() for label in ("entailment", "contradiction")}
     for row in inference(WORLD, "qaa", "train", 1200):
         if row["label"] in words:
@@ -187,11 +187,11 @@ def test_bad_distance_is_an_error(distance):
         World(languages={"qaa": 0.0, "qxx": distance})
 
 
-def test_unknown_language_is_an_error_that_names_the_known():
+def test_an_unknown_language_is_an_error_that_names_the_known_ones():
     with pytest.raises(KeyError, match=r"qzz.*qaa"):
         text(WORLD, "qzz", 1)
 
 
-def test_unknown_split_is_an_error_that_names_the_known(task):
+def test_an_unknown_split_is_an_error_that_names_the_known_ones(task):
     with pytest.raises(ValueError, match=r"dev.*valid"):
         task(WORLD, "qaa", "dev", 1)

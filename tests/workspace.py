@@ -5,37 +5,48 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 from conftest import PROJECT
+from filelock import FileLock
 
 from deftx.run.warm import code_on_disk, start
+from deftx.stages import table
 
 COPIED = ("Snakefile", "config.yaml", "environment.yml", "deftx", "workflow", "profiles")
-PAGES = dict.fromkeys(("tables", "claims", "figures", "costs", "cards", "summary"), 1)
+PAGES = dict.fromkeys(table.PAGES, 1)
 LATE = {"config": 1, **PAGES}
-"""What another value in the config makes in any case."""
+"""Jobs that any change of the config runs."""
 TIMED = ("logs", "benchmarks", "costs", "summary")
+"""Folders whose files contain times."""
 
 
 class Workspace:
     """The project's files in a folder of their own, and a config that is edited as a dict.
 
-    Each run starts its own server for its jobs, or with `one_server` all share one, until the code
-    is edited; then `close` is to be called at the end.
+    `finished` is the folder of a workspace whose config and results are copied too. Each run starts
+    its own warm server for its jobs; with `one_server` all runs share one until the code is edited,
+    and `close` must be called at the end.
     """
 
-    def __init__(self, folder: Path, one_server: bool = False) -> None:
+    def __init__(
+        self, folder: Path, one_server: bool = False, finished: Path | None = None
+    ) -> None:
         self.folder = folder
         self._one_server = one_server
         self._server: subprocess.Popen | None = None
         self._socket = self._served = ""
-        for name in COPIED:
-            source = PROJECT / name
-            copy = shutil.copytree if source.is_dir() else shutil.copy2
-            copy(source, folder / name)
-        self.config = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
+        origin = finished or PROJECT
+        for name in (*COPIED, *(("results", ".snakemake") if finished else ())):
+            if (origin / name).is_dir():
+                # Without the times of the files, which must not matter.
+                shutil.copytree(origin / name, folder / name, copy_function=shutil.copyfile)
+            else:
+                shutil.copyfile(origin / name, folder / name)
+        config = origin / ("tiny.yaml" if finished else "tests/config/tiny.yaml")
+        self.config = yaml.safe_load(config.read_text())
         self.environment = {
             **{k: v for k, v in os.environ.items() if k != "DEFTX_WARM"},
             "PYTHONPATH": str(folder),
@@ -51,20 +62,37 @@ class Workspace:
         text = yaml.safe_dump(self.config, sort_keys=False) if text is None else text
         (self.folder / "tiny.yaml").write_text(text)
 
+    @contextmanager
+    def edited(self):
+        """The config, to be edited; written inside of the block and restored after it."""
+        before = yaml.safe_dump(self.config, sort_keys=False)
+        try:
+            yield self.config
+        finally:
+            self.config = yaml.safe_load(before)
+            self.write_config()
+
     def snakemake(self, *arguments, **environment) -> subprocess.CompletedProcess:
         """Run Snakemake here; standard output and error together."""
         options = [] if "--configfile" in arguments else ["--configfile", "tiny.yaml"]
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, *options]
+        command = ["-m", "snakemake", "--cores", "2", *arguments, *options]
         runs_jobs = not {"-n", "--lint", "--report"} & {*arguments}
         if self._one_server and runs_jobs and "DEFTX_WARM" not in environment:
             environment = {**environment, "DEFTX_WARM": self._socket_of_this_code()}
+        return self._python(*command, stderr=subprocess.STDOUT, **environment)
+
+    def deftx(self, *arguments) -> subprocess.CompletedProcess:
+        """Run `deftx` here."""
+        return self._python("-m", "deftx", *arguments, stderr=subprocess.PIPE)
+
+    def _python(self, *arguments, stderr, **environment) -> subprocess.CompletedProcess:
         return subprocess.run(
-            command,
+            [sys.executable, *arguments],
             cwd=self.folder,
             env={**self.environment, **environment},
             check=False,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=stderr,
             text=True,
         )
 
@@ -76,31 +104,33 @@ class Workspace:
         return self._socket
 
     def close(self) -> None:
-        """End the server."""
+        """Stop the server."""
         if self._server is not None:
             self._server.terminate()
             self._server.wait()
 
     def run(self, *arguments, **environment) -> dict[str, int]:
-        """Run to the end, without error; rule → number of jobs that ran."""
+        """Run without an error; rule → number of jobs that ran."""
         done = self.snakemake(*arguments, **environment)
         assert done.returncode == 0, done.stdout[-6000:]
         return jobs(done.stdout)
 
-    def planned(self) -> dict[str, int]:
-        """Rule → number of jobs that a dry run says would run."""
-        done = self.snakemake("-n")
-        assert done.returncode == 0, done.stdout[-6000:]
-        return jobs(done.stdout)
+    def planned(self, *arguments) -> dict[str, int]:
+        """Rule → number of jobs that a dry run would run."""
+        return self.run("-n", *arguments)
 
     def fails(self, *arguments, **environment) -> str:
-        """Run with an error; what was printed."""
+        """Run with an error; the output."""
         done = self.snakemake(*arguments, **environment)
         assert done.returncode != 0, done.stdout[-6000:]
         return done.stdout
 
+    def log(self, artefact: str) -> str:
+        """The log of the job that makes an artefact."""
+        return (self.results / f"logs/{artefact}.log").read_text()
+
     def artefacts(self) -> dict[str, bytes]:
-        """Path → bytes of every artefact: logs, and what tells of times, are none."""
+        """Path → bytes of every artefact; logs and files that contain times are none."""
         return {
             str(path.relative_to(self.results)): path.read_bytes()
             for path in sorted(self.results.rglob("*"))
@@ -113,6 +143,24 @@ class Workspace:
         text = path.read_text()
         assert old in text, (file, old)
         path.write_text(text.replace(old, new, 1))
+
+    def append(self, file: str, code: str) -> None:
+        """Add code to the end of a file of the copy."""
+        path = self.folder / file
+        path.write_text(path.read_text() + code)
+
+
+def finished_run(folder: Path) -> None:
+    """Make a workspace with a finished run of tiny.yaml and one more system in the folder, unless
+    another process has made it. Tests copy it and do not change it."""
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "finished").exists():
+            folder.mkdir()
+            made = Workspace(folder)
+            made.config["systems"]["task-arithmetic"] = {"task": "full", "language": "full"}
+            made.write_config()
+            made.run()
+            (folder / "finished").touch()
 
 
 def jobs(output: str) -> dict[str, int]:

@@ -15,7 +15,7 @@ from deftx.exchange.model_folder import check_new, classes_of, save_model_folder
 from deftx.models.device import available_device
 from deftx.models.predict import predict as predict_logits
 from deftx.report.anatomy import PLACES, anatomy, common
-from deftx.stages.data.settings import Columns
+from deftx.stages.data.settings import Columns, Layout
 from deftx.store.artefact import write_text
 from deftx.store.errors import InputError
 from deftx.store.items import Item
@@ -156,7 +156,7 @@ def _items(options: argparse.Namespace) -> list[Item]:
         raise InputError("give texts by --text, or a file by --file")
     if options.file is not None:
         columns = Columns(text=options.column, text_pair=options.pair_column, id=options.id_column)
-        return read_items(options.file, columns, None)
+        return read_items(options.file, Layout(columns=columns))
     if options.pair is not None and len(options.pair) != len(options.text):
         raise InputError(f"{len(options.pair)} --pair for {len(options.text)} --text")
     items: list[Item] = [{"id": str(i), "text": text} for i, text in enumerate(options.text)]

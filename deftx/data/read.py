@@ -1,54 +1,43 @@
-"""Reading text and labelled items from users' files."""
+"""Read text and labelled items from users' files."""
 
 import csv
 import gzip
 import json
 import lzma
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, get_args
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deftx.stages.data.settings import Columns, Format
+from deftx.stages.data.settings import Columns, Format, Layout
 from deftx.store.errors import DataError
 from deftx.store.items import Item
 
-FORMATS = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
+Rows = list[dict[str, str]]
 
 
-def read_items(
-    path: Path,
-    columns: Columns,
-    labels: Mapping[str, str] | None,
-    quoting: bool = True,
-    *,
-    header: bool = True,
-    kind: Format | None = None,
-    limit: int | None = None,
-) -> list[Item]:
-    """Items of a file: `text`, perhaps `text_pair`, `label` (a class name) and `id` (a string).
+def read_items(path: Path, layout: Layout, limit: int | None = None) -> list[Item]:
+    """The items of a file, as dictionaries of strings: `id` and `text`, and where the layout names
+    such columns `text_pair` and `label` (a class of the task).
 
-    Every cell is read as text: no number and no missing value is guessed. Blank texts of labelled
-    items are kept (they count in published scores). Of unlabelled text each line of a cell is an
-    item, so a paragraph of an article is one, and blank lines are dropped.
+    Every cell is read as text; numbers and missing values are not guessed. Labelled items may have
+    a blank text: published scores count them. In unlabelled text each line of a cell becomes an
+    item, and blank lines are dropped, so an article gives one item per paragraph.
 
     Args:
-        header: whether csv and tsv have one; else their columns are 0, 1, …
-        kind: the format, if not by the file's name.
-        limit: how many rows are read at most, from the top.
+        layout: the format of the file, its columns and its labels.
+        limit: the number of rows to read, from the top; None reads all.
 
-    Raises DataError if the file is missing, of an unknown format, empty, not UTF-8, lacks a column,
-    or holds a label that the map does not know.
+    Raises DataError if the file is missing, empty, not UTF-8, of an unknown format, lacks a column,
+    or has a label that `layout.labels` does not map.
     """
-    suffix = f".{kind}" if kind else data_suffix(path)
-    if suffix == ".txt":
-        rows = [{columns.text: line} for line in _lines(path)[:limit]]
-    else:
-        rows = _table(path, suffix, quoting, header, limit)
+    columns = layout.columns
+    rows = _rows(path, layout, limit)
     _check_columns(path, rows, columns)
     items = []
     for number, row in enumerate(rows):
@@ -56,17 +45,17 @@ def read_items(
         if columns.text_pair:
             item["text_pair"] = row[columns.text_pair]
         if columns.label:
-            item["label"] = _label(path, number, row[columns.label], labels)
+            item["label"] = _label(path, number, row[columns.label], layout.labels)
         items.append(item)
     if not columns.label:
-        items = [part for item in items for part in _parts(item)]
+        items = [part for item in items for part in _lines(item)]
     if not items:
         raise DataError(f"{path}: no items: the file is empty")
     return items
 
 
-def _parts(item: Item) -> list[Item]:
-    """An item for each line of the text that is not blank; several are numbered in the id."""
+def _lines(item: Item) -> list[Item]:
+    """One item per non-blank line of the text; the id of each of several lines gets its number."""
     lines = item["text"].splitlines()
     names = [item["id"] if len(lines) == 1 else f"{item['id']}.{n}" for n in range(len(lines))]
     return [
@@ -76,53 +65,51 @@ def _parts(item: Item) -> list[Item]:
     ]
 
 
-def data_suffix(path: Path) -> str:
-    """The format of a file by its name, without `.gz` or `.xz`. Raises DataError if unknown."""
-    name = path.name.removesuffix(".xz").removesuffix(".gz")
-    suffix = Path(name).suffix
-    if suffix not in FORMATS:
-        raise DataError(f"{path}: unknown format {suffix!r}: expected one of {', '.join(FORMATS)}")
-    return suffix
-
-
-def _open(path: Path) -> TextIO:
-    """The file as UTF-8 text, decompressed by its name; a byte-order mark is skipped."""
-    opener: Any = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
-    return opener(path, "rt", encoding="utf-8-sig", newline="")
-
-
-def _lines(path: Path) -> list[str]:
-    with _readable(path), _open(path) as file:
-        return file.read().splitlines()
-
-
-def _table(
-    path: Path, suffix: str, quoting: bool, header: bool, limit: int | None
-) -> list[dict[str, str]]:
-    with _readable(path):
-        if suffix == ".parquet":
+def _rows(path: Path, layout: Layout, limit: int | None) -> Rows:
+    """The first rows of a file: column → cell."""
+    kind = layout.format or _format(path)
+    with _errors_with_file(path):
+        if kind == "parquet":
             return _parquet(path, limit)
         with _open(path) as file:
-            if suffix == ".jsonl":
+            if kind == "txt":
+                return [{layout.columns.text: line} for line in file.read().splitlines()[:limit]]
+            if kind == "jsonl":
                 rows = islice((json.loads(line) for line in file if line.strip()), limit)
                 return [{column: _text(value) for column, value in row.items()} for row in rows]
             table = pd.read_csv(
                 file,
-                sep="\t" if suffix == ".tsv" else ",",
-                header=0 if header else None,
+                sep="\t" if kind == "tsv" else ",",
+                header=0 if layout.header else None,
                 nrows=limit,
                 dtype=str,
                 keep_default_na=False,
                 na_filter=False,
-                quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE,
+                quoting=csv.QUOTE_MINIMAL if layout.quoting else csv.QUOTE_NONE,
             )
             return _records(table)
 
 
-def _parquet(path: Path, limit: int | None) -> list[dict[str, str]]:
+def _format(path: Path) -> str:
+    """The format according to the file's name, without `.gz` or `.xz`."""
+    suffix = Path(path.name.removesuffix(".xz").removesuffix(".gz")).suffix
+    if suffix[1:] not in get_args(Format):
+        known = ", ".join(f".{name}" for name in get_args(Format))
+        raise DataError(f"{path}: unknown format {suffix!r}: expected one of {known}")
+    return suffix[1:]
+
+
+def _open(path: Path) -> TextIO:
+    """The file as UTF-8 text, decompressed if its name ends in .gz or .xz, without a byte-order
+    mark."""
+    opener: Any = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
+    return opener(path, "rt", encoding="utf-8-sig", newline="")
+
+
+def _parquet(path: Path, limit: int | None) -> Rows:
     if limit is None:
         return _records(pd.read_parquet(path))
-    rows: list[dict[str, str]] = []
+    rows: Rows = []
     for batch in pq.ParquetFile(path).iter_batches(batch_size=min(limit, 10_000)):
         rows += _records(batch.to_pandas())
         if len(rows) >= limit:
@@ -130,38 +117,31 @@ def _parquet(path: Path, limit: int | None) -> list[dict[str, str]]:
     return rows[:limit]
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, str]]:
+def _records(frame: pd.DataFrame) -> Rows:
     return [{str(k): _text(v) for k, v in row.items()} for row in frame.to_dict("records")]
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+    """A cell as text; parquet and JSON may store the label 1 as 1.0."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
-class _readable:  # noqa: N801
-    """Turns what reading a file can raise into a DataError that names the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        if not self._path.is_file():
-            raise DataError(f"{self._path}: no such file")
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, UnicodeDecodeError):
-            raise DataError(
-                f"{self._path}: not UTF-8: byte {error.object[error.start]:#04x} at position "
-                f"{error.start} of what was read"
-            ) from None
-        if isinstance(error, pd.errors.EmptyDataError):
-            raise DataError(f"{self._path}: no items: the file is empty") from None
-        if isinstance(error, (ValueError, OSError, EOFError, lzma.LZMAError, pa.ArrowException)):
-            raise DataError(f"{self._path}: cannot be read: {error}") from None
+@contextmanager
+def _errors_with_file(path: Path) -> Iterator[None]:
+    """Turn every error that reading can raise into a DataError that names the file."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: not UTF-8: byte {error.object[error.start]:#04x} at position {error.start} "
+            "of the part that was read last"
+        ) from None
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path}: no items: the file is empty") from None
+    except (ValueError, OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
 
 
 def _check_columns(path: Path, rows: Sequence[Mapping[str, str]], columns: Columns) -> None:
@@ -172,7 +152,7 @@ def _check_columns(path: Path, rows: Sequence[Mapping[str, str]], columns: Colum
         if missing is not None:
             raise DataError(
                 f"{path}: no column {column!r} (columns.{role}) in item {missing}; "
-                f"it has {', '.join(map(repr, rows[missing]))}"
+                f"its columns are {', '.join(map(repr, rows[missing]))}"
             )
 
 

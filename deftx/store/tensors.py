@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 
 from deftx.store.artefact import FORMAT, METADATA_KEY, atomic, canonical, verify, write_manifest
 from deftx.store.errors import ArtefactError
+from deftx.store.version import VERSION
 
 
 def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -34,7 +34,7 @@ def save_tensors(path: Path | str, tensors: Mapping[str, torch.Tensor], **proven
     bytes would differ from run to run.
     """
     path = Path(path)
-    metadata = canonical({"format": FORMAT, "version": version("deftx"), **provenance})
+    metadata = canonical({"format": FORMAT, "version": VERSION, **provenance})
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic(path) as temporary:
         save_file(plain, temporary, metadata={METADATA_KEY: metadata})

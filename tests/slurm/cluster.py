@@ -1,6 +1,6 @@
-"""A SLURM of one machine for tests: its own daemons and configuration in one folder, two pretended
-nodes, the second with two pretended GPUs. Needs root and Debian's slurmctld, slurmd, slurm-client
-and munge; no systemd, no cgroups, no database.
+"""A SLURM cluster on one machine for tests: its daemons, their configuration in one folder, and two
+simulated nodes, the second with two simulated GPUs. It needs root and Debian's slurmctld, slurmd,
+slurm-client and munge, but no systemd, cgroups or database.
 """
 
 import os
@@ -17,7 +17,7 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 SYSTEM_CONFIG = Path("/etc/slurm/slurm.conf")
-"""Where SLURM looks without SLURM_CONF, which jobs of Snakemake's plugin do not hand on."""
+"""The default of SLURM_CONF, which jobs of Snakemake's plugin do not pass on."""
 
 CONFIG = """\
 ClusterName=deftx
@@ -32,7 +32,7 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd-%n.log
-# What a container without systemd allows: no cgroups, and more CPUs than there are.
+# For a container without systemd: no cgroups, and more CPUs than the machine has.
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SlurmdParameters=config_overrides
@@ -41,7 +41,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 GresTypes=gpu
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
-# Snakemake asks squeue, which must still know what has ended.
+# Snakemake asks squeue about jobs that have ended.
 MinJobAge=3600
 NodeName=DEFAULT CPUs=8 RealMemory=256000
 NodeName=cpu NodeHostname={host} NodeAddr=127.0.0.1 Port={cpu_port}
@@ -53,20 +53,20 @@ NODES = ("cpu", "gpu")
 
 
 def missing() -> str | None:
-    """Why there can be no such cluster here; None if there can."""
+    """The reason why a cluster cannot run here; None if it can."""
     absent = [name for name in PROGRAMS if shutil.which(name, path=_path()) is None]
     if os.geteuid() != 0:
         return "starting SLURM's daemons needs root"
     if absent:
         return f"not installed: {', '.join(absent)}"
     if SYSTEM_CONFIG.exists() and not SYSTEM_CONFIG.is_symlink():
-        return f"{SYSTEM_CONFIG} is there: this machine belongs to a cluster"
+        return f"{SYSTEM_CONFIG} exists: this machine belongs to a cluster"
     return None
 
 
 class Cluster:
-    """A context manager: inside, `environment` leads SLURM's commands to this cluster. Its nodes
-    and partitions are `cpu` and `gpu`."""
+    """A context manager; with `environment` SLURM's commands use this cluster. Its nodes and
+    partitions are `cpu` and `gpu`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -126,7 +126,7 @@ class Cluster:
             **dict(zip(("port", "cpu_port", "gpu_port"), ports, strict=True)),
         )
         (self.folder / "slurm.conf").write_text(config)
-        # A GPU must be a character device; these are /dev/null.
+        # A GPU must be a character device; here it is /dev/null.
         for index in range(2):
             os.mknod(self.folder / f"nvidia{index}", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
         gpus = f"NodeName=gpu Name=gpu File={self.folder}/nvidia[0-1]\n"

@@ -9,9 +9,7 @@ from importlib.util import find_spec
 import pytest
 from cluster import Cluster, missing
 from conftest import sentences
-from workspace import Workspace
-
-from deftx.stages.table import PAGES
+from workspace import PAGES, Workspace
 
 pytestmark = [
     pytest.mark.workflow,
@@ -26,7 +24,7 @@ pytestmark = [
 ]
 
 KILLED_AT = 5
-"""The step at which training of one language waits until SLURM ends it."""
+"""The step at which the training of one language waits until SLURM stops it."""
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +35,8 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    """A miniature in which the full phase of one language is ended by its time limit, as often as
-    it takes until it has saved its state, and the text of another is too short to train on."""
+    """A miniature in which SLURM's time limit stops the full phase of one language until it has
+    saved its state, and in which the text of another language is too short to train on."""
     made = Workspace(tmp_path_factory.mktemp("project"))
     (made.folder / "short.txt").write_text("one line\n")
     made.config["languages"]["qtb"]["text"] = "./short.txt"
@@ -54,10 +52,10 @@ def workspace(tmp_path_factory):
         "and not self._saved_step and self._stop.received is None"
     )
     before(made, "deftx/engine/resume.py", "told =", f"while {waits}: time.sleep(0.1)")
-    # The state of a large model takes its time to be written.
+    # Writing the state of a large model takes time.
     before(made, "deftx/engine/resume.py", "self._checkpoint.save(", "time.sleep(3)")
-    tells = 'print("a fork of the server", file=sys.stderr)'
-    before(made, "deftx/run/handover.py", "connection.settimeout(None)", tells)
+    shows = 'print("a fork of the server", file=sys.stderr)'
+    before(made, "deftx/run/handover.py", "connection.settimeout(None)", shows)
     profile = "profiles/slurm/profile.yaml"
     limits = '?"2 ** (attempt - 1)" if rule == "full" else 30'
     made.replace(profile, '?f"min(attempt * 240, {longest})"', limits)
@@ -66,7 +64,7 @@ def workspace(tmp_path_factory):
 
 
 def before(workspace, file, found, line):
-    """Insert a line above the one of the copied code that begins so."""
+    """Insert a line of code above the only line that begins with `found`."""
     text = (workspace.folder / file).read_text()
     (place,) = re.finditer(rf"^( +){re.escape(found)}", text, re.M)
     workspace.replace(file, place[0], f"{place[1]}{line}\n{place[0]}")
@@ -74,7 +72,7 @@ def before(workspace, file, found, line):
 
 @pytest.fixture(scope="module")
 def finished(cluster, workspace):
-    """What Snakemake printed, and SLURM's jobs as it tells of them."""
+    """The finished Snakemake process, and SLURM's description of its jobs."""
     command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm"]
     command += ["--configfile", "tiny.yaml", "--quiet", "host", "reason"]
     command += ["--slurm-status-command", "squeue"]
@@ -114,14 +112,14 @@ def test_a_job_that_fails_leaves_the_others_running(workspace, finished):
     ]
 
 
-def test_a_job_killed_by_its_time_limit_goes_on_in_its_retry(workspace, finished):
+def test_a_job_that_is_killed_by_its_time_limit_resumes_in_its_retry(workspace, finished):
     assert "TIMEOUT" in [job["JobState"] for job in of(finished[1], "full")]
     resumed = re.search("going on from step ([0-9]+)", log(workspace, "full/lang-qta/seed0/model"))
     assert resumed is not None
     assert int(resumed[1]) == KILLED_AT
 
 
-def test_only_what_trains_or_predicts_has_a_gpu_in_its_partition(finished):
+def test_only_jobs_that_train_or_predict_run_on_a_gpu(finished):
     _, jobs = finished
     asked = {
         (job["Comment"].split("_")[1], job["Partition"], job.get("TresPerJob")) for job in jobs
@@ -134,14 +132,14 @@ def test_only_what_trains_or_predicts_has_a_gpu_in_its_partition(finished):
     }
 
 
-def test_evaluations_of_a_language_share_one_job_and_its_start(workspace, finished):
+def test_evaluations_of_a_language_share_one_job_and_one_warm_start(workspace, finished):
     (job,) = of(finished[1], "transfer-qta-seed0")
     assert job["JobState"] == "COMPLETED"
     for system in workspace.config["systems"]:
         assert "a fork of the server" in log(workspace, f"evaluate/{system}/sentiment/qta/seed0")
 
 
-def test_afterwards_a_local_run_makes_what_failed_and_nothing_else(workspace, finished):
+def test_a_later_local_run_makes_only_the_artefacts_that_failed(workspace, finished):
     (workspace.folder / "short.txt").write_text("\n".join(sentences(100)))
     ran = workspace.run()
     assert ran == {

@@ -1,4 +1,4 @@
-"""Cleaning unlabelled text: one documented rule, line by line (docs/data.md)."""
+"""Clean unlabelled text line by line; docs/data.md describes the rule."""
 
 import re
 import unicodedata
@@ -9,28 +9,29 @@ from deftx.stages.clean.settings import Cleaning
 from deftx.store.items import Item
 
 OUTCOMES = ("blank", "short", "long", "evaluation", "duplicate", "kept")
-"""What can become of a line; the first that applies is counted."""
+"""The outcomes of a line; the first that applies is counted."""
 
 _WORD = re.compile(r"\w+")
 
 
 def words(text: str) -> list[str]:
-    """Runs of letters, digits and underscores, of the text in NFKC and lower case."""
+    """Runs of letters, digits and underscores in the text, in NFKC and lower case."""
     return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
 
 
 def key(text: str) -> str:
-    """What makes two lines the same: the text's words without what is between them."""
+    """The words of the text joined together; two lines with equal keys are duplicates."""
     return "".join(words(text))
 
 
 def tidy(text: str) -> str:
-    """The text in NFC, white space collapsed to single blanks, none at the ends."""
+    """The text in NFC, with white space collapsed to single spaces and stripped at both ends."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 class Sentences:
-    """Sentences that must not be in a text, known by their key and by each `run` of words."""
+    """Sentences that must not occur in a text. A line contains one if it has the sentence's key or
+    `run` consecutive words of it; with `run` None only keys are compared."""
 
     def __init__(self, texts: Iterable[str], run: int | None) -> None:
         self._run = run
@@ -40,7 +41,7 @@ class Sentences:
             found = words(text)
             self._keys.add("".join(found))
             self._runs.update(self._runs_of(found))
-        self._keys.discard("")  # a blank sentence is no reason to drop a line
+        self._keys.discard("")  # blank sentences drop no line
 
     def __contains__(self, text: str) -> bool:
         found = words(text)
@@ -57,8 +58,8 @@ class Sentences:
 def clean(
     items: Sequence[Item], evaluation: Iterable[str], settings: Cleaning
 ) -> tuple[list[Item], dict[str, int]]:
-    """The items that stay, tidied and in their order, and how many lines were read and what became
-    of them: `read`, then OUTCOMES, which add up to it. A line without a word is blank."""
+    """The tidied items that are kept, in order, and counts of lines: `read`, and one count per
+    outcome, which add up to `read`. A line without a word counts as blank."""
     sentences = Sentences(evaluation if settings.evaluation else (), settings.run)
     seen: set[str] = set()
     counts = Counter(read=len(items))

@@ -1,4 +1,4 @@
-"""Stage `clean`: the text of a language, put together and cleaned."""
+"""Stage `clean`: join the texts of a language and clean them."""
 
 from pathlib import Path
 
@@ -13,21 +13,21 @@ from deftx.store.strict import Strict
 
 
 class Params(Strict):
-    """What decides the text of a language."""
+    """Which texts of which language are joined, and how they are cleaned."""
 
     language: str
-    datasets: list[str] = Field(description="where its text is from, in this order")
+    datasets: list[str] = Field(description="the datasets that the text files belong to, in order")
     cleaning: Cleaning = Cleaning()
 
 
 def clean(
     params: Params, *, text: list[Path], evaluation: list[Path] | None = None, out: Path
 ) -> None:
-    """Write the lines of `text` that stay, in their order, as parquet; beside it, as JSON, how many
-    were read of each dataset and in all, and what became of them. `evaluation` are labelled items
-    whose sentences must not be in it.
+    """Write the cleaned lines of `text`, in order, as parquet, and beside it a JSON file with the
+    number of lines of each dataset, the total, and the count of each outcome. `evaluation` holds
+    labelled items whose sentences are removed from the text.
 
-    Raises ArtefactError if an input is missing or corrupt, or no line stays.
+    Raises ArtefactError if an input is missing or corrupt, or if no line is left.
     """
     sentences = [
         item[column]
@@ -37,7 +37,7 @@ def clean(
         if column in item
     ]
     parts = [load_items(path) for path in text]
-    # An id tells its dataset where there are several, as they all count from 0.
+    # The ids of every dataset count from 0.
     if len(parts) > 1:
         parts = [
             [{**item, "id": f"{dataset}.{item['id']}"} for item in part]
@@ -47,7 +47,7 @@ def clean(
     kept, counts = clean_items(lines, sentences, params.cleaning)
     if not kept:
         raise ArtefactError(
-            f"{params.language}: no line of text stays after cleaning: "
+            f"{params.language}: no line of text is left after cleaning: "
             + ", ".join(f"{count:,} {name}" for name, count in counts.items())
         )
     write_items(

@@ -33,6 +33,30 @@ class Columns(Strict):
     id: str | None = Field(default=None, description="without it, items are numbered from 0")
 
 
+class Layout(Strict):
+    """How the rows of a file are read."""
+
+    model_config = ConfigDict(
+        coerce_numbers_to_str=True
+    )  # labels such as 0, written without quotes
+
+    columns: Columns = Columns()
+    labels: dict[str, str] | None = Field(
+        default=None, description="label in the file → class; several may map to one"
+    )
+    format: Format | None = Field(
+        default=None, description="format of the files, where their name does not show it"
+    )
+    header: bool = Field(
+        default=True,
+        description="whether csv and tsv files begin with column names; without them the columns "
+        "are called 0, 1, …",
+    )
+    quoting: bool = Field(
+        default=True, description="whether csv and tsv cells may be quoted; if not, quotes are text"
+    )
+
+
 class HubFile(Strict):
     """A file of a dataset on the Hugging Face hub."""
 
@@ -61,12 +85,8 @@ class WithoutNearest(Strict):
     )
 
 
-class Dataset(Strict):
+class Dataset(Layout):
     """Text or labelled items in one or several languages, from files or from the embedded world."""
-
-    model_config = ConfigDict(
-        coerce_numbers_to_str=True
-    )  # labels such as 0, written without quotes
 
     files: str | None = Field(
         default=None,
@@ -85,27 +105,12 @@ class Dataset(Strict):
     splits: dict[Split, str] = Field(
         default_factory=dict, description="split → what stands for {split}"
     )
-    format: Format | None = Field(
-        default=None, description="of the files, where their name does not tell it"
-    )
-    header: bool = Field(
-        default=True,
-        description="whether csv and tsv begin with the names of their columns; if not, these are "
-        "0, 1, …",
-    )
     limit: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict,
         description="language key → how many rows of the file are read at most, from the top",
     )
     without_nearest: WithoutNearest | None = Field(
         default=None, description="leave out what another dataset was made from"
-    )
-    columns: Columns = Columns()
-    labels: dict[str, str] | None = Field(
-        default=None, description="label in the file → class; several may map to one"
-    )
-    quoting: bool = Field(
-        default=True, description="whether csv and tsv cells may be quoted; if not, quotes are text"
     )
     world: WorldKind | None = Field(default=None, description="what the embedded world makes")
     items: dict[Split, Annotated[int, Field(ge=1)]] = Field(

@@ -24,6 +24,7 @@ from deftx.stages.clean.math import OUTCOMES
 from deftx.stages.mask.settings import entries
 from deftx.store.artefact import write_text
 from deftx.store.errors import ArtefactError
+from deftx.store.version import VERSION
 
 COST = "cost"
 """The figure in the folder of the costs, which the page shows with them."""
@@ -101,7 +102,8 @@ def summary(
         cost=cost,
         versions={
             "Python": platform.python_version(),
-            **{name: version(name) for name in ("deftx", "torch", "transformers")},
+            "deftx": VERSION,
+            **{name: version(name) for name in ("torch", "transformers")},
         },
         sha256=config_sha256(run),
         config=config_text(run),

@@ -1,4 +1,4 @@
-"""The nearest text by edit distance."""
+"""Search for the nearest text by edit distance."""
 
 import re
 from collections.abc import Sequence
@@ -11,21 +11,22 @@ _AFTER = re.compile(r"([(\[])\s+")
 
 
 def detokenised(text: str) -> str:
-    """The text in lower case, without the blanks that a tokenizer puts around punctuation."""
+    """The text in lower case, without the spaces that a tokenizer puts around punctuation."""
     return _AFTER.sub(r"\1", _BEFORE.sub(r"\1", text.lower()))
 
 
 class Nearest:
-    """Texts, of which there is one at least, in which the nearest to another is looked for."""
+    """A search among one or more texts."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = texts
         self._lengths = np.array([len(text) for text in texts])
 
     def to(self, text: str) -> int:
-        """Position of the text that the fewest insertions, deletions and substitutions of
-        characters make of this one; of several, the first."""
-        # Two texts are at least as far apart as their lengths: so those of like length first.
+        """Position of the text with the smallest edit distance (insertions, deletions and
+        substitutions of characters) to this one; the first of several."""
+        # The difference in length is a lower bound of the distance, so similar lengths come first
+        # and the search ends early.
         apart = np.abs(self._lengths - len(text))
         best, found = max(len(text), int(self._lengths.max())) + 1, -1
         for position in np.argsort(apart, kind="stable").tolist():

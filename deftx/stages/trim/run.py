@@ -13,22 +13,23 @@ from deftx.store.strict import Strict
 
 
 class Params(Strict):
-    """Which split of which splits."""
+    """Which split to write, and which splits to search."""
 
     dataset: str
     language: str
     split: Split
-    among: list[Split] = Field(description="what `splits` are, in this order")
+    among: list[Split] = Field(description="the splits that the input files hold, in order")
 
 
 def trim(params: Params, *, splits: list[Path], made_from: Path, out: Path) -> None:
-    """Write the items of `split` that stay when for each text of `made_from` the nearest item of
-    all splits together is left out. Texts are compared by edit distance, in lower case and without
-    the blanks of a tokenizer; of equally near ones the first goes, in the order of `among`.
+    """Write one split without the items that another dataset was made from.
 
-    The rule is that of the public LT-SFT code for SmSA and NusaX.
+    For each text of `made_from` the nearest item among all splits is removed. Distance is the edit
+    distance between lower-case texts without a tokenizer's spaces; among equally near items the
+    first is removed, in the order of `among`. This is the rule of the public LT-SFT code for SmSA
+    and NusaX.
 
-    Raises ArtefactError if an input is missing or corrupt, or nothing stays.
+    Raises ArtefactError if an input is missing or corrupt, or if no item is left.
     """
     items = {split: load_items(path) for split, path in zip(params.among, splits, strict=True)}
     places = [(split, number) for split, part in items.items() for number in range(len(part))]
@@ -38,7 +39,7 @@ def trim(params: Params, *, splits: list[Path], made_from: Path, out: Path) -> N
     whole = items[params.split]
     kept = [item for number, item in enumerate(whole) if (params.split, number) not in gone]
     if not kept:
-        raise ArtefactError(f"{params.dataset} ({params.split}): no item stays")
+        raise ArtefactError(f"{params.dataset} ({params.split}): no item is left")
     write_items(
         out,
         kept,

@@ -1,13 +1,13 @@
 """The embedded world: related artificial languages with text and two labelled tasks.
 
-Contents come first and are free of language: which thing does what, how, and in what polarity.
-A language only says how they sound. So parallel test sets need no translation, and the item of an
-id has one content and one label everywhere.
+The content of a sentence is drawn first and does not depend on a language: which thing does what,
+how, and with which polarity. A language only turns contents into words. So test sets are parallel
+without translation, and an item with the same id has the same content and label in every language.
 
-Every draw has a stream of its own, named by the seed, its purpose and (where it concerns one
-language) the language's key. No stream sees another language, so adding one changes nothing.
-A distance is only ever compared with what was drawn: moving a language away from the source
-replaces more of its words and keeps those replaced before.
+Every random draw uses its own stream, which is seeded by the world's seed, the purpose and, where
+it concerns one language, the language's key. Adding a language therefore changes no other one.
+Distances are only compared with drawn numbers: a language that is moved away from the source
+replaces more words and keeps its earlier replacements.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,16 +21,16 @@ from deftx.store.errors import InputError
 
 SENTIMENT = ("negative", "neutral", "positive")
 INFERENCE = ("entailment", "neutral", "contradiction")
-DOCUMENT = 5  # sentences; so long that a short block of tokens rarely mixes two documents
+DOCUMENT = 5  # sentences; long enough that a short block of tokens rarely mixes two documents
 STREAMS = ("text", "train", "valid", "test")
 
 CONSONANTS, VOWELS = "ptkbdgmnlrsvzw", "aeiou"
-# Each shift leads to a letter that the source lacks: words that differ stay different.
+# Each shift leads to a letter that the source lacks, so different words stay different.
 SHIFTS = (("p", "f"), ("t", "c"), ("k", "h"), ("g", "j"), ("s", "x"), ("e", "y"))
-# International words use every letter, so a tokenizer of any of the languages knows all letters.
+# International words use every letter, so a tokenizer trained on any language knows all letters.
 LETTERS = CONSONANTS + "fchjx", VOWELS + "y"
-# Nouns fall into classes, each with an article of its own. With a single article, a model takes
-# another language's for a sign of something else.
+# Nouns fall into classes, and each class has its own article. With a single article for all nouns a
+# model misreads the article of another language.
 CLASSES = ("round", "long", "small")
 ENDINGS = ("object", "verb")
 ROLES = ("subject", "verb", "object", "quality", "manner")
@@ -42,7 +42,7 @@ K = TypeVar("K", str, Word)
 
 
 class Sentence(NamedTuple):
-    """The content of one sentence: numbers of words, and what they are about."""
+    """The content of one sentence: its topic, its polarity and the numbers of its words."""
 
     topic: int
     polarity: int
@@ -51,18 +51,18 @@ class Sentence(NamedTuple):
     object: int
     quality: int
     manner: int
-    place: int  # 0: the quality is the subject's, 1: the object's
+    place: int  # 0: the quality belongs to the subject, 1: to the object
 
     @property
     def stream(self) -> str:
-        """The only stream that may contain this sentence: a check digit over its words.
+        """The only stream that may contain this sentence, by a check digit over its words.
 
-        So no sentence of a test set can occur in training data or in text, whatever their sizes.
+        So no test sentence can occur in training data or in text, whatever their sizes.
         """
         return STREAMS[sum(self) % len(STREAMS)]
 
     def concept(self, role: str) -> Word:
-        """The kind, group and number of the word in the role."""
+        """The kind, group and number of the word in this role."""
         if role in ("subject", "object"):
             return "noun", self.topic, getattr(self, role)
         return role, self.polarity, getattr(self, role)
@@ -70,7 +70,7 @@ class Sentence(NamedTuple):
 
 @dataclass(frozen=True)
 class Language:
-    """How contents are said."""
+    """The words, endings and word order that turn a content into a sentence."""
 
     words: dict[Word, str]
     articles: dict[str, str]
@@ -81,7 +81,7 @@ class Language:
     def say(
         self, sentence: Sentence, other: "Language | None" = None, borrowed: Iterable[str] = ()
     ) -> str:
-        """The sentence in this language, except for the roles whose word another one lends."""
+        """The sentence in this language; words in the `borrowed` roles come from `other`."""
         lender = other or self
         word = {role: (lender if role in borrowed else self).word(sentence, role) for role in ROLES}
         nouns = [[word["subject"]], [word["object"]]]
@@ -94,7 +94,7 @@ class Language:
         return " ".join(word for part in self.order.split() for word in parts[part]) + "."
 
     def word(self, sentence: Sentence, role: str) -> str:
-        """The word of the role with its ending. International words are taken as they are."""
+        """The word in this role with its ending. International words take no ending."""
         word = self.words[sentence.concept(role)]
         return word + self.endings.get(role, "") if word[-1] in LETTERS[1] else word
 
@@ -103,11 +103,11 @@ class Language:
 
 
 def text(world: World, language: str, lines: int) -> list[str]:
-    """Unlabelled documents, one a line: a few sentences that share topic and polarity.
+    """Unlabelled documents, one per line, each of a few sentences that share topic and polarity.
 
-    That coherence is all that tells which words belong together; there is no dictionary.
-    Languages have different documents, as real monolingual text has. As in real text of small
-    languages, a share of the words is borrowed from the source: a task's items never borrow.
+    This coherence is the only evidence of which words belong together; there is no dictionary.
+    Each language has its own documents, as in real monolingual text. A share of the words is
+    borrowed from the source, as in real text of small languages; task items borrow no words.
     """
     speaker, rng = _language(world, language), _rng(world, "text", _name(world, language))
     source, mixing = _build(world, "source", 0.0), _rng(world, "borrowed", _name(world, language))
@@ -123,10 +123,10 @@ def text(world: World, language: str, lines: int) -> list[str]:
 
 
 def sentiment(world: World, language: str, split: str, items: int) -> list[dict[str, str]]:
-    """One or two sentences, labelled with their polarity; every third item has the same label.
+    """Items of one or two sentences, labelled with their polarity; labels repeat in turn.
 
-    Lengths differ and a quality may stand with either noun, so no one place tells. Otherwise a
-    model learns where the source puts the telling words, and not which they are.
+    Lengths vary, and the quality may belong to either noun, so no fixed position reveals the label.
+    Otherwise a model would learn positions in the source's word order rather than words.
     """
     speaker, rng = _language(world, language), _rng(world, "sentiment", _split(split))
     rows = []
@@ -144,11 +144,12 @@ def sentiment(world: World, language: str, split: str, items: int) -> list[dict[
 
 
 def inference(world: World, language: str, split: str, items: int) -> list[dict[str, str]]:
-    """Premise, hypothesis and whether the second follows from the first.
+    """Pairs of premise and hypothesis, labelled with whether the hypothesis follows.
 
-    Both say something of the same two things, the premise never plainly. A hypothesis of the same
-    polarity follows, one of the opposite polarity contradicts, and a plain one is neutral. So the
-    premise alone tells nothing, and the hypothesis alone at most that an item is neutral.
+    Both sentences are about the same two things; the premise is never of neutral polarity. A
+    hypothesis of the same polarity follows, one of the opposite polarity contradicts, and one of
+    neutral polarity is neutral. So the premise alone does not reveal the label, and the hypothesis
+    alone reveals at most that it is neutral.
     """
     speaker, rng = _language(world, language), _rng(world, "inference", _split(split))
     rows = []
@@ -172,7 +173,7 @@ def inference(world: World, language: str, split: str, items: int) -> list[dict[
 def _document(
     world: World, rng: Random, stream: str, sentences: int, polarity: int
 ) -> list[Sentence]:
-    """Sentences that are about one topic and share a polarity."""
+    """Sentences about one topic and with one polarity."""
     topic = _below(rng, world.topics)
     return [_sentence(world, rng, stream, topic=topic, polarity=polarity) for _ in range(sentences)]
 
@@ -185,7 +186,7 @@ def _pair(world: World, rng: Random, split: str, label: str) -> tuple[Sentence, 
 
 
 def _sentence(world: World, rng: Random, stream: str, **fixed: int) -> Sentence:
-    """A sentence of the stream with what is fixed; the rest is drawn until the stream fits."""
+    """A sentence of the stream with the fixed values; the rest is drawn until the stream fits."""
     while True:
         bounds = (world.topics, len(SENTIMENT), *[world.words] * 5, 2)
         drawn = Sentence._make(_below(rng, bound) for bound in bounds)
@@ -202,7 +203,7 @@ def _language(world: World, key: str) -> Language:
 
 
 def _build(world: World, name: str, distance: float) -> Language:
-    """The language of a name, at a distance. At distance 0 it is the source, whatever its name."""
+    """The language with this name at this distance; distance 0 is the source itself."""
     shift = str.maketrans(dict(_first(_rng(world, "shifts", name), SHIFTS, distance / 2)))
 
     def native(kind: str, keys: list[K], syllables: tuple[int, ...]) -> dict[K, str]:
@@ -210,7 +211,8 @@ def _build(world: World, name: str, distance: float) -> Language:
         return {key: root.translate(shift) for key, root in roots.items()}
 
     rng = _rng(world, "order", name)
-    # Order changes later than words do: never in a close relative, always in the farthest.
+    # Word order changes at larger distances than words: never in a close relative, always in the
+    # farthest language.
     moved = [0.25 + rng.random() / 2 < distance for _ in range(2)]
     return Language(
         words=native("words", _native(world), (2, 2, 2, 3)) | _international(world),
@@ -224,13 +226,13 @@ def _build(world: World, name: str, distance: float) -> Language:
 def _roots(
     world: World, kind: str, keys: list[K], syllables: tuple[int, ...], name: str, distance: float
 ) -> dict[K, str]:
-    """The source's roots, the given share of them replaced by roots of the language's own."""
+    """The source's roots, with the given share replaced by the language's own."""
     taken: set[str] = set()
     rng = _rng(world, kind, "source")
     roots = {key: _fresh(rng, (CONSONANTS, VOWELS), syllables, taken) for key in keys}
     rng = _rng(world, kind, name)
     own = {key: _fresh(rng, (CONSONANTS, VOWELS), syllables, taken) for key in keys}
-    # Each kind of word loses its share, so that a distance means the same for every label.
+    # The share is taken from each kind of word, so that a distance affects all labels alike.
     for group in sorted({_group(key) for key in keys}):
         members = [key for key in keys if _group(key) == group]
         for key in _first(_rng(world, "replaced", kind, group, name), members, distance):
@@ -253,7 +255,7 @@ def _native(world: World) -> list[Word]:
 
 
 def _international(world: World) -> dict[Word, str]:
-    """The words that are the same everywhere. They end in a consonant, native ones never do."""
+    """The words that all languages share. They end in a consonant; native words end in a vowel."""
     rng, taken = _rng(world, "international"), set[str]()
     words = [word for word in _words(world) if word not in set(_native(world))]
     return {w: _fresh(rng, LETTERS, (2,), taken) + _pick(rng, "nrslm") for w in words}
@@ -262,7 +264,7 @@ def _international(world: World) -> dict[Word, str]:
 def _fresh(
     rng: Random, letters: tuple[str, str], syllables: tuple[int, ...], taken: set[str]
 ) -> str:
-    """A root that nothing else is called yet."""
+    """A root that is not taken yet; it is added to `taken`."""
     while True:
         count = _pick(rng, syllables)
         root = "".join(_pick(rng, part) for _ in range(count) for part in letters)
@@ -287,7 +289,7 @@ def _split(split: str) -> str:
     return split
 
 
-# Chance. Of random.Random only random() is promised to stay the same in later Pythons.
+# Randomness. Only Random.random() is guaranteed to stay the same in later versions of Python.
 
 
 def _rng(world: World, *purpose: str) -> Random:
@@ -304,6 +306,6 @@ def _pick(rng: Random, options: Sequence[T]) -> T:
 
 
 def _first(rng: Random, options: Sequence[T], share: float) -> list[T]:
-    """The share of the options that comes first in a drawn order; a larger share only adds."""
+    """The first part of the options in a drawn order; a larger share only adds options."""
     order = sorted(options, key=lambda _: rng.random())
     return order[: round(share * len(order))]

@@ -1,11 +1,10 @@
-"""Stage `world`: the `data` stage of the embedded world, whose items are made and not read."""
+"""Stage `world`: generate the items of the embedded world, in place of the `data` stage."""
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 
-from deftx.stages.data.settings import WorldKind
+from deftx.stages.data.settings import Split, WorldKind
 from deftx.stages.world.math import inference, sentiment, text
 from deftx.stages.world.settings import World
 from deftx.store.items import write_items
@@ -13,18 +12,18 @@ from deftx.store.strict import Strict
 
 
 class Params(Strict):
-    """What decides the items of one split of one language of the world."""
+    """Which split of which language is generated, in which world."""
 
     dataset: str
     language: str
-    split: Literal["train", "valid", "test"]
+    split: Split
     kind: WorldKind
     items: int = Field(ge=1, description="lines of text, or labelled items")
-    world: World = Field(description="the world, with this one language in it")
+    world: World = Field(description="the world, with this language only")
 
 
 def world(params: Params, *, out: Path) -> None:
-    """Make text or labelled items of one language of the embedded world, as parquet."""
+    """Write text or labelled items of one language of the embedded world as parquet."""
     arguments = (params.world, params.language, params.split, params.items)
     if params.kind == "text":
         lines = text(params.world, params.language, params.items)

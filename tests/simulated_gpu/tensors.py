@@ -1,4 +1,4 @@
-"""Tensors that say they lie on a GPU, and modes in which PyTorch makes and moves them."""
+"""Tensors that report a GPU as their device, and modes in which PyTorch creates and moves them."""
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -10,7 +10,7 @@ GPU = torch.device("cuda", 0)
 
 
 class OnGpu(torch.Tensor):
-    """Shape, type and place of a tensor of a GPU; `inner` has its entries, on the CPU."""
+    """Shape, type and device of a tensor on the GPU; `inner` holds its entries on the CPU."""
 
     @staticmethod
     def __new__(cls, inner):
@@ -34,14 +34,14 @@ class OnGpu(torch.Tensor):
 
 
 def compute(function, args, kwargs):
-    """What an operation gives, computed on the CPU, where it would be on a machine with a GPU.
-    Raises RuntimeError if it would not be computed there."""
+    """The result of an operation, computed on the CPU but on the device where a machine with a GPU
+    would have it. Raises RuntimeError if such a machine would refuse the operation."""
     flat, tree = tree_flatten((args, kwargs))
     device = kwargs.get("device")
     on_gpu = device.type == "cuda" if device else any(isinstance(x, OnGpu) for x in flat)
     if on_gpu and any(isinstance(x, torch.Generator) for x in flat):
         raise RuntimeError(f"{function}: a generator of the CPU for a tensor on the GPU")
-    # A GPU takes single numbers of the CPU; what is indexed, and what is put there, are alike.
+    # A GPU accepts scalars of the CPU, and indices of the CPU for a tensor on the GPU.
     alike = flat
     if function in (aten.copy_.default, aten._to_copy.default):
         alike = []
@@ -67,7 +67,7 @@ def compute(function, args, kwargs):
 
 
 class Move(torch.autograd.Function):
-    """To the GPU; the gradient comes back."""
+    """Copy to the GPU, and the gradient back."""
 
     @staticmethod
     def forward(ctx, tensor, dtype):
@@ -91,7 +91,7 @@ def is_gpu(device):
 
 
 class Functions(TorchFunctionMode):
-    """What never comes to the dispatcher."""
+    """Functions that do not reach the dispatcher."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -119,14 +119,14 @@ class Functions(TorchFunctionMode):
 
 
 class Everywhere(TorchDispatchMode):
-    """What makes tensors of none."""
+    """Functions that create tensors without any as input."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         return compute(function, args, kwargs or {})
 
 
 def set_data(function, tensor, data):
-    """`tensor.data = data`, which `function` is; on another device the tensor becomes another."""
+    """`tensor.data = data`, by `function`; a tensor that changes the device is replaced."""
     if isinstance(tensor, OnGpu) != isinstance(data, OnGpu):
         new = torch.nn.Parameter(data.detach(), requires_grad=tensor.requires_grad)
         torch.utils.swap_tensors(tensor, new)
@@ -137,11 +137,11 @@ def set_data(function, tensor, data):
 
 
 def begin():
-    """Pretend from now on, in this thread."""
+    """Start to simulate, in this thread."""
     nothing = ("_lazy_init", "empty_cache", "manual_seed", "set_device", "synchronize")
     answers = {
         "is_available": True, "is_initialized": True, "is_bf16_supported": True, "device_count": 1,
-        "current_device": 0, "get_device_capability": (9, 0), "get_device_name": "a pretended GPU",
+        "current_device": 0, "get_device_capability": (9, 0), "get_device_name": "a simulated GPU",
         "max_memory_allocated": 1, "reset_peak_memory_stats": None, **dict.fromkeys(nothing),
     }  # fmt: skip
     for name, answer in answers.items():
