@@ -180,7 +180,7 @@ def test_check_lists_files_that_are_there_to_download_and_missing(tmp_path, caps
     lock.write_text(json.dumps({"https://example.org/qta": entry}))
     (tmp_path / "own/qtc.txt").unlink()
     status, out, err = check(tmp_path, capsys)
-    assert status == 1 and "2 files are missing, or not those of data.lock" in err
+    assert status == 1 and "2 files are missing, or differ from data.lock" in err
     assert re.search(r"qta +train +not as locked", out)
     assert re.search(r"own-text +qtc +train +missing", out)
 
