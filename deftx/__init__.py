@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deftx.core.delta import Delta
+    from deftx.core.low_rank import LowRank
     from deftx.core.mask import Mask
+    from deftx.core.parameters import backbone_parameters, head_parameters, weights_of
     from deftx.core.sparse_delta import SparseDelta
     from deftx.engine.checkpoint import Checkpoint
     from deftx.engine.fit import fit
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from deftx.exchange.foreign import read_foreign
     from deftx.exchange.model_folder import save_model_folder, with_vectors
     from deftx.exchange.shira import save_shira
-    from deftx.models.backbone import backbone_parameters, head_parameters, weights_of
     from deftx.models.base import Base
     from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
     from deftx.models.predict import evaluate, predict
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from deftx.report.metrics import measure
     from deftx.stages.compose.math import merged
     from deftx.stages.compose.settings import Combine
-    from deftx.stages.denoise.math import LowRank, denoise
+    from deftx.stages.denoise.math import denoise
     from deftx.stages.denoise.settings import RankRule
     from deftx.stages.mask.math import top_k, top_k_in_groups, uniform
     from deftx.store.errors import ArtefactError, ConfigError
@@ -47,21 +48,21 @@ _HOME = {
     "Delta": "core.delta",
     "Engine": "engine.settings",
     "LanguageTraining": "engine.training_settings",
-    "LowRank": "stages.denoise.math",
+    "LowRank": "core.low_rank",
     "Mask": "core.mask",
     "RankRule": "stages.denoise.settings",
     "Session": "engine.session",
     "SparseDelta": "core.sparse_delta",
     "TaskTraining": "engine.training_settings",
     "anatomy": "report.anatomy",
-    "backbone_parameters": "models.backbone",
+    "backbone_parameters": "core.parameters",
     "classification": "engine.task",
     "classification_of_sources": "engine.task",
     "common": "report.anatomy",
     "denoise": "stages.denoise.math",
     "evaluate": "models.predict",
     "fit": "engine.fit",
-    "head_parameters": "models.backbone",
+    "head_parameters": "core.parameters",
     "load_classifier": "models.load",
     "load_labelled": "store.items",
     "load_masked_lm": "models.load",
@@ -78,7 +79,7 @@ _HOME = {
     "top_k": "stages.mask.math",
     "top_k_in_groups": "stages.mask.math",
     "uniform": "stages.mask.math",
-    "weights_of": "models.backbone",
+    "weights_of": "core.parameters",
     "with_vectors": "exchange.model_folder",
 }
 

@@ -13,6 +13,7 @@ from conftest import PROJECT, sentences, without_dropout
 from transformers import TrainerCallback
 
 from deftx.core.delta import Delta
+from deftx.core.parameters import backbone_parameters, layer_norm_names
 from deftx.engine.fit import fit
 from deftx.engine.language import masked_language_modelling
 from deftx.engine.loss_guard import LossGuard
@@ -23,7 +24,6 @@ from deftx.engine.settings import Engine
 from deftx.engine.steps import Steps, cut
 from deftx.engine.task import classification
 from deftx.engine.training_settings import LanguageTraining, TaskTraining
-from deftx.models.backbone import backbone_parameters, layer_norm_names
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.stages.mask.math import top_k, uniform
 from deftx.store.errors import DeviceError

@@ -16,16 +16,17 @@ from transformers import (
     ModernBertModel,
 )
 
+from deftx.core.parameters import head_of, head_parameters, matrices
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.language import masked_language_modelling
 from deftx.engine.session import Session
 from deftx.engine.settings import Engine
 from deftx.engine.task import classification
 from deftx.engine.training_settings import LanguageTraining, TaskTraining
-from deftx.models.backbone import BaseWeights, head_parameters, matrices
+from deftx.models.backbone import base_weights
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.models.predict import evaluate, predict
-from deftx.models.vectors import dense_vector, head_of
+from deftx.models.vectors import dense_vector
 from deftx.stages.compose.apply import add_dense
 from deftx.stages.gate import run as gate_stage
 from deftx.stages.gate.math import block_of, gate_name, gate_values, initial_gates
@@ -468,7 +469,7 @@ def test_the_vector_of_weights_that_do_not_move_is_the_gates_alone(files, base):
     first, second = run(files, base, gate=Gate(granularity="matrix"), learning_rate=1e-20)
     learned, vector = TensorFile(first), TensorFile(second)
     for name, delta in dense_vector(vector, base, None).items():
-        start = BaseWeights(base)[name]
+        start = base_weights(base)[name]
         expected = start * torch.sigmoid(learned[f"{name}.gate"]) - start
         assert torch.equal(delta, expected), name
 
@@ -501,5 +502,5 @@ def test_gates_of_another_base_or_of_other_settings_are_refused(files, base):
 
     refused("made for base mini@None", base={"id": "mini", "revision": None, "hash": "0" * 64})
     refused("expected a gate artefact, this is of stage mask", stage="mask")
-    with pytest.raises(ArtefactError, match="expected a full, denoise, gated or lora artefact"):
+    with pytest.raises(ArtefactError, match="expected a vector, this file of stage gate holds no"):
         dense_vector(learned, base, None)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from deftx.cli.main import main
 from deftx.core.mask import mask_layout, mask_tensors
+from deftx.core.parameters import backbone_parameters, layer_norm_names
 from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.fit import fit
@@ -19,7 +20,6 @@ from deftx.engine.settings import Engine
 from deftx.engine.steps import Steps
 from deftx.engine.task import Classifying, classification_of_sources
 from deftx.engine.training_settings import TaskTraining
-from deftx.models.backbone import backbone_parameters, layer_norm_names
 from deftx.models.load import load_classifier, load_tokenizer
 from deftx.models.predict import evaluate
 from deftx.models.vectors import start_weights

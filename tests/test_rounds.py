@@ -10,11 +10,11 @@ from test_selection import plain_top_k
 
 import deftx.engine.target
 from deftx.core.mask import load_mask
+from deftx.core.parameters import backbone_parameters, head_parameters, layer_norm_names
 from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.packed import PackedEntries
 from deftx.engine.steps import Steps
 from deftx.engine.target import prepare
-from deftx.models.backbone import backbone_parameters, head_parameters, layer_norm_names
 from deftx.models.load import load_classifier, load_masked_lm
 from deftx.models.vectors import start_weights
 from deftx.stages.full import run as full_stage

@@ -5,8 +5,8 @@ import torch
 
 from deftx.core.delta import Delta
 from deftx.core.mask import Mask, mask_layout, mask_tensors
+from deftx.core.parameters import backbone_parameters, head_parameters
 from deftx.core.sparse_delta import SparseDelta
-from deftx.models.backbone import backbone_parameters, head_parameters
 from deftx.models.load import load_classifier
 from deftx.stages.mask.math import uniform
 from deftx.store.errors import ArtefactError

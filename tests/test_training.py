@@ -6,6 +6,7 @@ import torch
 from conftest import sentences, without_dropout
 from transformers import TrainerCallback
 
+from deftx.core.parameters import backbone_parameters, head_parameters, layer_norm_names
 from deftx.engine.fit import fit
 from deftx.engine.l1 import L1
 from deftx.engine.language import masked_language_modelling
@@ -14,7 +15,6 @@ from deftx.engine.packed import PackedEntries
 from deftx.engine.session import Session
 from deftx.engine.task import classification
 from deftx.engine.training_settings import LanguageTraining, TaskTraining
-from deftx.models.backbone import backbone_parameters, head_parameters, layer_norm_names
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.stages.mask.math import uniform
 

@@ -23,8 +23,8 @@ from transformers import (
 
 from deftx.cli.main import main
 from deftx.core.mask import Mask
+from deftx.core.parameters import backbone_parameters, head_parameters, weights_of
 from deftx.core.sparse_delta import SparseDelta
-from deftx.models.backbone import backbone_parameters, head_parameters, weights_of
 from deftx.models.base import Base
 from deftx.models.load import load_classifier, load_masked_lm
 from deftx.models.predict import predict

@@ -14,8 +14,8 @@ from torch.nn.functional import embedding
 from transformers import PreTrainedModel
 
 from deftx.core.mask import Mask
+from deftx.core.parameters import backbone_parameters, matrices
 from deftx.core.sparse_delta import SparseDelta
-from deftx.models.backbone import backbone_parameters, matrices
 from deftx.store.errors import ArtefactError
 
 

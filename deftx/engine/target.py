@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from transformers import PreTrainedModel
 
+from deftx.core.parameters import backbone_parameters, head_parameters, stored_head
 from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.language import masked_language_modelling
@@ -17,7 +18,6 @@ from deftx.engine.session import Session
 from deftx.engine.settings import Engine
 from deftx.engine.task import classification_of_sources
 from deftx.engine.training_settings import LanguageTraining, TaskTraining
-from deftx.models.backbone import backbone_parameters, head_parameters
 from deftx.models.base import Base
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.store.errors import ArtefactError, InputError
@@ -119,7 +119,7 @@ class Prepared:
         serves no task."""
         if not self.params.classes:
             return {}
-        return {f"head.{name}": p.detach() for name, p in head_parameters(self.model).items()}
+        return stored_head(head_parameters(self.model))
 
     def session(self, checkpoint: Checkpoint) -> Session:
         """How this phase is trained, with a checkpoint that is held."""

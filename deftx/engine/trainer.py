@@ -24,6 +24,7 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
+from deftx.core.parameters import head_parameters
 from deftx.engine.keep_best import KeepBest
 from deftx.engine.l1 import L1
 from deftx.engine.loss_guard import LossGuard
@@ -35,7 +36,6 @@ from deftx.engine.session import Session
 from deftx.engine.steps import COST_OF_A_PASS, Steps, tokens
 from deftx.engine.stopping import StopRequest
 from deftx.engine.training_settings import Training
-from deftx.models.backbone import head_parameters
 from deftx.models.device import available_device
 from deftx.run.progress import ShowProgress
 from deftx.store.errors import DeviceError, InputError, NotFiniteError

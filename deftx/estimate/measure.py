@@ -28,6 +28,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from deftx.core.parameters import matrices
 from deftx.engine.full import fit_everything
 from deftx.engine.language import MaskedLanguageModelling
 from deftx.engine.objective import Example, Objective
@@ -38,7 +39,6 @@ from deftx.engine.training_settings import LanguageTraining, Training
 from deftx.estimate.shape import Shape
 from deftx.estimate.sizes import Sizes
 from deftx.estimate.work import TRAINING, Work
-from deftx.models.backbone import matrices
 from deftx.models.device import available_device
 from deftx.models.load import untie_decoder
 from deftx.plan.config import Task

@@ -15,8 +15,8 @@ from transformers import (
     XLMRobertaConfig,
 )
 
+from deftx.core.parameters import head_parameters, matrices
 from deftx.estimate.ranges import Range, exactly
-from deftx.models.backbone import head_parameters, matrices
 from deftx.models.base import Base
 from deftx.models.load import without_weights
 from deftx.plan.plan import Plan

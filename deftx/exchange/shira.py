@@ -16,9 +16,9 @@ import torch
 from peft import ShiraConfig, get_peft_model
 from transformers import PreTrainedModel
 
+from deftx.core.parameters import backbone_parameters, head_parameters, matrices
 from deftx.core.sparse_delta import SparseDelta
 from deftx.exchange.model_folder import new_folder
-from deftx.models.backbone import backbone_parameters, head_parameters, matrices
 from deftx.models.base import Base
 from deftx.models.load import load_classifier, load_masked_lm
 from deftx.report.template import render

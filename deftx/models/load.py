@@ -11,7 +11,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from deftx.models.backbone import backbone_parameters, layer_norm_names
+from deftx.core.parameters import backbone_parameters, layer_norm_names
 from deftx.models.base import Base
 from deftx.store.artefact import verify
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from pydantic import Field
 
+from deftx.core.parameters import head_of, stored_head
 from deftx.core.sparse_delta import SparseDelta
-from deftx.core.vector_files import SFT_STAGES
 from deftx.models.base import Base
-from deftx.models.vectors import head_of
+from deftx.models.vectors import kind_of
 from deftx.stages.compose.settings import Combine
 from deftx.store.strict import Strict
 from deftx.store.tensors import TensorFile, save_tensors
@@ -62,12 +62,12 @@ def compose(
         },
         "trained": _trained([file for file, _ in files]),
     }
-    if params.combine is None and all(file.provenance["stage"] in SFT_STAGES for file, _ in files):
+    if params.combine is None and all(kind_of(file) == "sparse" for file, _ in files):
         vectors = [SparseDelta.read(file) * scale for file, scale in files]
         total = vectors[0] if len(vectors) == 1 else vectors[0] + vectors[1]
         total.save(out, **provenance)
     else:
-        head = {f"head.{name}": tensor for name, tensor in head_of(files[0][0]).items()}
+        head = stored_head(head_of(files[0][0]))
         recipe = [
             {"stage": file.provenance["stage"], "content": file.content, "scale": scale}
             for file, scale in files

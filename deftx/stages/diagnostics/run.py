@@ -15,7 +15,7 @@ from deftx.core.mask import load_mask
 from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import SFT_STAGES
 from deftx.models.base import Base
-from deftx.models.vectors import dense_vector
+from deftx.models.vectors import read_vector
 from deftx.report.alignment import align
 from deftx.report.interference import Vector, jaccard, meet, overlap, positions
 from deftx.report.places import place
@@ -147,15 +147,13 @@ def _read(file: TensorFile, base: Base, starts: Mapping[int, Path]) -> Vector | 
     stage, start = file.provenance["stage"], file.provenance.get("start", "base")
     if stage in NOT_ADDED:
         return None
-    if stage in SFT_STAGES:
-        return SparseDelta.read(file)
     path = starts.get(file.provenance["seed"]) if start != "base" else None
     if stage == "full" and start != "base" and path is None:
         raise ArtefactError(
             f"{file.path}: its training started from the vector of {start} with seed "
             f"{file.provenance['seed']}, which is needed too (--start-vector)"
         )
-    return dense_vector(file, base, path)
+    return read_vector(file, base, path)
 
 
 def _overlaps(params: Params, files: Vectors) -> Iterator[Row]:

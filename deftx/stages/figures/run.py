@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
-from deftx.core.denoised import Denoised
+from deftx.core.low_rank import DeltaFile
 from deftx.core.mask import Mask, load_mask
 from deftx.models.base import Base
 from deftx.report.figures.diagnosed import load_diagnostics
@@ -38,7 +38,7 @@ from deftx.store.tensors import TensorFile
 MASK_PANELS, SPECTRUM_PANELS = 8, 6
 
 
-File = TypeVar("File", TensorFile, Denoised)
+File = TypeVar("File", TensorFile, DeltaFile)
 
 
 class Params(Comparison):
@@ -175,7 +175,7 @@ def _masks(params: Params, base: Base, paths: Sequence[Path]) -> Figure:
 
 
 def _spectra(params: Params, paths: Sequence[Path]) -> Figure:
-    files = [Denoised(TensorFile(path)) for path in paths]
+    files = [DeltaFile(TensorFile(path)) for path in paths]
     if not files:
         return notice("No spectrum: no method of this run denoises.")
     panels = {}

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from deftx.core.parameters import backbone_parameters, head_parameters, stored_head
 from deftx.engine.full import fit_everything
 from deftx.engine.processes import is_first
 from deftx.engine.source_settings import SourceLanguages
 from deftx.engine.sources import Sources
 from deftx.engine.target import TargetParams, load_round_vector, prepare
-from deftx.models.backbone import backbone_parameters, head_parameters
 from deftx.models.base import Base
 from deftx.stages.full.settings import Round
 from deftx.store.artefact import digests
@@ -60,7 +60,7 @@ def full(
         if not is_first():
             return
         tensors = {n: p.detach() for n, p in backbone_parameters(ready.model).items()}
-        tensors |= {f"head.{n}": p.detach() for n, p in head_parameters(ready.model).items()}
+        tensors |= stored_head(head_parameters(ready.model))
         save_tensors(
             out,
             tensors,

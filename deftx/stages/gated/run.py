@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from deftx.core.delta import Delta
+from deftx.core.parameters import matrices, weights_of
 from deftx.engine.processes import is_first
 from deftx.engine.target import MethodParams, prepare
-from deftx.models.backbone import matrices, weights_of
 from deftx.models.base import Base
 from deftx.stages.gate.math import gate_values
 from deftx.stages.gate.settings import Gate

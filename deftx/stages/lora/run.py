@@ -6,9 +6,9 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from deftx.core.parameters import matrices
 from deftx.engine.processes import is_first
 from deftx.engine.target import MethodParams, prepare
-from deftx.models.backbone import matrices
 from deftx.models.base import Base
 from deftx.stages.lora.settings import Lora, largest_rank
 from deftx.stages.lora.train import fit_factors
@@ -69,8 +69,8 @@ def lora(
         if not is_first():
             return
         tensors = ready.head()
-        for name, (left, right) in factors.items():
-            tensors[f"{name}.left"], tensors[f"{name}.right"] = left, right
+        for name, change in factors.items():
+            tensors |= change.tensors(name)
         save_tensors(
             out,
             tensors,

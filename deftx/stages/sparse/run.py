@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from transformers import PreTrainedModel
 
 from deftx.core.mask import Mask, load_mask
+from deftx.core.parameters import backbone_parameters, head_of, head_parameters, weights_of
 from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import write_sft_config
 from deftx.engine.processes import is_first
@@ -15,9 +16,8 @@ from deftx.engine.source_settings import SourceLanguages
 from deftx.engine.sources import Sources
 from deftx.engine.sparse import fit_entries
 from deftx.engine.target import MethodParams, load_round_vector, prepare
-from deftx.models.backbone import backbone_parameters, head_parameters, weights_of
 from deftx.models.base import Base
-from deftx.models.vectors import dense_vector, head_of
+from deftx.models.vectors import dense_vector
 from deftx.stages.full.settings import RoundOf
 from deftx.store.artefact import digests
 from deftx.store.errors import InputError
