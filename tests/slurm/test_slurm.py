@@ -107,7 +107,7 @@ def test_a_job_that_fails_leaves_the_others_running(workspace, finished):
     why = "the text has 1 lines: at least 2 are needed"
     assert why in log(workspace, "full/lang-qtb/seed0/model")
     assert why in done.stdout
-    evaluated = workspace.results.glob("evaluate/*/sentiment/*/seed0.json")
+    evaluated = workspace.results.glob("evaluate/*/sentiment/*/seed0.safetensors")
     systems = ("deft-x", "lt-sft", "task-arithmetic", "zero-shot")
     assert sorted(path.parts[-4:-1] for path in evaluated) == [
         (system, "sentiment", "qta") for system in systems

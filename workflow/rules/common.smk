@@ -281,7 +281,7 @@ def files_of(artefact):
     path = f"{ROOT}/{artefact.path}"
     names = COMPANIONS.get(artefact.stage, ())
     files = [path, *(f"{os.path.dirname(path)}/{name}" for name in names)]
-    if artefact.stage in ("clean", "evaluate"):
+    if artefact.stage == "clean":
         files.append(f"{os.path.splitext(path)[0]}.json")
     return files if artefact.stage in WITHOUT_MANIFEST else [*files, f"{path}.json"]
 

@@ -35,7 +35,6 @@ rule evaluate:
     output:
         data=made("evaluate"),
         manifest=made("evaluate") + ".json",
-        metrics=made("evaluate").replace(".safetensors", ".json"),
     log:
         out=log_of("evaluate"),
         cost=cost_of("evaluate"),
