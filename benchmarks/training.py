@@ -32,7 +32,7 @@ from deftx.core.mask import Mask
 from deftx.core.parameters import backbone_parameters, head_parameters
 from deftx.engine.language import MaskedLanguageModelling
 from deftx.engine.objective import Objective
-from deftx.engine.resolved import resolve
+from deftx.engine.session import resolve
 from deftx.engine.task import Classification
 from deftx.engine.trainer import freeze, train
 

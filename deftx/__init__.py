@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from deftx.engine.fit import fit
     from deftx.engine.language import masked_language_modelling
     from deftx.engine.session import Session
-    from deftx.engine.settings import Engine
+    from deftx.engine.settings import Engine, LanguageTraining, TaskTraining
     from deftx.engine.task import classification, classification_of_sources
-    from deftx.engine.training_settings import LanguageTraining, TaskTraining
     from deftx.exchange.foreign import read_foreign
     from deftx.exchange.model_folder import save_model_folder, with_vectors
     from deftx.exchange.shira import save_shira
@@ -47,13 +46,13 @@ _HOME = {
     "ConfigError": "plan.config",
     "Delta": "core.delta",
     "Engine": "engine.settings",
-    "LanguageTraining": "engine.training_settings",
+    "LanguageTraining": "engine.settings",
     "LowRank": "core.low_rank",
     "Mask": "core.mask",
     "RankRule": "stages.denoise.settings",
     "Session": "engine.session",
     "SparseDelta": "core.sparse_delta",
-    "TaskTraining": "engine.training_settings",
+    "TaskTraining": "engine.settings",
     "anatomy": "report.anatomy",
     "backbone_parameters": "core.parameters",
     "classification": "engine.task",

@@ -23,12 +23,11 @@ from transformers import (
 
 from deftx.core.parameters import head_parameters
 from deftx.engine.checkpoint import Checkpoint
-from deftx.engine.l1 import L1
+from deftx.engine.guards import L1
 from deftx.engine.language import masked_language_modelling
 from deftx.engine.session import Session
-from deftx.engine.settings import Engine
+from deftx.engine.settings import Engine, LanguageTraining, TaskTraining
 from deftx.engine.task import classification
-from deftx.engine.training_settings import LanguageTraining, TaskTraining
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.models.predict import evaluate
 from deftx.stages.adapter.file import load_adapter, stacked

@@ -15,15 +15,13 @@ from transformers import TrainerCallback
 from deftx.core.delta import Delta
 from deftx.core.parameters import backbone_parameters, layer_norm_names
 from deftx.engine.fit import fit
+from deftx.engine.guards import LossGuard
 from deftx.engine.language import masked_language_modelling
-from deftx.engine.loss_guard import LossGuard
 from deftx.engine.processes import add_up_gradients
-from deftx.engine.resolved import STEPS_WORTH_COMPILING, Resolved, resolve
-from deftx.engine.session import Session
-from deftx.engine.settings import Engine
+from deftx.engine.session import STEPS_WORTH_COMPILING, Resolved, Session, resolve
+from deftx.engine.settings import Engine, LanguageTraining, TaskTraining
 from deftx.engine.steps import Steps, cut
 from deftx.engine.task import classification
-from deftx.engine.training_settings import LanguageTraining, TaskTraining
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.stages.mask.math import top_k, uniform
 from deftx.store.errors import DeviceError

@@ -63,7 +63,7 @@ def test_comments_docstrings_and_layout_change_nothing(package, old, new):
         ),
         ("stages/mask/settings.py", "K must be at least 1", "K must be 1 at least"),
         ("engine/checkpoint.py", "a checkpoint cannot be used", "this checkpoint is not usable"),
-        ("engine/resume.py", "going on from step", "resuming at step"),
+        ("engine/checkpoint.py", "going on from step", "resuming at step"),
     ],
 )
 def test_error_and_log_messages_change_nothing(package, file, old, new):
@@ -124,7 +124,7 @@ def test_editing_a_figure_reaches_figures_alone(package):
 
 
 def test_editing_the_sparse_phase_leaves_the_full_phase_alone(package):
-    assert changed_by(package, "engine/packed.py", "weight.grad = None", "weight.grad = 0") == {
+    assert changed_by(package, "engine/sparse.py", "weight.grad = None", "weight.grad = 0") == {
         "sparse"
     }
 

@@ -20,9 +20,8 @@ from deftx.core.parameters import head_of, head_parameters, matrices
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.language import masked_language_modelling
 from deftx.engine.session import Session
-from deftx.engine.settings import Engine
+from deftx.engine.settings import Engine, LanguageTraining, TaskTraining
 from deftx.engine.task import classification
-from deftx.engine.training_settings import LanguageTraining, TaskTraining
 from deftx.models.backbone import base_weights
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.models.predict import evaluate, predict

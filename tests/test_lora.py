@@ -12,8 +12,7 @@ from deftx.core.low_rank import DeltaFile
 from deftx.core.parameters import backbone_parameters, head_of, head_parameters, matrices
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.session import Session
-from deftx.engine.settings import Engine
-from deftx.engine.training_settings import LanguageTraining, TaskTraining
+from deftx.engine.settings import Engine, LanguageTraining, TaskTraining
 from deftx.models.load import load_classifier, load_masked_lm
 from deftx.models.vectors import dense_vector
 from deftx.stages.compose.apply import add_dense

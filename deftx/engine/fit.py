@@ -10,8 +10,8 @@ from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.full import fit_everything
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
+from deftx.engine.settings import Training
 from deftx.engine.sparse import fit_entries
-from deftx.engine.training_settings import Training
 
 
 def fit(

@@ -72,6 +72,11 @@ class Objective(ABC):
         """Validation values, `best` among them, of a learner in evaluation mode."""
 
 
+def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor in float32 if its own precision is lower; a model in float64 keeps that."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def rounded_up(size: int, multiple: int) -> int:
     """The smallest multiple that is not below `size`."""
     return -(-size // multiple) * multiple

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from deftx.engine.objective import Batch, Example, Objective
-from deftx.engine.training_settings import Training
+from deftx.engine.settings import Training
 from deftx.store.seeds import stream
 
 COST_OF_A_PASS = {"cpu": 64, "cuda": 4096}

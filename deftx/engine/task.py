@@ -7,8 +7,16 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from deftx.engine.objective import IGNORED, Batch, Example, Learner, Objective, rounded_up
-from deftx.engine.training_settings import TaskTraining
+from deftx.engine.objective import (
+    IGNORED,
+    Batch,
+    Example,
+    Learner,
+    Objective,
+    at_least_float32,
+    rounded_up,
+)
+from deftx.engine.settings import TaskTraining
 from deftx.models.predict import accuracy_and_f1, encode, logits, padded
 
 FEW_LENGTHS = 32
@@ -77,7 +85,7 @@ class Classifying(Learner):
 
     def forward(self, labels: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
         """`labels` (batch,), and the model's inputs (batch, length)."""
-        found = self.model(**inputs).logits.float()
+        found = at_least_float32(self.model(**inputs).logits)
         return cross_entropy(found, labels, ignore_index=IGNORED, reduction="sum")
 
     def close(self) -> None:

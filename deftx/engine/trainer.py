@@ -25,17 +25,13 @@ from transformers import (
 )
 
 from deftx.core.parameters import head_parameters
-from deftx.engine.keep_best import KeepBest
-from deftx.engine.l1 import L1
-from deftx.engine.loss_guard import LossGuard
+from deftx.engine.checkpoint import SaveState, StopRequest
+from deftx.engine.guards import L1, KeepBest, LossGuard
 from deftx.engine.objective import Learner, Objective
 from deftx.engine.processes import add_up_gradients, share
-from deftx.engine.resolved import Resolved, resolve
-from deftx.engine.resume import SaveState
-from deftx.engine.session import Session
+from deftx.engine.session import Resolved, Session, resolve
+from deftx.engine.settings import Training
 from deftx.engine.steps import COST_OF_A_PASS, Steps, tokens
-from deftx.engine.stopping import StopRequest
-from deftx.engine.training_settings import Training
 from deftx.models.device import available_device
 from deftx.run.progress import ShowProgress
 from deftx.store.errors import DeviceError, InputError, NotFiniteError

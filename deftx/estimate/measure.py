@@ -33,9 +33,9 @@ from deftx.engine.full import fit_everything
 from deftx.engine.language import MaskedLanguageModelling
 from deftx.engine.objective import Example, Objective
 from deftx.engine.session import Session
+from deftx.engine.settings import LanguageTraining, Training
 from deftx.engine.sparse import fit_entries
 from deftx.engine.task import Classification
-from deftx.engine.training_settings import LanguageTraining, Training
 from deftx.estimate.shape import Shape
 from deftx.estimate.sizes import Sizes
 from deftx.estimate.work import TRAINING, Work

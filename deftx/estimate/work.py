@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import ceil, inf
 
-from deftx.engine.training_settings import TaskTraining, Training
+from deftx.engine.settings import TaskTraining, Training
 from deftx.estimate.items import Items
 from deftx.estimate.ranges import NOTHING, Range, exactly, total
 from deftx.estimate.shape import FORWARD_AND_BACKWARD, Shape

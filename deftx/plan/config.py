@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from deftx.engine.settings import Engine
-from deftx.engine.training_settings import LanguageTraining, TaskTraining
+from deftx.engine.settings import Engine, LanguageTraining, TaskTraining
 from deftx.plan.method import Kind, Method, Row, System
 from deftx.stages.base.settings import BaseModelSource
 from deftx.stages.clean.settings import Cleaning

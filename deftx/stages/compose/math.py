@@ -50,7 +50,7 @@ def _over_both(task: Vector, language: Vector, rule: Rule) -> Lazy:
     """Two vectors as one, over the tensors of either, by a rule for one tensor."""
 
     def tensor(name: str) -> torch.Tensor:
-        parts = [vector[name] if name in vector else None for vector in (task, language)]
+        parts = [vector.get(name) for vector in (task, language)]
         present = [part for part in parts if part is not None]
         if present[0].shape != present[-1].shape:
             raise InputError(

@@ -15,8 +15,8 @@ from transformers import PreTrainedModel
 from deftx.core.parameters import matrices
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
+from deftx.engine.settings import Training
 from deftx.engine.trainer import freeze, train_with_head
-from deftx.engine.training_settings import Training
 from deftx.stages.gate.math import FUNCTIONS, gate_name, initial_gates
 from deftx.stages.gate.settings import Gate
 from deftx.store.errors import ArtefactError

@@ -12,8 +12,8 @@ from deftx.core.low_rank import LowRank
 from deftx.core.parameters import matrices
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
+from deftx.engine.settings import Training
 from deftx.engine.trainer import freeze, train_with_head
-from deftx.engine.training_settings import Training
 from deftx.store.seeds import stream
 
 ADAPTER = "default"
