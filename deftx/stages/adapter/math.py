@@ -135,7 +135,7 @@ def installed(
     layers = _layers(model, drop_last)
     _check(model, stack, layers)
     for adapter in stack:
-        adapter.to(model.device)
+        adapter.to(model.device, model.dtype)
     invertible = stack[0].invertible
     with ExitStack() as undo:
         for layer, *bottlenecks in zip(layers, *(a.layers for a in stack), strict=False):

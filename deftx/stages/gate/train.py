@@ -40,7 +40,7 @@ def fit_gates(
     weights = matrices(model)
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     learned = {
-        name: torch.nn.Parameter(initial.to(model.device))
+        name: torch.nn.Parameter(initial.to(model.device, model.dtype))
         for name, initial in initial_gates(shapes, gate).items()
     }
     gates = {name: LearnedGate(learned[gate_name(name, gate)], gate) for name in weights}
