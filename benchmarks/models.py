@@ -16,11 +16,17 @@ from transformers import (
 )
 
 from deftx.core.mask import Mask
-from deftx.estimate.shape import KNOWN
 from deftx.models.load import untie_decoder
 
 SIZES = {
-    "xlm-r-base": KNOWN["FacebookAI/xlm-roberta-base"],
+    "xlm-r-base": {  # Conneau et al. 2020, and the model's config.json
+        "vocab_size": 250_002,
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "max_position_embeddings": 514,
+    },
     "mini": {
         "vocab_size": 32_000,
         "hidden_size": 384,

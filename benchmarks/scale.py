@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from benchmarks.measure import MIB, machine
-from deftx.plan.checks import check_config
+from deftx.plan.config import check_config
 from deftx.plan.graph import Graph
 
 PROJECT = Path(__file__).parent.parent

@@ -1,41 +1,11 @@
 """DeFT-X: denoised sparse fine-tuning for zero-shot cross-lingual transfer.
 
-The library is small and pure: tensors in, tensors out. Names are loaded when first used, so that
+Tensors in, tensors out: the library needs no workflow. Names are loaded when first used, so that
 reading a config costs no torch.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from deftx.core.delta import Delta
-    from deftx.core.low_rank import LowRank
-    from deftx.core.mask import Mask
-    from deftx.core.parameters import backbone_parameters, head_parameters, weights_of
-    from deftx.core.sparse_delta import SparseDelta
-    from deftx.engine.checkpoint import Checkpoint
-    from deftx.engine.fit import fit
-    from deftx.engine.language import masked_language_modelling
-    from deftx.engine.session import Session
-    from deftx.engine.settings import Engine, LanguageTraining, TaskTraining
-    from deftx.engine.task import classification, classification_of_sources
-    from deftx.exchange.foreign import read_foreign
-    from deftx.exchange.model_folder import save_model_folder, with_vectors
-    from deftx.exchange.shira import save_shira
-    from deftx.models.base import Base
-    from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
-    from deftx.models.predict import evaluate, predict
-    from deftx.plan.checks import read_config
-    from deftx.plan.config import Config
-    from deftx.report.anatomy import anatomy, common
-    from deftx.report.metrics import measure
-    from deftx.stages.compose.math import merged
-    from deftx.stages.compose.settings import Combine
-    from deftx.stages.denoise.math import denoise
-    from deftx.stages.denoise.settings import RankRule
-    from deftx.stages.mask.math import top_k, top_k_in_groups, uniform
-    from deftx.store.errors import ArtefactError, ConfigError
-    from deftx.store.items import load_labelled, load_text
+from typing import Any
 
 _HOME = {
     "ArtefactError": "store.artefact",
@@ -71,7 +41,7 @@ _HOME = {
     "measure": "report.metrics",
     "merged": "stages.compose.math",
     "predict": "models.predict",
-    "read_config": "plan.checks",
+    "read_config": "plan.config",
     "read_foreign": "exchange.foreign",
     "save_model_folder": "exchange.model_folder",
     "save_shira": "exchange.shira",

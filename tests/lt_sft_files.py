@@ -50,3 +50,17 @@ def pickled(value) -> bytes:
     stream = io.BytesIO()
     pickle.Pickler(stream, 2).dump(value)
     return stream.getvalue()
+
+
+def drawn(shape, share, seed):
+    """A dense difference of which a share is not 0."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(shape, generator=generator)
+    return values * (torch.rand(shape, generator=generator) < share)
+
+
+def dense(vector, name, shape):
+    found = torch.zeros(shape)
+    if name in vector.values:
+        found.view(-1)[vector.mask.index[name]] = vector.values[name]
+    return found

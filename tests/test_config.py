@@ -9,8 +9,7 @@ import pytest
 import yaml
 from conftest import PROJECT
 
-from deftx.plan.checks import check_config, check_run_names, read_config
-from deftx.plan.config import json_schema
+from deftx.plan.config import check_config, check_run_names, json_schema, read_config
 from deftx.stages.mask.settings import entries
 from deftx.store.errors import ConfigError
 
@@ -126,6 +125,13 @@ BAD = [
     ("world/languages/qta", 1.5, r"world\.languages\.qta: .*\(given: 1\.5\)"),
     ("run", "a/b", r"run: .*\(given: \"a/b\"\)"),
     ("threads/full", 0, r"threads\.full: .*\(given: 0\)"),
+    ("threads/ful", 2, r"threads: no stage with threads 'ful'; did you mean full\?"),
+    ("methods/lora", {"lora": {}, "rounds": 2}, r"methods\.lora\.rounds has no effect on a method"),
+    (
+        "methods/x",
+        {"lora": {}, "gate": {}},
+        r"methods\.x\.lora has no effect on a method with gate",
+    ),
 ]
 
 
@@ -205,7 +211,27 @@ def test_values_may_differ_for_tasks_and_languages():
     config = check_config(changed("methods/deft-x", method))
     task, language = (config.row("deft-x", kind) for kind in ("task", "language"))
     assert task.denoise.rank == 3 and language.denoise is None
-    assert (task.selection.budget, language.selection.budget) == (0.2, 7)
+    assert (task.budget, language.budget) == (0.2, 7)
+
+
+def test_a_dataset_may_be_described_in_a_file_of_its_own(tmp_path):
+    (tmp_path / "news.yaml").write_text("files: '{split}.csv'\nlicence: CC0\nheader: false\n")
+    for given, header in (("news.yaml", False), ({"from": "news.yaml", "header": True}, True)):
+        config = check_config(changed("datasets/news", given), tmp_path / "mine.yaml")
+        assert config.datasets["news"].licence == "CC0"
+        assert config.datasets["news"].header is header
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: no such file"):
+        check_config(changed("datasets/news", "nowhere.yaml"), tmp_path / "mine.yaml")
+
+
+def test_a_config_that_is_written_out_is_the_same_config():
+    method = {"denoise": {"task": {"rank": 3}}, "budget": {"task": 0.2, "language": 7}}
+    config = check_config(changed("methods/deft-x", method))
+    assert (
+        config.methods["lt-sft"].model_dump()
+        == config.row("lt-sft", "task").model_copy(update={"budget": None}).model_dump()
+    )
+    assert type(config).model_validate_json(config.model_dump_json()) == config
 
 
 def test_labels_that_are_numbers_need_no_quotes():

@@ -8,7 +8,7 @@ import pytest
 from conftest import PROJECT
 
 from deftx.data.read import read_items
-from deftx.plan.checks import read_config
+from deftx.plan.config import read_config
 from deftx.stages.data.settings import Columns
 from deftx.store.errors import ArtefactError, DataError
 from deftx.store.items import load_items, load_labelled, write_items

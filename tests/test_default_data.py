@@ -11,8 +11,8 @@ from test_download import Server
 from deftx.cli.main import main
 from deftx.data.lock import read_lock
 from deftx.plan import needed_files
-from deftx.plan.checks import check_config, read_config
-from deftx.plan.graph import Artefact
+from deftx.plan.artefact import Artefact
+from deftx.plan.config import check_config, read_config
 from deftx.plan.plan import Plan
 from deftx.stages.data import run as data_stage
 from deftx.stages.download import run as download_stage
@@ -111,7 +111,7 @@ def test_real_files_come_from_a_server_through_the_lock_into_items(upstream, tmp
         for stage, artefact in ((download_stage, fetched), (data_stage, read)):
             params = plan.params(artefact)
             del params["code"]
-            files = {"file": plan.files.of(read)}
+            files = {"file": plan.user_files.of(read)}
             if stage is download_stage:
                 stage.download(stage.Params.model_validate(params), lock=lock, out=said, **files)
             else:

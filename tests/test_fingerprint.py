@@ -71,8 +71,8 @@ def test_error_and_log_messages_change_nothing(package, file, old, new):
 
 
 def test_the_class_of_an_error_is_code(package):
-    old = 'raise ValueError(f"{name}: the difference'
-    assert changed_by(package, "stages/denoise/math.py", old, old.replace("Value", "Key")) == {
+    old = 'raise InputError(f"{name}: the difference'
+    assert changed_by(package, "stages/denoise/math.py", old, old.replace("Input", "Key")) == {
         "denoise"
     }
 

@@ -1,5 +1,4 @@
-"""Vectors that exist in a run: they stand where trained ones stand, and nothing is trained for
-them."""
+"""Existing vectors in a run: they replace trained ones, and nothing is trained for them."""
 
 import copy
 import json
@@ -13,9 +12,10 @@ from workspace import Workspace
 
 from deftx.core.sparse_delta import SparseDelta
 from deftx.models.base import Base
-from deftx.plan.checks import check_config
-from deftx.plan.graph import Artefact
+from deftx.plan.artefact import Artefact
+from deftx.plan.config import check_config
 from deftx.plan.plan import Plan
+from deftx.stages.table import path_of
 from deftx.store.errors import ConfigError
 from deftx.store.tensors import TensorFile
 
@@ -43,15 +43,15 @@ HUB = {
 
 
 def stages(found):
-    return {artefact.stage for artefact in found.artefacts()}
+    return {artefact.stage for artefact in found.artefacts}
 
 
 def test_nothing_is_trained_for_vectors_that_exist():
     found = plan(HUB)
-    trained = [a.path for a in found.artefacts() if a.stage in ("full", "mask", "sparse")]
+    trained = [path_of(a) for a in found.artefacts if a.stage in ("full", "mask", "sparse")]
     assert trained == ["full/task-sentiment/base/seed0/model.safetensors"]  # zero-shot's
-    converted = [a for a in found.artefacts() if a.stage == "convert"]
-    assert {a.path for a in converted} == {
+    converted = [a for a in found.artefacts if a.stage == "convert"]
+    assert {path_of(a) for a in converted} == {
         "convert/given/task-sentiment/sft_model.safetensors",
         "convert/given/lang-qta/sft_model.safetensors",
     }
@@ -66,9 +66,9 @@ def test_nothing_is_trained_for_vectors_that_exist():
 
 def test_one_file_serves_every_seed():
     found = plan(HUB, seeds=[0, 1])
-    composed = [a for a in found.artefacts() if a.stage == "compose" and a["system"] == "given"]
+    composed = [a for a in found.artefacts if a.stage == "compose" and a["system"] == "given"]
     assert {a["seed"] for a in composed} == {"0", "1"}
-    used = {p.path for a in composed for p in found.inputs(a)["task_vector"]}
+    used = {path_of(p) for a in composed for p in found.inputs(a)["task_vector"]}
     assert used == {"convert/given/task-sentiment/sft_model.safetensors"}
 
 
@@ -77,10 +77,10 @@ def test_a_task_is_trained_on_top_of_a_vector_that_exists():
     languages = {key: {"text": "none"} for key in ("qaa", "qta", "qtb")}
     systems = {"mine": {"task": "lt-sft", "language": "given"}}
     found = plan(vector, task_start="given", languages=languages, systems=systems)
-    (full,) = (a for a in found.artefacts() if a.stage == "full")
+    (full,) = (a for a in found.artefacts if a.stage == "full")
     assert full["target"] == "task-sentiment/given"
     (start,) = found.inputs(full)["start_vector"]
-    assert start.path == "convert/given/lang-qaa/sft_model.safetensors"
+    assert path_of(start) == "convert/given/lang-qaa/sft_model.safetensors"
     assert found.params(Artefact.of("tables"))["without_text"] == []  # though none has text
 
 
@@ -130,7 +130,7 @@ def test_a_file_counts_by_its_content_and_not_by_its_path(tmp_path):
         ),
     ],
 )  # fmt: skip
-def test_a_config_that_cannot_work_is_told(vector, changes, message):
+def test_a_config_that_cannot_work_is_an_error(vector, changes, message):
     with pytest.raises(ConfigError, match=message):
         plan(vector, **changes)
 
@@ -145,21 +145,23 @@ def test_other_fields_have_no_effect_and_are_refused():
         check_config(raw)
 
 
-def test_missing_files_and_classes_are_told_before_anything_runs(tmp_path):
+def test_missing_files_and_classes_are_errors_before_anything_runs(tmp_path):
     found = plan(
         "mine/{language}{task}", data_dir=str(tmp_path), languages={"qta": {"text": "none"}}
     )
     with pytest.raises(ConfigError) as caught:
         found.check_files()
-    told = "methods.given.vector (lang-qta): no sft_model.safetensors and no pytorch_diff.bin at "
-    assert told + str(tmp_path) in str(caught.value)
+    missing = (
+        "methods.given.vector (lang-qta): no sft_model.safetensors and no pytorch_diff.bin at "
+    )
+    assert missing + str(tmp_path) in str(caught.value)
     assert "for a hub id give its revision" in str(caught.value)
     for name in ("mine/qta{task}", "mine/{language}sentiment", "mine/qtasentiment"):
         (tmp_path / name).mkdir(parents=True)
     for folder in tmp_path.glob("mine/*"):
         (folder / "pytorch_diff.bin").write_bytes(b"")
     source = {"language": "mine/qtasentiment", "task": "mine/qtasentiment"}
-    with pytest.raises(ConfigError, match="does not tell the order of its classes"):
+    with pytest.raises(ConfigError, match="does not record the order of its classes"):
         plan(source, data_dir=str(tmp_path), languages={"qta": {"text": "none"}}).check_files()
 
 

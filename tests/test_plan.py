@@ -10,9 +10,10 @@ import yaml
 from conftest import PROJECT
 
 from deftx.plan import user_files
-from deftx.plan.checks import check_config
-from deftx.plan.graph import PAGES, Artefact, Target
+from deftx.plan.artefact import Artefact, Target
+from deftx.plan.config import check_config
 from deftx.plan.plan import Plan
+from deftx.stages.table import PAGES, path_of
 from deftx.store.artefact import file_sha256
 from deftx.store.errors import ConfigError
 
@@ -28,11 +29,11 @@ def plan(change=lambda raw: None):
 def state(plan):
     """Path → everything that decides the artefact: its parameters and what goes in."""
     return {
-        a.path: (
+        path_of(a): (
             json.dumps(plan.params(a), sort_keys=True),
-            {role: [p.path for p in parts] for role, parts in plan.inputs(a).items()},
+            {role: [path_of(p) for p in parts] for role, parts in plan.inputs(a).items()},
         )
-        for a in plan.artefacts()
+        for a in plan.artefacts
     }
 
 
@@ -61,9 +62,9 @@ def users(found, path):
     """Stages that an artefact goes into."""
     return {
         a.stage
-        for a in found.artefacts()
+        for a in found.artefacts
         for parts in found.inputs(a).values()
-        if any(p.path == path for p in parts)
+        if any(path_of(p) == path for p in parts)
     }
 
 
@@ -147,7 +148,7 @@ def test_methods_that_look_at_no_difference_skip_the_full_phase():
         }
         raw["systems"] = {name: {"task": name} for name in raw["methods"]}
 
-    stages = {a.stage for a in plan(only_random).artefacts()}
+    stages = {a.stage for a in plan(only_random).artefacts}
     assert not stages & {"full", "denoise"} and {"mask", "sparse"} <= stages
 
 
@@ -156,7 +157,7 @@ def test_task_seed_n_goes_with_language_seed_n():
         raw["seeds"] = [0, 3]
 
     found = plan(seeds)
-    for artefact in found.artefacts():
+    for artefact in found.artefacts:
         if artefact.stage == "compose":
             inputs = found.inputs(artefact)
             parts = inputs["task_vector"] + inputs["language_vector"]
@@ -178,8 +179,8 @@ def test_files_are_found_below_data_dir_by_alias_and_split(tmp_path, monkeypatch
     monkeypatch.setenv("DEFTX_DATA", str(tmp_path))
     found = plan(with_files)
     files = {
-        (a["dataset"], a["language"], a["split"]): str(found.files.of(a).relative_to(tmp_path))
-        for a in found.artefacts()
+        (a["dataset"], a["language"], a["split"]): str(found.user_files.of(a).relative_to(tmp_path))
+        for a in found.artefacts
         if a.stage == "data"
     }
     assert files[("sentiment", "qta", "test")] == "near/test.csv"
@@ -455,7 +456,7 @@ def test_without_cleaning_there_is_no_such_stage():
 def finish_download(folder, found, artefact):
     """What the stage writes for the file that is there."""
     given = found.params(artefact)["given"]
-    file, out = found.files.of(artefact), folder / found.root / artefact.path
+    file, out = found.user_files.of(artefact), folder / found.path(artefact)
     out.parent.mkdir(parents=True, exist_ok=True)
     said = {"sha256": file_sha256(file), "bytes": file.stat().st_size, "given": given}
     out.write_text(json.dumps(said))
@@ -475,13 +476,13 @@ def test_fetching_makes_no_download_stale_and_another_copy_does(tmp_path, monkey
         return found, found.params(artefact), found.params(read)
 
     found, first, first_read = now()
-    file = found.files.of(artefact)
+    file = found.user_files.of(artefact)
     file.parent.mkdir(parents=True)
     file.write_text("one\n")
     assert now()[1]["given"] is not None  # a copy of the user's own, before any download
     file.unlink()
     file.write_text("one\n")
-    out = tmp_path / found.root / artefact.path
+    out = tmp_path / found.path(artefact)
     out.parent.mkdir(parents=True)
     out.write_text(json.dumps({"sha256": file_sha256(file), "bytes": 4, "given": None}))
     assert now()[1:] == (first, first_read)

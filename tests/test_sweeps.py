@@ -5,7 +5,7 @@ import copy
 import yaml
 from conftest import PROJECT
 
-from deftx.plan.checks import check_config
+from deftx.plan.config import check_config
 from deftx.plan.sweeps import sweeps
 
 TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())

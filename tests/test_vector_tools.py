@@ -1,4 +1,4 @@
-"""The verbs for people with a vector and a text, each beside a plain way to the same."""
+"""The verbs for people with a vector and a text, each against a plain way to the same result."""
 
 import csv
 import json
@@ -25,6 +25,7 @@ from deftx.cli.main import main
 from deftx.core.mask import Mask
 from deftx.core.parameters import backbone_parameters, head_parameters, weights_of
 from deftx.core.sparse_delta import SparseDelta
+from deftx.exchange.shira import save_shira
 from deftx.models.base import Base
 from deftx.models.load import load_classifier, load_masked_lm
 from deftx.models.predict import predict
@@ -173,12 +174,13 @@ def test_predictions_need_no_label_and_are_those_of_the_model_folder(run, tmp_pa
         assert np.allclose(found, probabilities, atol=1e-6)
     capsys.readouterr()
     call("predict", folder / "task", folder / "lang", "--text", texts[0], "--text", texts[1])
-    assert capsys.readouterr().out.splitlines()[1:] == [
-        ",".join(rows[i].values()) for i in range(2)
-    ]
+    printed = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    for row, again in zip(rows[:2], printed, strict=True):  # in another batch: not bit for bit
+        assert [row[c] for c in ("id", "text", "label")] == [again[c] for c in list(row)[:3]]
+        assert all(abs(float(row[f"p_{c}"]) - float(again[f"p_{c}"])) < 2e-6 for c in CLASSES)
 
 
-def test_shira_is_the_linear_part_and_says_what_is_lost(run, tmp_path, capsys):
+def test_shira_is_the_linear_part_and_lists_what_is_lost(run, tmp_path, capsys):
     folder, base = run
     call("export", folder / "task", folder / "lang", "--to", "shira", "--out", tmp_path / "a")
     total = SparseDelta.load(folder / "task") + SparseDelta.load(folder / "lang")
@@ -206,8 +208,8 @@ def test_shira_is_the_linear_part_and_says_what_is_lost(run, tmp_path, capsys):
             for name, parameter in backbone_parameters(expected).items():
                 assert torch.equal(theirs[name], parameter), name
             assert torch.equal(merged(IDS).logits, expected(IDS).logits)
-    told = f"{len(part):,} of {len(total):,} entries"
-    assert told in capsys.readouterr().out
+    counted = f"{len(part):,} of {len(total):,} entries"
+    assert counted in capsys.readouterr().out
     card = (tmp_path / "a/README.md").read_text()
     assert f"{len(part):,} of the vector's" in card
     lost = {name: len(values) for name, values in total.values.items() if name not in kept}
@@ -227,6 +229,23 @@ def test_shira_of_a_language_goes_onto_a_classifier_too(run, tmp_path):
     vector = SparseDelta.load(folder / "lang")
     changed = {n for n, p in merged.named_parameters() if not torch.equal(p, before[n])}
     assert changed and all(any(name.endswith(own) for own in vector.values) for name in changed)
+
+
+def test_a_matrix_too_small_for_shira_is_left_out_and_listed(tmp_path, base):
+    """The fullest layer needs r = 19; the other one has 1,024 entries, less than 19 · (32 + 32)."""
+    names = [f"encoder.layer.0.{n}.weight" for n in ("intermediate.dense", "attention.self.query")]
+    index = {names[0]: torch.arange(1500), names[1]: torch.arange(3)}
+    shapes = {name: base.shapes[name] for name in names}
+    vector = SparseDelta(Mask(index, shapes), {n: torch.ones(len(p)) for n, p in index.items()})
+    carried = save_shira(base, vector, [], tmp_path / "a")
+    assert (carried.r, carried.entries, carried.lost) == (19, 1500, {names[1]: 3})
+    assert f"| `{names[1]}` | 3 |" in (tmp_path / "a/README.md").read_text()
+    expected = dict(load_masked_lm(base).named_parameters())
+    adapted = PeftModel.from_pretrained(load_masked_lm(base), str(tmp_path / "a"))
+    merged = dict(adapted.merge_and_unload().named_parameters())
+    with torch.no_grad():
+        expected[f"roberta.{names[0]}"].view(-1)[:1500] += 1
+    assert all(torch.equal(merged[n], expected[n]) for n in expected)
 
 
 # Of one architecture
@@ -285,7 +304,7 @@ def test_what_two_vectors_share_is_counted_as_with_dense_tensors(vectors, base):
     )
 
 
-def test_inspect_tells_what_the_file_tells(vectors, base, capsys):
+def test_inspect_prints_origin_classes_and_entries(vectors, base, capsys):
     call("inspect", vectors / "task", "--by", "tensor")
     out = capsys.readouterr().out
     vector = SparseDelta.load(vectors / "task")
@@ -297,7 +316,7 @@ def test_inspect_tells_what_the_file_tells(vectors, base, capsys):
     assert "attention query" in capsys.readouterr().out
 
 
-def test_overlap_of_ours_and_of_the_public_code_is_told(vectors, base, capsys):
+def test_overlap_compares_both_formats(vectors, base, capsys):
     vector = SparseDelta.load(vectors / "lang")
     dense = {f"roberta.{n}": torch.zeros(shape) for n, shape in base.maskable.items()}
     vector.add_to({n.removeprefix("roberta."): tensor for n, tensor in dense.items()})
@@ -306,7 +325,7 @@ def test_overlap_of_ours_and_of_the_public_code_is_told(vectors, base, capsys):
     out = capsys.readouterr().out
     assert out.count("100.00 %") >= 2 * 4  # of all, and of each layer
     call("inspect", vectors / "theirs")
-    assert "of the public LT-SFT code" in capsys.readouterr().out
+    assert "public LT-SFT format" in capsys.readouterr().out
 
 
 def test_vectors_of_the_public_code_predict_like_converted_ones(tmp_path, base):
@@ -349,11 +368,11 @@ def test_any_model_folder_is_a_base(vectors, base, tmp_path):
     assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
 
 
-def test_what_cannot_be_done_is_told(vectors, base, tmp_path, capsys):
+def test_wrong_arguments_are_one_message(vectors, base, tmp_path, capsys):
     at = ["--base", base.folder]
     task, lang, other = (vectors / name for name in ("task", "lang", "other"))
     text = ["--text", "ba be"]
-    assert "nothing tells the base" in fails(capsys, "predict", task, *text)
+    assert "do not record which base" in fails(capsys, "predict", task, *text)
     assert "nothing to predict" in fails(capsys, "predict", lang, *at, *text)
     assert "give texts by --text, or a file" in fails(capsys, "predict", task, *at)
     assert "its classes are" in fails(capsys, "apply", task, other, *at, "--out", tmp_path / "o")
@@ -367,7 +386,7 @@ def test_what_cannot_be_done_is_told(vectors, base, tmp_path, capsys):
     (tmp_path / "there").mkdir()
     (tmp_path / "there/file").write_text("mine")
     for verb in (["apply"], ["export", "--to", "shira"]):
-        assert "is there already" in fails(capsys, *verb, lang, *at, "--out", tmp_path / "there")
+        assert "exists already" in fails(capsys, *verb, lang, *at, "--out", tmp_path / "there")
     assert (tmp_path / "there/file").read_text() == "mine"
     assert not (tmp_path / "o").exists() and not list(tmp_path.glob(".*"))
     assert "no such file or folder" in fails(capsys, "inspect", tmp_path / "absent")
@@ -382,7 +401,7 @@ def test_what_cannot_be_done_is_told(vectors, base, tmp_path, capsys):
                 {"embeddings.word_embeddings.weight": (150, 32)})  # fmt: skip
     embedded = SparseDelta(mask, {"embeddings.word_embeddings.weight": torch.ones(1)})
     embedded.save(tmp_path / "e.safetensors", base=base.identity)
-    assert "SHiRA can hold nothing" in fails(
+    assert "SHiRA can hold no entry" in fails(
         capsys, "export", tmp_path / "e.safetensors", *at, "--to", "shira", "--out", tmp_path / "o"
     )
 

@@ -58,7 +58,7 @@ ON_GPU = ("base", "full", "denoise", "sparse", "adapter", "gate", "gated", "lora
 ON_SEVERAL_GPUS = ("full", "sparse")
 """Those that may use `engine.devices` of them; the others use one."""
 TOOLS = {
-    "plan": "estimate time, memory and disk of a run before anything runs",
+    "plan": "estimate the jobs, time and disk of a run before it runs",
     "targets": "print the files of some languages, tasks, systems or seeds, for snakemake",
     "show": "print the table of a run, and where its figures lie",
     "verify": "check every artefact of a folder against its manifest",
@@ -69,13 +69,11 @@ TOOLS = {
 
 
 VECTOR_TOOLS = {
-    "inspect": "tell what a vector is",
-    "overlap": "tell how two vectors meet",
+    "inspect": "describe a vector",
+    "overlap": "compare the entries of two vectors",
     "apply": "add vectors to a base: a model that transformers loads",
     "predict": "label texts by vectors or by such a model",
     "export": "write vectors as another library's adapter",
-    "push": "put a vector, a model or an adapter on the hub",
-    "pull": "fetch one from the hub",
 }
 
 

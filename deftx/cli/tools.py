@@ -3,7 +3,6 @@ for."""
 
 import argparse
 import json
-import os
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,14 +10,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Column, Table
 
+from deftx.cli.main import ON_GPU
 from deftx.data.lock import NAME as LOCK
 from deftx.data.lock import read_lock
 from deftx.estimate.choice import wanted
-from deftx.plan.checks import read_config
-from deftx.plan.config import json_schema
+from deftx.plan.config import json_schema, read_config
 from deftx.plan.needed_files import CHANGED, MISSING, TO_FETCH, needed_files
 from deftx.plan.plan import Plan
-from deftx.run.devices import claimed, visible_devices
+from deftx.run.devices import claimed
 from deftx.store.artefact import manifest_path
 from deftx.store.artefact import verify as verify_artefact
 from deftx.store.errors import ArtefactError, ConfigError
@@ -37,55 +36,48 @@ WITH_COMPANIONS = {
 
 
 def plan(arguments: list[str]) -> None:
-    """Print how many jobs of a config are still to be done, and what they will take: steps, time,
-    memory and disk, for each stage and each language, and what these numbers rest on. To be called
-    in the project's folder. Nothing is run, unless --measure is given."""
+    """Print how many jobs of a config remain to be done and what they will take: training steps,
+    time and disk, for each stage and each language, with the source of each number. Run it in the
+    project's folder. Nothing is trained, except for a short measurement with --measure."""
     parser = argparse.ArgumentParser(prog="deftx plan", description=plan.__doc__)
     parser.add_argument("config", type=Path)
     _add_choice(parser)
     parser.add_argument(
         "--measure",
         action="store_true",
-        help="first time a few steps of each kind on this machine, where that was not done yet",
+        help="first time a few training steps on this machine, for text and for each task",
     )
-    parser.add_argument("--machine", help="of the project's, whose speeds count; default: by GPU")
-    parser.add_argument("--gpus", type=int, help="used at once; default: those of this machine")
-    parser.add_argument("--cores", type=int, help="used at once; default: those of this machine")
     options = parser.parse_args(arguments)
-    here = len(visible_devices())
     with claimed(1, "deftx plan --measure") if options.measure else nullcontext():
-        from deftx.estimate.estimate import estimate  # imports torch, which is to see the claim
+        from deftx.estimate.estimate import estimate  # imports torch, which must see the claim
 
         estimate(
             options.config,
             _chosen(options),
-            machine=options.machine,
-            gpus=here if options.gpus is None else options.gpus,
-            cores=options.cores or os.cpu_count() or 1,
+            long=ON_GPU,
             measure=options.measure,
         )
 
 
 def targets(arguments: list[str]) -> None:
-    """Print the files that hold the evaluations of the chosen languages, tasks, systems and seeds,
-    for Snakemake to make them and what they need: snakemake $(deftx targets config.yaml --language
-    grn)."""
+    """Print the paths of the evaluations of the chosen languages, tasks, systems and seeds, as
+    targets for Snakemake: snakemake $(deftx targets config.yaml --language grn)."""
     parser = argparse.ArgumentParser(prog="deftx targets", description=targets.__doc__)
     parser.add_argument("config", type=Path)
     _add_choice(parser)
     options = parser.parse_args(arguments)
     found = Plan(read_config(options.config))
     for artefact in wanted(found, **_chosen(options)):
-        print(f"{found.root}/{artefact.path}")
+        print(f"{found.path(artefact)}")
 
 
 CHOICE = ("language", "task", "system", "seed")
-"""What an evaluation is chosen by."""
+"""The properties by which evaluations are chosen."""
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
     for name in CHOICE:
-        parser.add_argument(f"--{name}", nargs="+", default=[], help="these alone; default: all")
+        parser.add_argument(f"--{name}", nargs="+", default=[], help="only these; default: all")
 
 
 def _chosen(options: argparse.Namespace) -> dict[str, list[str]]:
@@ -173,7 +165,7 @@ def prune(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     plan = Plan(read_config(options.config))
     root = Path(plan.root)
-    wanted = {root / artefact.path for artefact in plan.artefacts()}
+    wanted = {Path(plan.path(artefact)) for artefact in plan.artefacts}
     # What a stage writes beside its artefact belongs to it: a manifest, a card, other formats.
     whole = {path.parent for path in wanted if path.name in WITH_COMPANIONS}
     wanted |= {manifest_path(path) for path in wanted} | {p.with_suffix(".json") for p in wanted}

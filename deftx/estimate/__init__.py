@@ -1,1 +1,1 @@
-"""What a config will cost, told before anything runs: steps, hours, memory, disk."""
+"""What a run takes before it runs: jobs, steps, time and disk."""

@@ -1,39 +1,32 @@
-"""Some of a plan's evaluations, and all that they need."""
+"""A part of a plan: some of its evaluations, and everything that they need."""
 
 from collections.abc import Collection
 
-from deftx.plan.graph import Artefact
+from deftx.plan.artefact import Artefact
 from deftx.plan.plan import Plan
 from deftx.store.errors import ConfigError
 
 
 def wanted(plan: Plan, **chosen: Collection[str]) -> list[Artefact]:
-    """The evaluations of the chosen `system`s, `task`s, `language`s and `seed`s; of what nothing is
-    chosen all. Raises ConfigError if there is none, naming what is not known."""
-    found = plan.evaluations()
+    """The evaluations of the chosen `system`s, `task`s, `language`s and `seed`s; an empty choice
+    means all. Raises ConfigError, naming an unknown value, if there is no such evaluation."""
+    found = plan.evaluations
     for name, values in chosen.items():
-        known = list(dict.fromkeys(evaluation[name] for evaluation in plan.evaluations()))
+        known = list(dict.fromkeys(evaluation[name] for evaluation in plan.evaluations))
         for value in values:
             if value not in known:
                 raise ConfigError(f"--{name} {value}: not evaluated; known: {', '.join(known)}")
         found = [evaluation for evaluation in found if not values or evaluation[name] in values]
     if not found:
         asked = ", ".join(f"{name} {' '.join(values)}" for name, values in chosen.items() if values)
-        raise ConfigError(f"no evaluation has all of: {asked}")
+        raise ConfigError(f"no evaluation matches all of: {asked}")
     return found
 
 
 def needed(plan: Plan, artefacts: Collection[Artefact]) -> list[Artefact]:
-    """The artefacts and all that they are made from, inputs first."""
-    done: dict[Artefact, None] = {}
-
-    def visit(artefact: Artefact) -> None:
-        if artefact not in done:
-            for parts in plan.inputs(artefact).values():
-                for part in parts:
-                    visit(part)
-            done[artefact] = None
-
-    for artefact in artefacts:
-        visit(artefact)
-    return list(done)
+    """The artefacts and everything that they are made from, inputs first."""
+    found, every = set(artefacts), plan.artefacts
+    for artefact in reversed(every):
+        if artefact in found:
+            found.update(*plan.inputs(artefact).values())
+    return [artefact for artefact in every if artefact in found]

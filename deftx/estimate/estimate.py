@@ -1,80 +1,163 @@
-"""The estimate of a config: what there is to do, how fast that goes, printed."""
+"""The estimate of a config: what remains to be done, what it takes, and the printed report."""
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.table import Column, Table
 
 from deftx.estimate.choice import needed, wanted
-from deftx.estimate.items import Items
-from deftx.estimate.measure import measure_speeds
 from deftx.estimate.remaining import remaining
-from deftx.estimate.report import show_estimate
-from deftx.estimate.shape import Shape, find_shape
-from deftx.estimate.sizes import Sizes
-from deftx.estimate.speeds import Speeds, machines, of_file, of_run, shipped
-from deftx.estimate.totals import jobs_of
-from deftx.estimate.work import Works
-from deftx.plan.checks import read_config
+from deftx.estimate.sizes import Sizes, find_shape
+from deftx.estimate.speeds import finished, measured
+from deftx.estimate.work import Amount, Work, Works
+from deftx.plan.artefact import Artefact, Target
+from deftx.plan.config import read_config
 from deftx.plan.plan import Plan
+from deftx.report.units import duration, size
 from deftx.store.errors import ConfigError
 
-WIDE = 120
-"""Columns of what is written to a file or a pipe."""
+FINISHED, MEASURED, DASH = "finished jobs", "--measure", "—"
+
+NOTES = f"""
+time: one job after another, of the stages that train, factor or predict. Other jobs take seconds.
+{FINISHED}: their mean in this run, with loading, validation and saving.
+{MEASURED}: full fine-tuning timed on this machine, for every stage that trains on the same kind of
+data; without validation, loading and saving.
+≤: an upper bound. Steps: max_steps, until the text and the base's tokenizer exist.
+unknown: in no sum. {MEASURED} times training; the first finished job of a stage gives its time and
+size; `items` of a dataset gives steps.
+disk: the base and the vectors. A small file counts once it exists."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job with what it takes; None means unknown.
+
+    Attributes:
+        to_do: whether it remains to be done.
+        long: whether its stage trains, factors or predicts.
+        speed: seconds of a step, or of the job if it takes no steps.
+        source: where the speed is from.
+        disk: bytes of its artefact.
+    """
+
+    artefact: Artefact
+    work: Work
+    to_do: bool
+    long: bool
+    speed: float | None
+    source: str
+    disk: Amount | None
+
+    @property
+    def steps(self) -> Amount | None:
+        """Training steps that remain."""
+        return self.work.steps if self.to_do and self.work.trains else Amount(0)
+
+    @property
+    def seconds(self) -> Amount | None:
+        """Seconds that remain of a long job."""
+        if not self.to_do or not self.long:
+            return Amount(0)
+        units = self.steps if self.work.trains else Amount(1)
+        return Amount(units.value * self.speed, units.at_most) if units and self.speed else None
+
+    @property
+    def subject(self) -> str:
+        """The language or task that it serves, or the whole run."""
+        known = dict(self.artefact.wildcards)
+        if "target" in known:
+            return Target.parse(known["target"]).name
+        return known.get("language") or known.get("task") or "the run"
 
 
 def estimate(
     config: Path,
     chosen: Mapping[str, Sequence[str]],
     *,
-    machine: str | None = None,
-    gpus: int = 0,
-    cores: int = 1,
+    long: Collection[str],
     measure: bool = False,
     console: Console | None = None,
 ) -> None:
-    """Print what the chosen evaluations of a config, or the whole run, will take. Raises
-    ConfigError as `read_config`, `wanted`, `find_shape` and `shipped` do."""
+    """Print what the whole run of a config, or its chosen evaluations, will take.
+
+    `long` are the stages whose time counts. Raises ConfigError as `read_config`, `wanted` and
+    `find_shape` do, and if steps are to be measured on a base of unknown shape.
+    """
     plan = Plan(read_config(config))
-    if console is None:
-        console = Console() if sys.stdout.isatty() else Console(width=WIDE)
-    artefacts = plan.artefacts()
-    if any(chosen.values()):
-        artefacts = needed(plan, wanted(plan, **chosen))
+    console = console or Console(width=None if sys.stdout.isatty() else 120)
+    works = Works(plan)
+    every = {artefact: works.of(artefact) for artefact in plan.artefacts}
+    asked = needed(plan, wanted(plan, **chosen)) if any(chosen.values()) else list(every)
     to_do, caution = remaining(plan, config)
-    found = find_shape(plan)
-    shape = found if isinstance(found, Shape) else None
-    items = Items(plan)
-    works = Works(plan, shape, items)
-    pairs = [(artefact, works.of(artefact)) for artefact in artefacts]
-    file = Path(plan.root) / "benchmarks" / "speeds.json"
+    shape, source = find_shape(plan)
+    timed = {}
     if measure:
         if shape is None:
-            raise ConfigError(f"--measure: {found}")
-        measure_speeds(plan, shape, Sizes(plan, shape, items), pairs, file, console)
-    if machine is None:
-        device = "cuda" if gpus else "cpu"
-        machine = next(name for name, facts in machines().items() if facts["device"] == device)
-    on_gpu = machines().get(machine, {}).get("device") == "cuda"
-    everything = [(a, works.of(a)) for a in plan.artefacts()]
-    speeds = Speeds([*of_run(plan, everything), *of_file(file), *shipped(machine)])
-    show_estimate(
-        console,
-        plan,
-        jobs_of(plan, pairs, to_do, shape, items, speeds),
-        found,
-        speeds,
-        gpus=max(1, gpus) if on_gpu else 0,
-        cores=cores,
-        free=_free(Path(plan.root)),
-        caution=caution,
-        unknown=items.unknown,
-    )
+            raise ConfigError(f"--measure: {source}")
+        timed = measured(plan, [every[artefact] for artefact in asked], shape)
+    jobs, known, sizes = [], finished(plan, every), Sizes(plan, shape)
+    for artefact in asked:
+        work, stage = every[artefact], artefact.stage
+        speed, origin = known.get((stage, work.subject, work.trains)), FINISHED
+        if speed is None and work.settings:
+            speed, origin = timed.get(work.subject), MEASURED
+        disk = sizes.of(artefact, work.trains)
+        jobs.append(Job(artefact, work, artefact in to_do, stage in long, speed, origin, disk))
+    more = [job.disk for job in jobs if job.to_do]
+    free = shutil.disk_usage(Path.cwd()).free
+    enough = ": [bold red]not enough[/]" if sum(a.value for a in more if a) > free else ""
+    # For each value: itself, two moments and the best so far in float32, in an old and a new file.
+    states = size(32 * sizes.parameters)
+    base = f"{sizes.parameters:,} parameters ({source})" if shape else f"unknown. {source}"
+    for part in (
+        f"[bold]{plan.root}[/]: {len(more):,} of {len(jobs):,} jobs to do",
+        *([caution] if caution else []),
+        f"base: {base}\n",
+        _table("stage", jobs, lambda job: job.artefact.stage),
+        "",
+        _table("language or task", jobs, lambda job: job.subject),
+        f"\nto be written: {total(more, size)}; free: {size(free)}{enough}",
+        f"checkpoints: ≤ {states} more for each job while it trains",
+        *(f"{MEASURED}: {1000 * s:.3g} ms for a step of {name}" for name, s in timed.items()),
+        NOTES,
+    ):
+        console.print(part, highlight=False, soft_wrap=isinstance(part, str))
 
 
-def _free(folder: Path) -> int:
-    """Bytes that are left where a folder is or will be."""
-    there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
-    return shutil.disk_usage(there).free
+def _table(title: str, jobs: Sequence[Job], key: Callable[[Job], str]) -> Table:
+    heads = [Column(n, justify="right") for n in ("jobs", "to do", "steps", "time", "disk")]
+    table = Table(title, *heads, "times from", box=None, padding=(0, 1, 0, 0))
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(key(job), []).append(job)
+    for name, those in {**groups, "all": jobs}.items():
+        table.add_row(
+            *(name, f"{len(those):,}", f"{sum(job.to_do for job in those):,}"),
+            total([job.steps for job in those], "{:,.0f}".format),
+            total([job.seconds for job in those], hours),
+            total([job.disk for job in those], size),
+            ", ".join(sorted({j.source for j in those if j.to_do and j.long and j.speed})),
+        )
+    return table
+
+
+def total(amounts: Iterable[Amount | None], write: Callable[[float], str]) -> str:
+    """A sum as text, such as `3.0 h`; with `≤` if a part is an upper bound, and with `+ unknown` if
+    a part is unknown."""
+    parts = list(amounts)
+    known = [amount for amount in parts if amount is not None]
+    value, unknown = sum(amount.value for amount in known), len(known) < len(parts)
+    if not value:
+        return "unknown" if unknown else DASH
+    bound = "≤ " if any(amount.at_most for amount in known) else ""
+    return f"{bound}{write(value)}{' + unknown' * unknown}"
+
+
+def hours(seconds: float) -> str:
+    """Seconds in hours; less than one hour as `duration` writes it."""
+    return duration(seconds) if seconds < 3600 else f"{seconds / 3600:,.1f} h"

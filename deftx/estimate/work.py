@@ -1,144 +1,128 @@
-"""What each job has to do, before anything is measured: steps, and the arithmetic of one."""
+"""What each job does, known from its parameters before anything is measured."""
 
-from dataclasses import dataclass
-from math import ceil, inf
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+from statistics import mean
+from typing import Any
 
-from deftx.engine.settings import TaskTraining, Training
-from deftx.estimate.items import Items
-from deftx.estimate.ranges import NOTHING, Range, exactly, total
-from deftx.estimate.shape import FORWARD_AND_BACKWARD, Shape
-from deftx.plan.graph import Artefact, Inputs, Target
+import pyarrow.parquet as pq
+from tokenizers import Tokenizer
+
+from deftx.engine.settings import LanguageTraining, TaskTraining, Training
+from deftx.plan.artefact import Artefact, Target
 from deftx.plan.plan import Plan
-from deftx.stages.base.pretrain import MASK_PROBABILITY
-from deftx.stages.base.settings import Pretrain
+from deftx.stages.table import path_of
 
-TRAINING = ("full", "sparse", "adapter", "gate", "gated", "lora")
-"""Stages that take steps."""
+SAMPLE = 2_000
+"""About so many items have their tokens counted; their mean stands for all."""
 
-LANGUAGE = "language"
-"""The subject of what is trained on or made for text."""
 
-Phase = tuple[Range, Range, Range, Range | None]
-"""Of a phase of training what `Work` has: steps, validation, length, operations."""
+@dataclass(frozen=True)
+class Amount:
+    """A number, or an upper bound of it."""
+
+    value: float
+    at_most: bool = False
 
 
 @dataclass(frozen=True)
 class Work:
-    """A job.
+    """What a job does.
 
     Attributes:
-        stage: of its artefact.
-        subject: what its steps are like: `language`, the name of a task, or nothing.
-        steps: optimiser steps; None for a job that takes none.
-        validation: what its validations cost, in steps.
-        length: tokens of an example of what is trained on.
-        operations: floating-point operations of a step; None if the base's shape is not known.
-        entries: of the base's backbone; None if its shape is not known.
-        threads: of the processor.
+        subject: what its data are like: `language`, the name of a task, or empty.
+        trains: whether it takes optimiser steps.
+        steps: how many; None if it takes none or the number is unknown.
+        settings: of the training of a language or a task.
+        length: mean number of tokens of a training example; `max_length` if unknown.
+        threads: CPU threads that it uses.
     """
 
-    stage: str
-    subject: str
-    steps: Range | None = None
-    validation: Range = NOTHING
-    length: Range = NOTHING
-    operations: Range | None = None
-    entries: int | None = None
+    subject: str = ""
+    trains: bool = False
+    steps: Amount | None = None
+    settings: LanguageTraining | TaskTraining | None = None
+    length: int = 0
     threads: int = 1
 
 
 class Works:
-    """The work of the jobs of a plan; `shape` is that of the base, if it is known."""
+    """The work of the jobs of a plan. Numbers of items come from artefacts that exist and from
+    `items` of the config, numbers of tokens from artefacts that exist."""
 
-    def __init__(self, plan: Plan, shape: Shape | None, items: Items) -> None:
-        self._plan, self._shape, self._items = plan, shape, items
-        self._phases: dict[str, Phase] = {}
+    def __init__(self, plan: Plan) -> None:
+        self._plan, self._root = plan, Path(plan.root)
+        path = self._root / "base" / "tokenizer.json"
+        self._tokenizer = Tokenizer.from_file(str(path)) if path.is_file() else None
+        if self._tokenizer is not None:
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
+        self._trained: dict[str, Work] = {}
 
     def of(self, artefact: Artefact) -> Work:
-        """The work of the job that makes it."""
-        stage, known = artefact.stage, dict(artefact.wildcards)
-        entries = None if self._shape is None else self._shape.backbone
-        threads = getattr(self._plan.config.threads, stage, 1)
-        if stage == "base" and self._plan.config.base.pretrain is not None:
-            phase = self._pretraining(self._plan.config.base.pretrain)
-            return Work(stage, "", *phase, entries, threads)
+        """The work of the job that makes an artefact. A job trains if its parameters have `engine`
+        and do not switch training off, whatever the family of its method."""
+        known, pretrain = dict(artefact.wildcards), self._plan.config.base.pretrain
+        if artefact.stage == "base" and pretrain is not None:
+            return Work(trains=True, steps=Amount(pretrain.steps))
         if "target" not in known:
-            return Work(stage, known.get("task", ""), entries=entries, threads=threads)
-        target = Target.parse(known["target"])
-        subject = LANGUAGE if target.kind == "language" else target.name
-        if not self._trains(artefact):
-            return Work(stage, subject, entries=entries, threads=threads)
-        if target.label not in self._phases:
-            self._phases[target.label] = self._phase(target, self._plan.inputs(artefact))
-        return Work(stage, subject, *self._phases[target.label], entries, threads)
+            return Work(known.get("task", ""))
+        target, params = Target.parse(known["target"]), self._plan.params(artefact)
+        subject = "language" if target.kind == "language" else target.name
+        threads = params.get("threads", 1)
+        if "engine" not in params or not params.get("retrain", True):
+            return Work(subject, threads=threads)
+        if target.label not in self._trained:
+            data = self._plan.inputs(artefact)["train"]
+            self._trained[target.label] = self._training(subject, params, data)
+        return replace(self._trained[target.label], threads=threads)
 
-    def _trains(self, artefact: Artefact) -> bool:
-        if artefact.stage not in TRAINING:
-            return False
-        return artefact.stage != "sparse" or self._plan.row(artefact).retrain
-
-    def _pretraining(self, settings: Pretrain) -> Phase:
-        length = exactly(settings.max_length)
-        tokens, operations = length * settings.batch_size, None
-        if self._shape is not None:
-            operations = self._shape.step(tokens, length, MASK_PROBABILITY)
-        return exactly(settings.steps), exactly(0), length, operations
-
-    def _phase(self, target: Target, data: Inputs) -> Phase:
-        """How a target is trained on its data, in each stage that trains."""
-        if target.kind == "language":
-            return self._language_phase(data)
-        return self._task_phase(self._plan.config.tasks[target.name].training, data)
-
-    def _language_phase(self, data: Inputs) -> Phase:
-        settings, (text,) = self._plan.config.language_training, data["train"]
-        if settings.packed:
-            examples = self._items.tokens(text) / settings.max_length
-            length = exactly(settings.max_length)
+    def _training(self, subject: str, params: dict[str, Any], data: Sequence[Artefact]) -> Work:
+        """How every stage trains a target."""
+        counts: list[float | None] = [self._count(part) for part in data]
+        settings: LanguageTraining | TaskTraining
+        if "language" not in params:
+            settings = TaskTraining(**params["task"])
+            length = self._length(data, settings.max_length)
         else:
-            examples = self._items.count(text)
-            length = self._items.mean_length([text], settings.max_length)
-        if examples.high == inf and settings.max_steps:
-            # Validation of a text of unknown length: at most of one that takes max_steps.
-            batch = settings.batch_size * settings.accumulation
-            longest = settings.max_steps * batch / settings.epochs / (1 - settings.held_out)
-            examples = Range(examples.low, max(examples.low, longest))
-        train, valid = examples * (1 - settings.held_out), examples * settings.held_out
-        return self._steps(settings, [train], valid, length, settings.mask_probability)
+            settings = LanguageTraining(**params["language"])
+            length = self._length(data, None if settings.packed else settings.max_length)
+            each = 1 - settings.held_out
+            if settings.packed:  # lines become blocks of max_length tokens
+                each, length = each * (length or 0) / settings.max_length, settings.max_length
+            counts = [count * each if count and each else None for count in counts]
+        steps = _steps(settings, counts)
+        return Work(subject, True, steps, settings, ceil(length or settings.max_length))
 
-    def _task_phase(self, settings: TaskTraining, data: Inputs) -> Phase:
-        length = self._items.mean_length(data["train"], settings.max_length)
-        train = [self._items.count(part) for part in data["train"]]
-        valid = total(self._items.count(part) for part in data["valid"])
-        return self._steps(settings, train, valid, length, 0)
+    def _count(self, artefact: Artefact) -> int | None:
+        """Number of items; None if unknown."""
+        if (path := self._root / path_of(artefact)).is_file():
+            return pq.read_metadata(path).num_rows
+        known = dict(artefact.wildcards)  # a text to be cleaned is of no dataset
+        dataset = self._plan.config.datasets.get(known.get("dataset", ""))
+        return {**dataset.items}.get(known["split"]) if dataset else None  # type: ignore[call-overload]
 
-    def _steps(
-        self,
-        settings: Training,
-        train: list[Range],
-        valid: Range,
-        length: Range,
-        predicted: float,
-    ) -> Phase:
-        batch = settings.batch_size * settings.accumulation
-        bounds = [[part.low for part in train], [part.high for part in train]]
-        low, high = (_bounded(settings, examples) for examples in bounds)
-        steps, every = Range(low, high), settings.evaluate_every
-        if every != "epoch":
-            evaluations = steps.map(lambda count: count if count == inf else ceil(count / every))
-        else:
-            most = max(1, ceil(settings.epochs))
-            evaluations = Range(1, most) if settings.max_steps else exactly(most)
-        # A forward pass alone; as many examples at a time as training has in a step.
-        validation = evaluations * valid / (batch * FORWARD_AND_BACKWARD)
-        operations = None
-        if self._shape is not None:
-            operations = self._shape.step(length * batch, length, predicted)
-        return steps, validation, length, operations
+    def _length(self, data: Sequence[Artefact], longest: int | None) -> float | None:
+        """Mean number of tokens of an item, special tokens included, each cut to the `longest`.
+        None if unknown."""
+        lengths: list[int] = []
+        for path in (self._root / path_of(artefact) for artefact in data):
+            if self._tokenizer is None or not path.is_file():
+                return None
+            items = pq.read_table(path)
+            items = items.take(list(range(0, len(items), max(1, len(items) // SAMPLE)))).to_pylist()
+            texts = [(i["text"], i["text_pair"]) if "text_pair" in i else i["text"] for i in items]
+            lengths += [len(encoding.ids) for encoding in self._tokenizer.encode_batch(texts)]
+        return mean(min(length, longest or length) for length in lengths) if lengths else None
 
 
-def _bounded(settings: Training, examples: list[float]) -> float:
-    """`settings.steps`, of numbers of examples that may be infinite."""
-    if inf not in examples:
-        return settings.steps(*(max(1, ceil(count)) for count in examples))
-    return settings.max_steps or inf
+def _steps(settings: Training, examples: Sequence[float | None]) -> Amount | None:
+    """Steps on so many examples of each source; at most `max_steps` if a number is unknown."""
+    known = [max(1, ceil(count)) for count in examples if count is not None]
+    if len(known) == len(examples):
+        return Amount(settings.steps(*known))
+    if settings.max_steps is None:
+        return None
+    return Amount(settings.max_steps, at_most=settings.min_steps < settings.max_steps)

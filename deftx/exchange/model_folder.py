@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import reduce
 from operator import add
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -24,9 +25,10 @@ from deftx.store.errors import ArtefactError, InputError
 def with_vectors(
     base: Base, vectors: Sequence[SparseDelta], classes: Sequence[str] = ()
 ) -> PreTrainedModel:
-    """The base with the sum of the vectors added to its weights, in float32, ready to predict: with
-    `classes` a classifier with the head that one of them carries; without, a masked-language model,
-    whose output embeddings stay those of the base, as where languages are trained.
+    """The base with the sum of the vectors added to its weights, in float32, ready to predict.
+
+    With `classes` a classifier with the head that one of the vectors carries. Without, a
+    masked-language model whose output embeddings stay those of the base, as in language training.
 
     Raises ArtefactError if a vector does not fit; InputError if two carry a head, or if there are
     classes and no head, or a head and no classes.
@@ -36,21 +38,17 @@ def with_vectors(
         raise InputError("a head without classes: give them, in the order of its rows")
     if classes and not total.head:
         raise InputError(
-            f"classes {', '.join(classes)}, but no vector carries a head: give that of a task too"
+            f"classes {', '.join(classes)}, but no vector carries a head: add that of a task"
         )
     model = load_classifier(base, list(classes), seed=0) if classes else load_masked_lm(base)
-    _own_bias(model)
+    # Where weights are not tied, transformers stores the bias that the output embeddings share with
+    # the head under the head's name alone, and reads zeros.
+    decoder = model.get_output_embeddings()
+    if decoder is not None and decoder.bias is not None:
+        decoder.bias = torch.nn.Parameter(decoder.bias.detach().clone())
     total.put_head(model)
     total.add_to(backbone_parameters(model))
     return model.eval()
-
-
-def _own_bias(model: PreTrainedModel) -> None:
-    """Give the output embeddings a bias of their own: where the weights are not tied, transformers
-    stores the one that the head shares with them under the head's name alone, and reads zeros."""
-    decoder = model.get_output_embeddings()
-    if decoder is not None and getattr(decoder, "bias", None) is not None:
-        decoder.bias = torch.nn.Parameter(decoder.bias.detach().clone())
 
 
 def save_model_folder(
@@ -58,8 +56,8 @@ def save_model_folder(
 ) -> None:
     """Write weights (safetensors), config, the base's tokenizer and a card, whole or not at all.
 
-    `made_from` is what the config keeps under `deftx`: `vectors`, each with its name, and perhaps
-    `max_length`. Raises ArtefactError if the folder is there and not empty.
+    `made_from` is stored in the config under `deftx`: `vectors`, each with its name, and optionally
+    `max_length`. Raises ArtefactError if the folder exists and is not empty.
     """
     with new_folder(folder) as temporary:
         model.config.deftx = {"base": base.identity, **made_from}
@@ -67,12 +65,8 @@ def save_model_folder(
         for name in MODEL_FILES:
             if name.startswith(("tokenizer", "special")) and (base.folder / name).is_file():
                 shutil.copyfile(base.folder / name, temporary / name)
-        facts = {
-            "base": base.identity,
-            "classes": classes_of(model),
-            **made_from,
-        }
         kind = type(model).__name__.partition("For")[2]
+        facts = {"base": base.identity, "classes": classes_of(model), **made_from}
         write_text(temporary / "README.md", render("model.md.j2", kind=kind, **facts))
 
 
@@ -85,22 +79,17 @@ def classes_of(model: PreTrainedModel) -> list[str]:
 def check_new(folder: Path) -> None:
     """Raise ArtefactError if there is a file of that name, or a folder that is not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ArtefactError(f"{folder}: is there already; remove it, or give another --out")
+        raise ArtefactError(f"{folder}: exists already; remove it, or give another --out")
 
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that becomes `folder` when the block ends without error. Raises
-    ArtefactError, before the block, if there is one that is not empty."""
+    ArtefactError, before the block, if that exists and is not empty."""
     check_new(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        if folder.exists():
-            folder.rmdir()
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+        made = Path(temporary) / folder.name
+        made.mkdir()
+        yield made
+        made.replace(folder)

@@ -1,232 +1,225 @@
-"""The whole of `config.yaml`: one schema, and one place for defaults. Free of torch, since the
-workflow reads it at each start."""
+"""The config: reading it, and everything that can be checked without data. All that is wrong is
+listed at once, each with its key, what it is and what was expected. Free of torch, since the
+workflow reads the config at each start."""
 
-import re
+import difflib
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+import yaml
+from pydantic import Field, ValidationError
 
-from deftx.engine.settings import Engine, LanguageTraining, TaskTraining
-from deftx.plan.method import Kind, Method, Row, System
-from deftx.stages.base.settings import BaseModelSource
-from deftx.stages.clean.settings import Cleaning
-from deftx.stages.data.settings import Dataset, Split
-from deftx.stages.mask.settings import Budget
-from deftx.stages.world.settings import World
-from deftx.store.strict import Strict
+from deftx.plan.checks.data import (
+    check_dataset,
+    check_languages,
+    check_patterns,
+    check_tasks,
+    check_without_nearest,
+    unknown,
+)
+from deftx.plan.checks.methods import (
+    check_methods,
+    check_same_languages,
+    check_starts,
+    check_systems,
+)
+from deftx.plan.method import KINDS, PER_KIND
+from deftx.plan.schema import RunSettings
+from deftx.stages.table import ROWS, TABLE, AnyRow
+from deftx.store.errors import ConfigError
 
-LanguageKey = Annotated[str, Field(pattern=r"^[a-z]{3}$")]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
-Threads = Annotated[int, Field(ge=1)]
-
-NONE = "none"
-BASE = "base"
-"""The start of a target that starts at the base's own weights."""
-
-ROUND = re.compile(r"\.round(\d+)$")
-"""How the name of a method ends in artefacts of a round that is not its last."""
-
-OWN_TEXT = "own-text"
-"""The dataset of languages whose `text` is a path of their own."""
-
-
-class Language(Strict):
-    """A language that is evaluated."""
-
-    name: str = Field(default="", description="as tables call it")
-    text: str | list[str] = Field(
-        description="a dataset, a path (absolute or below data_dir), or none; several are put "
-        "together, which cleaning does"
-    )
-
-    @property
-    def texts(self) -> list[str]:
-        """The datasets and paths that its text is from; empty for none."""
-        if self.text == NONE:
-            return []
-        return [self.text] if isinstance(self.text, str) else self.text
+WITH_THREADS = [stage.name for stage in TABLE if stage.threads]
 
 
-class Items(Strict):
-    """A split of a dataset."""
-
-    dataset: Name
-    split: Split
-
-
-class Source(Items):
-    """Labelled data of one more language."""
-
-    language: LanguageKey
-
-
-class Task(Strict):
-    """A classification with labelled data in a source language, or in several, and test sets in
-    others."""
-
-    classes: Annotated[list[str], Field(min_length=2)]
-    source: LanguageKey
-    train: Items
-    valid: Items
-    test: Items
-    more_sources: list[Source] = Field(
-        default_factory=list,
-        description="further labelled languages to train on, each under its own vector of "
-        "task_start; the source validates",
-    )
-    languages: list[LanguageKey] | None = Field(
-        default=None,
-        description="where it is evaluated; default: every language; an empty list leaves it out",
-    )
-    systems: list[Name] | None = Field(
-        default=None, description="which are evaluated on it; default: every system"
-    )
-    training: TaskTraining = TaskTraining()
-
-    @property
-    def sources(self) -> list[str]:
-        """The languages with labelled data, `source` first."""
-        return [self.source, *(more.language for more in self.more_sources)]
-
-
-class Budgets(Strict):
-    """K, for methods that say nothing of their own. The defaults are the papers' for XLM-R base,
-    as parts of its 277,414,656 maskable entries."""
-
-    task: Budget = "14155776/277414656"
-    language: Budget = "7667712/277414656"
-
-
-class StageThreads(Strict):
-    """CPU threads of one job of each stage. They are part of the parameters: other numbers of
-    threads sum in another order, and change bits."""
-
-    base: Threads = 2
-    full: Threads = 1
-    denoise: Threads = 1
-    mask: Threads = 1
-    sparse: Threads = 1
-    adapter: Threads = 1
-    gate: Threads = 1
-    gated: Threads = 1
-    lora: Threads = 1
-    compose: Threads = 1
-    evaluate: Threads = 1
-
-
-class Config(Strict):
+class Config(RunSettings[AnyRow]):
     """What to run."""
 
-    run: Name = Field(description="name of the folder below results/")
-    data_dir: str | None = Field(
-        default=None, description="where relative paths start; default: $DEFTX_DATA"
-    )
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
-    base: BaseModelSource
-    world: World | None = Field(default=None, description="the embedded world of the demo")
-    datasets: dict[Name, Dataset]
-    cleaning: Cleaning | None = Field(
-        default=None, description="of the text of every language; default: it is taken as it is"
-    )
-    languages: Annotated[dict[LanguageKey, Language], Field(min_length=1)]
-    tasks: Annotated[dict[Name, Task], Field(min_length=1)]
-    task_start: Name = Field(
-        default=BASE,
-        description="where tasks start: base, or the method whose vector of the source language is "
-        "added first",
-    )
-    language_training: LanguageTraining = LanguageTraining()
-    budget: Budgets = Budgets()
-    methods: Annotated[dict[Name, Method], Field(min_length=1)]
-    systems: Annotated[dict[Name, System], Field(min_length=1)]
-    reference: Name | None = Field(
-        default=None,
-        description="the system that each other one is compared with in each language; default: "
-        "lt-sft if there is one, else the first",
-    )
-    groups: dict[Name, Annotated[list[LanguageKey], Field(min_length=1)]] = Field(
+    threads: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict,
-        description="sets of languages with a mean of their own, shown for each task that is "
-        "evaluated in all of them",
-    )
-    engine: Engine = Engine()
-    report_to: list[str] = Field(
-        default_factory=list,
-        description="trackers of training as transformers names them, such as wandb or tensorboard",
-    )
-    threads: StageThreads = StageThreads()
-
-    def row(self, method: str, kind: Kind) -> Row:
-        """A method for one kind of target, its budget filled in."""
-        row = self.methods[method].row(kind)
-        if row.lora is not None:
-            has_budget = row.lora.rank is None
-        else:
-            has_budget = row.chooses and row.selection.score != "none"
-        if not has_budget or row.selection.budget is not None:
-            return row
-        budget = getattr(self.budget, kind)
-        selection = row.selection.model_copy(update={"budget": budget})
-        return row.model_copy(update={"selection": selection})
-
-    def task_languages(self, task: str) -> list[str]:
-        """The languages in which a task is evaluated."""
-        languages = self.tasks[task].languages
-        return list(self.languages) if languages is None else languages
-
-    def task_systems(self, task: str) -> list[str]:
-        """The systems that are evaluated on a task, in the order of `systems`."""
-        wanted = self.tasks[task].systems
-        return [name for name in self.systems if wanted is None or name in wanted]
-
-    @property
-    def evaluated_systems(self) -> list[str]:
-        """The systems that are evaluated on any task, in the order of `systems`."""
-        tasks = filter(self.task_languages, self.tasks)
-        used = {system for task in tasks for system in self.task_systems(task)}
-        return [name for name in self.systems if name in used]
-
-    @property
-    def compared_with(self) -> str:
-        """The system that the others are compared with."""
-        known = self.evaluated_systems or list(self.systems)
-        return self.reference or ("lt-sft" if "lt-sft" in known else known[0])
-
-    def has_text(self, language: str) -> bool:
-        """Whether a language vector can be made for it."""
-        return language in self.languages and bool(self.languages[language].texts)
-
-    def has_vector(self, method: str, language: str) -> bool:
-        """Whether a method has a vector of a language: it can be made, or exists already."""
-        if self.methods[method].vector is None:
-            return self.has_text(language)
-        foreign = self.row(method, "language").vector
-        return foreign is not None and foreign.has(language)
-
-    @property
-    def without_vector(self) -> list[str]:
-        """The languages that are evaluated without a vector by every system, for lack of text."""
-        methods = {self.systems[name].language for name in self.evaluated_systems} - {NONE}
-        return [
-            key
-            for key in self.languages
-            if not self.has_text(key) and not any(self.has_vector(m, key) for m in methods)
-        ]
-
-
-def is_path(text: str) -> bool:
-    """Whether the `text` of a language is a path and not the name of a dataset."""
-    return "/" in text or Path(text.removesuffix(".xz").removesuffix(".gz")).suffix in (
-        ".txt",
-        ".csv",
-        ".tsv",
-        ".jsonl",
-        ".parquet",
+        description="stage → CPU threads of a job. They are part of the parameters: another "
+        "number of threads sums in another order, and changes bits",
+        json_schema_extra={"propertyNames": {"enum": [*WITH_THREADS]}},
     )
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the config, for editors and for `workflow/schemas/config.schema.json`."""
     schema = Config.model_json_schema()
+    name = next(name for name in schema["$defs"] if name.startswith("Method"))
+    schema = json.loads(json.dumps(schema).replace(name, "Method"))
+    known = schema["$defs"]
+    # As a config writes them: one row for both kinds of target, and datasets described elsewhere.
+    known["Method"] = known["Method"]["properties"]["task"]
+    known["Dataset"]["properties"]["from"] = {"type": "string"}
+    datasets = schema["properties"]["datasets"]
+    for values in (datasets, datasets.get("patternProperties", {})):
+        for key, value in values.items():
+            if isinstance(value, dict) and value.get("$ref", "").endswith("/Dataset"):
+                values[key] = {"anyOf": [value, {"type": "string"}]}
+    for row in ROWS:
+        properties = known[row.__name__]["properties"]
+        for name in PER_KIND:
+            if one := properties.get(name):
+                each = {"type": "object", "properties": dict.fromkeys(KINDS, one)}
+                properties[name] = {"anyOf": [one, {**each, "additionalProperties": False}]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def read_config(path: Path) -> Config:
+    """The config of a YAML file. Raises ConfigError if it is missing, no YAML, or not valid."""
+    return check_config(_read_yaml(path), path)
+
+
+def check_config(raw: Any, source: Path = Path("config")) -> Config:
+    """A valid config from the content of a YAML file. Raises ConfigError that lists all that is
+    wrong, a line each."""
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{source}: expected keys and values, got {type(raw).__name__}")
+    raw = with_datasets(raw, source)
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_listed(source, [_explain(raw, e) for e in error.errors()])) from None
+    if problems := list(_cross_checks(config)):
+        raise ConfigError(_listed(source, problems))
+    return config
+
+
+def with_datasets(raw: dict[str, Any], source: Path) -> dict[str, Any]:
+    """The config with each dataset that is described in a file of its own written out: a path
+    relative to the config or else to the working folder, or `{from: path, …}` with settings that
+    replace those of the file.
+
+    Raises ConfigError if such a file is missing or no YAML of a dataset.
+    """
+    datasets = raw.get("datasets")
+    if not isinstance(datasets, dict):
+        return raw
+    found = {}
+    for name, given in datasets.items():
+        own = {"from": given} if isinstance(given, str) else given
+        if isinstance(own, dict) and isinstance(own.get("from"), str):
+            path = source.parent / own["from"]
+            described = _read_yaml(path if path.is_file() else Path(own["from"]))
+            if not isinstance(described, dict):
+                raise ConfigError(f"datasets.{name}: {path}: expected keys and values")
+            own = {**described, **{key: value for key, value in own.items() if key != "from"}}
+        found[name] = own
+    return {**raw, "datasets": found}
+
+
+def check_run_names(path: Path, config: Config, folder: Path) -> None:
+    """Raise ConfigError if another config below the project's folder has the same `run`: their
+    results would mix. A copy of the same config is no other config."""
+    for other in [folder / "config.yaml", *sorted((folder / "workflow/configs").glob("*.yaml"))]:
+        if not other.is_file() or (path.is_file() and other.samefile(path)):
+            continue
+        try:
+            raw = yaml.safe_load(other.read_text(encoding="utf-8"))
+        except yaml.YAMLError:
+            continue  # reported when that config is run
+        if isinstance(raw, dict) and raw.get("run") == config.run:
+            if path.is_file() and yaml.safe_load(path.read_text(encoding="utf-8")) == raw:
+                continue
+            raise ConfigError(
+                f"run: {config.run!r} of {path} is the run of {other} too, and the two differ: "
+                "their results would mix; choose another name"
+            )
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from None
+
+
+def _listed(source: Path, problems: list[str]) -> str:
+    return "\n".join([f"{source} is not valid:", *(f"  {p}" for p in dict.fromkeys(problems))])
+
+
+def _explain(raw: Any, error: Any) -> str:
+    """One line: the key as the user wrote it, what is wrong, and the nearest known key."""
+    path, here, kind, tag = [], raw, "", ""
+    for part in error["loc"]:
+        if (isinstance(here, dict) and part in here) or (
+            isinstance(here, list) and isinstance(part, int)
+        ):
+            path.append(str(part))
+            here = here[part]
+            if kind and path[-1] in PER_KIND and isinstance(here, dict) and kind in here:
+                path.append(kind)
+                here = here[kind]
+        elif part in KINDS and path[:1] == ["methods"]:
+            kind = part
+        elif str(part).endswith(" method") or str(part).startswith("method with "):
+            tag = str(part)
+    if error["type"] == "missing":
+        return f"{'.'.join([*path, str(error['loc'][-1])])}: missing"
+    if error["type"] == "extra_forbidden":
+        known = sorted(_known_keys(path[:-1]))
+        if tag and path[-1] in known:
+            return f"{'.'.join(path)} has no effect on a {tag}"
+        near = difflib.get_close_matches(path[-1], known, 1, 0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return f"{'.'.join(path)}: unknown key; {hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(here, (dict, list)) else f" (given: {json.dumps(here)})"
+    return f"{'.'.join(path)}: {message}{given}"
+
+
+def _known_keys(path: list[str]) -> set[str]:
+    """The keys that the schema knows at a path, over all alternatives."""
+    schema = json_schema()
+
+    def alternatives(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if "$ref" in node:
+            yield from alternatives(schema["$defs"][node["$ref"].rsplit("/", 1)[1]])
+        for option in node.get("anyOf", []) + node.get("oneOf", []):
+            yield from alternatives(option)
+        if node.keys() & {"properties", "patternProperties", "additionalProperties"}:
+            yield node
+
+    nodes = list(alternatives(schema))
+    for part in path:
+        steps = [
+            step
+            for node in nodes
+            for step in (
+                node.get("properties", {}).get(part),
+                node.get("additionalProperties"),
+                *node.get("patternProperties", {}).values(),
+            )
+        ]
+        nodes = [found for step in steps if isinstance(step, dict) for found in alternatives(step)]
+    return {key for node in nodes for key in node.get("properties", {})}
+
+
+def _cross_checks(config: Config) -> Iterator[str]:
+    """What no single key shows: names that must exist, and combinations that cannot work."""
+    yield from check_languages(config)
+    yield from check_without_nearest(config)
+    yield from check_tasks(config)
+    yield from check_starts(config)
+    for row in ROWS:
+        yield from row.problems(config)
+    yield from check_same_languages(config)
+    yield from check_methods(config)
+    yield from check_systems(config)
+    if pretrain := config.base.pretrain:
+        key = "base.pretrain.text"
+        yield from check_dataset(
+            config, key, pretrain.text, pretrain.languages, "train", labelled=False
+        )
+    yield from check_patterns(config)
+    if not config.evaluated_tasks:
+        yield "tasks: every task has an empty list of languages: there is nothing to evaluate"
+    for stage in config.threads:
+        if stage not in WITH_THREADS:
+            yield unknown("threads", stage, WITH_THREADS, "stage with threads")
+    if len(set(config.seeds)) != len(config.seeds):
+        yield f"seeds: {config.seeds} has a seed twice"

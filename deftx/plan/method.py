@@ -1,212 +1,134 @@
-"""A method is a row of data: how entries are scored, how the budget is shared out, what may be
-chosen, and how it is trained."""
+"""A method as a row of data, for tasks and for languages. Free of torch.
 
-from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+Each family of methods has its own kind of row: a subclass of `Row` in the `method.py` of its stage.
+The stage table lists them (deftx/stages/table.py).
+"""
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
-from deftx.stages.adapter.settings import Adapter
-from deftx.stages.compose.settings import Combine
-from deftx.stages.convert.settings import Foreign
+from pydantic import Field, model_serializer, model_validator
+
+from deftx.models.base import Base
 from deftx.stages.denoise.settings import RankRule
-from deftx.stages.gate.settings import Gate
-from deftx.stages.lora.settings import Lora
-from deftx.stages.mask.settings import Budget, Pattern, Selection, Shares
+from deftx.store.errors import InputError
 from deftx.store.strict import Strict
 
 Kind = Literal["task", "language"]
+KINDS: tuple[Kind, ...] = ("task", "language")
 
-FAMILIES = {
-    "adapter": ["learning_rate"],
-    "gate": ["learning_rate"],
-    "lora": ["learning_rate", "budget"],
-    "vector": [],
-}
-"""Field that makes a method one of a family of its own → the other fields that it may have."""
-
-T = TypeVar("T")
+LearningRate = Annotated[
+    Annotated[float, Field(gt=0)] | None,
+    Field(description="of what the method trains itself, instead of the target's learning rate"),
+]
 
 
 class Row(Strict):
-    """A method for one kind of target, with nothing left open."""
+    """A method for one kind of target. Subclasses say by these attributes how their vectors are
+    used."""
 
-    selection: Selection
-    denoise: RankRule | None
-    prune: bool
-    retrain: bool
-    learning_rate: float | None
-    rounds: int = 1
-    adapter: Adapter | None = None
-    gate: Gate | None = None
-    lora: Lora | None = None
-    vector: Foreign | None = None
+    key: ClassVar[str] = ""
+    """The setting by which such a method is recognised in a config."""
+    is_sparse: ClassVar[bool] = False
+    """Whether the vector is a sparse vector."""
+    is_stacked: ClassVar[bool] = False
+    """Whether the vector is a module and no difference of weights: it cannot be added or scaled,
+    and the module of a task is trained on top of the source language's."""
+    is_trained: ClassVar[bool] = True
+    """Whether the vector is made here. One that exists already has no seed and needs no text."""
+    takes_several_sources: ClassVar[bool] = False
+    """Whether one vector can be trained on labelled data of several languages."""
 
     @property
     def stage(self) -> str:
         """The stage whose artefact is the vector."""
-        if self.vector:
-            return "convert"
-        if self.adapter:
-            return "adapter"
-        if self.gate:
-            return "gated"
-        if self.lora:
-            return "lora"
-        if self.prune:
-            return "sparse"
-        return "denoise" if self.denoise else "full"
+        raise NotImplementedError
 
     @property
-    def chooses(self) -> bool:
-        """Whether the vector is sparse, by a mask that is chosen here."""
-        return self.stage == "sparse"
+    def observes(self) -> str | None:
+        """The method whose mask this one counts, if any."""
+        return None
 
     @property
-    def is_sparse(self) -> bool:
-        """Whether the vector is sparse, wherever it was made."""
-        return self.stage in ("sparse", "convert")
+    def rank_rule(self) -> RankRule | None:
+        """How the difference is denoised, if it is."""
+        return None
 
+    def has_vector_of(self, target: str) -> bool:
+        """Whether there is a vector of a language or a task; asked of methods that are not
+        trained."""
+        return True
 
-class PerKind(Strict, Generic[T]):
-    """One value for tasks and another for languages; what is left out is unset."""
-
-    task: T | None = None
-    language: T | None = None
-
-
-def _is_per_kind(value: Any) -> str:
-    if isinstance(value, PerKind):
-        return "per kind"
-    return "per kind" if isinstance(value, dict) and value.keys() <= {"task", "language"} else "one"
-
-
-def _one_or_per_kind(kind: Any) -> Any:
-    return Annotated[
-        Annotated[kind, Tag("one")] | Annotated[PerKind[kind], Tag("per kind")],
-        Discriminator(_is_per_kind),
-    ]
-
-
-class Method(Strict):
-    """A method as the config writes it. `denoise`, `shares`, `budget` and `learning_rate` may be
-    given for both kinds of target, or as `{task: …, language: …}`."""
-
-    score: Literal["magnitude", "random", "none"] = "magnitude"
-    denoise: _one_or_per_kind(RankRule) | None = None  # type: ignore[valid-type]
-    shares: _one_or_per_kind(Shares) | None = None  # type: ignore[valid-type]
-    choose_from: Pattern = ""
-    layer_norm: bool = False
-    budget: _one_or_per_kind(Budget) | None = None  # type: ignore[valid-type]
-    prune: bool = Field(
-        default=True, description="false: the whole difference is the vector, nothing is chosen"
-    )
-    retrain: bool = Field(
-        default=True, description="false: the vector is the pruned difference itself"
-    )
-    learning_rate: (
-        _one_or_per_kind(Annotated[float, Field(gt=0)]) | None  # type: ignore[valid-type]
-    ) = Field(
-        default=None, description="of what the method trains by itself, instead of the target's own"
-    )
-    rounds: Annotated[int, Field(ge=1)] = Field(
-        default=1, description="K is chosen in so many rounds, each with a full phase of its own"
-    )
-    adapter: Adapter | None = Field(
-        default=None, description="MAD-X: adapters instead of a difference of weights"
-    )
-    gate: Gate | None = Field(default=None, description="Ada-SFT: a learned soft mask")
-    lora: Lora | None = Field(default=None, description="a low-rank vector, trained as such")
-    vector: _one_or_per_kind(Foreign | str) | None = Field(  # type: ignore[valid-type]
-        default=None, description="vectors that exist already; nothing is trained"
-    )
-
-    @model_validator(mode="after")
-    def _one_family(self) -> Self:
-        families = [name for name in FAMILIES if getattr(self, name) is not None]
-        if len(families) > 1:
-            raise ValueError(
-                f"give at most one of {', '.join(FAMILIES)}; given: {', '.join(families)}"
-            )
-        for family in families:
-            allowed = {family, *FAMILIES[family]}
-            for name, field in type(self).model_fields.items():
-                if name not in allowed and getattr(self, name) != field.default:
-                    raise ValueError(f"{name} has no effect on a method with {family}")
-        if self.lora is not None and self.lora.rank is not None and self.budget is not None:
-            raise ValueError("give one of budget and lora.rank, not both")
+    def with_budget(self, budget: int | float | str) -> Self:
+        """The row with the run's K where it needs a budget and gives none."""
         return self
 
-    @model_validator(mode="after")
-    def _cells(self) -> Self:
-        if not self.prune and self.retrain:
-            raise ValueError(
-                "prune: false with retrain: true would train everything again; "
-                "say retrain: false as well"
-            )
-        if not self.prune:
-            for name in ("shares", "budget", "choose_from", "layer_norm", "rounds"):
-                if getattr(self, name) not in (None, "", False, 1):
-                    raise ValueError(f"{name} has no effect with prune: false")
-        if not self.retrain and self.learning_rate is not None:
-            raise ValueError("learning_rate has no effect with retrain: false")
-        if self.score != "magnitude":
-            for name in ("denoise", "shares"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name} needs score: magnitude, here it is {self.score}")
-        if self.score != "magnitude" and not self.retrain:
-            raise ValueError(f"retrain: false needs score: magnitude, here it is {self.score}")
-        if self.rounds > 1 and (self.score != "magnitude" or not self.retrain):
-            raise ValueError("rounds needs score: magnitude and retrain: true")
-        if self.score == "none" and self.budget is not None:
-            raise ValueError("budget has no effect with score: none, which takes everything")
-        return self
+    def check_base(self, base: Base) -> None:
+        """Raise InputError if the method cannot work on this base, as names and shapes show."""
 
-    def row(self, kind: Kind) -> Row:
-        """The method for one kind of target."""
-
-        def pick(value: Any) -> Any:
-            return getattr(value, kind) if isinstance(value, PerKind) else value
-
-        selection = Selection(
-            score=self.score,
-            choose_from=self.choose_from,
-            layer_norm=self.layer_norm,
-            budget=pick(self.budget),
-            shares=pick(self.shares),
-        )
-        return Row(
-            selection=selection,
-            denoise=pick(self.denoise),
-            prune=self.prune,
-            retrain=self.retrain,
-            learning_rate=pick(self.learning_rate),
-            rounds=self.rounds,
-            adapter=self.adapter,
-            gate=self.gate,
-            lora=self.lora,
-            vector=pick(self.vector),
-        )
+    @classmethod
+    def problems(cls, config: Any) -> Iterator[str]:
+        """What is wrong with the use of such methods in a config, a line each."""
+        return iter(())
 
 
-class System(Strict):
-    """A pair: a method for the task vector and one for the language vectors."""
+R = TypeVar("R", bound=Row)
 
-    task: str = Field(description="method of the task vector")
-    language: str = Field(
-        default="", description="method of the language vectors, or none; default: that of the task"
-    )
-    task_scale: float = 1.0
-    language_scale: float = 1.0
-    combine: Combine | None = Field(
-        default=None, description="how the two become one; default: their sum"
-    )
-    task_start: str | None = Field(
-        default=None, description="where its task vector starts, instead of the run's task_start"
-    )
+PER_KIND = ("denoise", "shares", "budget", "learning_rate", "vector")
+"""Settings of a method that may be given for each kind of target: `{task: …, language: …}`."""
+
+
+class Method(Strict, Generic[R]):
+    """A method as the config writes it: one row for both kinds of target, in which a setting of
+    `PER_KIND` may have two values."""
+
+    task: R
+    language: R
 
     @model_validator(mode="before")
     @classmethod
-    def _same_for_both(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "task" in value and "language" not in value:
-            return {**value, "language": value["task"]}
+    def _one_row_each(cls, value: Any) -> Any:
+        if isinstance(value, dict) and not (value and value.keys() <= set(KINDS)):
+            return {kind: _of_kind(value, kind) for kind in KINDS}
         return value
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: Callable[[Any], dict[str, dict[str, Any]]]) -> dict[str, Any]:
+        """One row, in which a setting has two values where the two rows differ."""
+        rows = handler(self)
+        task, language = rows["task"], rows["language"]
+        return {
+            name: value
+            if language.get(name) == value
+            else {"task": value, "language": language.get(name)}
+            for name, value in task.items()
+        }
+
+    def row(self, kind: Kind) -> R:
+        """The row for one kind of target."""
+        return self.task if kind == "task" else self.language
+
+
+def _of_kind(value: dict[str, Any], kind: Kind) -> dict[str, Any]:
+    """A method's settings for one kind of target; a setting without a value for it is unset."""
+    row = {}
+    for name, given in value.items():
+        if name in PER_KIND and isinstance(given, dict) and given and given.keys() <= set(KINDS):
+            if kind in given or name == "vector":  # without one it does not become a trained method
+                row[name] = given.get(kind)
+        else:
+            row[name] = given
+    return row
+
+
+def check_truncates(rule: RankRule, base: Base) -> None:
+    """Raise InputError if a rank rule keeps all components of all matrices of a base."""
+    if rule.allow_full_rank or rule.needs_spectrum:
+        return
+    matrices = [shape for name, shape in base.maskable.items() if rule.applies_to(name, shape)]
+    if all(rule.components([], *shape) >= min(shape) for shape in matrices):
+        raise InputError(
+            f"denoise: {rule.slug()} truncates none of the base's {len(matrices)} matrices, whose "
+            f"rank is at most {max(map(min, matrices), default=0)}: lower it, or add "
+            "allow_full_rank: true"
+        )

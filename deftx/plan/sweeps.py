@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
-from deftx.plan.config import NONE, Config
+from deftx.plan.artefact import NONE
 from deftx.plan.method import Kind
+from deftx.plan.schema import RunSettings
 from deftx.store.artefact import canonical
 
 FEWEST = 3
@@ -14,7 +15,7 @@ FEWEST = 3
 Value = float | None
 
 
-def sweeps(config: Config) -> list[dict[str, Any]]:
+def sweeps(config: RunSettings[Any]) -> list[dict[str, Any]]:
     """`deftx.stages.figures.settings.Sweep` as plain data, its points ascending in the value, of
     systems that are equal in all but one setting of the method: for tasks, for
     languages or for both."""
@@ -28,7 +29,9 @@ def sweeps(config: Config) -> list[dict[str, Any]]:
 
 
 def _families(
-    config: Config, read: Callable[[dict[str, Any], Config, Kind], Value], sides: tuple[Kind, ...]
+    config: RunSettings[Any],
+    read: Callable[[dict[str, Any], RunSettings[Any], Kind], Value],
+    sides: tuple[Kind, ...],
 ) -> Iterator[list[tuple[float, str]]]:
     families: dict[str, dict[float, str]] = {}
     for name in config.evaluated_systems:
@@ -53,26 +56,26 @@ def _families(
             yield sorted(points.items())
 
 
-def _of_rule(name: str) -> Callable[[dict[str, Any], Config, Kind], Value]:
-    def read(row: dict[str, Any], config: Config, kind: Kind) -> Value:
-        rule = row["denoise"]
+def _of_rule(name: str) -> Callable[[dict[str, Any], RunSettings[Any], Kind], Value]:
+    def read(row: dict[str, Any], config: RunSettings[Any], kind: Kind) -> Value:
+        rule = row.get("denoise")
         value: Value = rule.pop(name) if rule is not None else None
         return value
 
     return read
 
 
-def _budget(row: dict[str, Any], config: Config, kind: Kind) -> Value:
+def _budget(row: dict[str, Any], config: RunSettings[Any], kind: Kind) -> Value:
     """The budget as a share of the run's K. A sparser choice wants a higher learning rate, so the
     two go together."""
-    row.pop("learning_rate")
-    budget, usual = row["selection"].pop("budget"), getattr(config.budget, kind)
+    row.pop("learning_rate", None)
+    budget, usual = row.pop("budget", None), config.budget.of(kind)
     if budget is None or isinstance(budget, int) != isinstance(usual, int):
         return None
     return float(Fraction(str(budget)) / Fraction(str(usual)))
 
 
-SETTINGS: dict[str, Callable[[dict[str, Any], Config, Kind], Value]] = {
+SETTINGS: dict[str, Callable[[dict[str, Any], RunSettings[Any], Kind], Value]] = {
     "rank": _of_rule("rank"),
     "share of the rank": _of_rule("rank_share"),
     "energy": _of_rule("energy"),

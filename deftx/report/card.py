@@ -102,7 +102,7 @@ def model_card(
         share=f"{100 * provenance['k'] / maskable:.2g}",
         maskable=maskable,
         settings=dict(settings(vector.row)),
-        training=training if vector.row.retrain else {},
+        training=training if dict(vector.row).get("retrain", True) else {},
         classes=classes,
         chosen=_chosen(vector.row),
         outcome=provenance["outcome"],
@@ -121,7 +121,7 @@ def settings(row: Row) -> Iterator[tuple[str, Any]]:
 
     def flat(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         for name, inner in value.items():
-            if isinstance(inner, Mapping) and name in ("selection", "denoise"):
+            if isinstance(inner, Mapping) and name == "denoise":
                 yield from flat(inner)
             else:
                 yield name.replace("_", " "), inner
@@ -132,10 +132,10 @@ def settings(row: Row) -> Iterator[tuple[str, Any]]:
 
 def _chosen(row: Row) -> str:
     """What a method chooses, in words."""
-    if row.selection.score == "magnitude":
-        denoised = ", denoised" if row.denoise is not None else ""
+    if dict(row).get("score") == "magnitude":
+        denoised = ", denoised" if row.rank_rule is not None else ""
         return f"the largest entries of the difference that full fine-tuning makes{denoised}"
-    if row.selection.score == "random":
+    if dict(row).get("score") == "random":
         return "entries drawn uniformly"
     return "all entries that it may choose from"
 

@@ -11,7 +11,7 @@ from cluster import Cluster, missing
 from conftest import sentences
 from workspace import Workspace
 
-from deftx.plan.graph import PAGES
+from deftx.stages.table import PAGES
 
 pytestmark = [
     pytest.mark.workflow,

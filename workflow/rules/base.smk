@@ -3,7 +3,7 @@
 Inputs: a hub id, a local folder, or text to pretrain on. Outputs: base/.
 """
 
-if PLAN.files.base_is_fetched():
+if PLAN.user_files.base_is_downloaded():
 
     localrules:
         base,
@@ -14,24 +14,20 @@ rule base:
     input:
         unpack(needs("base")),
     output:
-        data=made("base"),
-        manifest=made("base") + ".json",
-        others=beside("base", *COMPANIONS["base"]),
+        **made("base"),
     log:
-        out=log_of("base"),
-        cost=cost_of("base"),
+        **logs("base"),
     benchmark:
-        benchmark_of("base")
+        measures("base")
     priority: 90
     conda:
         ENVIRONMENT
-    threads: CONFIG.threads.base
+    threads: PLAN.threads("base")
     resources:
-        gpu=1,
+        gpu=PLAN.gpus("base"),
     params:
         cfg=reads("base"),
         model=local_model,
         methods=methods_in_use,
     shell:
-        "python -m deftx base --params {params.cfg:q} --model {params.model:q} "
-        "--methods {params.methods:q} --text {input.text:q} --cost {log.cost:q} --out {output.data:q} > {log.out:q} 2>&1"
+        call("base", "text", "model methods")

@@ -1,4 +1,4 @@
-"""What the rules share: the validated config, the plan, and how a rule refers to artefacts.
+"""What the rules share: the validated config, the plan, and the parts of a rule.
 
 A large artefact is an input twice: itself as `ancient`, so that a touched or copied file reruns
 nothing, and its manifest, a small file that Snakemake compares by content. Never as `ancient` alone:
@@ -17,15 +17,15 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
-from deftx.store.errors import ConfigError
-
-from deftx.plan.config import OWN_TEXT
-from deftx.plan.checks import check_config, check_run_names
 from deftx.data.lock import NAME as LOCK
-from deftx.plan.graph import PATTERNS, WITHOUT_MANIFEST, Artefact
-from deftx.run.handover import VARIABLE
+from deftx.plan.artefact import OWN_TEXT, Artefact
+from deftx.plan.config import check_config, check_run_names, with_datasets
 from deftx.plan.plan import Plan
+from deftx.run.handover import VARIABLE
 from deftx.run.warm import start
+from deftx.stages.convert.plan import file as vector_file
+from deftx.stages.table import FIGURES, STAGES
+from deftx.store.errors import ConfigError
 
 if len(workflow.overwrite_configfiles) > 1:
     raise WorkflowError(
@@ -37,14 +37,14 @@ CONFIG_FILE = Path(
     else os.path.join(workflow.basedir, "config.yaml")
 )
 try:
-    CONFIG = check_config(config, str(CONFIG_FILE))
+    CONFIG = check_config(config, CONFIG_FILE)
     PLAN = Plan(CONFIG)
     if workflow.is_main_process:
         check_run_names(CONFIG_FILE, CONFIG, Path(workflow.basedir))
         PLAN.check_base()
-        if PLAN.files.folder_is_known():
+        if PLAN.user_files.folder_is_known():
             PLAN.check_files()
-        elif PLAN.files.missing(PLAN.artefacts()):
+        elif PLAN.missing():
             logger.warning(
                 "data_dir and $DEFTX_DATA are not set: the plan is made without the user's files"
             )
@@ -56,7 +56,9 @@ ENVIRONMENT = os.path.join(workflow.basedir, "environment.yml")
 
 # Jobs on a cluster read the config again. One that changed meanwhile would compute with new values
 # what is recorded with old ones.
-CONFIG_SHA256 = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+CONFIG_SHA256 = hashlib.sha256(
+    json.dumps(with_datasets(config, CONFIG_FILE), sort_keys=True).encode()
+).hexdigest()
 if workflow.is_main_process:
     os.environ["DEFTX_CONFIG_SHA256"] = CONFIG_SHA256
 
@@ -70,7 +72,7 @@ if os.environ["DEFTX_CONFIG_SHA256"] != CONFIG_SHA256:
         "the config was edited while this run was in progress; start it again"
     )
 
-# A cluster tells every process of a job to stop, and kills what is left once its shell has ended. So
+# A cluster asks every process of a job to stop, and kills what is left once its shell has ended. So
 # the shell waits for the command, which then may take its time to save.
 PREFIX = f"set -euo pipefail; trap : TERM USR1; export PYTHONPATH={workflow.basedir}; "
 if DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
@@ -83,8 +85,8 @@ ENOUGH_JOBS = 5
 
 
 def start_jobs_warm(jobs):
-    """Let so many jobs fork from a server that has imported everything, unless DEFTX_WARM is set:
-    to `off`, or to a server that is there. Only for jobs of this machine and this Python.
+    """Let this many jobs fork from a server that has imported everything, unless DEFTX_WARM is set:
+    to `off`, or to a running server. Only for jobs of this machine and this Python.
     """
     if (
         VARIABLE in os.environ
@@ -110,38 +112,74 @@ onstart:
 
 
 if workflow.remote_exec:
-    # A job or a group of jobs, on a node of a cluster. Snakemake runs no `onstart` there, and tells
-    # of the jobs on its command line alone before it has read this file.
+    # A job or a group of jobs, on a node of a cluster. Snakemake runs no `onstart` there, and only
+    # its command line lists the jobs before it has read this file.
     after = sys.argv[sys.argv.index("--target-jobs") + 1 :]
     start_jobs_warm(len(list(takewhile(lambda word: not word.startswith("-"), after))))
 
 
-def needs(stage):
-    """Named inputs of a rule: a list of artefacts per role, and the manifests of all of them."""
+# The parts of a rule
 
-    def path(part):
-        there = f"{ROOT}/{part.path}"
-        return there if part.stage in WITHOUT_MANIFEST else ancient(there)
+
+def needs(stage):
+    """Inputs of a rule: a list of artefacts per role, and the manifests of all of them."""
 
     def inputs(wildcards):
         found = PLAN.inputs(Artefact.of(stage, **dict(wildcards.items())))
-        named = {role: [path(part) for part in parts] for role, parts in found.items()}
-        parts = dict.fromkeys(
-            part
-            for group in found.values()
-            for part in group
-            if part.stage not in WITHOUT_MANIFEST
-        )
-        return {**named, "manifests": [manifest(part) for part in parts]}
+        named = {
+            role: [_input(part) for part in parts] for role, parts in found.items()
+        }
+        parts = dict.fromkeys(part for group in found.values() for part in group)
+        return {
+            **named,
+            "manifests": [file for part in parts for file in _manifest(part)],
+        }
 
     return inputs
 
 
-def manifest(artefact):
-    """The small file that stands for the content of an artefact."""
+def _input(artefact):
+    path = PLAN.path(artefact)
+    return ancient(path) if STAGES[artefact.stage].manifest else path
+
+
+def _manifest(artefact):
+    """The small file that stands for the content of a large artefact."""
     if artefact.stage == "base":
-        return f"{ROOT}/base/backbone.json"
-    return f"{ROOT}/{artefact.path}.json"
+        return [f"{ROOT}/base/backbone.json"]
+    return [f"{PLAN.path(artefact)}.json"] if STAGES[artefact.stage].manifest else []
+
+
+def artefact(stage):
+    """Path pattern of a stage's artefact."""
+    return f"{ROOT}/{STAGES[stage].path}"
+
+
+def beside(stage, *names):
+    """Path patterns of files in the folder of a stage's artefact."""
+    return [f"{os.path.dirname(artefact(stage))}/{name}" for name in names]
+
+
+def made(stage):
+    """Outputs of a rule: the artefact, its manifest, and the files beside it."""
+    files = {"data": artefact(stage)}
+    if STAGES[stage].manifest:
+        files["manifest"] = artefact(stage) + ".json"
+    if STAGES[stage].beside:
+        files["others"] = beside(stage, *STAGES[stage].beside)
+    return files
+
+
+def logs(stage):
+    """Log of a rule, and what a job measures of its own cost. That is a log and no output: it
+    differs between two runs of a job."""
+    name = os.path.splitext(STAGES[stage].path)[0]
+    return {"out": f"{ROOT}/logs/{name}.log", "cost": f"{ROOT}/benchmarks/{name}.json"}
+
+
+def measures(stage):
+    """Path pattern of what Snakemake measures of a job: seconds, memory, load."""
+    return f"{ROOT}/benchmarks/{os.path.splitext(STAGES[stage].path)[0]}.tsv"
 
 
 def reads(stage):
@@ -154,36 +192,73 @@ def reads(stage):
     return params
 
 
-# A param that takes `threads` counts as derived and triggers no rerun. So the next three, which
-# cannot change a result, are kept out of what makes a stage stale.
+def call(stage, inputs="", params=""):
+    """The command of a rule: an option for each of these inputs and params, under their names."""
+    options = {"params": "params.cfg"}
+    options |= {name: f"input.{name}" for name in inputs.split()}
+    options |= {name: f"params.{name}" for name in params.split()}
+    options |= {"cost": "log.cost", "out": "output.data"}
+    flags = (
+        f"--{name.replace('_', '-')} {{{value}:q}}" for name, value in options.items()
+    )
+    return f"python -m deftx {stage} {' '.join(flags)} > {{log.out:q}} 2>&1"
+
+
+TITLES = {
+    "transfer": "zero-shot transfer",
+    "differences": "differences to the reference",
+    "overlap": "overlap of vectors",
+    "layers": "chosen entries layer by layer",
+    "mask": "chosen entries by tensor",
+    "spectrum": "singular values and the cut",
+    "sweep": "one setting varied",
+    "distance": "transfer and the language",
+}
+"""Figure → its name in the report."""
+
+
+def in_report(figure):
+    """A figure as an entry of Snakemake's report."""
+    return report(
+        beside("figures", f"{figure}.svg")[0],
+        category="Figures",
+        caption=f"../report/{figure}.rst",
+        labels={"result": TITLES[figure], "kind": "figure"},
+    )
+
+
+# A param that takes `threads` counts as derived and triggers no rerun. So the next ones, which cannot
+# change a result, are kept out of what makes a stage stale.
 
 
 def user_file(wildcards, threads):
     """The file to read: one that moves is the same file, and its checksum is in `cfg`. As an
     input, its path and time would count."""
-    return str(PLAN.files.of(Artefact.of("data", **dict(wildcards.items()))))
+    return str(PLAN.user_files.of(Artefact.of("data", **dict(wildcards.items()))))
 
 
 def data_lock(wildcards, threads):
-    """What fetched files were at their first download; it lies beside the config."""
-    return str(CONFIG_FILE.parent / LOCK)
+    """The record of downloaded files at their first download: beside the config, if there is one
+    or the config is not of this project, else beside the workflow."""
+    own, ours = CONFIG_FILE.parent / LOCK, Path(workflow.basedir) / LOCK
+    return str(ours if not own.exists() and ours.exists() else own)
 
 
 def foreign_vector(wildcards, threads):
-    """The file of a vector that exists, if it is the user's and not of the hub."""
-    file = PLAN.files.vector(Artefact.of("convert", **dict(wildcards.items())))
-    return [str(file)] if file else []
+    """The user's file of a vector that exists, unless it is on the hub."""
+    found = vector_file(PLAN, Artefact.of("convert", **dict(wildcards.items())))
+    return [str(found)] if found else []
 
 
 def local_model(wildcards, threads):
     """The local model folder, if the base is one."""
-    folder = PLAN.files.base_folder()
+    folder = PLAN.user_files.base_folder()
     return [str(folder)] if folder else []
 
 
 def methods_in_use(wildcards, threads):
-    """The methods that are to work on the base: the job that makes it tells, before the expensive
-    part, which cannot."""
+    """The methods that are to work on the base: the job that makes it checks them before its
+    expensive part."""
     rows = PLAN.methods()
     return json.dumps(
         {
@@ -194,124 +269,21 @@ def methods_in_use(wildcards, threads):
 
 
 def trackers(wildcards, threads):
-    """What watches training."""
+    """Trackers of training."""
     return json.dumps(CONFIG.report_to)
-
-
-def made(stage):
-    """Path pattern of a stage's artefact."""
-    return f"{ROOT}/{PATTERNS[stage]}"
-
-
-def log_of(stage):
-    """Path pattern of a stage's log."""
-    return f"{ROOT}/logs/{os.path.splitext(PATTERNS[stage])[0]}.log"
-
-
-def benchmark_of(stage):
-    """Path pattern of what Snakemake measures of a job: seconds, memory, load."""
-    return f"{ROOT}/benchmarks/{os.path.splitext(PATTERNS[stage])[0]}.tsv"
-
-
-def cost_of(stage):
-    """Path pattern of what a job of a stage says of its own cost. A log and no output: two runs of
-    a job differ in it."""
-    return f"{ROOT}/benchmarks/{os.path.splitext(PATTERNS[stage])[0]}.json"
-
-
-def beside(stage, *names):
-    """Path patterns of files in the folder of a stage's artefact."""
-    return [f"{os.path.dirname(made(stage))}/{name}" for name in names]
-
-
-TITLES = {
-    "transfer": "zero-shot transfer",
-    "differences": "differences to the reference",
-    "overlap": "overlap of vectors",
-    "layers": "chosen entries layer by layer",
-    "mask": "where the masks lie",
-    "spectrum": "singular values and the cut",
-    "sweep": "one setting varied",
-    "distance": "transfer and the language",
-}
-"""Figure → what the report calls it; transfer comes first."""
-
-FIGURES = tuple(TITLES)
-
-
-def caption(figure):
-    """A report's entry for a figure."""
-    return report(
-        beside("figures", f"{figure}.svg"),
-        category="Figures",
-        caption=f"../report/{figure}.rst",
-        labels={"result": TITLES[figure], "kind": "figure"},
-    )
-
-
-def run_folder(wildcards):
-    """Below which everything of the run lies."""
-    return ROOT
-
-
-COMPANIONS = {
-    "base": ("backbone.json", "config.json", "tokenizer.json"),
-    "sparse": ("sft_config.json",),
-    "convert": ("sft_config.json",),
-    "tables": (
-        "scores.csv",
-        "classes.csv",
-        "differences.csv",
-        "published.csv",
-        "transfer.md",
-        "transfer.tex",
-        "transfer.html",
-    ),
-    "claims": ("claims.md",),
-    "figures": (
-        *(f"{name}.svg" for name in FIGURES[1:]),
-        *(f"{name}.png" for name in FIGURES),
-    ),
-    "costs": ("stages.csv", "jobs.csv", "costs.md", "cost.svg", "cost.png"),
-}
-
-
-def files_of(artefact):
-    """All files of an artefact: itself, its manifest, and what lies beside it."""
-    path = f"{ROOT}/{artefact.path}"
-    names = COMPANIONS.get(artefact.stage, ())
-    files = [path, *(f"{os.path.dirname(path)}/{name}" for name in names)]
-    if artefact.stage == "clean":
-        files.append(f"{os.path.splitext(path)[0]}.json")
-    return files if artefact.stage in WITHOUT_MANIFEST else [*files, f"{path}.json"]
 
 
 def everything(wildcards):
     """All files of all artefacts. A function, so that a job on a node does not list them."""
-    return [file for artefact in PLAN.artefacts() for file in files_of(artefact)]
+    return [file for each in PLAN.artefacts for file in PLAN.files_of(each)]
 
 
 def downloads(wildcards):
-    """What `download` makes, and the base if it is a hub model."""
-    files = [
-        f"{ROOT}/{artefact.path}"
-        for artefact in PLAN.artefacts()
-        if artefact.stage == "download"
-    ]
-    if PLAN.files.base_is_fetched():
-        files.append(manifest(Artefact.of("base")))
+    """The artefacts of `download`, and the base if it is a hub model."""
+    files = [PLAN.path(each) for each in PLAN.artefacts if each.stage == "download"]
+    if PLAN.user_files.base_is_downloaded():
+        files += _manifest(Artefact.of("base"))
     return files
-
-
-# Made by a local rule: a job on a node has no use for the list.
-CARDS = (
-    [
-        f"{ROOT}/{os.path.dirname(vector.path)}/README.md"
-        for vector in PLAN.inputs(Artefact.of("cards"))["vectors"]
-    ]
-    if workflow.is_main_process
-    else []
-)
 
 
 wildcard_constraints:

@@ -19,12 +19,11 @@ FILE_DATASETS = [
 rule download:
     """Fetch a file, unless it is there, and check it against data.lock."""
     output:
-        data=made("download"),
+        **made("download"),
     log:
-        out=log_of("download"),
-        cost=cost_of("download"),
+        **logs("download"),
     benchmark:
-        benchmark_of("download")
+        measures("download")
     priority: 100
     conda:
         ENVIRONMENT
@@ -33,8 +32,7 @@ rule download:
         lock=data_lock,
         file=user_file,
     shell:
-        "python -m deftx download --params {params.cfg:q} --lock {params.lock:q} "
-        "--file {params.file:q} --cost {log.cost:q} --out {output.data:q} > {log.out:q} 2>&1"
+        call("download", params="lock file")
 
 
 rule data:
@@ -42,13 +40,11 @@ rule data:
     input:
         unpack(needs("data")),
     output:
-        data=made("data"),
-        manifest=made("data") + ".json",
+        **made("data"),
     log:
-        out=log_of("data"),
-        cost=cost_of("data"),
+        **logs("data"),
     benchmark:
-        benchmark_of("data")
+        measures("data")
     wildcard_constraints:
         dataset="|".join(FILE_DATASETS),
     priority: 100  # what is wrong with the data shows before anything is trained
@@ -58,20 +54,17 @@ rule data:
         cfg=reads("data"),
         file=user_file,
     shell:
-        "python -m deftx data --params {params.cfg:q} --download {input.download:q} "
-        "--file {params.file:q} --cost {log.cost:q} --out {output.data:q} > {log.out:q} 2>&1"
+        call("data", "download", "file")
 
 
 rule world:
     """Make one split of one language of the embedded world."""
     output:
-        data=made("world"),
-        manifest=made("world") + ".json",
+        **made("world"),
     log:
-        out=log_of("world"),
-        cost=cost_of("world"),
+        **logs("world"),
     benchmark:
-        benchmark_of("world")
+        measures("world")
     wildcard_constraints:
         dataset="|".join(WORLD_DATASETS) or "no-dataset-of-the-world",
     priority: 100
@@ -80,7 +73,7 @@ rule world:
     params:
         cfg=reads("world"),
     shell:
-        "python -m deftx world --params {params.cfg:q} --cost {log.cost:q} --out {output.data:q} > {log.out:q} 2>&1"
+        call("world")
 
 
 rule trim:
@@ -88,22 +81,18 @@ rule trim:
     input:
         unpack(needs("trim")),
     output:
-        data=made("trim"),
-        manifest=made("trim") + ".json",
+        **made("trim"),
     log:
-        out=log_of("trim"),
-        cost=cost_of("trim"),
+        **logs("trim"),
     benchmark:
-        benchmark_of("trim")
+        measures("trim")
     priority: 100
     conda:
         ENVIRONMENT
     params:
         cfg=reads("trim"),
     shell:
-        "python -m deftx trim --params {params.cfg:q} --splits {input.splits:q} "
-        "--made-from {input.made_from:q} --cost {log.cost:q} --out {output.data:q} "
-        "> {log.out:q} 2>&1"
+        call("trim", "splits made_from")
 
 
 rule clean:
@@ -111,20 +100,15 @@ rule clean:
     input:
         unpack(needs("clean")),
     output:
-        data=made("clean"),
-        manifest=made("clean") + ".json",
-        counts=made("clean").replace(".parquet", ".json"),
+        **made("clean"),
     log:
-        out=log_of("clean"),
-        cost=cost_of("clean"),
+        **logs("clean"),
     benchmark:
-        benchmark_of("clean")
+        measures("clean")
     priority: 100
     conda:
         ENVIRONMENT
     params:
         cfg=reads("clean"),
     shell:
-        "python -m deftx clean --params {params.cfg:q} --text {input.text:q} "
-        "--evaluation {input.evaluation:q} --cost {log.cost:q} --out {output.data:q} "
-        "> {log.out:q} 2>&1"
+        call("clean", "text evaluation")

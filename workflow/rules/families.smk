@@ -9,26 +9,21 @@ rule adapter:
     input:
         unpack(needs("adapter")),
     output:
-        data=made("adapter"),
-        manifest=made("adapter") + ".json",
+        **made("adapter"),
     log:
-        out=log_of("adapter"),
-        cost=cost_of("adapter"),
+        **logs("adapter"),
     benchmark:
-        benchmark_of("adapter")
+        measures("adapter")
     conda:
         ENVIRONMENT
-    threads: CONFIG.threads.adapter
+    threads: PLAN.threads("adapter")
     resources:
-        gpu=1,
+        gpu=PLAN.gpus("adapter"),
     params:
         cfg=reads("adapter"),
         report_to=trackers,
     shell:
-        "python -m deftx adapter --params {params.cfg:q} --report-to {params.report_to:q} "
-        "--base {input.base:q} --train {input.train:q} --valid {input.valid:q} "
-        "--language-adapter {input.language_adapter:q} --cost {log.cost:q} "
-        "--out {output.data:q} > {log.out:q} 2>&1"
+        call("adapter", "base train valid language_adapter", "report_to")
 
 
 rule gate:
@@ -36,26 +31,21 @@ rule gate:
     input:
         unpack(needs("gate")),
     output:
-        data=made("gate"),
-        manifest=made("gate") + ".json",
+        **made("gate"),
     log:
-        out=log_of("gate"),
-        cost=cost_of("gate"),
+        **logs("gate"),
     benchmark:
-        benchmark_of("gate")
+        measures("gate")
     conda:
         ENVIRONMENT
-    threads: CONFIG.threads.gate
+    threads: PLAN.threads("gate")
     resources:
-        gpu=1,
+        gpu=PLAN.gpus("gate"),
     params:
         cfg=reads("gate"),
         report_to=trackers,
     shell:
-        "python -m deftx gate --params {params.cfg:q} --report-to {params.report_to:q} "
-        "--base {input.base:q} --train {input.train:q} --valid {input.valid:q} "
-        "--start-vector {input.start_vector:q} --cost {log.cost:q} "
-        "--out {output.data:q} > {log.out:q} 2>&1"
+        call("gate", "base train valid start_vector", "report_to")
 
 
 rule gated:
@@ -63,26 +53,21 @@ rule gated:
     input:
         unpack(needs("gated")),
     output:
-        data=made("gated"),
-        manifest=made("gated") + ".json",
+        **made("gated"),
     log:
-        out=log_of("gated"),
-        cost=cost_of("gated"),
+        **logs("gated"),
     benchmark:
-        benchmark_of("gated")
+        measures("gated")
     conda:
         ENVIRONMENT
-    threads: CONFIG.threads.gated
+    threads: PLAN.threads("gated")
     resources:
-        gpu=1,
+        gpu=PLAN.gpus("gated"),
     params:
         cfg=reads("gated"),
         report_to=trackers,
     shell:
-        "python -m deftx gated --params {params.cfg:q} --report-to {params.report_to:q} "
-        "--base {input.base:q} --train {input.train:q} --valid {input.valid:q} "
-        "--gates {input.gates:q} --start-vector {input.start_vector:q} --cost {log.cost:q} "
-        "--out {output.data:q} > {log.out:q} 2>&1"
+        call("gated", "base train valid gates start_vector", "report_to")
 
 
 rule lora:
@@ -90,23 +75,18 @@ rule lora:
     input:
         unpack(needs("lora")),
     output:
-        data=made("lora"),
-        manifest=made("lora") + ".json",
+        **made("lora"),
     log:
-        out=log_of("lora"),
-        cost=cost_of("lora"),
+        **logs("lora"),
     benchmark:
-        benchmark_of("lora")
+        measures("lora")
     conda:
         ENVIRONMENT
-    threads: CONFIG.threads.lora
+    threads: PLAN.threads("lora")
     resources:
-        gpu=1,
+        gpu=PLAN.gpus("lora"),
     params:
         cfg=reads("lora"),
         report_to=trackers,
     shell:
-        "python -m deftx lora --params {params.cfg:q} --report-to {params.report_to:q} "
-        "--base {input.base:q} --train {input.train:q} --valid {input.valid:q} "
-        "--start-vector {input.start_vector:q} --cost {log.cost:q} "
-        "--out {output.data:q} > {log.out:q} 2>&1"
+        call("lora", "base train valid start_vector", "report_to")

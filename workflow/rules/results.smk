@@ -19,6 +19,16 @@ localrules:
     summary,
 
 
+# The card of each sparse vector; only for the local rule that writes them.
+CARDS = (
+    [
+        os.path.dirname(PLAN.path(vector)) + "/README.md"
+        for vector in PLAN.inputs(Artefact.of("cards"))["vectors"]
+    ]
+    if workflow.is_main_process
+    else []
+)
+
 EVALUATED = f"{ROOT}/evaluate"
 PUBLISHED = sorted(
     str(path) for path in Path(workflow.basedir, "docs/results/published").glob("*.csv")
@@ -28,15 +38,15 @@ PUBLISHED = sorted(
 rule config:
     """Write down the config as it is run, with its defaults."""
     output:
-        data=made("config"),
+        **made("config"),
     log:
-        log_of("config"),
+        **logs("config"),
     conda:
         ENVIRONMENT
     params:
         cfg=reads("config"),
     shell:
-        "python -m deftx config --params {params.cfg:q} --out {output.data:q} > {log:q} 2>&1"
+        call("config")
 
 
 rule diagnostics:
@@ -44,21 +54,17 @@ rule diagnostics:
     input:
         unpack(needs("diagnostics")),
     output:
-        data=made("diagnostics"),
+        **made("diagnostics"),
     log:
-        out=log_of("diagnostics"),
-        cost=cost_of("diagnostics"),
+        **logs("diagnostics"),
     benchmark:
-        benchmark_of("diagnostics")
+        measures("diagnostics")
     conda:
         ENVIRONMENT
     params:
         cfg=reads("diagnostics"),
     shell:
-        "python -m deftx diagnostics --params {params.cfg:q} --base {input.base:q} "
-        "--vectors {input.vectors:q} --start-vector {input.start_vector:q} "
-        "--evaluated {input.evaluated:q} --cost {log.cost:q} --out {output.data:q} "
-        "> {log.out:q} 2>&1"
+        call("diagnostics", "base vectors start_vector evaluated")
 
 
 rule coverage:
@@ -66,19 +72,17 @@ rule coverage:
     input:
         unpack(needs("coverage")),
     output:
-        data=made("coverage"),
+        **made("coverage"),
     log:
-        out=log_of("coverage"),
-        cost=cost_of("coverage"),
+        **logs("coverage"),
     benchmark:
-        benchmark_of("coverage")
+        measures("coverage")
     conda:
         ENVIRONMENT
     params:
         cfg=reads("coverage"),
     shell:
-        "python -m deftx coverage --params {params.cfg:q} --base {input.base:q} "
-        "--items {input.data:q} --cost {log.cost:q} --out {output.data:q} > {log.out:q} 2>&1"
+        call("coverage", "base data")
 
 
 rule tables:
@@ -87,26 +91,25 @@ rule tables:
         unpack(needs("tables")),
         published=PUBLISHED,
     output:
-        data=made("tables"),
+        data=artefact("tables"),
         page=report(
             beside("tables", "transfer.html"),
             category="Tables",
             caption="../report/table.rst",
             labels={"result": "zero-shot transfer", "kind": "table"},
         ),
-        others=beside("tables", *COMPANIONS["tables"][:-1]),
+        others=beside("tables", *STAGES["tables"].beside[:-1]),
     log:
-        log_of("tables"),
+        **logs("tables"),
     benchmark:
-        benchmark_of("tables")
+        measures("tables")
     conda:
         ENVIRONMENT
     params:
         cfg=reads("tables"),
         evaluated=EVALUATED,
     shell:
-        "python -m deftx tables --params {params.cfg:q} --evaluated {params.evaluated:q} "
-        "--published {input.published:q} --out {output.data:q} > {log:q} 2>&1"
+        call("tables", "published", "evaluated")
 
 
 rule claims:
@@ -114,21 +117,18 @@ rule claims:
     input:
         unpack(needs("claims")),
     output:
-        data=made("claims"),
-        others=beside("claims", *COMPANIONS["claims"]),
+        **made("claims"),
     log:
-        log_of("claims"),
+        **logs("claims"),
     benchmark:
-        benchmark_of("claims")
+        measures("claims")
     conda:
         ENVIRONMENT
     params:
         cfg=reads("claims"),
         evaluated=EVALUATED,
     shell:
-        "python -m deftx claims --params {params.cfg:q} --evaluated {params.evaluated:q} "
-        "--diagnostics {input.diagnostics:q} --coverage {input.coverage:q} "
-        "--out {output.data:q} > {log:q} 2>&1"
+        call("claims", "diagnostics coverage", "evaluated")
 
 
 rule figures:
@@ -136,28 +136,20 @@ rule figures:
     input:
         unpack(needs("figures")),
     output:
-        data=report(
-            made("figures"),
-            category="Figures",
-            caption="../report/transfer.rst",
-            labels={"result": TITLES["transfer"], "kind": "figure"},
-        ),
-        drawn=[caption(figure) for figure in FIGURES[1:]],
-        others=beside("figures", *(f"{name}.png" for name in FIGURES)),
+        data=in_report("transfer"),
+        drawn=[in_report(figure) for figure in FIGURES[1:]],
+        others=beside("figures", *(f"{figure}.png" for figure in FIGURES)),
     log:
-        log_of("figures"),
+        **logs("figures"),
     benchmark:
-        benchmark_of("figures")
+        measures("figures")
     conda:
         ENVIRONMENT
     params:
         cfg=reads("figures"),
         evaluated=EVALUATED,
     shell:
-        "python -m deftx figures --params {params.cfg:q} --base {input.base:q} "
-        "--evaluated {params.evaluated:q} --masks {input.masks:q} --denoised {input.denoised:q} "
-        "--diagnostics {input.diagnostics:q} --coverage {input.coverage:q} "
-        "--out {output.data:q} > {log:q} 2>&1"
+        call("figures", "base masks denoised diagnostics coverage", "evaluated")
 
 
 rule costs:
@@ -165,10 +157,9 @@ rule costs:
     input:
         unpack(needs("costs")),
     output:
-        data=made("costs"),
-        others=beside("costs", *COMPANIONS["costs"]),
+        **made("costs"),
     log:
-        log_of("costs"),
+        **logs("costs"),
     conda:
         ENVIRONMENT
     params:
@@ -176,9 +167,7 @@ rule costs:
         evaluated=EVALUATED,
         folder=f"{ROOT}/benchmarks",
     shell:
-        "python -m deftx costs --params {params.cfg:q} --config {input.config:q} "
-        "--folder {params.folder:q} --evaluated {params.evaluated:q} --out {output.data:q} "
-        "> {log:q} 2>&1"
+        call("costs", "config", "folder evaluated")
 
 
 rule cards:
@@ -186,20 +175,18 @@ rule cards:
     input:
         unpack(needs("cards")),
     output:
-        data=made("cards"),
+        data=artefact("cards"),
         cards=CARDS,
     log:
-        log_of("cards"),
+        **logs("cards"),
     conda:
         ENVIRONMENT
     params:
         cfg=reads("cards"),
         evaluated=EVALUATED,
-        folder=run_folder,
+        folder=lambda wildcards: ROOT,
     shell:
-        "python -m deftx cards --params {params.cfg:q} --config {input.config:q} "
-        "--folder {params.folder:q} --evaluated {params.evaluated:q} --out {output.data:q} "
-        "> {log:q} 2>&1"
+        call("cards", "config", "folder evaluated")
 
 
 rule summary:
@@ -208,20 +195,16 @@ rule summary:
         unpack(needs("summary")),
     output:
         data=report(
-            made("summary"),
+            artefact("summary"),
             category="Start here",
             caption="../report/summary.rst",
             labels={"result": "the run on one page", "kind": "page"},
         ),
     log:
-        log_of("summary"),
+        **logs("summary"),
     conda:
         ENVIRONMENT
     params:
         cfg=reads("summary"),
     shell:
-        "python -m deftx summary --params {params.cfg:q} --base {input.base:q} "
-        "--config {input.config:q} --tables {input.tables:q} --figures {input.figures:q} "
-        "--costs {input.costs:q} --claims {input.claims:q} --coverage {input.coverage:q} "
-        "--cleaned {input.cleaned:q} "
-        "--out {output.data:q} > {log:q} 2>&1"
+        call("summary", "base config tables figures costs claims coverage cleaned")

@@ -10,22 +10,18 @@ rule compose:
     input:
         unpack(needs("compose")),
     output:
-        data=made("compose"),
-        manifest=made("compose") + ".json",
+        **made("compose"),
     log:
-        out=log_of("compose"),
-        cost=cost_of("compose"),
+        **logs("compose"),
     benchmark:
-        benchmark_of("compose")
+        measures("compose")
     conda:
         ENVIRONMENT
-    threads: CONFIG.threads.compose
+    threads: PLAN.threads("compose")
     params:
         cfg=reads("compose"),
     shell:
-        "python -m deftx compose --params {params.cfg:q} --base {input.base:q} "
-        "--task-vector {input.task_vector:q} --language-vector {input.language_vector:q} "
-        "--cost {log.cost:q} --out {output.data:q} > {log.out:q} 2>&1"
+        call("compose", "base task_vector language_vector")
 
 
 rule evaluate:
@@ -33,22 +29,17 @@ rule evaluate:
     input:
         unpack(needs("evaluate")),
     output:
-        data=made("evaluate"),
-        manifest=made("evaluate") + ".json",
+        **made("evaluate"),
     log:
-        out=log_of("evaluate"),
-        cost=cost_of("evaluate"),
+        **logs("evaluate"),
     benchmark:
-        benchmark_of("evaluate")
+        measures("evaluate")
     conda:
         ENVIRONMENT
-    threads: CONFIG.threads.evaluate
+    threads: PLAN.threads("evaluate")
     resources:
-        gpu=1,
+        gpu=PLAN.gpus("evaluate"),
     params:
         cfg=reads("evaluate"),
     shell:
-        "python -m deftx evaluate --params {params.cfg:q} --base {input.base:q} "
-        "--composed {input.composed:q} --test {input.test:q} --task-vector {input.task_vector:q} "
-        "--language-vector {input.language_vector:q} --start-vector {input.start_vector:q} "
-        "--cost {log.cost:q} --out {output.data:q} > {log.out:q} 2>&1"
+        call("evaluate", "base composed test task_vector language_vector start_vector")

@@ -10,27 +10,25 @@ rule full:
     input:
         unpack(needs("full")),
     output:
-        data=made("full"),
-        manifest=made("full") + ".json",
+        **made("full"),
     log:
-        out=log_of("full"),
-        cost=cost_of("full"),
+        **logs("full"),
     benchmark:
-        benchmark_of("full")
+        measures("full")
     conda:
         ENVIRONMENT
-    threads: CONFIG.threads.full
+    threads: PLAN.threads("full")
     resources:
-        gpu=CONFIG.engine.devices,
+        gpu=PLAN.gpus("full"),
     params:
         cfg=reads("full"),
         report_to=trackers,
     shell:
-        "python -m deftx full --params {params.cfg:q} --report-to {params.report_to:q} "
-        "--base {input.base:q} --train {input.train:q} --valid {input.valid:q} "
-        "--start-vector {input.start_vector:q} --round-vector {input.round_vector:q} "
-        "--source-vector {input.source_vector:q} --cost {log.cost:q} --out {output.data:q} "
-        "> {log.out:q} 2>&1"
+        call(
+            "full",
+            "base train valid start_vector round_vector source_vector",
+            "report_to",
+        )
 
 
 rule denoise:
@@ -38,24 +36,20 @@ rule denoise:
     input:
         unpack(needs("denoise")),
     output:
-        data=made("denoise"),
-        manifest=made("denoise") + ".json",
+        **made("denoise"),
     log:
-        out=log_of("denoise"),
-        cost=cost_of("denoise"),
+        **logs("denoise"),
     benchmark:
-        benchmark_of("denoise")
+        measures("denoise")
     conda:
         ENVIRONMENT
-    threads: CONFIG.threads.denoise
+    threads: PLAN.threads("denoise")
     resources:
-        gpu=1,
+        gpu=PLAN.gpus("denoise"),
     params:
         cfg=reads("denoise"),
     shell:
-        "python -m deftx denoise --params {params.cfg:q} --base {input.base:q} "
-        "--full {input.full:q} --start-vector {input.start_vector:q} --cost {log.cost:q} "
-        "--out {output.data:q} > {log.out:q} 2>&1"
+        call("denoise", "base full start_vector")
 
 
 rule mask:
@@ -63,23 +57,18 @@ rule mask:
     input:
         unpack(needs("mask")),
     output:
-        data=made("mask"),
-        manifest=made("mask") + ".json",
+        **made("mask"),
     log:
-        out=log_of("mask"),
-        cost=cost_of("mask"),
+        **logs("mask"),
     benchmark:
-        benchmark_of("mask")
+        measures("mask")
     conda:
         ENVIRONMENT
-    threads: CONFIG.threads.mask
+    threads: PLAN.threads("mask")
     params:
         cfg=reads("mask"),
     shell:
-        "python -m deftx mask --params {params.cfg:q} --base {input.base:q} "
-        "--delta {input.delta:q} --start-vector {input.start_vector:q} "
-        "--observed {input.observed:q} --chosen {input.chosen:q} --cost {log.cost:q} "
-        "--out {output.data:q} > {log.out:q} 2>&1"
+        call("mask", "base delta start_vector observed chosen")
 
 
 rule sparse:
@@ -87,28 +76,25 @@ rule sparse:
     input:
         unpack(needs("sparse")),
     output:
-        data=made("sparse"),
-        manifest=made("sparse") + ".json",
-        others=beside("sparse", *COMPANIONS["sparse"]),
+        **made("sparse"),
     log:
-        out=log_of("sparse"),
-        cost=cost_of("sparse"),
+        **logs("sparse"),
     benchmark:
-        benchmark_of("sparse")
+        measures("sparse")
     conda:
         ENVIRONMENT
-    threads: CONFIG.threads.sparse
+    threads: PLAN.threads("sparse")
     resources:
-        gpu=CONFIG.engine.devices,
+        gpu=PLAN.gpus("sparse"),
     params:
         cfg=reads("sparse"),
         report_to=trackers,
     shell:
-        "python -m deftx sparse --params {params.cfg:q} --report-to {params.report_to:q} "
-        "--base {input.base:q} --mask {input.mask:q} --train {input.train:q} "
-        "--valid {input.valid:q} --start-vector {input.start_vector:q} --delta {input.delta:q} "
-        "--round-vector {input.round_vector:q} --source-vector {input.source_vector:q} "
-        "--cost {log.cost:q} --out {output.data:q} > {log.out:q} 2>&1"
+        call(
+            "sparse",
+            "base mask train valid start_vector delta round_vector source_vector",
+            "report_to",
+        )
 
 
 rule convert:
@@ -116,19 +102,15 @@ rule convert:
     input:
         unpack(needs("convert")),
     output:
-        data=made("convert"),
-        manifest=made("convert") + ".json",
-        others=beside("convert", *COMPANIONS["convert"]),
+        **made("convert"),
     log:
-        out=log_of("convert"),
-        cost=cost_of("convert"),
+        **logs("convert"),
     benchmark:
-        benchmark_of("convert")
+        measures("convert")
     conda:
         ENVIRONMENT
     params:
         cfg=reads("convert"),
         vector=foreign_vector,
     shell:
-        "python -m deftx convert --params {params.cfg:q} --base {input.base:q} "
-        "--vector {params.vector:q} --cost {log.cost:q} --out {output.data:q} > {log.out:q} 2>&1"
+        call("convert", "base", "vector")

@@ -8,7 +8,7 @@ from typing import Any
 
 from deftx.core.vector_files import SFT_STAGES
 from deftx.models.base import Base
-from deftx.plan.graph import Graph
+from deftx.plan.plan import Plan
 from deftx.report.card import DatasetFacts, Vector, model_card
 from deftx.report.card_facts import dataset_facts, vectors_of
 from deftx.report.results import Comparison, draw, load_evaluations, transfer
@@ -32,7 +32,7 @@ def cards(params: Params, *, config: Path, folder: Path, evaluated: list[Path], 
     """
     known = load_config(config)
     tests = {task: dataset_facts(known, known.tasks[task].test.dataset) for task in params.tasks}
-    write_cards(params, vectors_of(Graph(known)), tests, folder, evaluated, out)
+    write_cards(params, vectors_of(Plan(known)), tests, folder, evaluated, out)
 
 
 def write_cards(

@@ -1,4 +1,4 @@
-"""Stage `convert`: a vector that others made, in our format."""
+"""Stage `convert`: write a vector that others made in our format."""
 
 from pathlib import Path
 from typing import Any, Self
@@ -6,7 +6,7 @@ from typing import Any, Self
 import torch
 from pydantic import Field, model_validator
 
-from deftx.core.vector_files import OURS, VECTOR_FILES, vector_file, write_sft_config
+from deftx.core.vector_files import OURS, PUBLIC, VECTOR_FILES, vector_file, write_sft_config
 from deftx.exchange.foreign import read_foreign
 from deftx.models.base import Base
 from deftx.store.artefact import file_sha256
@@ -16,38 +16,40 @@ from deftx.store.strict import Strict
 
 
 class Params(Strict):
-    """Which vector it is; a hub id and a commit, or a file by its checksum."""
+    """Which vector to read: a hub id and a commit, or a file by its checksum."""
 
-    method: str = Field(description="what the vector is to be called by")
+    method: str = Field(description="name of the method that the vector stands for")
     target: str = Field(description="lang-<language> or task-<task>")
     id: str | None = Field(
-        default=None, description="hub id, or what else tells others where the vector is from"
+        default=None, description="hub id, or another name of the vector's origin"
     )
-    revision: str | None = Field(default=None, description="of a hub id: a commit")
+    revision: str | None = Field(default=None, description="commit of the hub id")
     content: str | None = Field(
-        default=None, description="sha256 of the file, where known; another one is an error"
+        default=None, description="expected sha256 of the file; any other is an error"
     )
     classes: list[str] | None = Field(
-        default=None, description="of a task, in the order that its logits are to have"
+        default=None, description="classes of a task, in the order of the logits to write"
     )
     stored_classes: list[str] | None = Field(
         default=None,
-        description="of a task, in the order of the head that is stored, if the file does not tell",
+        description="classes of a task, in the order of the stored head; needed if the file does "
+        "not record them",
     )
 
     @model_validator(mode="after")
     def _classes_of_a_task(self) -> Self:
         if self.target.startswith("task-") != (self.classes is not None):
-            raise ValueError(f"{self.target}: give `classes` for a task, and not for a language")
+            raise ValueError(f"{self.target}: `classes` are required for a task, and only there")
         return self
 
 
 def convert(params: Params, *, base: Path, vector: Path | None = None, out: Path) -> None:
-    """Write an SFT file with every difference of `vector`, a file or folder, or of the hub's
-    repository; of a task its head, rows in the order of `classes`. `sft_config.json` lies beside.
+    """Write an SFT file with every difference of `vector` (a file or folder) or of the hub's
+    repository and, for a task, its head with rows in the order of `classes`; and
+    `sft_config.json` beside it.
 
-    Raises ArtefactError as `read_foreign` does, if there is no vector, or the file is not the one
-    whose checksum is given.
+    Raises ArtefactError as `read_foreign` does, if there is no vector, or if the file's checksum is
+    not the given one.
     """
     encoder = Base.load(base)
     if vector is None:
@@ -56,7 +58,7 @@ def convert(params: Params, *, base: Path, vector: Path | None = None, out: Path
         vector = fetch(params.id, params.revision, VECTOR_FILES)
     file = vector_file(vector)
     if file is None:
-        raise ArtefactError(f"{vector}: expected one of {OURS} or pytorch_diff.bin")
+        raise ArtefactError(f"{vector}: expected {OURS} or {PUBLIC} in it")
     found = file_sha256(file)
     if params.content not in (None, found):
         raise ArtefactError(f"{file}: sha256 {found}, expected {params.content}: did it change?")

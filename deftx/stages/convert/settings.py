@@ -1,4 +1,4 @@
-"""A vector that exists already: a file of the user, or a repository of the hub."""
+"""Existing vectors: files of the user, or repositories of the hub."""
 
 import re
 from typing import Annotated, Any, Self
@@ -14,24 +14,24 @@ HUB_ID = re.compile(r"^[\w.-]+/[\w.{}-]+$")
 
 
 class Foreign(Strict):
-    """Where the vectors of a method lie; text stands for `{source: text}`."""
+    """Where to find the vectors of a method; plain text means `{source: text}`."""
 
     source: str = Field(
-        description="with {language} or {task}: a folder or file (absolute, or below data_dir), or "
-        "with a revision a hub id"
+        description="a folder or file (absolute, or below data_dir) or, with a revision, a hub id; "
+        "may contain {language} or {task}"
     )
     revision: Commit | dict[str, Commit] | None = Field(
         default=None,
-        description="commit of a hub id, 40 hexadecimal digits; or one for each language or task",
+        description="commit of the hub id, 40 hexadecimal digits; or one for each language or task",
     )
     aliases: dict[str, str] = Field(
         default_factory=dict,
-        description="language or task → what it is called in `source`; none: there is no vector",
+        description="language or task → its name in `source`; `none`: there is no vector",
     )
     classes: Classes | dict[str, Classes] | None = Field(
         default=None,
-        description="of a task, in the order of the rows of the head that is stored; or for each "
-        "task; needed where the file does not tell",
+        description="classes of a task in the order of the stored head's rows, or these for each "
+        "task; needed if the file does not record them",
     )
 
     @model_validator(mode="before")

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from deftx.plan.graph import Graph
+from deftx.plan.plan import Plan
 from deftx.report.accounting import (
     STAGES_NOTE,
     SYSTEMS_NOTE,
@@ -53,7 +53,7 @@ def costs(params: Params, *, config: Path, folder: Path, evaluated: list[Path], 
     Raises ArtefactError if a cost file or an evaluation cannot be read; InputError if an evaluation
     is missing.
     """
-    account(params, jobs_of(Graph(load_config(config))), folder, evaluated, out)
+    account(params, jobs_of(Plan(load_config(config))), folder, evaluated, out)
 
 
 def account(

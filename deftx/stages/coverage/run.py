@@ -46,8 +46,8 @@ class Row(NamedTuple):
     characters_per_piece: float | None
 
 
-def coverage(params: Params, *, base: Path, items: list[Path], out: Path) -> None:
-    """Write a CSV with a `Row` for each of `items`, parquet artefacts of OF_ITEMS, by
+def coverage(params: Params, *, base: Path, data: list[Path], out: Path) -> None:
+    """Write a CSV with a `Row` for each of `data`, parquet artefacts of OF_ITEMS, by
     language, dataset and split; and log a warning for each language that the tokenizer covers
     much worse than the sources: see `warnings`.
 
@@ -56,7 +56,7 @@ def coverage(params: Params, *, base: Path, items: list[Path], out: Path) -> Non
     tokenizer = load_tokenizer(Base.load(base))
     rows: list[Row] = []
     whole: dict[str, Coverage] = {}
-    for path in items:
+    for path in data:
         loaded, language, dataset, split = load_items(path), *_provenance(path)
         found = count(loaded, tokenizer)
         whole[language] = whole.get(language, Coverage()) + found

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from pydantic import Field
 
 from deftx.models.base import Base
-from deftx.plan.method import System
+from deftx.plan.schema import System
 from deftx.report.accounting import STAGES_NOTE, SYSTEMS_NOTE, readable, unknown_note
 from deftx.report.coverage import Coverage, warnings
 from deftx.report.embed import figure, page, read, table

@@ -1,0 +1,223 @@
+"""What a config may say, but for the kinds of methods that there are. Free of torch."""
+
+from pathlib import Path
+from typing import Annotated, Any, Generic
+
+from pydantic import Field, model_validator
+
+from deftx.engine.settings import Engine, LanguageTraining, TaskTraining
+from deftx.plan.artefact import BASE, NONE
+from deftx.plan.method import Kind, Method, R
+from deftx.stages.base.settings import BaseModelSource
+from deftx.stages.clean.settings import Cleaning
+from deftx.stages.compose.settings import Combine
+from deftx.stages.data.settings import Dataset, Split
+from deftx.stages.mask.settings import Budget
+from deftx.stages.world.settings import World
+from deftx.store.strict import Strict
+
+LanguageKey = Annotated[str, Field(pattern=r"^[a-z]{3}$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+
+
+class Language(Strict):
+    """A language that is evaluated."""
+
+    name: str = Field(default="", description="its name in tables")
+    text: str | list[str] = Field(
+        description="a dataset, a path (absolute or below data_dir), or none; several are put "
+        "together by cleaning"
+    )
+
+    @property
+    def texts(self) -> list[str]:
+        """The datasets and paths of its text; empty for none."""
+        if self.text == NONE:
+            return []
+        return [self.text] if isinstance(self.text, str) else self.text
+
+
+class Items(Strict):
+    """A split of a dataset."""
+
+    dataset: Name
+    split: Split
+
+
+class Source(Items):
+    """Labelled data of one more language."""
+
+    language: LanguageKey
+
+
+class Task(Strict):
+    """A classification with labelled data in a source language, or in several, and test sets in
+    others."""
+
+    classes: Annotated[list[str], Field(min_length=2)]
+    source: LanguageKey
+    train: Items
+    valid: Items
+    test: Items
+    more_sources: list[Source] = Field(
+        default_factory=list,
+        description="further labelled languages to train on, each under its own vector of "
+        "task_start; the source validates",
+    )
+    languages: list[LanguageKey] | None = Field(
+        default=None,
+        description="where it is evaluated; default: every language; an empty list leaves it out",
+    )
+    systems: list[Name] | None = Field(
+        default=None, description="the systems evaluated on it; default: every system"
+    )
+    training: TaskTraining = TaskTraining()
+
+    @property
+    def sources(self) -> list[str]:
+        """The languages with labelled data, `source` first."""
+        return [self.source, *(more.language for more in self.more_sources)]
+
+
+class Budgets(Strict):
+    """K of methods that give no budget. The defaults are the papers' for XLM-R base, as ratios of
+    its 277,414,656 maskable entries."""
+
+    task: Budget = "14155776/277414656"
+    language: Budget = "7667712/277414656"
+
+    def of(self, kind: Kind) -> Budget:
+        """The budget for one kind of target."""
+        return self.task if kind == "task" else self.language
+
+
+class System(Strict):
+    """A pair: a method for the task vector and one for the language vectors."""
+
+    task: str = Field(description="method of the task vector")
+    language: str = Field(
+        default="", description="method of the language vectors, or none; default: that of the task"
+    )
+    task_scale: float = 1.0
+    language_scale: float = 1.0
+    combine: Combine | None = Field(
+        default=None, description="how the two become one; default: their sum"
+    )
+    task_start: str | None = Field(
+        default=None, description="where its task vector starts, instead of the run's task_start"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _same_for_both(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "task" in value and "language" not in value:
+            return {**value, "language": value["task"]}
+        return value
+
+
+class RunSettings(Strict, Generic[R]):
+    """What to run, over the kinds of methods `R`."""
+
+    run: Name = Field(description="name of the folder below results/")
+    data_dir: str | None = Field(
+        default=None, description="where relative paths start; default: $DEFTX_DATA"
+    )
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    base: BaseModelSource
+    world: World | None = Field(default=None, description="the embedded world of the demo")
+    datasets: dict[Name, Dataset]
+    cleaning: Cleaning | None = Field(
+        default=None, description="of the text of every language; default: it is taken as it is"
+    )
+    languages: Annotated[dict[LanguageKey, Language], Field(min_length=1)]
+    tasks: Annotated[dict[Name, Task], Field(min_length=1)]
+    task_start: Name = Field(
+        default=BASE,
+        description="where tasks start: base, or the method whose vector of the source language is "
+        "added first",
+    )
+    language_training: LanguageTraining = LanguageTraining()
+    budget: Budgets = Budgets()
+    methods: Annotated[dict[Name, Method[R]], Field(min_length=1)]
+    systems: Annotated[dict[Name, System], Field(min_length=1)]
+    reference: Name | None = Field(
+        default=None,
+        description="the system that each other one is compared with in each language; default: "
+        "lt-sft if there is one, else the first",
+    )
+    groups: dict[Name, Annotated[list[LanguageKey], Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="sets of languages with a mean of their own, shown for each task that is "
+        "evaluated in all of them",
+    )
+    engine: Engine = Engine()
+    report_to: list[str] = Field(
+        default_factory=list,
+        description="trackers of training as transformers names them, such as wandb or tensorboard",
+    )
+
+    def row(self, method: str, kind: Kind) -> R:
+        """A method for one kind of target, its budget filled in."""
+        return self.methods[method].row(kind).with_budget(self.budget.of(kind))
+
+    def task_languages(self, task: str) -> list[str]:
+        """The languages in which a task is evaluated."""
+        languages = self.tasks[task].languages
+        return list(self.languages) if languages is None else languages
+
+    def task_systems(self, task: str) -> list[str]:
+        """The systems that are evaluated on a task, in the order of `systems`."""
+        wanted = self.tasks[task].systems
+        return [name for name in self.systems if wanted is None or name in wanted]
+
+    @property
+    def evaluated_tasks(self) -> list[str]:
+        """The tasks that are evaluated in some language."""
+        return [task for task in self.tasks if self.task_languages(task)]
+
+    @property
+    def evaluated_systems(self) -> list[str]:
+        """The systems that are evaluated on any task, in the order of `systems`."""
+        used = {system for task in self.evaluated_tasks for system in self.task_systems(task)}
+        return [name for name in self.systems if name in used]
+
+    @property
+    def language_names(self) -> dict[str, str]:
+        """The name of each language in tables, or its key."""
+        return {key: language.name or key for key, language in self.languages.items()}
+
+    @property
+    def compared_with(self) -> str:
+        """The system that the others are compared with."""
+        known = self.evaluated_systems or list(self.systems)
+        return self.reference or ("lt-sft" if "lt-sft" in known else known[0])
+
+    def has_text(self, language: str) -> bool:
+        """Whether a language vector can be trained for it."""
+        return language in self.languages and bool(self.languages[language].texts)
+
+    def has_vector(self, method: str, language: str) -> bool:
+        """Whether a method has a vector of a language: it can be trained, or exists already."""
+        row = self.row(method, "language")
+        return self.has_text(language) if row.is_trained else row.has_vector_of(language)
+
+    @property
+    def without_vector(self) -> list[str]:
+        """The languages that every system evaluates without a vector, for lack of text."""
+        methods = {self.systems[name].language for name in self.evaluated_systems} - {NONE}
+        return [
+            key
+            for key in self.languages
+            if not self.has_text(key) and not any(self.has_vector(m, key) for m in methods)
+        ]
+
+
+def is_path(text: str) -> bool:
+    """Whether the `text` of a language is a path and not the name of a dataset."""
+    return "/" in text or Path(text.removesuffix(".xz").removesuffix(".gz")).suffix in (
+        ".txt",
+        ".csv",
+        ".tsv",
+        ".jsonl",
+        ".parquet",
+    )

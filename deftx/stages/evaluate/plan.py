@@ -1,0 +1,30 @@
+"""What the stage `evaluate` reads: artefacts and values of the config. Free of torch."""
+
+from typing import Any
+
+from deftx.plan.artefact import Artefact, Inputs
+from deftx.plan.graph import BASE_MODEL, Graph
+
+
+def inputs(graph: Graph, artefact: Artefact) -> Inputs:
+    task, language = graph.vectors(artefact)
+    # A composed sparse vector holds everything; other vectors are put together in memory.
+    in_memory = not graph.is_sparse_sum(artefact)
+    return {
+        "base": [BASE_MODEL],
+        "composed": [Artefact("compose", artefact.wildcards)],
+        "test": [graph.test_items(artefact)],
+        "task_vector": [task] if in_memory else [],
+        "language_vector": [language] if in_memory and language else [],
+        "start_vector": graph.start_vector(task) if in_memory else [],
+    }
+
+
+def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
+    task = graph.config.tasks[artefact["task"]]
+    return {
+        **dict(artefact.wildcards),
+        "seed": int(artefact["seed"]),
+        "classes": task.classes,
+        "max_length": task.training.max_length,
+    }

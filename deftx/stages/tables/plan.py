@@ -1,0 +1,35 @@
+"""What the stage `tables` reads: artefacts and values of the config. Free of torch."""
+
+from typing import Any
+
+from deftx.plan.artefact import Artefact, Inputs
+from deftx.plan.graph import Graph
+
+
+def inputs(graph: Graph, artefact: Artefact) -> Inputs:
+    return {"evaluated": graph.evaluations}
+
+
+def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
+    config = graph.config
+    return {
+        "systems": config.evaluated_systems,
+        "seeds": config.seeds,
+        "reference": config.compared_with,
+        "groups": config.groups,
+        "base_name": config.base.model or f"{config.run}-base",
+        "tasks": {
+            name: {
+                "metric": task.training.metric,
+                "source": task.source,
+                "sources": task.sources,
+                "dataset": task.test.dataset,
+                "systems": config.task_systems(name),
+                "languages": config.task_languages(name),
+            }
+            for name, task in config.tasks.items()
+            if name in config.evaluated_tasks
+        },
+        "names": config.language_names,
+        "without_text": config.without_vector,
+    }
