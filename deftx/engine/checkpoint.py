@@ -199,8 +199,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 class StopRequest:
     """A context manager inside of which the first signal of SIGNALS is remembered in `received`.
-    Further ones change nothing, but for SIGINT, which acts as ever. Nothing is caught outside of
-    the main thread, as Python has it, nor unless `catch`."""
+    Further ones change nothing, except SIGINT, which has its usual effect. Nothing is caught
+    outside of the main thread, where Python cannot do so, nor unless `catch`."""
 
     def __init__(self, catch: bool = True) -> None:
         self.received: signal.Signals | None = None
@@ -222,8 +222,8 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or signal.Signals(number)
-        # A cluster tells each process of a job, and what has started it tells it again at the same
-        # moment: that must not end the saving. A person's second Ctrl-C is meant.
+        # A cluster signals each process of a job, and its parent passes the signal on at the same
+        # moment: the second one must not end the saving. A person's second Ctrl-C is meant.
         signal.signal(signal.SIGINT, self._before[signal.SIGINT])
 
     def _restore(self) -> None:
@@ -309,22 +309,22 @@ class SaveState(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Save if it is time or a signal came. At the beginning of a step, when the evaluation
-        that belongs to the last one is over. Raises Stopped after a signal. Of several processes
-        the first one does this, and the others end when they miss it."""
+        that belongs to the last one is over. Raises Stopped after a signal. If
+        several processes train, the first one does this, and the others end when they miss it."""
         if not is_first():
             return
-        told = self._stop.received
-        if told is not None or time.monotonic() - self._saved_at >= self._seconds:
+        signalled = self._stop.received
+        if signalled is not None or time.monotonic() - self._saved_at >= self._seconds:
             self._save(state.global_step)
-        if told is not None:
+        if signalled is not None:
             log.warning(
                 "stopped by %s after step %d of %d; the same command goes on from there (%s)",
-                told.name,
+                signalled.name,
                 state.global_step,
                 state.max_steps,
                 self._checkpoint.folder,
             )
-            raise Stopped(128 + told)
+            raise Stopped(128 + signalled)
 
     def _save(self, step: int) -> None:
         self._saved_at = time.monotonic()

@@ -20,7 +20,7 @@ LOGITS_AT_ONCE = 2**25
 
 
 TILE = 64
-"""Rows of which GPUs multiply whole blocks."""
+"""GPUs multiply blocks of this many rows."""
 
 
 class MaskedTokens(Learner):
@@ -37,7 +37,7 @@ class MaskedTokens(Learner):
         words = model.get_input_embeddings().weight
         if decoder.weight is words and not words.requires_grad:
             raise InputError(
-                "the decoder is tied to the word embeddings, of which only some entries train: "
+                "the decoder is tied to the word embeddings, which train only in part: "
                 "load the model with load_masked_lm, which gives it frozen weights of its own"
             )
         # In a tuple, where moving the learner to a device does not find it.

@@ -21,7 +21,7 @@ class Session:
         dropout_seed: of dropout.
         engine: precision, compilation, devices.
         checkpoint: where the state is kept in between; None keeps none, and a signal ends the
-            process as ever.
+            process at once.
         report_to: trackers by the names that transformers has for them, such as `wandb`.
         callbacks: transformers' TrainerCallbacks.
     """

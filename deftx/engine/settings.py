@@ -86,7 +86,7 @@ class TaskTraining(Training):
 class Engine(Strict):
     """What changes the speed and the rounding of training, and nothing else of its meaning.
 
-    `auto` is resolved on the device that is there; what came out of it stands in the provenance.
+    `auto` is resolved on the device at hand, and the provenance records the result.
     """
 
     precision: Literal["auto", "fp32", "bf16"] = Field(

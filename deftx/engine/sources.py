@@ -22,7 +22,7 @@ class Sources:
 
     Attributes:
         train: training files, in the order of the sources.
-        languages: their languages; None for one file of which none is said.
+        languages: their languages; None for one file without a stated language.
         vectors: language → file of its vector.
     """
 
@@ -87,7 +87,7 @@ def around_source(
     """Number of a source → a block inside of which its vector (without head) is in the model's
     weights, which have their former bits afterwards: what an optimiser moves is never the sum, and
     nothing drifts. A source whose vector is None, or any if `vectors` is empty, is computed with
-    the weights as they are. The vectors lie on the model's device, 12 bytes an entry.
+    the weights as they are. The vectors are moved to the model's device, 12 bytes an entry.
 
     Source: LT-SFT's training on several sources, which subtracts the vector again, so that weights
     drift by rounding. Raises InputError unless there is one for each source of the objective.

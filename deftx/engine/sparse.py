@@ -36,7 +36,7 @@ def fit_entries(
     """Train the entries of the backbone that the mask chooses, and the head in full, in place.
     Every other weight keeps its bits whatever the settings. The best checkpoint is left in place.
 
-    `round_vector`, of which the mask chooses every entry, and `source_vectors`: as in
+    `round_vector`, whose entries the mask must choose, and `source_vectors`: as in
     `fit_everything`.
 
     Returns and raises what `train_with_head` does; and ArtefactError if the mask or a vector does
@@ -78,11 +78,11 @@ class PackedEntries(torch.nn.Module):
     Attributes:
         values: float32 parameter (k,): the chosen entries of all tensors but the word embeddings;
             the weights themselves, not differences.
-        rows: float32 parameter (K - k,): those of the word embeddings, by position. Of their
-            gradient only the rows that a batch looks up are ever made.
+        rows: float32 parameter (K - k,): those of the word embeddings, by position. Their
+            gradient is computed only for the rows that a batch looks up.
 
     Args:
-        low: dtype in which the matrices of linear layers lie on the device while this is open;
+        low: dtype of the matrices of linear layers on the device while this is open;
             bfloat16 is what autocast would make of them anew in every step.
 
     Raises ArtefactError if the mask does not fit.
@@ -233,7 +233,7 @@ class _Flat:
 
 
 class _PackedEmbedding(torch.nn.Module):
-    """The word embeddings, of which only some entries have a gradient."""
+    """Word embeddings whose gradient is computed for chosen entries only."""
 
     def __init__(
         self, words: torch.nn.Embedding, rows: torch.nn.Parameter, index: torch.Tensor
@@ -257,7 +257,7 @@ class _PackedEmbedding(torch.nn.Module):
 class _LookUp(torch.autograd.Function):
     """Rows of an embedding; backward gives the gradient of chosen entries alone.
 
-    The dense gradient of XLM-R's word embeddings has 192 million entries, of which a batch of
+    The dense gradient of XLM-R's word embeddings has 192 million entries; a batch of
     2,048 tokens touches less than one in a hundred. Shapes do not depend on the tokens, so nothing
     waits for the device.
     """

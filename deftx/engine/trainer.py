@@ -101,13 +101,13 @@ def train(
     l1 = L1(list(trained.values()), settings.l1, total) if settings.l1 else None
     begin()
     progress = {"parts": 1}
-    watchers: list[TrainerCallback] = [keeper, *session.callbacks]
+    callbacks: list[TrainerCallback] = [keeper, *session.callbacks]
     done, state = 0, None
     with StopRequest(catch=session.checkpoint is not None) as stop:
         if session.checkpoint is not None:
             state = SaveState(session.checkpoint, stop, trained, optimizer, keeper, guard, progress)
             done = state.restore()
-            watchers.append(state)
+            callbacks.append(state)
         after_step()
         optimizer.register_step_post_hook(lambda *_: after_step())
         steps = Steps(
@@ -134,7 +134,7 @@ def train(
                 progress=progress,
                 args=_arguments(folder, steps, session, resolved),
                 optimizers=(optimizer, _schedule(optimizer, settings, objective, done)),
-                callbacks=watchers,
+                callbacks=callbacks,
             )
             try:
                 if len(steps):
@@ -239,7 +239,7 @@ class StepTrainer(Trainer):
             self._shown.stop()
 
     def create_accelerator_and_postprocess(self) -> None:
-        """As the Trainer does, but the model is left as it is: it lies where it trains, in storage
+        """As the Trainer does, but the model is left as it is: it is where it trains, in storage
         that must not be replaced, and its gradients are exchanged by `add_up_gradients`."""
         super().create_accelerator_and_postprocess()
         self.accelerator.prepare_model = lambda model, **_: model

@@ -23,8 +23,9 @@ transformers_logging.disable_progress_bar()
 def without_weights(
     config: PreTrainedConfig,
 ) -> tuple[PreTrainedModel, dict[str, tuple[int, ...]], frozenset[str]]:
-    """What the architecture alone tells: a masked-language model without memory for its weights,
-    the shapes of the backbone's parameters by name, and which are those of normalisation layers.
+    """What follows from the architecture alone: a masked-language model without memory for its
+    weights, the shapes of the backbone's parameters by name, and the names of those that belong to
+    normalisation layers.
     The backbone is what the masked-language model and the classifier share."""
     with torch.device("meta"):
         model, classifier = (

@@ -53,7 +53,7 @@ def workspace(tmp_path_factory):
         f'state.global_step == {KILLED_AT} and "full/lang-qta" in str(self._checkpoint.folder) '
         "and not self._saved_step and self._stop.received is None"
     )
-    before(made, "deftx/engine/checkpoint.py", "told =", f"while {waits}: time.sleep(0.1)")
+    before(made, "deftx/engine/checkpoint.py", "signalled =", f"while {waits}: time.sleep(0.1)")
     # The state of a large model takes its time to be written.
     before(made, "deftx/engine/checkpoint.py", "self._checkpoint.save(", "time.sleep(3)")
     tells = 'print("a fork of the server", file=sys.stderr)'

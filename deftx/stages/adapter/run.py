@@ -26,7 +26,7 @@ class Params(MethodParams):
     adapter: Adapter = Adapter()
 
     def recorded(self) -> dict[str, Any]:
-        """What the provenance says of these: all that the result depends on."""
+        """The parameters in the provenance: all that the result depends on."""
         return {
             **super().recorded(),
             "adapter": self.adapter.relevant(language=not self.classes),

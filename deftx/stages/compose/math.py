@@ -108,8 +108,8 @@ def rescaled_sum(
 def language_share(swap: LayerSwap, names: Iterable[str]) -> Callable[[str], float]:
     """Name of a tensor → the part of it that is the language's: 1, ½ or 0.
 
-    How many layers there are is told from `names`. Embeddings go with the lowest layers if these
-    are the language's, and what else stands outside of layers with the highest. Raises InputError
+    The number of layers is inferred from `names`. Embeddings go with the lowest layers if these
+    are the language's, and all else outside of layers with the highest. Raises InputError
     if there are too few layers.
     """
     numbers = [number for name in names if (number := _layer(name)) is not None]
@@ -135,6 +135,6 @@ def language_share(swap: LayerSwap, names: Iterable[str]) -> Callable[[str], flo
 
 
 def _layer(name: str) -> int | None:
-    """The layer that a tensor belongs to, from 0; None if it stands outside of layers."""
+    """The layer that a tensor belongs to, from 0; None if it is outside of layers."""
     found = re.search(r"\.(\d+)\.", name)
     return int(found[1]) if found else None

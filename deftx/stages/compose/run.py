@@ -40,7 +40,7 @@ def compose(
 
     Where a vector is not sparse, or the two are combined in another way, only the head and a
     recipe that names the inputs by their content are written, and `evaluate` puts them together
-    in memory. Without a language vector the task vector stands alone.
+    in memory. Without a language vector the result is the task vector.
 
     Raises ArtefactError if a vector was made for another base, or the two have different seeds.
     """
@@ -76,8 +76,8 @@ def compose(
 
 
 def _trained(files: list[TensorFile]) -> dict[str, int | None]:
-    """How many parameters each vector trained, and the head of the task; None where the vector does
-    not tell."""
+    """How many parameters each vector trained, and the head of the task; None where the vector's
+    file does not record it."""
     outcomes = [file.provenance.get("outcome", {}) for file in files]
     language = outcomes[1].get("trained") if len(outcomes) > 1 else 0
     return {

@@ -25,7 +25,7 @@ def gate(
     start_vector: Path | None = None,
     out: Path,
 ) -> None:
-    """S, of which the gates are σ(S), learned at θs with all weights fixed but the head's.
+    """S, learned at θs with all weights fixed but the head's; the gates are σ(S).
 
     Interrupted training goes on where it was. Source: the first step of Ada-SFT (the SC-SFT
     paper, section 3.4). Raises as `training_job` and `fit_gates` do.

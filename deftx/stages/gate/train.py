@@ -129,5 +129,5 @@ def gated(model: PreTrainedModel, gates: Mapping[str, torch.nn.Module]) -> Itera
 
 def _remove_gate(layer: torch.nn.Linear) -> None:
     remove_parametrizations(layer, "weight", leave_parametrized=False)
-    # Now the weight stands behind the bias; everything that goes by position expects it first.
+    # Now the weight comes after the bias; everything that goes by position expects it first.
     layer.register_parameter("bias", layer._parameters.pop("bias"))

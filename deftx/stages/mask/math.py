@@ -132,7 +132,7 @@ def uniform(
         key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, key])))
         score = generator.random(shapes[name])
-        # 1 - u lies in (0, 1]: a score of zero would count as "never moved".
+        # 1 - u is in (0, 1]: a score of zero would count as "never moved".
         return torch.from_numpy(np.subtract(1.0, score, out=score))
 
     return pooled(shapes, scores, k, besides=besides)

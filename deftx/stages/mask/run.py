@@ -121,7 +121,9 @@ def _former(
     base.check(file.provenance, file.path)
     former = load_mask(file)
     if others := sorted(former.index.keys() - shapes.keys()):
-        raise ArtefactError(f"{file.path}: entries of {others[0]}, of which none may be chosen")
+        raise ArtefactError(
+            f"{file.path}: entries of {others[0]}, a tensor that may not be chosen from"
+        )
     if len(former) != count:
         raise ArtefactError(
             f"{file.path}: {len(former)} entries, but the round before ends with {count}"
