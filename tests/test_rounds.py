@@ -355,7 +355,7 @@ def test_wrong_rounds_are_refused_by_what_is_wrong(two_rounds, files, tmp_path, 
         choose(1, 2, first["mask"])
     with pytest.raises(ArtefactError, match="450 entries, but the round before ends with 300"):
         choose(2, 3, first["mask"])
-    with pytest.raises(ArtefactError, match=r"entries of .*embeddings.*, of which none may be"):
+    with pytest.raises(ArtefactError, match=r"entries of .*embeddings.*, a tensor that may not be"):
         choose(2, 2, first["mask"], choose_from=r"^encoder\.")
     with pytest.raises(ValueError, match="rounds is 2, but score: none takes everything at once"):
         choose(2, 2, first["mask"], score="none", budget=None)
