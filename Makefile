@@ -1,5 +1,5 @@
-# Two commands do everything: `make demo` and `make test`. Each sets up .venv by itself.
-# With real data `make plan` says what a run will take, and `make reproduce` runs it: docs/reproduce.md.
+# Two commands do everything: `make demo` and `make test`. Each sets up .venv first.
+# With real data `make plan` estimates a run, and `make reproduce` runs it: docs/reproduce.md.
 # Another PyTorch: make demo TORCH="torch==2.13.0 <options for pip>" (see README, Installation).
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ SLURM_READY := $(VENV)/.slurm
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 SNAKEMAKE := $(BIN)/snakemake
 
-# What `make plan` and `make reproduce` are about. ONLY, such as ONLY="--language grn --seed 0", is some of it.
+# The config of `make plan` and `make reproduce`. ONLY selects a part: ONLY="--language grn --seed 0".
 CONFIG ?= config.yaml
 ONLY ?=
 RUN = $(shell sed -n 's/^run: *\([^ \#]*\).*/\1/p' $(CONFIG))
@@ -31,7 +31,7 @@ demo-full: $(READY)
 plan: $(READY)
 	@$(BIN)/deftx plan $(CONFIG) $(ONLY)
 
-# Interrupted with Ctrl-C, and called again, it goes on.
+# After an interruption by Ctrl-C the same command resumes.
 reproduce: plan
 ifeq ($(strip $(ONLY)),)
 	$(SNAKEMAKE) --configfile $(CONFIG) --quiet host reason rules
@@ -41,14 +41,14 @@ else
 	$(SNAKEMAKE) $$($(BIN)/deftx targets $(CONFIG) $(ONLY)) --configfile $(CONFIG) --quiet host reason rules
 endif
 
-# The same on a cluster, as profiles/slurm says: docs/cluster.md.
+# The same on a cluster, with the profile profiles/slurm: docs/cluster.md.
 slurm: $(SLURM_READY)
 	$(SNAKEMAKE) --workflow-profile profiles/slurm
 
 test: lint
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# Needs root and Debian's slurmctld, slurmd, slurm-client and munge; without, it says so.
+# Needs root and Debian's slurmctld, slurmd, slurm-client and munge; without them the tests are skipped.
 test-slurm: $(SLURM_READY)
 	DEFTX_TEST_SLURM=1 $(BIN)/pytest -rs tests/slurm
 
@@ -74,7 +74,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) -c constraints.txt -e ".[dev]"
 	@touch $@
 
-# Apart, since each start of Snakemake imports its plugins.
+# Installed separately, because every start of Snakemake imports its plugins.
 $(SLURM_READY): $(READY)
 	$(PIP) -c constraints.txt -e ".[slurm]"
 	@touch $@

@@ -1,4 +1,4 @@
-"""`python -m deftx` is `deftx`, in a fork of the workflow's server where there is one."""
+"""`python -m deftx` is `deftx`; the job runs in a fork of the workflow's server if there is one."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The cards of vectors: what they say is so, the hub understands them, and their code runs."""
+"""The cards of vectors: their facts are right, the Hub can read them, and their code runs."""
 
 import ast
 import contextlib
@@ -23,13 +23,17 @@ from deftx.core.sparse_delta import SparseDelta
 from deftx.models.base import Base
 from deftx.models.load import load_classifier
 from deftx.report.card import DatasetFacts, Vector
-from deftx.report.results import Comparison, draw, load_evaluations, transfer
+from deftx.report.comparison import Comparison
+from deftx.report.embed import markdown
+from deftx.report.evaluations import load_evaluations
+from deftx.report.scores import draw, transfer
 from deftx.stages.cards.run import write_cards
 from deftx.store.errors import ArtefactError
 from deftx.store.items import write_items
 
 CLASSES = ["a", "b", "c"]
 SYSTEMS = ["lt-sft", "deft-x"]
+TARGETS = ["lang-ace", "task-mood/base"]
 WEIGHT = "encoder.layer.0.output.dense.weight"
 
 TRAINING = {"learning_rate": 1e-3, "batch_size": 8, "max_length": 16, "max_steps": None}
@@ -87,7 +91,7 @@ def part(run: Path, dataset: str, language: str, split: str, count: int) -> dict
 
 
 class Params(Comparison):
-    """What the cards are written of."""
+    """The inputs of the cards."""
 
     vectors: list[Vector]
     tests: dict[str, DatasetFacts]
@@ -177,10 +181,10 @@ def test_licence_and_datasets_are_those_of_the_data(written):
     assert language["license"] == "cc-by-sa-4.0"
     assert language["datasets"] == ["me/words"]
     assert language["language"] == ["ace"]
-    assert task["license"] == "unknown"  # the config tells none of `mood`
+    assert task["license"] == "unknown"  # `mood` has no licence in the config
     assert "datasets" not in task
     assert task["language"] == ["eng"]
-    assert "tells no licence of mood" in card(written, target="task-mood/base")
+    assert "has no licence for mood" in card(written, target="task-mood/base")
 
 
 def test_two_licences_are_not_one(run, tmp_path):
@@ -221,7 +225,7 @@ def test_scores_are_those_of_the_systems_that_use_the_vector(written):
         assert value == pytest.approx(100 * mine[language].mean, abs=0.006)
 
 
-def test_the_spread_over_seeds_is_told_where_there_is_one(written):
+def test_the_spread_over_seeds_is_given_if_there_are_several(written):
     seeds = len({path.name for path in evaluated(written)})
     text = card(written)
     assert ("One seed" in text) == (seeds == 1)
@@ -236,7 +240,7 @@ def test_what_it_was_made_from_is_counted(written, base):
     assert f"3 numbers to add, {300 / maskable:.2g} % of its\n{maskable:,} entries" in text
 
 
-def test_the_method_is_told_in_words_and_as_its_row(written):
+def test_the_method_is_described_in_words_and_by_its_settings(written):
     text = card(written)
     assert "full fine-tuning makes, denoised." in text
     assert "| rank | `4` |" in text and "| budget | `1/20` |" in text
@@ -246,7 +250,28 @@ def test_the_method_is_told_in_words_and_as_its_row(written):
     assert "None" not in text and "None" not in card(written, target="task-mood/base")
 
 
-@pytest.mark.parametrize("target", ["lang-ace", "task-mood/base"])
+def test_names_cannot_break_the_page(run, tmp_path):
+    """A pipe, a tag or a star in a name is text: it ends no cell and marks up nothing."""
+    asked = stage_params(run, names={"ace": "*A* | <b>", "ban": "`B`"}).model_dump()
+    for vector in asked["vectors"]:
+        vector["data"][0]["source"] = "https://a.org/x|<b>"
+    copy = shutil.copytree(run, tmp_path / "run")
+    out = copy / "cards/index.md"
+    cards(Params.model_validate(asked), folder=copy, evaluated=evaluated(copy), out=out)
+    shown = []
+    for number, target in enumerate(TARGETS):
+        body = tmp_path / f"{number}.md"
+        body.write_text(card(copy, target=target).split("---\n", 2)[2], encoding="utf-8")
+        shown.append(markdown(body))
+    for html in (*shown, markdown(out)):
+        assert "<b>" not in html and "<em>" not in html and "<code>B" not in html
+        for table in re.findall(r"<table>(.*?)</table>", html, re.S):
+            assert len({row.count("<t") for row in re.findall(r"<tr>.*?</tr>", table, re.S)}) == 1
+    assert "<h1>*A* | &lt;b&gt;: a language vector by deft-x</h1>" in shown[0]
+    assert 'href="https://a.org/x%7C%3Cb%3E"' in shown[0]
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_the_code_of_a_card_runs(written, target, monkeypatch):
     (code,) = re.findall(r"```python\n(.*?)```", card(written, target=target), re.S)
     monkeypatch.chdir(written)

@@ -1,34 +1,38 @@
-"""Claims: the verdict's rule, every statistic beside a plain count, and what a run may say."""
+"""Claims: the verdict's rule, every statistic beside a plain count, and the stage."""
 
-import csv
-import tempfile
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from scipy import stats
-from test_tables import save_evaluation
+from test_tables import markdown_tables, save_evaluation
+from test_tables import rows as read_rows
 
-from deftx.report import claim_statistics
 from deftx.report import evidence as library
-from deftx.report.claim_statistics import bend, embeddings, embeddings_lead
-from deftx.report.claims import HOLDS, NOTHING, OPEN, REFUTED, verdict
-from deftx.report.evidence import Estimate, Evidence, over_units, rank_correlation
+from deftx.report.claim_statistics import MEASURES, embeddings_lead, embeddings_share, layer_shape
+from deftx.report.claims import HOLDS, NOTHING, OPEN, REFUTED, Claim, load_claims
+from deftx.report.comparison import Comparison
+from deftx.report.csv_files import DIAGNOSTICS, read_csv
+from deftx.report.evaluations import Evaluation
+from deftx.report.evidence import Case, Estimate, Evidence, over_units, rank_correlation
 from deftx.report.places import NO_LAYER
-from deftx.report.published_claims import ABOVE, BELOW, CLAIMS, PAR, ROLES, TEST_SETS
-from deftx.report.results import Comparison, Evaluation, differences, draw, load_evaluation
-from deftx.stages.claims.run import Params, claims
+from deftx.report.scores import differences, draw
+from deftx.stages.claims.run import Params, _words, claims
 from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile, save_tensors
 
-AT_PAR = (-PAR, PAR)
+ABOVE, BELOW, AT_PAR = {"above": 0}, {"below": 0}, {"above": -2, "below": 2}
+
+
+def verdict(estimate: Estimate, **bounds: float) -> str:
+    words = dict.fromkeys(("claim", "source", "place", "statistic", "measure"), "")
+    return Claim(**words, systems=[], published=[], **bounds).verdict(estimate)
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "region", "expected"),
+    ("low", "high", "bounds", "expected"),
     [
         (0.1, 2.0, ABOVE, HOLDS),
         (-0.1, 2.0, ABOVE, OPEN),
@@ -43,22 +47,19 @@ AT_PAR = (-PAR, PAR)
         (-4.0, -2.1, AT_PAR, REFUTED),
         (2.1, 4.0, AT_PAR, REFUTED),
         (None, None, ABOVE, OPEN),
-        (0.1, 2.0, None, NOTHING),
+        (0.1, 2.0, {}, NOTHING),
     ],
 )
-def test_a_verdict_needs_the_whole_interval_on_one_side(low, high, region, expected):
-    assert verdict(Estimate(0.0, low, high, ""), region) == expected
+def test_a_verdict_needs_the_whole_interval_on_one_side(low, high, bounds, expected):
+    assert verdict(Estimate(0.0, low, high, ""), **bounds) == expected
 
 
 def test_one_training_decides_nothing():
-    assert verdict(Estimate(1.0, 0.5, 1.5, "", decides=False), ABOVE) == OPEN
-    skills = {"a": {"qaa": [0.9]}, "b": {"qaa": [0.1]}}
-    found = claim_statistics.difference(evidence(skills), "mood", ["a", "b"], ["qaa"])
-    assert found.low > 0
-    assert verdict(found, ABOVE) == OPEN
-    skills = {"a": {"qaa": [0.9, 0.9]}, "b": {"qaa": [0.1, 0.2]}}
-    found = claim_statistics.difference(evidence(skills), "mood", ["a", "b"], ["qaa"])
-    assert verdict(found, ABOVE) == HOLDS
+    for seeds, expected in ([0.1], OPEN), ([0.1, 0.2], HOLDS):
+        skills = {"a": {"qaa": [0.9] * len(seeds)}, "b": {"qaa": seeds}}
+        found = measure("difference", evidence(skills), ["a", "b"], ["qaa"])
+        assert found.low > 0
+        assert verdict(found, **ABOVE) == expected
 
 
 # Units
@@ -68,13 +69,10 @@ def test_interval_over_units_is_students():
     values = [0.3, 1.4, 0.9, -0.2]
     oracle = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     found = over_units(values, "language")
-    assert found.value == pytest.approx(np.mean(values))
-    assert (found.low, found.high) == pytest.approx((oracle.low, oracle.high))
+    assert found[:3] == pytest.approx((np.mean(values), oracle.low, oracle.high))
     assert found.n == "4 languages"
-
-
-def test_one_unit_has_no_interval():
     assert over_units([0.5], "seed") == Estimate(0.5, None, None, "1 seed")
+    assert over_units([], "seed") is None
 
 
 def test_rank_correlation_is_spearmans_and_its_interval_that_of_a_loop(monkeypatch):
@@ -101,109 +99,81 @@ def test_few_languages_have_no_interval_of_a_correlation_and_constants_none_at_a
 
 # Scores
 
-
-def constructed(system: str, language: str, seed: int, right: np.ndarray) -> Evaluation:
-    """Two classes; `right` tells which items are predicted as they are labelled."""
-    labels = torch.arange(len(right)) % 2
-    predictions = torch.where(torch.tensor(right), labels, 1 - labels)
-    ids = "\n".join(f"item-{i:04}" for i in range(len(right))).encode()
-    with tempfile.TemporaryDirectory() as folder:
-        save_tensors(
-            Path(folder) / "seed.safetensors",
-            {
-                "logits": torch.nn.functional.one_hot(predictions, 2).float(),
-                "labels": labels,
-                "ids": torch.frombuffer(bytearray(ids), dtype=torch.uint8),
-            },
-            stage="evaluate",
-            **{"system": system, "task": "mood", "language": language, "seed": seed},
-            params={"classes": ["bad", "good"]},
-        )
-        return load_evaluation(Path(folder) / "seed.safetensors")
-
-
 LANGUAGES = ["qaa", "qab", "qac"]
+ITEMS = 400
 
 
-def comparison(systems: list[str], **changes) -> Comparison:
-    task = {"metric": "accuracy", "source": "eng", "languages": LANGUAGES, **changes}
-    return Comparison.model_validate({"systems": systems, "tasks": {"mood": task}})
-
-
-def evidence(skills: dict[str, dict[str, list[float]]], items: int = 400, **parts) -> Evidence:
-    """system → language → skill with each seed; the same noise for all systems."""
-    evaluations = []
+def constructed(skills: dict[str, dict[str, list[float]]]) -> list[Evaluation]:
+    """Evaluations for system → language → skill with each seed, of two classes; all systems err on
+    the same items first."""
+    labels, ids = np.arange(ITEMS) % 2, np.array([f"item-{i:04}" for i in range(ITEMS)])
+    found = []
     for system, languages in skills.items():
         for language, each in languages.items():
             for seed, skill in enumerate(each):
-                noise = np.random.default_rng([LANGUAGES.index(language), seed]).random(items)
-                evaluations.append(constructed(system, language, seed, noise < skill))
-    found = Comparison.model_validate(
-        {
-            "systems": list(skills),
-            "tasks": {
-                "mood": {
-                    "metric": "accuracy",
-                    "source": "eng",
-                    "languages": list(next(iter(skills.values()))),
-                }
-            },
-        }
-    )
-    return Evidence(found, evaluations, parts.get("diagnostics", rows([])), parts.get("words", {}))
+                noise = np.random.default_rng([LANGUAGES.index(language), seed]).random(ITEMS)
+                logits = np.eye(2)[np.where(noise < skill, labels, 1 - labels)]
+                facts = (system, "mood", language, seed, ids, labels)
+                found.append(Evaluation(*facts, logits, ("bad", "good")))
+    return found
+
+
+def comparison(skills: dict[str, dict[str, list[float]]]) -> Comparison:
+    languages = list(next(iter(skills.values())))
+    task = {"metric": "accuracy", "source": "eng", "languages": languages}
+    return Comparison.model_validate({"systems": list(skills), "tasks": {"mood": task}})
+
+
+def evidence(skills: dict[str, dict[str, list[float]]], diagnostics=None, words=()) -> Evidence:
+    measured = rows([]) if diagnostics is None else diagnostics
+    return Evidence(comparison(skills), constructed(skills), measured, dict(words))
 
 
 def rows(lines: list[tuple], system: str = "lt-sft") -> pd.DataFrame:
     """Diagnostics of a system on the task `mood`: (seed, measure, a, b, layer, part, value)."""
-    columns = ["seed", "measure", "a", "b", "layer", "part", "value"]
-    return pd.DataFrame(lines, columns=columns).assign(system=system, task="mood")
+    frame = pd.DataFrame(lines, columns=list(DIAGNOSTICS)[2:])
+    return frame.assign(system=system, task="mood")
+
+
+def measure(name: str, mine: Evidence, systems: list[str], languages=LANGUAGES) -> Estimate | None:
+    return MEASURES[name](Case(mine, "mood", systems, languages))
+
+
+def skilled(a: list[float], b: list[float]) -> dict[str, dict[str, list[float]]]:
+    """One seed, a skill per language."""
+    return {
+        s: {k: [x] for k, x in zip(LANGUAGES, each, strict=True)}
+        for s, each in (("a", a), ("b", b))
+    }
 
 
 def test_with_one_seed_a_difference_is_the_tables():
-    skills = {
-        "a": {key: [0.6] for key in LANGUAGES},
-        "b": {key: [0.5 + 0.1 * i] for i, key in enumerate(LANGUAGES)},
-    }
-    mine = evidence(skills)
-    evaluations = [
-        constructed(s, key, 0, np.random.default_rng([LANGUAGES.index(key), 0]).random(400) < skill)
-        for s, languages in skills.items()
-        for key, (skill,) in languages.items()
-    ]
-    table = comparison(["a", "b"])
-    (gap,) = (g for g in differences(table, draw(table, evaluations)) if g.language == "mean")
-    found = claim_statistics.difference(mine, "mood", ["b", "a"], LANGUAGES)
-    expected = 100 * np.array([gap.difference, gap.low, gap.high])
-    assert found[:3] == pytest.approx(expected)
+    skills = skilled([0.6, 0.6, 0.6], [0.5, 0.6, 0.7])
+    table = comparison(skills)
+    gaps = differences(table, draw(table, constructed(skills)))
+    (gap,) = (gap for gap in gaps if gap.language == "mean")
+    found = measure("difference", evidence(skills), ["b", "a"])
+    assert found[:3] == pytest.approx([100 * x for x in (gap.difference, gap.low, gap.high)])
     assert found.n == "3 languages, 400 items, 1 seed"
 
 
 def test_systems_share_the_draws_of_seeds():
     skills = {"a": {"qaa": [0.0, 1.0, 0.0]}, "b": {"qaa": [0.0, 1.0, 0.0]}}
-    found = claim_statistics.difference(evidence(skills), "mood", ["a", "b"], ["qaa"])
-    assert found[:3] == (0, 0, 0)
+    assert measure("difference", evidence(skills), ["a", "b"], ["qaa"])[:3] == (0, 0, 0)
 
 
 def test_wins_count_languages_and_ties_by_half():
-    skills = {
-        "a": {"qaa": [0.9], "qab": [0.5], "qac": [0.3]},
-        "b": {"qaa": [0.2], "qab": [0.5], "qac": [0.8]},
-    }
-    found = claim_statistics.wins(evidence(skills), "mood", ["a", "b"], LANGUAGES)
-    assert found[:3] == (0.5, 0.5, 0.5)
+    mine = evidence(skilled([0.9, 0.5, 0.3], [0.2, 0.5, 0.8]))
+    assert measure("wins", mine, ["a", "b"])[:3] == (0.5, 0.5, 0.5)
 
 
 def test_gain_and_corpus_leave_out_languages_without_text():
-    skills = {
-        "a": {"qaa": [0.9], "qab": [0.7], "qac": [0.8]},
-        "b": {"qaa": [0.5], "qab": [0.5], "qac": [0.5]},
-    }
     words = {"qaa": 10, "qab": 1000, "qac": 100}
-    mine = evidence(skills, words=words)
-    found = claim_statistics.gain_and_corpus(mine, "mood", ["a", "b"], LANGUAGES)
+    skills = skilled([0.9, 0.7, 0.8], [0.5, 0.5, 0.5])
+    found = measure("gain_and_corpus", evidence(skills, words=words), ["a", "b"])
     assert found[:3] == (pytest.approx(-1), None, None)
-    fewer = evidence(skills, words={"qaa": 10, "qab": 1000})
-    assert claim_statistics.gain_and_corpus(fewer, "mood", ["a", "b"], LANGUAGES) is None
+    del words["qac"]
+    assert measure("gain_and_corpus", evidence(skills, words=words), ["a", "b"]) is None
 
 
 def test_loss_and_score_average_the_loss_over_seeds():
@@ -214,8 +184,7 @@ def test_loss_and_score_average_the_loss_over_seeds():
         for seed, loss in enumerate(each)
     ]
     skills = {"lt-sft": {"qaa": [0.9], "qab": [0.5], "qac": [0.7]}}
-    mine = evidence(skills, diagnostics=rows(lines))
-    found = claim_statistics.loss_and_score(mine, "mood", ["lt-sft"], LANGUAGES)
+    found = measure("loss_and_score", evidence(skills, rows(lines)), ["lt-sft"])
     assert found.value == pytest.approx(-1)
 
 
@@ -231,14 +200,13 @@ def layers(millions: list[float]) -> dict[str, float]:
     return {NO_LAYER if i == 0 else str(i - 1): value for i, value in enumerate(millions)}
 
 
-def test_published_shapes_are_what_the_statistics_give():
-    assert bend(layers(AYMARA)) == pytest.approx(1.43, abs=0.005)
-    assert bend(layers(NLI)) == pytest.approx(0.80, abs=0.005)
-    assert bend(layers(SENTIMENT)) == pytest.approx(0.85, abs=0.005)
-    assert embeddings_lead(layers(AYMARA)) == pytest.approx(3.9, abs=0.1)
-    assert embeddings_lead(layers(NLI)) == pytest.approx(0.8, abs=0.1)
-    assert embeddings_lead(layers(SENTIMENT)) == pytest.approx(-6.3, abs=0.1)
-    assert embeddings(layers([19.7, 40.0, 40.3])) == pytest.approx(19.7)
+@pytest.mark.parametrize(
+    ("millions", "shape", "lead"), [(AYMARA, 1.43, 3.9), (NLI, 0.80, 0.8), (SENTIMENT, 0.85, -6.3)]
+)
+def test_published_shapes_are_what_the_statistics_give(millions, shape, lead):
+    assert layer_shape(layers(millions)) == pytest.approx(shape, abs=0.005)
+    assert embeddings_lead(layers(millions)) == pytest.approx(lead, abs=0.1)
+    assert embeddings_share(layers([19.7, 40.0, 40.3])) == pytest.approx(19.7)
 
 
 @pytest.mark.parametrize(
@@ -247,69 +215,64 @@ def test_published_shapes_are_what_the_statistics_give():
 )
 def test_thirds_are_symmetric_and_the_middle_one_is_a_third(count, middle):
     flat = [0.0, *(2.0 if i in middle else 3.0 for i in range(count))]
-    assert bend(layers(flat)) == 1.5
+    assert layer_shape(layers(flat)) == 1.5
 
 
 def test_fewer_than_three_layers_have_no_shape():
-    assert bend(layers([1.0, 2.0, 3.0])) is None
-    assert bend(layers([1.0, 2.0, 0.0, 3.0])) is None
+    assert layer_shape(layers([1.0, 2.0, 3.0])) is None
+    assert layer_shape(layers([1.0, 2.0, 0.0, 3.0])) is None
 
 
 SKILLS = {"lt-sft": {key: [0.5] for key in LANGUAGES}}
 
 
 def test_shapes_of_languages_are_means_over_seeds_and_of_tasks_over_languages():
-    def entry(target, seed, layer, part, value):
-        return seed, "entries", target, "", layer, part, value
-
-    lines = []
-    for target, seed, outer in [
-        ("lang-qaa", "0", 2.0),
-        ("lang-qaa", "1", 4.0),
-        ("lang-qab", "0", 1.0),
-        ("task-mood", "0", 0.5),
-        ("task-mood", "1", 0.7),
-        ("lang-eng", "0", 100.0),
-    ]:
-        for layer, whole in (("0", outer), ("1", 1.0), ("2", outer)):
-            lines.append(entry(target, seed, layer, "attention", 0.25 * whole))
-            lines.append(entry(target, seed, layer, "other", 0.75 * whole))
-    mine = evidence(SKILLS, diagnostics=rows(lines))
-
-    def found(kind):
-        return claim_statistics.of_targets(
-            mine, "mood", ["lt-sft"], LANGUAGES, kind=kind, statistic=bend
-        )
-
-    assert found("language") == over_units([3.0, 1.0], "language")
-    assert found("task")[:3] == pytest.approx(over_units([0.5, 0.7], "seed")[:3])
-    assert found("task").n == "2 seeds"
+    outer = {
+        **{("lang-qaa", "0"): 2.0, ("lang-qaa", "1"): 4.0, ("lang-qab", "0"): 1.0},
+        **{("task-mood", "0"): 0.5, ("task-mood", "1"): 0.7, ("lang-eng", "0"): 100.0},
+    }
+    lines = [
+        (seed, "entries", target, "", str(layer), part, share * whole)
+        for (target, seed), ends in outer.items()
+        for layer, whole in enumerate((ends, 1.0, ends))
+        for part, share in (("attention", 0.25), ("other", 0.75))
+    ]
+    mine = evidence(SKILLS, rows(lines))
+    expected = over_units([3.0, 1.0], "language")
+    assert measure("language_layer_shape", mine, ["lt-sft"]) == expected
+    found = measure("task_layer_shape", mine, ["lt-sft"])
+    assert found[:3] == pytest.approx(over_units([0.5, 0.7], "seed")[:3])
+    assert found.n == "2 seeds"
 
 
-def test_pairs_and_stability_are_paired_by_language():
-    def both(first, second, measure, b="task-mood"):
-        frames = [
-            rows([("0", measure, a, b, "", "", v) for a, v in each.items()], system)
-            for system, each in (("deft-x", first), ("lt-sft", second))
-        ]
-        return evidence(
-            dict.fromkeys(("deft-x", "lt-sft"), SKILLS["lt-sft"]),
-            diagnostics=pd.concat(frames),
-        )
+SYSTEMS = ["deft-x", "lt-sft"]
 
+
+def both(first: dict, second: dict, measure: str, b: str) -> Evidence:
+    """Two systems with a measure of each target."""
+    lines = [
+        rows([("0", measure, a, b, "", "", value) for a, value in each.items()], system)
+        for system, each in zip(SYSTEMS, (first, second), strict=True)
+    ]
+    return evidence(dict.fromkeys(SYSTEMS, SKILLS["lt-sft"]), pd.concat(lines))
+
+
+@pytest.mark.parametrize("name", ["overlap", "interference"])
+def test_measures_with_the_task_are_paired_by_language(name):
     first = {"lang-qaa": 0.2, "lang-qab": 0.4, "lang-qac": 0.5}
     second = {"lang-qaa": 0.3, "lang-qab": 0.1}
-    mine = both(first, second, "overlap")
-    systems = ["deft-x", "lt-sft"]
-    found = claim_statistics.pairs(mine, "mood", systems, LANGUAGES, measure="overlap")
+    found = measure(f"{name}_with_task", both(first, second, name, "task-mood"), SYSTEMS)
     assert found[:3] == pytest.approx(over_units([-0.1, 0.3], "language")[:3])
-    other = both(first, second, "overlap", b="lang-qac")
-    assert claim_statistics.pairs(other, "mood", systems, LANGUAGES, measure="overlap") is None
-    mine = both({**first, "task-mood": 0.9}, {**second, "task-mood": 0.5}, "jaccard", b="")
-    found = claim_statistics.stability(mine, "mood", systems, LANGUAGES)
-    assert found[:3] == pytest.approx(over_units([0.4, -0.1, 0.3], "target")[:3])
-    alone = claim_statistics.stability(mine, "mood", ["lt-sft"], LANGUAGES)
-    assert alone[:3] == pytest.approx(over_units([0.5, 0.3, 0.1], "target")[:3])
+    other = both(first, second, name, "lang-qac")
+    assert measure(f"{name}_with_task", other, SYSTEMS) is None
+
+
+def test_stability_is_paired_by_target_and_the_task_is_one():
+    first = {"lang-qaa": 0.2, "lang-qab": 0.4, "lang-qac": 0.5, "task-mood": 0.9}
+    mine = both(first, {"lang-qaa": 0.3, "lang-qab": 0.1, "task-mood": 0.5}, "jaccard", "")
+    for systems, expected in (SYSTEMS, [0.4, -0.1, 0.3]), (["lt-sft"], [0.5, 0.3, 0.1]):
+        found = measure("stability", mine, systems)
+        assert found[:3] == pytest.approx(over_units(expected, "target")[:3])
 
 
 def test_between_languages_the_overlap_with_the_task_does_not_count():
@@ -318,8 +281,7 @@ def test_between_languages_the_overlap_with_the_task_does_not_count():
         ("0", "overlap", "lang-qaa", "lang-qac", "", "", 0.4),
         ("0", "overlap", "lang-qaa", "task-mood", "", "", 0.9),
     ]
-    mine = evidence(SKILLS, diagnostics=rows(lines))
-    found = claim_statistics.between_languages(mine, "mood", ["lt-sft"], LANGUAGES)
+    found = measure("between_languages", evidence(SKILLS, rows(lines)), ["lt-sft"])
     assert found[:4] == (pytest.approx(0.3), None, None, "2 pairs")
 
 
@@ -329,22 +291,23 @@ def test_alignment_is_the_lead_of_translations():
         for key, matched, others in (("qaa", 0.9, 0.5), ("qab", 0.8, 0.6))
         for kind, value in (("matched", matched), ("mismatched", others))
     ]
-    mine = evidence(SKILLS, diagnostics=rows(lines))
-    found = claim_statistics.alignment(mine, "mood", ["lt-sft"], LANGUAGES)
+    found = measure("alignment", evidence(SKILLS, rows(lines)), ["lt-sft"])
     assert found[:3] == pytest.approx(over_units([0.4, 0.2], "language")[:3])
 
 
-# The table of claims
+# The rows of claims.yaml
 
 
-def test_claims_are_distinct_and_about_known_languages_and_real_intervals():
-    assert len({claim.says for claim in CLAIMS}) == len(CLAIMS)
-    for claim in CLAIMS:
-        assert claim.published, claim.says
+def test_claims_are_distinct_and_about_known_statistics_and_languages():
+    known = load_claims()
+    assert len({claim.claim for claim in known.claims}) == len(known.claims) > 30
+    assert {claim.measure for claim in known.claims} == MEASURES.keys()
+    for claim in known.claims:
+        assert claim.published, claim.claim
         for published in claim.published:
-            assert set(published.languages) <= set(TEST_SETS[published.test_set]), claim.says
-        assert claim.region is None or claim.region[0] < claim.region[1]
-        assert set(claim.roles) <= set(ROLES)
+            assert set(published.languages) <= set(known.test_sets[published.test_set]), claim.claim
+        if claim.above is not None and claim.below is not None:
+            assert claim.above < claim.below
 
 
 # The stage
@@ -352,7 +315,7 @@ def test_claims_are_distinct_and_about_known_languages_and_real_intervals():
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory) -> list[Path]:
-    """As test_tables has them: zero-shot is bad, lt-sft and deft-x are about equal."""
+    """As in test_tables: zero-shot is bad, lt-sft and deft-x are about equal."""
     folder = tmp_path_factory.mktemp("results")
     return [
         save_evaluation(folder, system, "mood", language, seed)
@@ -362,27 +325,14 @@ def evaluated(tmp_path_factory) -> list[Path]:
     ]
 
 
-def stage_params(**changes) -> Params:
+def run(tmp_path, evaluated, diagnostics=(), **changes) -> dict[str, dict[str, str]]:
+    """Claim → its row."""
     task = {"metric": "macro_f1", "source": "eng", "languages": ["eng", "ace", "ban"]}
     systems = ["zero-shot", "lt-sft", "deft-x"]
-    return Params.model_validate({"systems": systems, "tasks": {"mood": task}, **changes})
-
-
-def found_by(path: Path) -> dict[str, dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return {row["claim"]: row for row in csv.DictReader(file)}
-
-
-def run(tmp_path, evaluated, diagnostics=(), coverage=None, **changes) -> dict[str, dict[str, str]]:
+    params = Params.model_validate({"systems": systems, "tasks": {"mood": task}, **changes})
     out = tmp_path / "claims.csv"
-    claims(
-        stage_params(**changes),
-        evaluated=evaluated,
-        diagnostics=list(diagnostics),
-        coverage=coverage,
-        out=out,
-    )
-    return found_by(out)
+    claims(params, evaluated=evaluated, diagnostics=list(diagnostics), out=out)
+    return {row["claim"]: row for row in read_rows(out)}
 
 
 def test_claims_about_systems_that_are_not_in_the_run_are_left_out(evaluated, tmp_path):
@@ -391,10 +341,9 @@ def test_claims_about_systems_that_are_not_in_the_run_are_left_out(evaluated, tm
         "DeFT-X is above LT-SFT",
         "DeFT-X is at par with LT-SFT or above it (within 2 points below)",
     ]
-    assert (
-        found["DeFT-X is above LT-SFT"]["published"] == "+1.2"
-    )  # a task of NusaX, by its languages
-    assert found["DeFT-X is above LT-SFT"]["n"] == "2 languages, 120 items, 2 seeds"
+    row = found["DeFT-X is above LT-SFT"]
+    assert row["published"] == "+1.2"  # a task of NusaX, by its languages
+    assert row["n"] == "2 languages, 120 items, 2 seeds"
 
 
 def test_roles_say_which_system_a_claim_means(evaluated, tmp_path):
@@ -411,10 +360,10 @@ def test_roles_say_which_system_a_claim_means(evaluated, tmp_path):
     ("roles", "message"),
     [
         ({"madx": "lt-sft"}, "roles: no claim is about 'madx'"),
-        ({"mad-x": "mine"}, "roles.mad-x: there is no system 'mine'"),
+        ({"mad-x": "mine"}, "roles.mad-x: 'mine' is not among systems"),
     ],
 )
-def test_roles_and_systems_that_there_are_not_are_refused(evaluated, tmp_path, roles, message):
+def test_unknown_roles_and_systems_are_refused(evaluated, tmp_path, roles, message):
     with pytest.raises(ValueError, match=message):
         run(tmp_path, evaluated, roles=roles)
 
@@ -427,36 +376,21 @@ def test_on_a_published_test_set_only_its_claims_and_languages_count(evaluated, 
 
 
 def test_a_task_of_no_published_test_set_is_measured_over_all_its_languages(evaluated, tmp_path):
-    table = stage_params().model_dump()["tasks"]
-    table["mood"]["languages"] = ["qaa", "qab"]
-    renamed = [
-        save_evaluation_of(tmp_path, system, language, seed)
-        for system, language, seed in product(["lt-sft", "deft-x"], ["qaa", "qab"], range(2))
-    ]
-    found = run(
-        tmp_path, renamed, systems=["lt-sft", "deft-x"], tasks=table, roles={"sc-sft": "deft-x"}
-    )
+    for path in evaluated:
+        file = TensorFile(path)
+        language = {"eng": "eng", "ace": "qaa", "ban": "qab"}[file.provenance["language"]]
+        tensors = {name: file[name].clone() for name in file}
+        facts = {**file.provenance, "language": language, "version": None}
+        facts["system"] = facts["system"].replace("zero-shot", "sc-sft")
+        out = tmp_path / "e" / facts["system"] / "mood" / language / path.name
+        save_tensors(out, tensors, **facts)
+    task = {"metric": "macro_f1", "source": "eng", "languages": ["qaa", "qab"]}
+    systems = ["sc-sft", "lt-sft", "deft-x"]
+    found = run(tmp_path, [tmp_path / "e"], systems=systems, tasks={"mood": task})
     assert found["DeFT-X is above LT-SFT"]["published"] == "+1.2 (NusaX); +0.3 (AmericasNLI)"
-    assert (
-        found["SC-SFT is above LT-SFT (with the shares for inference)"]["published"]
-        == "+1.8 (AmericasNLI)"
-    )
+    inference = found["SC-SFT is above LT-SFT (with the shares for inference)"]
+    assert inference["published"] == "+1.8 (AmericasNLI)"
     assert "DeFT-X is above LT-SFT in Minangkabau" not in found
-
-
-def save_evaluation_of(folder: Path, system: str, language: str, seed: int) -> Path:
-    """An evaluation in a language that test_tables does not have."""
-    path = save_evaluation(folder, system, "mood", {"qaa": "ace", "qab": "ban"}[language], seed)
-    file = TensorFile(path)
-    tensors = {name: file[name].clone() for name in file}
-    save_tensors(path, tensors, **{**file.provenance, "language": language, "version": None})
-    return path
-
-
-def save_diagnostics(path: Path, lines: pd.DataFrame) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines.to_csv(path, index=False)
-    return path
 
 
 def test_diagnostics_and_corpora_are_read_back(evaluated, tmp_path):
@@ -469,12 +403,14 @@ def test_diagnostics_and_corpora_are_read_back(evaluated, tmp_path):
         system: [("0", "overlap", f"lang-{key}", "task-mood", "", "", x) for key in ("ace", "ban")]
         for system, x in (("deft-x", 0.1), ("lt-sft", 0.2))
     }
-    paths = [
-        save_diagnostics(tmp_path / "lt-sft.csv", rows(entries + overlaps["lt-sft"])),
-        save_diagnostics(tmp_path / "deft-x.csv", rows(overlaps["deft-x"], "deft-x")),
-        save_diagnostics(tmp_path / "zero-shot.csv", rows([], "zero-shot")),
-    ]
-    found = run(tmp_path, evaluated, diagnostics=paths)
+    frames = {
+        "lt-sft": rows(entries + overlaps["lt-sft"]),
+        "deft-x": rows(overlaps["deft-x"], "deft-x"),
+        "zero-shot": rows([], "zero-shot"),
+    }
+    for name, frame in frames.items():
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+    found = run(tmp_path, evaluated, diagnostics=[tmp_path / f"{name}.csv" for name in frames])
     shape = found["Language masks are U-shaped over the layers"]
     assert (shape["verdict"], shape["n"]) == (HOLDS, "2 languages")
     assert float(shape["ours"]) == pytest.approx(3.05)
@@ -486,33 +422,36 @@ def test_diagnostics_and_corpora_are_read_back(evaluated, tmp_path):
 
 
 def test_words_are_those_of_unlabelled_text(tmp_path):
-    from deftx.stages.claims.run import _words
-
     path = tmp_path / "coverage.csv"
     path.write_text(
         "language,dataset,split,labelled,words\n"
         "ace,text,train,False,100\nace,nusax,train,True,7\nace,nusax,test,True,5\n"
-        "ban,text,train,False,30\n"
+        "nan,text,train,False,30\n"
     )
-    assert _words(path) == {"ace": 100, "ban": 30}
+    assert _words(path) == {"ace": 100, "nan": 30}
     assert _words(None) == {}
-    path.write_text("language,split\nace,train\n")
-    with pytest.raises(ArtefactError, match="no column 'labelled'"):
-        _words(path)
+
+
+def test_csv_that_is_not_what_is_read_is_refused(tmp_path):
+    path = tmp_path / "coverage.csv"
+    with pytest.raises(ArtefactError, match=r"coverage.csv: no such file"):
+        read_csv(path, language=str)
+    path.write_text("language,words\nnan,many\n")
+    with pytest.raises(ArtefactError, match="no column split, found language, words"):
+        read_csv(path, split=str)
+    with pytest.raises(ArtefactError, match="expected CSV of words: invalid literal"):
+        read_csv(path, words=int)
 
 
 def test_markdown_says_what_the_csv_says_and_bytes_repeat(evaluated, tmp_path):
     found = run(tmp_path, evaluated, roles={"mad-x": "zero-shot"})
     files = [tmp_path / "claims.csv", tmp_path / "claims.md"]
     first = [path.read_bytes() for path in files]
-    text = first[1].decode()
-    for row in found.values():
+    lines = {line[0]: line for line in markdown_tables(files[1])[0]}
+    for name, row in found.items():
         ours, low, high = (
-            f"{float(row[k]):.2f}".replace("-", "−") for k in ("ours", "low", "high")
+            f"{float(row[key]):.2f}".replace("-", "−") for key in ("ours", "low", "high")
         )
-        cells = f"| {ours} | {low} to {high} | {row['n']} |"
-        (line,) = (line for line in text.splitlines() if line.startswith(f"| {row['claim']} |"))
-        assert cells in line
-        assert row["verdict"] in line
+        assert lines[name][4:] == [ours, f"{low} to {high}", row["n"], row["verdict"]]
     run(tmp_path, evaluated[::-1], roles={"mad-x": "zero-shot"})
     assert [path.read_bytes() for path in files] == first

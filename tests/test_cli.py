@@ -9,8 +9,9 @@ import torch
 from conftest import sentences
 from safetensors.torch import load_file
 
-from deftx.cli.main import STAGES, TOOLS, VECTOR_TOOLS, main
+from deftx.cli.main import TOOLS, VECTOR_TOOLS, main
 from deftx.core.sparse_delta import SparseDelta
+from deftx.stages.table import STAGES
 from deftx.store.items import write_items
 from deftx.store.tensors import TensorFile
 

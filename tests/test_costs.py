@@ -1,4 +1,4 @@
-"""The sums of a run's costs, each beside one made by hand."""
+"""The sums of a run's costs against sums made by hand."""
 
 import json
 import re
@@ -6,10 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
+from conftest import PROJECT
 from matplotlib.figure import Figure
 from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 
+from deftx.plan.config import Config
+from deftx.plan.graph import Graph
 from deftx.report.accounting import UNKNOWN, Job, per_stage, per_system, read_jobs, readable
+from deftx.report.jobs import closure, jobs_of
 from deftx.stages.costs import run as costs_stage
 from deftx.stages.costs.run import account
 from deftx.store.errors import ArtefactError
@@ -33,9 +38,27 @@ def jobs() -> list[Job]:
     return [Job(stage=stage, path=path, systems=who) for stage, path, who, _, _ in JOBS]
 
 
+def test_a_job_belongs_to_the_systems_whose_evaluations_need_its_result():
+    settings = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text(encoding="utf-8"))
+    graph = Graph(Config.model_validate(settings))
+
+    def needs(artefact) -> set[str]:
+        parts = [part for role in graph.inputs(artefact).values() for part in role]
+        return {artefact.path}.union(*map(needs, parts))
+
+    needed = {e["system"]: set() for e in graph.evaluations}
+    for evaluation in graph.evaluations:
+        needed[evaluation["system"]] |= needs(evaluation)
+        paths = [artefact.path for artefact in closure(graph, [evaluation])]
+        assert sorted(paths) == sorted(needs(evaluation))
+    for job in jobs_of(graph):
+        if job.stage != "diagnostics":
+            assert job.systems == [system for system in needed if job.path in needed[system]]
+
+
 @pytest.fixture
 def recorded(tmp_path) -> Path:
-    """The folder of what the jobs wrote."""
+    """The folder of the costs that the jobs recorded."""
     for stage, path, _, seconds, peak in JOBS:
         cost = {"stage": stage, "seconds": seconds, "cpu_seconds": 2 * seconds}
         cost |= {"peak_bytes": peak, "peak_device_bytes": None, "stored_bytes": 10 * peak}
@@ -51,7 +74,7 @@ def forget(folder: Path, path: str) -> None:
     (folder / path).with_suffix(".json").unlink()
 
 
-def test_a_system_costs_all_that_it_needs_and_shares_what_others_need(recorded):
+def test_a_system_costs_all_its_jobs_and_shares_those_of_others(recorded):
     found = per_system(read_jobs(jobs(), recorded), SYSTEMS).set_index("system")
     assert found["seconds"].to_dict() == {"zero-shot": 120, "lt-sft": 140, "deft-x": 100}
     assert found["seconds_share"].to_dict() == {
@@ -106,13 +129,15 @@ def test_nothing_known_is_no_zero(tmp_path):
 def test_a_record_of_another_stage_is_refused(recorded):
     changed = jobs()
     changed[0] = changed[0].model_copy(update={"stage": "full"})
-    with pytest.raises(ArtefactError, match=r"base/model\.json: expected what a job of the stage"):
+    with pytest.raises(
+        ArtefactError, match=r"base/model\.json: expected the cost of a job of the stage"
+    ):
         read_jobs(changed, recorded)
 
 
 @pytest.fixture
 def evaluated(tmp_path) -> list[Path]:
-    """Evaluations that say how many values were trained."""
+    """Evaluations whose provenance has the numbers of trained values."""
     paths = []
     for system in SYSTEMS:
         for place, language in enumerate(LANGUAGES):
@@ -127,7 +152,7 @@ def evaluated(tmp_path) -> list[Path]:
 
 @pytest.fixture
 def drawn(monkeypatch) -> list:
-    """What the cost figure was called with."""
+    """The arguments of the cost figure."""
     calls = []
 
     def cost_figure(comparison, means, spent):
@@ -138,7 +163,7 @@ def drawn(monkeypatch) -> list:
     return calls
 
 
-def test_the_stage_writes_its_files_and_says_what_was_trained(recorded, evaluated, drawn):
+def test_the_stage_writes_its_files_with_the_numbers_of_trained_values(recorded, evaluated, drawn):
     out = recorded.parent / "costs/systems.csv"
     account(params(), jobs(), recorded, evaluated, out)
     assert sorted(path.name for path in out.parent.iterdir()) == FILES
@@ -157,7 +182,7 @@ def test_the_stage_writes_its_files_and_says_what_was_trained(recorded, evaluate
     assert "Unknown" not in out.with_name("costs.md").read_text(encoding="utf-8")
 
 
-def test_the_figure_is_given_what_the_table_says(recorded, evaluated, drawn):
+def test_the_figure_gets_the_numbers_of_the_table(recorded, evaluated, drawn):
     out = recorded.parent / "costs/systems.csv"
     account(params(), jobs(), recorded, evaluated, out)
     comparison, means, spent = drawn[0]
@@ -167,7 +192,7 @@ def test_the_figure_is_given_what_the_table_says(recorded, evaluated, drawn):
     assert spent["lt-sft"] == expected
 
 
-def test_what_is_not_known_in_full_is_no_number_in_the_figure(recorded, evaluated, drawn):
+def test_a_sum_that_is_a_lower_bound_is_not_drawn(recorded, evaluated, drawn):
     forget(recorded, JOBS[1][1])
     out = recorded.parent / "costs/systems.csv"
     account(params(), jobs(), recorded, evaluated, out)
@@ -178,10 +203,10 @@ def test_what_is_not_known_in_full_is_no_number_in_the_figure(recorded, evaluate
     }
     assert spent["deft-x"]["seconds"] == 100
     report = out.with_name("costs.md").read_text(encoding="utf-8")
-    assert re.search(r"1 of 7 jobs left no record", report)
+    assert re.search(r"1 of 7 jobs have no record", report)
 
 
-def test_evaluations_that_do_not_say_what_was_trained_leave_it_open(recorded, tmp_path, drawn):
+def test_numbers_of_trained_values_are_missing_if_no_evaluation_has_them(recorded, tmp_path, drawn):
     paths = [save_evaluation(tmp_path, s, "mood", lang, 0) for s in SYSTEMS for lang in LANGUAGES]
     out = tmp_path / "costs/systems.csv"
     account(params(), jobs(), recorded, paths, out)
@@ -189,9 +214,9 @@ def test_evaluations_that_do_not_say_what_was_trained_leave_it_open(recorded, tm
     assert [spent["trained"] for spent in drawn[0][2].values()] == [None] * 3
 
 
-def test_where_nothing_can_be_drawn_the_figure_says_so(evaluated, tmp_path, monkeypatch):
+def test_a_figure_without_costs_says_so(evaluated, tmp_path, monkeypatch):
     monkeypatch.setattr(costs_stage, "cost_figure", lambda *_: None)
     out = tmp_path / "costs/systems.csv"
     account(params(), jobs(), tmp_path / "benchmarks", evaluated, out)
     assert sorted(path.name for path in out.parent.iterdir()) == FILES
-    assert "Nothing to draw" in out.with_name("cost.svg").read_text(encoding="utf-8")
+    assert "No costs: some" in out.with_name("cost.svg").read_text(encoding="utf-8")

@@ -181,7 +181,7 @@ def test_check_tells_what_is_there_what_is_to_fetch_and_what_is_missing(
     lock.write_text(json.dumps({"https://example.org/qta": entry}))
     (tmp_path / "own/qtc.txt").unlink()
     status, out, err = check(tmp_path, capsys)
-    assert status == 1 and "2 files are missing, or not those of data.lock" in err
+    assert status == 1 and "2 files are missing, or differ from data.lock" in err
     assert re.search(r"qta +train +not as locked", out)
     assert re.search(r"own-text +qtc +train +missing", out)
 

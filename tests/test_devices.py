@@ -1,5 +1,6 @@
 """GPUs: no two jobs share one unless asked, and one job may use several. No hardware is needed."""
 
+import errno
 import json
 import os
 import re
@@ -16,16 +17,17 @@ import yte
 from conftest import PATIENCE, PROJECT
 from imports import reached
 
-from deftx.cli.main import ON_GPU, ON_SEVERAL_GPUS, STAGES, main
+from deftx.cli.main import main
 from deftx.models.device import available_device
 from deftx.run import devices
-from deftx.run.devices import VISIBLE, claimed, devices_of, visible_devices
+from deftx.run.devices import VISIBLE, claimed, visible_devices
+from deftx.stages.table import STAGES
 from deftx.store.errors import DeviceError
 
 
 @pytest.fixture(autouse=True)
 def _impatient():
-    """A claim that is never granted fails its test instead of waiting for good."""
+    """A claim that is never granted fails its test instead of waiting for ever."""
 
     def fail(number, frame):
         raise TimeoutError("waited in vain")
@@ -39,7 +41,7 @@ def _impatient():
 
 @pytest.fixture(autouse=True)
 def locks(tmp_path, monkeypatch):
-    """A folder where no real job is met, and two devices that are not there."""
+    """A folder of locks that no real job uses, and two simulated devices."""
     folder = tmp_path / "locks"
     folder.mkdir()
     monkeypatch.setenv("DEFTX_LOCK_DIR", str(folder))
@@ -47,7 +49,6 @@ def locks(tmp_path, monkeypatch):
     for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "LOCAL_RANK", "DEFTX_SHARE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(devices, "DEV", tmp_path / "dev")
-    monkeypatch.setattr(devices, "PROC", tmp_path / "proc")
     return folder
 
 
@@ -56,6 +57,14 @@ def until(condition):
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+
+
+def is_free(*names):
+    """Whether another job could take all of these devices now."""
+    locks = devices._free(list(names), len(names))
+    for lock in locks.values():
+        lock.release()
+    return len(locks) == len(names)
 
 
 HOLD = """
@@ -112,67 +121,33 @@ def test_the_claimed_device_is_the_only_visible_one_for_the_time_of_the_block():
         assert os.environ[VISIBLE] == "0"
         os.environ[VISIBLE] = "0,1"  # as another process sees it
         with claimed(1, "second"):
-            assert os.environ[VISIBLE] == "1"
-    assert os.environ[VISIBLE] == "0,1"
-    with claimed(2, "third"):
-        assert os.environ[VISIBLE] == "0,1"
+            assert os.environ[VISIBLE] == "1" and not is_free("0") and not is_free("1")
+    assert os.environ[VISIBLE] == "0,1" and is_free("0", "1")
 
 
 def test_a_killed_holder_frees_its_device(holder):
-    assert not devices._take(["0"], 1)
+    assert not is_free("0")
     holder.kill()
     holder.wait()
     with claimed(2, "next"):
         assert os.environ[VISIBLE] == "0,1"
 
 
-def test_a_child_that_inherits_the_locks_holds_the_device_too():
-    with claimed(1, "parent") as inherited:
-        child = subprocess.Popen(["sleep", "1000"], pass_fds=inherited)
-        other = subprocess.Popen(["sleep", "1000"])
-    assert not devices._take(["0"], 1)
-    child.kill()
-    child.wait()
-    held = devices._take(["0"], 1)
-    assert held, "a child that was given no lock must hold none"
-    os.close(held["0"])
-    other.kill()
-    other.wait()
-
-
-def test_a_job_that_waits_says_who_holds_what_and_has_not_imported_torch(holder, monkeypatch):
-    monkeypatch.setenv(VISIBLE, "0")
-    command = [sys.executable, "-m", "deftx", "evaluate", "--out", "second.safetensors"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as waiting:
-        said = waiting.stderr.readline()
-        imported = Path(f"/proc/{waiting.pid}/maps")
-        assert not imported.exists() or "libtorch" not in imported.read_text()
-        waiting.kill()
-    who = (
-        rf"pid {holder.pid} on {socket.gethostname()}, deftx full first.safetensors, since \d{{4}}"
-    )
-    assert re.search(rf"waiting for 1 of 1 GPUs: 0 is held by {who}", said)
-
-
-def test_a_job_that_waits_says_so_again(holder, monkeypatch, caplog):
+def test_a_job_that_waits_logs_who_holds_what_again_and_again(holder, monkeypatch, caplog):
     monkeypatch.setattr(devices, "SECONDS_BETWEEN_MESSAGES", 0)
     caplog.set_level("INFO")
     monkeypatch.setattr(time, "sleep", lambda _: len(caplog.messages) < 2 or holder.kill())
     with claimed(2, "second"):
         assert len(caplog.messages) >= 2
-    assert all("; 1 is free" in message for message in caplog.messages)
-
-
-def test_more_than_there_are_is_an_error():
-    message = "engine.devices is 3, expected at most 2: .* in CUDA_VISIBLE_DEVICES are 0, 1"
-    with pytest.raises(ValueError, match=message), claimed(3, "greedy"):
-        pass
+    who = f"pid {holder.pid} on {socket.gethostname()}, deftx full first.safetensors, since 2"
+    assert all(f"2 of 2 GPUs: 0 is held by {who}" in message for message in caplog.messages)
+    assert all(message.endswith("; 1 is free") for message in caplog.messages)
 
 
 def test_sharing_when_asked(holder, monkeypatch):
     monkeypatch.setenv("DEFTX_SHARE_DEVICES", "1")
-    with claimed(1, "second") as inherited:
-        assert os.environ[VISIBLE] == "0" and inherited == []
+    with claimed(1, "second"):
+        assert os.environ[VISIBLE] == "0"
     monkeypatch.setenv("DEFTX_SHARE_DEVICES", "yes")
     with pytest.raises(ValueError, match="is 'yes', expected 0 or 1"), claimed(1, "second"):
         pass
@@ -192,39 +167,31 @@ def test_slurm_is_trusted_between_allocations_and_not_within_one(holder, monkeyp
 def test_a_uuid_works(name, monkeypatch, locks):
     monkeypatch.setenv(VISIBLE, f"{name}, MIG-4")
     with claimed(1, "first"):
-        assert os.environ[VISIBLE] == name
-        assert not devices._take([name], 1)
+        assert os.environ[VISIBLE] == name and not is_free(name)
     assert len(list(locks.iterdir())) == 1
 
 
-def test_index_and_uuid_of_one_device_meet(monkeypatch, tmp_path):
-    for minor, uuid in (("0", "GPU-aa11"), ("3", "GPU-aa22")):
-        (tmp_path / "dev").mkdir(exist_ok=True)
-        (tmp_path / f"dev/nvidia{minor}").touch()
-        (tmp_path / f"proc/{minor}").mkdir(parents=True)
-        (tmp_path / f"proc/{minor}/information").write_text(
-            f"Model: \t\t NVIDIA\nGPU UUID: \t {uuid}\nDevice Minor: \t {minor}\n"
-        )
-    (tmp_path / "dev/nvidiactl").touch()
+def test_an_index_is_that_of_the_device_file(monkeypatch, tmp_path, locks):
+    """A container that has only /dev/nvidia3 calls it 0."""
+    (tmp_path / "dev").mkdir()
+    for name in ("nvidia3", "nvidiactl"):
+        (tmp_path / "dev" / name).touch()
     monkeypatch.delenv(VISIBLE)
-    assert visible_devices() == ["0", "1"]  # as CUDA counts
-    with claimed(2, "first"):
-        assert not any(devices._take([name], 1) for name in ("0", "1", "GPU-aa11", "GPU-aa2"))
-    assert devices._identity("GPU-aa") == "GPU-aa"  # fits two, as CUDA will say
+    assert visible_devices() == ["0"]
+    with claimed(1, "first"):
+        assert [path.name for path in locks.iterdir()] == ["deftx-gpu-3.lock"]
     assert VISIBLE not in os.environ
 
 
-def test_workers_of_a_job_never_claim(holder, monkeypatch):
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    with claimed(2, "worker") as inherited:
-        assert os.environ[VISIBLE] == "0,1" and inherited == []
-
-
-@pytest.mark.parametrize("given", ["", "-1", "NoDevFiles", None])
-def test_without_a_gpu_nothing_is_claimed(given, monkeypatch, locks):
+@pytest.mark.parametrize(
+    ("given", "rank"), [("", None), ("-1", None), ("NoDevFiles", None), (None, None), ("0,1", "1")]
+)
+def test_without_a_gpu_and_in_a_worker_nothing_is_claimed(given, rank, monkeypatch, locks):
     monkeypatch.delenv(VISIBLE) if given is None else monkeypatch.setenv(VISIBLE, given)
-    with claimed(2, "on the CPU") as inherited:
-        assert os.environ.get(VISIBLE) == given and inherited == []
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    with claimed(2, "a job"):
+        assert os.environ.get(VISIBLE) == given
     assert not list(locks.iterdir())
 
 
@@ -238,24 +205,27 @@ def test_any_user_of_the_machine_can_take_the_device_next(locks):
     assert file.stat().st_mode & 0o777 == 0o666
 
 
-@pytest.mark.parametrize("given", ["cuda:0", "0,,1", "0,0"])
-def test_devices_that_cuda_does_not_know_are_an_error(given, monkeypatch):
+def test_a_folder_that_cannot_hold_locks_is_one_message(monkeypatch, locks):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    message = r"deftx-gpu-0.lock: cannot be locked .*not implemented.*set DEFTX_LOCK_DIR"
+    with pytest.raises(DeviceError, match=message), claimed(1, "first"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [("3,-1,1", ["3"]), ("", []), ("cuda:0", None), ("0,,1", None), ("0,0", None)],
+)
+def test_devices_are_read_as_cuda_reads_them(given, names, monkeypatch):
     monkeypatch.setenv(VISIBLE, given)
+    if names is not None:
+        assert visible_devices() == names
+        return
     with pytest.raises(ValueError, match=f"{VISIBLE} is '{given}', expected"):
         visible_devices()
-
-
-def test_cuda_reads_no_further_than_minus_one(monkeypatch):
-    monkeypatch.setenv(VISIBLE, "3,-1,1")
-    assert visible_devices() == ["3"]
-
-
-@pytest.mark.parametrize("given", [0, -1, "2", 1.0, True, None])
-def test_the_number_of_devices_is_a_positive_integer(given):
-    with pytest.raises(ValueError, match=r"engine\.devices is .*, expected a pos"):
-        devices_of({"engine": {"devices": given}})
-    assert devices_of({"engine": {"devices": 2}}) == 2
-    assert devices_of({"engine": {}}) == devices_of({}) == 1
 
 
 # Several processes, one job
@@ -285,7 +255,7 @@ def running(tmp_path, monkeypatch):
     Path("worker.py").write_text(WORKER)
     code = (
         "import sys\nfrom deftx.run.devices import claimed\nfrom deftx.run.launcher import launch\n"
-        "with claimed(2, 'a test') as locks: sys.exit(launch(2, ['worker.py'], locks))"
+        "with claimed(2, 'a test'): sys.exit(launch(2, ['worker.py']))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as process:
         files = [Path("pid-0"), Path("pid-1")]
@@ -313,24 +283,24 @@ def test_a_signal_reaches_every_worker(running, number):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
 @pytest.mark.parametrize("whom", ["job", "launcher"])
-def test_killed_from_outside_no_worker_goes_on_without_a_claim(running, whom):
+def test_when_job_or_launcher_is_killed_no_worker_goes_on(running, whom):
     process, workers = running
     stat = Path(f"/proc/{workers[0]}/stat").read_text()
     launcher = int(stat.rsplit(")", 1)[1].split()[1])
     os.kill(launcher if whom == "launcher" else process.pid, signal.SIGKILL)
     assert process.wait(PATIENCE) == (128 + signal.SIGKILL if whom == "launcher" else -9)
-    until(lambda: not any(map(alive, workers)))
-    with claimed(2, "next"):  # waits for the launcher, which has the locks too
-        assert not alive(launcher)
+    until(lambda: not any(map(alive, [*workers, launcher])))
+    assert is_free("0", "1")
 
 
+FULL = ["--target", "lang-qaa", "--language", "{}", "--base", "b", "--train", "t", "--out", "x"]
 FAKE = """
 import json, os, sys
 from pathlib import Path
 rank = os.environ["LOCAL_RANK"]
-told = {"arguments": sys.argv[1:], "devices": os.environ.get("CUDA_VISIBLE_DEVICES")}
-Path(f"rank-{rank}.json").write_text(json.dumps(told))
-sys.exit(rank == "1" and "--fail" in sys.argv)
+found = {"arguments": sys.argv[1:], "devices": os.environ.get("CUDA_VISIBLE_DEVICES")}
+Path(f"rank-{rank}.json").write_text(json.dumps(found))
+sys.exit(rank == "1" and "--seed" in sys.argv)
 """
 
 
@@ -338,7 +308,7 @@ sys.exit(rank == "1" and "--fail" in sys.argv)
     ("visible", "option", "status"),
     [
         ("0,1,2", ["--params", '{"engine": {"devices": 2}}'], 0),
-        ("", ["--engine", "{devices: 2}", "--fail"], 1),  # on the CPU, without a claim
+        ("", ["--engine", "{devices: 2}", "--seed", "7"], 1),  # on the CPU, without a claim
     ],
 )
 def test_a_job_on_two_devices_is_the_same_command_twice(
@@ -353,27 +323,27 @@ def test_a_job_on_two_devices_is_the_same_command_twice(
     (tmp_path / "deftx/__init__.py").touch()
     (tmp_path / "deftx/__main__.py").write_text(FAKE)
     monkeypatch.setenv(VISIBLE, visible)
-    command = ["full", *option, "--out", "x.safetensors"]
+    command = ["full", *option, *FULL]
     done = subprocess.run([sys.executable, "bin/deftx", *command], check=False)
     assert done.returncode == status
     for rank in (0, 1):
-        told = json.loads(Path(f"rank-{rank}.json").read_text())
-        assert told == {"arguments": command, "devices": "0,1" if visible else ""}
+        found = json.loads(Path(f"rank-{rank}.json").read_text())
+        assert found == {"arguments": command, "devices": "0,1" if visible else ""}
 
 
 def test_more_devices_than_there_are_is_one_message(capsys):
-    assert main(["sparse", "--params", '{"engine": {"devices": 3}}', "--out", "x"]) == 1
-    assert "deftx sparse: engine.devices is 3, expected at most 2" in capsys.readouterr().err
+    assert main(["full", "--params", '{"engine": {"devices": 3}}', *FULL]) == 1
+    assert "deftx full: engine.devices is 3, expected at most 2" in capsys.readouterr().err
 
 
-# What the workflow says of it
+# The workflow
 
 
 def test_the_stages_that_claim_a_gpu_are_those_that_may_use_one():
     reach = {
         stage for stage in STAGES if "deftx.models.device" in reached(f"deftx.stages.{stage}.run")
     }
-    assert reach == {*ON_GPU}
+    assert reach == {name for name, stage in STAGES.items() if stage.gpus != "none"}
 
 
 def test_rules_that_ask_for_a_gpu_are_the_stages_that_claim_one():
@@ -384,9 +354,8 @@ def test_rules_that_ask_for_a_gpu_are_the_stages_that_claim_one():
         ):
             if found := re.search(r"^ +gpu=(.*),$", body, re.M):
                 asked[name] = found[1]
-    assert asked == {
-        stage: "CONFIG.engine.devices" if stage in ON_SEVERAL_GPUS else "1" for stage in ON_GPU
-    }
+    claiming = [name for name, stage in STAGES.items() if stage.gpus != "none"]
+    assert asked == {stage: f'PLAN.gpus("{stage}")' for stage in claiming}
 
 
 @pytest.mark.parametrize(
@@ -398,7 +367,7 @@ def test_the_profile_counts_the_visible_gpus(given, jobs, monkeypatch):
     assert profile["resources"]["gpu"] == jobs == (len(visible_devices()) or 1000)
 
 
-# What PyTorch sees
+# PyTorch
 
 
 @pytest.mark.parametrize(

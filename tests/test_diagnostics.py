@@ -1,12 +1,12 @@
 """The laws of the stage `diagnostics`, on vectors of the tiny base."""
 
-import csv
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from test_tables import rows as table
 
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
@@ -67,11 +67,6 @@ def save_evaluation(folder: Path, language: str, seed: int, ids: list[str], **ch
         tensors["pooled"] = pooled
     save_tensors(out, tensors, stage="evaluate", **{**provenance, **changes})
     return out
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def values(path: Path, measure: str) -> dict[tuple[str, str, str], float]:
@@ -166,25 +161,25 @@ def test_held_out_loss_is_that_of_the_checkpoint_kept(written):
     }
 
 
-def test_same_vectors_same_bytes_in_whatever_order(written, base, vectors, tmp_path):
-    again = tmp_path / "again.csv"
+def test_bytes_repeat_and_a_language_without_a_vector_has_no_rows(written, base, vectors, tmp_path):
+    again, fewer = tmp_path / "again.csv", tmp_path / "fewer.csv"
     diagnostics(params(), base=base.folder, vectors=vectors[::-1], out=again)
     assert again.read_bytes() == written.read_bytes()
+    diagnostics(params(), base=base.folder, vectors=vectors[:-2], out=fewer)
+    assert {row["a"] for row in table(fewer)} == set(TARGETS[:-1])
 
 
-def test_a_language_without_a_vector_has_no_rows(base, vectors, tmp_path):
-    out = tmp_path / "fewer.csv"
-    diagnostics(params(), base=base.folder, vectors=vectors[:-2], out=out)
-    assert {row["a"] for row in table(out)} == set(TARGETS[:-1])
-
-
-def test_dense_vectors_are_compared_as_whole_differences_from_their_starts(base, tmp_path):
+def test_dense_vectors_are_compared_as_whole_differences_from_their_starts_which_they_need(
+    base, tmp_path
+):
     start = save_sparse(tmp_path, base, "lang-ind", 0)
     task = save_full(tmp_path, base, "task-mood", 0, start)
     language = save_full(tmp_path, base, "lang-ace", 0)
     out = tmp_path / "dense.csv"
     one = params(seeds=[0])
     diagnostics(one, base=base.folder, vectors=[task, language], start_vector=[start], out=out)
+    with pytest.raises(ArtefactError, match=r"vector of lt-sft with seed 0.*--start-vector"):
+        diagnostics(one, base=base.folder, vectors=[task, language], out=tmp_path / "x.csv")
     weights = dict(BaseWeights(base))
     drawn = []
     for target in ("task-mood", "lang-ace"):
@@ -203,17 +198,7 @@ def test_dense_vectors_are_compared_as_whole_differences_from_their_starts(base,
     assert {row["measure"] for row in table(out)}.isdisjoint({"overlap", "entries", "jaccard"})
 
 
-def test_a_dense_task_vector_needs_its_start(base, tmp_path):
-    start = save_sparse(tmp_path, base, "lang-ind", 0)
-    task = save_full(tmp_path, base, "task-mood", 0, start)
-    language = save_full(tmp_path, base, "lang-ace", 0)
-    with pytest.raises(ArtefactError, match=r"vector of lt-sft with seed 0.*--start-vector"):
-        diagnostics(
-            params(seeds=[0]), base=base.folder, vectors=[task, language], out=tmp_path / "x.csv"
-        )
-
-
-def test_of_adapters_there_is_nothing_to_compare(base, tmp_path):
+def test_adapters_are_not_compared(base, tmp_path):
     paths = []
     for target in TARGETS[:2]:
         path = tmp_path / "adapter" / f"{target}.safetensors"
@@ -242,23 +227,21 @@ def test_alignment_is_over_items_that_the_source_has_too(base, vectors, tmp_path
 
 
 def test_inputs_of_something_else_are_refused(base, vectors, tmp_path):
-    def run(**given):
-        diagnostics(
-            given.pop("settings", params()),
-            **{"base": base.folder, "vectors": vectors, "out": tmp_path / "x.csv", **given},
-        )
-
     alien = save_sparse(tmp_path / "1", base, "lang-ace", 0, base={"hash": "1" * 64})
-    with pytest.raises(ArtefactError, match="made for base"):
-        run(vectors=[alien])
-    with pytest.raises(ArtefactError, match="a second vector of task-mood with seed 0"):
-        run(vectors=[*vectors, vectors[0]])
-    with pytest.raises(ArtefactError, match="no vector of lang-ban with seed 3"):
-        run(vectors=vectors[:-1])
-    with pytest.raises(ArtefactError, match="no vector of task-mood with seed 0"):
-        run(vectors=vectors[2:])
-    with pytest.raises(ArtefactError, match="of lang-ban with seed 0, expected task-mood or"):
-        run(settings=params(languages=["ind", "ace"]))
+    for given, message in [
+        ([alien], "made for base"),
+        ([*vectors, vectors[0]], "a second vector of task-mood with seed 0"),
+        (vectors[:-1], "no vector of lang-ban with seed 3"),
+        (vectors[2:], "no vector of task-mood with seed 0"),
+        (
+            [*vectors, save_sparse(tmp_path / "2", base, "lang-xyz", 0)],
+            "of lang-xyz with seed 0, exp",
+        ),
+    ]:
+        with pytest.raises(ArtefactError, match=message):
+            diagnostics(params(), base=base.folder, vectors=given, out=tmp_path / "x.csv")
     other = save_evaluation(tmp_path, "ace", 0, ["a", "b"], system="deft-x")
     with pytest.raises(ArtefactError, match="an evaluation of system deft-x, expected lt-sft"):
-        run(evaluated=[other])
+        diagnostics(
+            params(), base=base.folder, vectors=vectors, evaluated=[other], out=tmp_path / "x.csv"
+        )

@@ -14,7 +14,7 @@ from rich.console import Console
 from transformers import AutoConfig, XLMRobertaConfig
 
 from benchmarks.models import SIZES
-from deftx.cli.main import ON_GPU, main
+from deftx.cli.main import main
 from deftx.engine.language import masked_language_modelling
 from deftx.estimate import estimate as estimates
 from deftx.estimate import remaining
@@ -27,10 +27,11 @@ from deftx.models.load import load_tokenizer
 from deftx.plan.artefact import Artefact
 from deftx.plan.config import check_config, read_config
 from deftx.plan.plan import Plan
-from deftx.stages.table import path_of
+from deftx.stages.table import STAGES, path_of
 from deftx.store.errors import ConfigError
 from deftx.store.items import write_items
 
+LONG = [name for name, stage in STAGES.items() if stage.gpus != "none"]
 TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
 
 
@@ -66,7 +67,7 @@ def of_stage(works, stage):
 
 def shown(config, chosen=None, **options) -> str:
     console = Console(width=200, file=io.StringIO())
-    estimates.estimate(config, chosen or {}, long=ON_GPU, console=console, **options)
+    estimates.estimate(config, chosen or {}, long=LONG, console=console, **options)
     return console.file.getvalue()
 
 

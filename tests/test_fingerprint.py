@@ -10,7 +10,7 @@ from conftest import PROJECT
 from imports import imports, modules, reached
 
 import deftx.run.fingerprint as module
-from deftx.cli.main import STAGES
+from deftx.stages.table import STAGES
 
 TRAINING = ("full", "sparse", "adapter", "gate", "gated", "lora")
 COMPARING = ("tables", "claims", "figures", "costs", "cards", "summary")
@@ -171,7 +171,7 @@ def test_editing_the_world_reaches_no_users_data(package):
     ("file", "old", "new", "stages"),
     [
         ("data/read.py", "min(limit, 10_000)", "min(limit, 9_999)", {"data"}),
-        ("data/download.py", "ATTEMPTS = 6", "ATTEMPTS = 7", {"download"}),
+        ("data/download.py", "total=6", "total=7", {"download"}),
         ("stages/trim/math.py", 'kind="stable"', 'kind="mergesort"', {"trim"}),
         ("stages/clean/math.py", '"NFKC"', '"NFKD"', {"clean", "summary"}),
     ],
@@ -192,7 +192,7 @@ def test_a_template_belongs_to_the_code_that_names_it(package):
 
 
 def test_what_a_job_cost_reaches_nothing(package):
-    assert changed_by(package, "run/cost.py", "1024 *", "1000 *") == set()
+    assert changed_by(package, "run/cost.py", "else 1024", "else 1000") == set()
 
 
 def test_the_package_is_never_imported_by_its_name_and_no_module_by_reflection():

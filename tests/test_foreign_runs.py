@@ -141,7 +141,7 @@ def test_other_fields_have_no_effect_and_are_refused():
     with pytest.raises(ConfigError, match="budget has no effect on a method with vector"):
         check_config(raw)
     raw["methods"]["given"] = {"vector": "x", "lora": {}}
-    with pytest.raises(ConfigError, match="at most one of adapter, gate, lora, vector"):
+    with pytest.raises(ConfigError, match="vector has no effect on a method with lora"):
         check_config(raw)
 
 

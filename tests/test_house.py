@@ -8,8 +8,8 @@ import yte
 from conftest import PROJECT
 from workspace import COPIED
 
-from deftx.cli.main import STAGES
 from deftx.plan.graph import PATTERNS
+from deftx.stages.table import STAGES
 
 CONDA_NAMES = {
     "pytorch": "torch",
@@ -122,14 +122,13 @@ def test_containers_install_what_the_makefile_does():
     assert all((PROJECT / name).exists() for name in copied)
 
 
-def test_the_tree_names_every_file():
-    """As often as there are files of that name."""
+def test_the_tree_names_every_package_and_stage():
     text = (PROJECT / "CONTRIBUTING.md").read_text()
-    tree = text[text.index("## What is where") :].split()
-    paths = [*(PROJECT / "deftx").rglob("*.py"), *(PROJECT / "workflow/rules").glob("*.smk")]
-    names = [path.name for path in paths if not path.stem.startswith("__")]
-    for name in names:
-        assert tree.count(name) == names.count(name), name
+    tree = text[text.index("## Where things are") :].split("```")[1].split()
+    folders = [PROJECT / "deftx", PROJECT / "deftx/stages"]
+    names = [f"{p.parent.name}/" for folder in folders for p in folder.glob("*/__init__.py")]
+    assert [n for n in tree if n in names and tree.count(n) != names.count(n)] == []
+    assert set(names) <= set(tree)
 
 
 def test_no_source_line_opens_a_pickle_or_trusts_remote_code():

@@ -94,24 +94,23 @@ def test_a_vector_of_zeros_has_no_ratio():
 def test_overlap_and_jaccard_are_those_of_sets(kind):
     masks = [vector.mask for vector in VECTORS[kind]]
     a, b = (set(entries(vector)) for vector in VECTORS[kind])
-    first, second = map(positions, masks)
+    first, second = (positions(mask, SHAPES) for mask in masks)
     assert overlap(first, second) == len(a & b) / min(len(a), len(b))
     assert overlap(second, first) == overlap(first, second)
     assert jaccard(first, second) == len(a & b) / len(a | b)
     assert jaccard(first, first) == 1
 
 
-def test_positions_take_the_fewest_bytes_that_hold_a_tensors_last():
-    mask = Mask(
-        {"a": torch.tensor([0, 255]), "b": torch.tensor([256]), "c": torch.tensor([70_000])},
-        {"a": (256,), "b": (257,), "c": (70_001,)},
-    )
-    found = positions(mask)
-    assert [found[name].dtype for name in "abc"] == [np.uint8, np.uint16, np.uint32]
-    assert [found[name].tolist() for name in "abc"] == [[0, 255], [256], [70_000]]
+def test_positions_are_those_in_all_tensors_in_the_smallest_integers():
+    shapes = {"a": (256,), "b": (257,), "c": (70_001,)}
+    index = {"a": torch.tensor([0, 255]), "c": torch.tensor([0, 70_000])}
+    found = positions(Mask(index, {name: shapes[name] for name in index}), shapes)
+    assert found.tolist() == [0, 255, 513, 70_513]
+    assert found.dtype == np.uint32
+    assert positions(Mask({"a": index["a"]}, {"a": (256,)}), {"a": (256,)}).dtype == np.uint16
 
 
 def test_an_empty_mask_overlaps_with_nothing():
-    empty = positions(Mask({}, {}))
+    empty = positions(Mask({}, {}), SHAPES)
     assert overlap(empty, empty) is None
     assert jaccard(empty, empty) is None

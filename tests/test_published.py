@@ -1,4 +1,4 @@
-"""The laws of published numbers: beside ours stands the same, and the files hold no slip."""
+"""The laws of published numbers: only equal things are compared, and the files have no slips."""
 
 import csv
 from itertools import product
@@ -84,18 +84,20 @@ def test_difference_is_ours_minus_the_published_one(evaluated, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "ours"),
     [
-        {"dataset": "others"},
-        {"labelled": "several"},
-        {"system": "mad-x"},
-        {"language": "sun"},
-        {"metric": "accuracy"},
+        ({"dataset": "others"}, {}),
+        ({"labelled": "several"}, {}),
+        ({"system": "mad-x"}, {}),
+        ({"language": "sun"}, {}),
+        ({"metric": "accuracy"}, {}),
+        ({}, {"dataset": ""}),
     ],
 )
-def test_only_what_is_the_same_is_compared(evaluated, tmp_path, change):
+def test_only_what_is_the_same_is_compared(evaluated, tmp_path, change, ours):
     published = save(tmp_path / "paper.csv", change)
-    tables(on_moods(), evaluated=evaluated, published=[published], out=tmp_path / "transfer.csv")
+    out = tmp_path / "transfer.csv"
+    tables(on_moods(**ours), evaluated=evaluated, published=[published], out=out)
     assert rows(tmp_path / "published.csv") == []
     text = (tmp_path / "transfer.md").read_text(encoding="utf-8")
     assert "published" not in text
@@ -108,13 +110,6 @@ def test_several_labelled_languages_are_compared_with_several(evaluated, tmp_pat
     assert [float(row["published"]) for row in rows(tmp_path / "published.csv")] == [0.5]
 
 
-def test_task_without_a_dataset_is_compared_with_nothing(evaluated, tmp_path):
-    comparison = on_moods(dataset="")
-    published = save(tmp_path / "paper.csv", {})
-    tables(comparison, evaluated=evaluated, published=[published], out=tmp_path / "transfer.csv")
-    assert rows(tmp_path / "published.csv") == []
-
-
 def test_group_of_the_same_name_with_other_languages_is_refused(evaluated, tmp_path):
     published = save(tmp_path / "paper.csv", {"language": "both", "languages": "ace nah"})
     with pytest.raises(ValueError, match=r"both has \['ace', 'ban'\], but in A paper, Table 1"):
@@ -124,7 +119,7 @@ def test_group_of_the_same_name_with_other_languages_is_refused(evaluated, tmp_p
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"value": "58.1"}, r"paper.csv, line 3: value: .* less than or equal to 1; got '58.1'"),
+        ({"value": "58.1"}, r"paper.csv, line 3: value: .* less than or equal to 1; found '58.1'"),
         ({"metric": "f1"}, r"paper.csv, line 3: metric: "),
         ({"system": ""}, r"paper.csv, line 3: system: "),
     ],
@@ -150,7 +145,7 @@ def published() -> list[Published]:
     return load_published(FILES)
 
 
-def test_no_number_is_told_twice(published):
+def test_no_number_is_published_twice(published):
     keys = [
         (row.source, row.place, row.base_model, row.dataset, row.labelled, row.system, row.language)
         for row in published

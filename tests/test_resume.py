@@ -277,7 +277,7 @@ def test_sigterm_saves_and_exits_non_zero(stages, tmp_path):
     (state,) = out.parent.glob(".checkpoints/*/step-*.safetensors")
     assert TensorFile(state).provenance["state"]["step"] == step
     assert "the same command goes on from there" in log and "Traceback" not in log
-    assert json.loads((state.parent / "lock").read_text())["pid"] == process.pid
+    assert json.loads((state.parent / "holder.json").read_text())["pid"] == process.pid
     assert set(load_file(state)) >= {"trained.head.lm_head.bias", "exp_avg.head.lm_head.bias"}
 
 

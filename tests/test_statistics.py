@@ -1,4 +1,4 @@
-"""The laws of the bootstrap, against slow plain loops, theory, and simulations of nothing."""
+"""The laws of the bootstrap, against slow plain loops, theory, and simulated equal systems."""
 
 from itertools import combinations
 
@@ -65,11 +65,14 @@ def test_first_score_is_that_of_the_items_as_they_are():
     assert macro_f1(confusions)[0] == pytest.approx(expected["macro_f1"], abs=1e-12)
 
 
-def test_each_resample_has_as_many_items_as_there_are():
-    weights = Resamples([evaluation(60, seed=0)[0]], times=30).weights
+def test_each_resample_has_as_many_items_as_there_are_and_a_seed_repeats_it():
+    ids = evaluation(60, seed=0)[0]
+    weights = Resamples([ids], times=30).weights
     assert (weights.sum(axis=1) == 60).all()
     assert (weights[0] == 1).all()
     assert (weights[1:] != 1).any()
+    assert np.array_equal(Resamples([ids], times=30).weights, weights)
+    assert not np.array_equal(Resamples([ids], times=30, seed=1).weights, weights)
 
 
 def test_same_ids_in_another_order_get_the_same_resamples():
@@ -134,13 +137,7 @@ def test_resample_without_items_of_an_evaluation_is_left_out():
         assert 0 < p_value(scores) < 0.01
 
 
-def test_same_seed_same_resamples():
-    ids = evaluation(20, seed=0)[0]
-    assert np.array_equal(Resamples([ids], seed=1).weights, Resamples([ids], seed=1).weights)
-    assert not np.array_equal(Resamples([ids], seed=1).weights, Resamples([ids], seed=2).weights)
-
-
-def test_many_evaluations_at_once_are_counted_as_each_alone():
+def test_many_evaluations_at_once_are_counted_as_each_by_itself():
     first, second = evaluation(40, seed=10), evaluation(30, seed=11)
     resamples = Resamples([first[0], second[0]], times=20)
     both = counted(resamples, first, second)
@@ -266,7 +263,7 @@ def null_differences(seeds: int, trials: int, spread: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (3, 0.8), (5, 0.5), (5, 0.8), (10, 0.5)])
-def test_where_there_is_nothing_one_in_twenty_finds_something(seeds, spread):
+def test_equal_systems_differ_significantly_one_time_in_twenty(seeds, spread):
     gaps = null_differences(seeds, 600, spread)
     found = np.mean([p_value(gap) < ALPHA for gap in gaps])
     outside = np.mean([not low <= 0 <= high for low, high in map(interval, gaps)])

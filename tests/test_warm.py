@@ -1,7 +1,7 @@
-"""A job that forks from the server is what a new process would be, and nothing depends on it.
+"""A job that is a fork of the server is what a new process would be, and nothing depends on it.
 
-Most tests give the server a copy of the package whose verbs are those of VERBS: they tell what a
-job finds, so that it starts in a moment.
+Most tests use a copy of the package whose verbs are those of VERBS: they report what a job finds,
+and start in a moment.
 """
 
 import json
@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,13 +24,15 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server need
 VERBS = """
 import json, os, signal, sys, time
 from pathlib import Path
-STAGES = ()
 def main():
+    kind = "fork" if "deftx.run.warm" in sys.modules else "new"
     verb, *rest = sys.argv[1:]
-    started = sys.modules["__main__"].__spec__.name
-    if verb == "tell":
+    if verb == "--serve-jobs":
+        from deftx.run.warm import serve
+        serve(main, ("sklearn.metrics", "torch", "no_such_module"), rest)
+    if verb == "report":
         print(json.dumps({"argv": sys.argv, "folder": os.getcwd(), "own": os.environ.get("OWN"),
-                          "input": sys.stdin.read(), "started": started,
+                          "input": sys.stdin.read(), "kind": kind,
                           "signals": [str(signal.getsignal(n)) for n in (2, 13, 15, 17)]}))
         print("error", file=sys.stderr)
         return int(rest[0])
@@ -38,22 +41,22 @@ def main():
     if verb == "threads":
         import numpy, sklearn.metrics, threadpoolctl, torch
         pools = threadpoolctl.threadpool_info()
-        print(started, sorted((p["internal_api"], p["num_threads"]) for p in pools),
+        print(kind, sorted((p["internal_api"], p["num_threads"]) for p in pools),
               torch.__config__.parallel_info())
         return 0
     if verb == "launch":
         from deftx.run.launcher import launch
-        return launch(2, ["-m", "deftx", "worker"], [])
+        return launch(2, ["-m", "deftx", "worker"])
     if verb == "worker":
-        Path("worker" + os.environ["RANK"]).write_text(started)
+        Path("worker" + os.environ["RANK"]).write_text(kind)
         return 0
     if verb == "wait":
-        def told(number, frame):
-            print("told", number, flush=True)
+        def stop(number, frame):
+            print("received", number, flush=True)
             sys.exit(7)
-        signal.signal(signal.SIGUSR1, told)
-        signal.signal(signal.SIGTERM, told)
-        print(os.getpid(), os.getppid(), started, flush=True)
+        signal.signal(signal.SIGUSR1, stop)
+        signal.signal(signal.SIGTERM, stop)
+        print(os.getpid(), os.getppid(), kind, flush=True)
         time.sleep(float(rest[0]))
         print("slept", flush=True)
         return 0
@@ -65,31 +68,39 @@ def package(tmp_path_factory):
     folder = tmp_path_factory.mktemp("python path")
     (folder / "deftx/run").mkdir(parents=True)
     (folder / "deftx/cli").mkdir()
-    (folder / "deftx/run/__init__.py").touch()
-    (folder / "deftx/cli/__init__.py").touch()
+    for name in ("run/__init__", "cli/__init__"):
+        (folder / f"deftx/{name}.py").touch()
     for name in ("__init__", "__main__", "run/handover", "run/launcher", "run/warm"):
-        text = (PROJECT / f"deftx/{name}.py").read_text()
-        text = text.replace("for name in LATE", 'for name in ("sklearn.metrics", "torch")')
-        (folder / f"deftx/{name}.py").write_text(text)
+        (folder / f"deftx/{name}.py").write_text((PROJECT / f"deftx/{name}.py").read_text())
     (folder / "deftx/cli/main.py").write_text(VERBS)
     return folder
 
 
+@contextmanager
+def edited(package, text):
+    """The copy with other verbs."""
+    (package / "deftx/cli/main.py").write_text(text)
+    try:
+        yield
+    finally:
+        (package / "deftx/cli/main.py").write_text(VERBS)
+
+
+@contextmanager
+def server(package):
+    process, path = start(environment(package, None))
+    try:
+        yield process, path
+    finally:
+        process.terminate()
+        process.wait()
+
+
 @pytest.fixture(scope="module")
 def socket(package):
-    process, path = start(environment(package, None))
-    yield path
-    process.terminate()
-    assert process.wait() == 0
-    assert not Path(path).parent.exists()
-
-
-@pytest.fixture
-def own_server(package):
-    process, path = start(environment(package, None))
-    yield process, path
-    process.terminate()
-    process.wait()
+    with server(package) as (process, path):
+        yield path
+    assert process.returncode == 0 and not Path(path).parent.exists()
 
 
 def environment(package, socket, **others):
@@ -110,6 +121,10 @@ def run(package, socket, *arguments, cwd=None, stdin="", **others):
     )
 
 
+def kind_of(done):
+    return json.loads(done.stdout)["kind"]
+
+
 def waiting(package, socket, seconds=60):
     """A client whose job waits; its process, and the ids of job and guard."""
     client = subprocess.Popen(
@@ -120,8 +135,8 @@ def waiting(package, socket, seconds=60):
         stderr=subprocess.PIPE,
         text=True,
     )
-    job, guard, started = client.stdout.readline().split()
-    assert started == "deftx.run.warm"
+    job, guard, kind = client.stdout.readline().split()
+    assert kind == "fork"
     return client, int(job), int(guard)
 
 
@@ -142,12 +157,12 @@ def soon(law):
 
 
 def test_a_job_has_its_clients_arguments_folder_environment_and_streams(package, socket, tmp_path):
-    arguments = ("tell", "3", "two words", "", "ä'\"\n")
+    arguments = ("report", "3", "two words", "", "ä'\"\n")
     given = {"cwd": tmp_path, "stdin": "in\nput", "DEFTX_OWN": "x", "PWD": "elsewhere"}
     plain, warm = (run(package, path, *arguments, **given) for path in ("off", socket))
     assert (warm.returncode, warm.stderr) == (plain.returncode, plain.stderr) == (3, "error\n")
     found = [json.loads(done.stdout) for done in (plain, warm)]
-    assert [told.pop("started") for told in found] == ["deftx.__main__", "deftx.run.warm"]
+    assert [report.pop("kind") for report in found] == ["new", "fork"]
     assert found[0] == found[1]
     assert found[0]["argv"][1:] == list(arguments) and found[0]["folder"] == str(tmp_path)
 
@@ -162,16 +177,24 @@ def test_a_signal_to_the_client_reaches_the_job(package, socket, number):
     client, job, _ = waiting(package, socket)
     client.send_signal(number)
     output, errors = client.communicate(timeout=PATIENCE)
-    assert (output, errors, client.returncode) == (f"told {number}\n", "", 7)
+    assert (output, errors, client.returncode) == (f"received {number}\n", "", 7)
     assert not runs(job)
 
 
-def test_ctrl_c_ends_the_job_by_sigint(package, socket):
-    client, job, _ = waiting(package, socket)
-    client.send_signal(signal.SIGINT)
+@pytest.mark.parametrize(
+    ("whom", "number", "status", "message"),
+    [
+        ("client", signal.SIGINT, 130, "ended by SIGINT"),
+        ("job", signal.SIGKILL, 137, "ended by SIGKILL"),
+        ("guard", signal.SIGKILL, 1, "ended without a status"),
+    ],
+)
+def test_a_job_that_is_killed_is_reported(package, socket, whom, number, status, message):
+    client, job, guard = waiting(package, socket)
+    os.kill({"client": client.pid, "job": job, "guard": guard}[whom], number)
     _, errors = client.communicate(timeout=PATIENCE)
-    assert client.returncode == 128 + signal.SIGINT and not runs(job)
-    assert "KeyboardInterrupt" in errors and "deftx wait: was ended by SIGINT" in errors
+    assert client.returncode == status and f"deftx wait: {message}" in errors
+    assert soon(lambda: not runs(job))
 
 
 def test_a_killed_client_leaves_no_job(package, socket):
@@ -181,36 +204,21 @@ def test_a_killed_client_leaves_no_job(package, socket):
     assert soon(lambda: not runs(job) and not runs(guard))
 
 
-def test_a_killed_job_is_told(package, socket):
-    client, job, _ = waiting(package, socket)
-    os.kill(job, signal.SIGKILL)
-    _, errors = client.communicate(timeout=PATIENCE)
-    assert client.returncode == 137 and errors == "deftx wait: was ended by SIGKILL\n"
-
-
-def test_a_killed_guard_takes_its_job_along_and_is_told(package, socket):
-    client, job, guard = waiting(package, socket)
-    os.kill(guard, signal.SIGKILL)
-    _, errors = client.communicate(timeout=PATIENCE)
-    assert client.returncode == 1 and "deftx wait: ended without a status" in errors
-    assert soon(lambda: not runs(job))
-
-
 def test_without_a_server_a_job_starts_plainly(package, tmp_path):
     for path in ("off", str(tmp_path / "none"), None):
-        done = run(package, path, "tell", "4")
-        assert json.loads(done.stdout)["started"] == "deftx.__main__"
+        done = run(package, path, "report", "4")
+        assert kind_of(done) == "new"
         assert (done.returncode, done.stderr) == (4, "error\n")
 
 
-def test_a_killed_server_ends_no_job_and_later_ones_start_plainly(package, own_server):
-    server, path = own_server
-    client, _, _ = waiting(package, path, seconds=1.5)
-    server.kill()
-    server.wait()
-    assert json.loads(run(package, path, "tell", "0").stdout)["started"] == "deftx.__main__"
-    output, _ = client.communicate(timeout=PATIENCE)
-    assert (output, client.returncode) == ("slept\n", 0)
+def test_a_killed_server_ends_no_job_and_later_ones_start_plainly(package):
+    with server(package) as (process, path):
+        client, _, _ = waiting(package, path, seconds=1.5)
+        process.kill()
+        process.wait()
+        assert kind_of(run(package, path, "report", "0")) == "new"
+        output, _ = client.communicate(timeout=PATIENCE)
+        assert (output, client.returncode) == ("slept\n", 0)
     Path(path).unlink()
     Path(path).parent.rmdir()
 
@@ -229,70 +237,50 @@ def test_the_server_ends_with_its_parent_and_leaves_no_file(package, ready):
         stdout=subprocess.PIPE,
         text=True,
     )
-    server, path = parent.stdout.readline().split()
+    pid, path = parent.stdout.readline().split()
     assert Path(path).parent.stat().st_mode & 0o777 == 0o700
     if ready:
-        assert run(package, path, "tell", "0").returncode == 0
+        assert run(package, path, "report", "0").returncode == 0
     parent.kill()
     parent.communicate()
-    assert soon(lambda: not runs(server) and not Path(path).parent.exists())
+    assert soon(lambda: not runs(pid) and not Path(path).parent.exists())
 
 
-def test_code_edited_after_the_start_of_the_server_runs_in_a_new_process(package, own_server):
-    _, path = own_server
-    cli = package / "deftx/cli/main.py"
-    assert json.loads(run(package, path, "tell", "0").stdout)["started"] == "deftx.run.warm"
-    cli.write_text(VERBS.replace('"error"', '"edited"'))
-    try:
-        done = run(package, path, "tell", "0")
-    finally:
-        cli.write_text(VERBS)
-    reason = "a new process for this job: the code was edited after the server started\n"
-    assert done.stderr == f"{reason}edited\n"
-    assert json.loads(run(package, path, "tell", "0").stdout)["started"] == "deftx.run.warm"
+def test_code_edited_after_the_start_of_the_server_runs_in_a_new_process(package):
+    with server(package) as (_, path):
+        assert kind_of(run(package, path, "report", "0")) == "fork"
+        with edited(package, VERBS.replace('"error"', '"edited"')):
+            done = run(package, path, "report", "0")
+        reason = "a new process for this job: the code was edited after the server started\n"
+        assert done.stderr == f"{reason}edited\n"
+        assert kind_of(run(package, path, "report", "0")) == "fork"
 
 
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
         ({"HF_HOME": "/other"}, "the server has another environment: HF_HOME"),
-        ({"OMP_NUM_THREADS": None}, "OMP_NUM_THREADS is no number for all libraries"),
-        ({"MKL_NUM_THREADS": "2"}, "OMP_NUM_THREADS is no number for all libraries"),
+        ({"OMP_NUM_THREADS": None}, "OMP_NUM_THREADS is not a number, or another library"),
+        ({"MKL_NUM_THREADS": "2"}, "OMP_NUM_THREADS is not a number, or another library"),
+        # What a shell or a step of SLURM sets is not another environment.
+        ({"SLURM_STEP_ID": "3", "SRUN_DEBUG": "3", "PMI_RANK": "0", "PS1": "(venv)"}, None),
     ],
 )
 def test_an_environment_that_libraries_read_at_import_needs_a_new_process(
     package, socket, given, reason
 ):
-    done = run(package, socket, "tell", "0", **given)
-    assert json.loads(done.stdout)["started"] == "deftx.__main__"
-    assert done.stderr == f"a new process for this job: {reason}\nerror\n"
+    done = run(package, socket, "report", "0", **given)
+    assert kind_of(done) == ("fork" if reason is None else "new")
+    assert reason is None or done.stderr.startswith(f"a new process for this job: {reason}")
 
 
 def test_where_a_fork_could_use_no_gpu_a_job_is_a_new_process(package):
-    """PyTorch knows of it as soon as something has counted GPUs, which no CPU's build does."""
-    cli = package / "deftx/cli/main.py"
-    cli.write_text(f"{VERBS}\nimport torch\ntorch.cuda._is_in_bad_fork = lambda: True\n")
-    process, path = start(environment(package, None))
-    try:
-        done = run(package, path, "tell", "0")
-    finally:
-        process.terminate()
-        process.wait()
-        cli.write_text(VERBS)
-    assert json.loads(done.stdout)["started"] == "deftx.__main__"
+    """PyTorch knows as soon as something has counted GPUs, which no build for CPUs does."""
+    asked = f"{VERBS}\nimport torch\ntorch.cuda._is_in_bad_fork = lambda: True\n"
+    with edited(package, asked), server(package) as (_, path):
+        done = run(package, path, "report", "0")
+    assert kind_of(done) == "new"
     assert "a new process for this job: a library looked for GPUs" in done.stderr
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"SLURM_STEP_ID": "3", "SLURMD_NODENAME": "other", "SRUN_DEBUG": "3", "PMI_RANK": "0"},
-        {"PS1": "(venv)"},  # `activate` exports it, and a shell that is no terminal's unsets it
-    ],
-)
-def test_what_a_shell_or_a_step_of_slurm_sets_is_no_other_environment(package, socket, given):
-    done = run(package, socket, "tell", "0", **given)
-    assert json.loads(done.stdout)["started"] == "deftx.run.warm"
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
@@ -300,9 +288,7 @@ def test_libraries_have_the_threads_of_a_new_process(package, socket, threads):
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     given = dict.fromkeys(names, threads)
     plain, warm = (run(package, path, "threads", **given).stdout for path in ("off", socket))
-    assert (
-        plain.partition(" ")[0] == "deftx.__main__" and warm.partition(" ")[0] == "deftx.run.warm"
-    )
+    assert plain.startswith("new ") and warm.startswith("fork ")
     assert plain.partition(" ")[2] == warm.partition(" ")[2] and "OpenMP" in plain
 
 
@@ -310,22 +296,23 @@ def test_workers_of_a_job_are_new_processes(package, socket, tmp_path):
     done = run(package, socket, "launch", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for rank in (0, 1):
-        assert (tmp_path / f"worker{rank}").read_text() == "deftx.__main__"
+        assert (tmp_path / f"worker{rank}").read_text() == "new"
 
 
 def test_importing_everything_asks_for_no_device_and_starts_no_thread():
     """What a fork could not undo: CUDA initialised, or a number of devices remembered from before
-    a job's claim; threads; and what was read of the code."""
+    a job's claim; threads; what was read of the code. A job
+    claims its GPUs after its imports."""
     code = """
 import os, torch
-from deftx.run import fingerprint
-from deftx.run import warm
+from deftx.cli.main import IMPORTED
+from deftx.run import fingerprint, warm
 def asked(*_, **__): raise SystemExit("asked for devices")
 for name in ("is_available", "device_count", "init", "_lazy_init"):
     setattr(torch.cuda, name, asked)
 if hasattr(torch._C, "_cuda_getDeviceCount"):  # not in a PyTorch for CPUs
     torch._C._cuda_getDeviceCount = asked
-warm.import_everything()
+warm.import_all(IMPORTED)
 assert not torch.cuda.is_initialized()
 assert len(os.listdir("/proc/self/task")) == 1, os.listdir("/proc/self/task")
 assert fingerprint._digest.cache_info().currsize == 0
@@ -347,33 +334,26 @@ def test_a_warm_job_writes_the_bytes_of_a_plain_one_and_what_it_cost_itself(base
                      "max_length": 16, "evaluate_every": 3},
     }  # fmt: skip
     selection = '{"score": "random", "budget": 200}'
-    process, path = start(environment(PROJECT, None))
-    try:
+    with server(PROJECT) as (_, path):
         run(PROJECT, path, "--help")  # until it has imported everything
         for name, socket in (("plain", "off"), ("warm", path)):
             out = tmp_path / name
             out.mkdir()
+
+            def job(verb, file, *arguments, socket=socket, out=out):
+                done = run(PROJECT, socket, verb, *arguments, "--base", str(base_folder),
+                           "--out", str(out / file), OMP_NUM_THREADS="2")  # fmt: skip
+                assert done.returncode == 0 and "a new process" not in done.stderr, done.stderr
+
             began = time.monotonic()
-            full = run(PROJECT, socket, "full", "--params", json.dumps(params), "--base",
-                       str(base_folder), "--train", str(train), "--cost", str(out / "cost.json"),
-                       "--out", str(out / "model.safetensors"), OMP_NUM_THREADS="2")  # fmt: skip
-            seconds = time.monotonic() - began
-            assert full.returncode == 0, full.stderr
-            mask = run(PROJECT, path, "mask", "--target", "lang-qaa", "--method", "m",
-                       "--selection", selection, "--base", str(base_folder),
-                       "--out", str(out / "mask.safetensors"))  # fmt: skip
-            assert mask.returncode == 0, mask.stderr
-            sparse = run(PROJECT, socket, "sparse", "--params", json.dumps(params), "--method", "m",
-                         "--base", str(base_folder), "--train", str(train), "--mask",
-                         str(out / "mask.safetensors"), "--out",
-                         str(out / "sft_model.safetensors"))  # fmt: skip
-            assert sparse.returncode == 0, sparse.stderr
+            training = ("--params", json.dumps(params), "--train", str(train))
+            job("full", "model.safetensors", *training, "--cost", str(out / "cost.json"))
             cost = json.loads((out / "cost.json").read_text())
-            assert 0 < cost["seconds"] < seconds
-            assert "a new process" not in full.stderr + sparse.stderr
-    finally:
-        process.terminate()
-        process.wait()
+            assert 0 < cost["seconds"] < time.monotonic() - began
+            job("mask", "mask.safetensors", "--target", "lang-qaa", "--method", "m",
+                "--selection", selection)  # fmt: skip
+            job("sparse", "sft_model.safetensors", *training, "--method", "m",
+                "--mask", str(out / "mask.safetensors"))  # fmt: skip
     for name in ("model.safetensors", "sft_model.safetensors"):
         plain, warm = ((tmp_path / kind / name).read_bytes() for kind in ("plain", "warm"))
         assert plain == warm, name

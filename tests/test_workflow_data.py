@@ -70,7 +70,7 @@ def test_a_run_on_what_was_fetched_fetches_nothing_and_leaves_nothing_to_do(work
     assert counts["datasets"] == {"news": 202, "text": 150}
     assert counts["duplicate"] >= 1 and counts["blank"] == 1
     page = (workspace.results / "summary/index.html").read_text()
-    assert "What became of the text" in page
+    assert "Cleaning of the text" in page
     card = (workspace.results / "sparse/lt-sft/lang-qta/seed0/README.md").read_text()
     assert "CC0" in card and "| news | qta |" in card
 
@@ -92,7 +92,7 @@ def test_another_file_in_its_place_is_seen_and_not_let_through(workspace):
     assert planned["download"] == planned["data"] == planned["clean"] == 1
     workspace.fails("--until", "download")
     log = (workspace.results / "logs/download/news/qta/train.log").read_text()
-    assert "remove the file to fetch it again" in log
+    assert "remove the file to download it again" in log
     file.write_text(kept)
     assert workspace.run("--until", "clean")["download"] == 1
     assert workspace.planned() == {}

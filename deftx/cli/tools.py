@@ -1,5 +1,4 @@
-"""Tools around the stages: plan a run, look at it, verify its artefacts, remove what is not asked
-for."""
+"""Tools around the stages: plan a run, look at it, verify its artefacts, remove obsolete files."""
 
 import argparse
 import json
@@ -10,7 +9,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Column, Table
 
-from deftx.cli.main import ON_GPU
 from deftx.data.lock import NAME as LOCK
 from deftx.data.lock import read_lock
 from deftx.estimate.choice import wanted
@@ -18,21 +16,12 @@ from deftx.plan.config import json_schema, read_config
 from deftx.plan.needed_files import CHANGED, MISSING, TO_FETCH, needed_files
 from deftx.plan.plan import Plan
 from deftx.run.devices import claimed
-from deftx.store.artefact import manifest_path
+from deftx.stages.table import STAGES, TABLE, has_own_folder
 from deftx.store.artefact import verify as verify_artefact
 from deftx.store.errors import ArtefactError, ConfigError
 
 KEPT = {"logs", "benchmarks"}
-"""Folders of a run that hold no artefacts, and that `prune` leaves alone."""
-
-WITH_COMPANIONS = {
-    "model.safetensors",
-    "sft_model.safetensors",
-    "transfer.csv",
-    "transfer.svg",
-    "systems.csv",
-}
-"""Artefacts beside which a stage writes more files, which belong to them."""
+"""Folders of a run that hold no artefacts, which `prune` keeps."""
 
 
 def plan(arguments: list[str]) -> None:
@@ -54,7 +43,7 @@ def plan(arguments: list[str]) -> None:
         estimate(
             options.config,
             _chosen(options),
-            long=ON_GPU,
+            long=[stage.name for stage in TABLE if stage.gpus != "none"],
             measure=options.measure,
         )
 
@@ -85,7 +74,7 @@ def _chosen(options: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def show(arguments: list[str]) -> None:
-    """Print the transfer table of a run, and where its figures and report lie."""
+    """Print the transfer table of a run and the paths of its figures and report."""
     parser = argparse.ArgumentParser(prog="deftx show", description=show.__doc__)
     parser.add_argument("run", type=Path, help="folder of the run, such as results/demo")
     folder: Path = parser.parse_args(arguments).run
@@ -104,8 +93,8 @@ def show(arguments: list[str]) -> None:
 
 
 def verify(arguments: list[str]) -> None:
-    """Compare every artefact below a folder with its manifest. A corrupt one is set aside as
-    `*.corrupt`, and the exit status tells that there was one."""
+    """Compare every artefact below a folder with its manifest. A corrupt artefact is renamed to
+    `*.corrupt`; the exit status is then 1."""
     parser = argparse.ArgumentParser(prog="deftx verify", description=verify.__doc__)
     parser.add_argument("folder", type=Path, help="such as results or results/demo")
     folder: Path = parser.parse_args(arguments).folder
@@ -113,7 +102,7 @@ def verify(arguments: list[str]) -> None:
         path
         for suffix in ("safetensors", "parquet")
         for path in folder.rglob(f"*.{suffix}")
-        if ".checkpoints" not in path.parts  # may be in the making; training verifies its own
+        if ".checkpoints" not in path.parts  # may be incomplete; training verifies its own
     )
     if not paths:
         raise ArtefactError(f"{folder}: no artefacts below it")
@@ -125,13 +114,13 @@ def verify(arguments: list[str]) -> None:
             problems.append(str(error))
     if problems:
         raise ArtefactError("\n".join([f"{len(problems)} of {len(paths)} artefacts:", *problems]))
-    print(f"{len(paths)} artefacts are as their manifests say")
+    print(f"{len(paths)} artefacts match their manifests")
 
 
 def check(arguments: list[str]) -> None:
-    """List the files that a config needs, and its base: which are there, to be fetched, or missing,
-    their sizes and licences. Files that are there are compared with data.lock. Nothing is fetched;
-    the exit status tells of what no run could mend."""
+    """List the files that a config needs, its base included: present, to be downloaded, or missing,
+    with sizes and licences. Present files are compared with data.lock. Nothing is downloaded; the
+    exit status is 1 if a file is missing or changed."""
     parser = argparse.ArgumentParser(prog="deftx check", description=check.__doc__)
     parser.add_argument("config", type=Path, help="the config of the run")
     path: Path = parser.parse_args(arguments).config
@@ -151,24 +140,24 @@ def check(arguments: list[str]) -> None:
         unknown = f", {len(of_state) - len(sizes)} of unknown size" * (len(sizes) < len(of_state))
         print(f"{state}: {len(of_state)} files, {sum(sizes) / 1e6:.1f} MB{unknown}")
     if any(file.state == TO_FETCH for file in found):
-        print(f"snakemake --configfile {path} downloads: fetches what is missing")
+        print(f"snakemake --configfile {path} downloads: downloads what is missing")
     if bad := [file for file in found if file.state in (MISSING, CHANGED)]:
-        raise ConfigError(f"{len(bad)} files are missing, or not those of {LOCK}")
+        raise ConfigError(f"{len(bad)} files are missing, or differ from {LOCK}")
 
 
 def prune(arguments: list[str]) -> None:
-    """List the files of a run that its config does not ask for any more, with their sizes; remove
-    them with --yes. Logs and benchmarks are left alone."""
+    """List the files of a run that its config no longer asks for, with their sizes; --yes removes
+    them. Logs and benchmarks are kept."""
     parser = argparse.ArgumentParser(prog="deftx prune", description=prune.__doc__)
     parser.add_argument("config", type=Path, help="the config of the run")
     parser.add_argument("--yes", action="store_true", help="remove them")
     options = parser.parse_args(arguments)
     plan = Plan(read_config(options.config))
     root = Path(plan.root)
-    wanted = {Path(plan.path(artefact)) for artefact in plan.artefacts}
-    # What a stage writes beside its artefact belongs to it: a manifest, a card, other formats.
-    whole = {path.parent for path in wanted if path.name in WITH_COMPANIONS}
-    wanted |= {manifest_path(path) for path in wanted} | {p.with_suffix(".json") for p in wanted}
+    wanted = {Path(file) for artefact in plan.artefacts for file in plan.files_of(artefact)}
+    # Some stages have a folder for each artefact: a card or a tokenizer in it belongs to it.
+    own_folder = [a for a in plan.artefacts if has_own_folder(STAGES[a.stage])]
+    whole = {Path(plan.path(artefact)).parent for artefact in own_folder}
     idle = sorted(
         path
         for path in root.rglob("*")

@@ -1,20 +1,23 @@
-"""`data.lock`: what each fetched file was at its first download. It is committed by the user and
-enforced from then on."""
+"""`data.lock`: size and checksum of each downloaded file at its first download. The user commits
+it, and it is enforced from then on."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
+from filelock import FileLock
+
 from deftx.store.artefact import write_json
 from deftx.store.errors import DataError, InputError
-from deftx.store.lock import alone
 
 NAME = "data.lock"
 """The file, beside the config."""
 
 
 class Locked(TypedDict):
-    """One file: checksum and size, and the commit that a branch of the hub stood for."""
+    """One file: its checksum and size, and the commit that a branch of the hub pointed to."""
 
     sha256: str
     bytes: int
@@ -22,7 +25,7 @@ class Locked(TypedDict):
 
 
 def read_lock(path: Path) -> dict[str, Locked]:
-    """URL → what lies there; empty where the file is not there. Raises DataError if it is none."""
+    """URL → entry; empty if there is no file. Raises DataError if the file is not a lock."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -40,15 +43,27 @@ def read_lock(path: Path) -> dict[str, Locked]:
 
 
 def record(path: Path, url: str, entry: Locked) -> None:
-    """Add what lies at a URL. Several jobs may do so at a time.
+    """Add the entry of a URL. Several jobs may do so at the same time.
 
-    Raises DataError if something else is recorded of it, or the file cannot be written.
+    Raises DataError if another checksum is recorded for it, or the file cannot be written.
     """
     try:
-        with alone(path):
+        with one_at_a_time(path):
             lock = read_lock(path)
             if lock.setdefault(url, entry)["sha256"] != entry["sha256"]:
-                raise DataError(f"{path}: {url} was recorded meanwhile with another checksum")
+                raise DataError(f"{path}: another job recorded another checksum for {url}")
             write_json(path, lock)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error}") from None
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Wait until no other process is in this block for the same path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    guard = path.with_name(f".{path.name}.lock")
+    with FileLock(guard):
+        try:
+            yield
+        finally:
+            guard.unlink(missing_ok=True)  # while it is held: who waits then locks a new file

@@ -4,7 +4,6 @@ Design choice; transformers' own checkpoints hold pickles and whole models.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -23,6 +22,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 import torch
+from filelock import FileLock, Timeout
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from deftx.engine.guards import KeepBest, LossGuard
@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 OTHERS_KEPT = 2
 """Checkpoints of the same artefact with other parameters: kept until the artefact is made."""
+HOLDER = "holder.json"
+"""The file that names the process that holds a checkpoint."""
 
 
 class Checkpoint:
@@ -57,7 +59,7 @@ class Checkpoint:
     Raises CheckpointError on entering, saying who holds it, if another process does.
     """
 
-    _held: int | None = None
+    _held: FileLock | None = None
 
     def __init__(self, out: Path, facts: Mapping[str, Any]) -> None:
         key = hashlib.sha256(canonical(facts).encode()).hexdigest()[:16]
@@ -97,8 +99,7 @@ class Checkpoint:
             "slurm_job": os.environ.get("SLURM_JOB_ID"),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, json.dumps(here).encode(), 0)
+        (self.folder / HOLDER).write_text(json.dumps(here), encoding="utf-8")
         self._held = lock
         self._remove_others(OTHERS_KEPT)
         return self
@@ -113,7 +114,7 @@ class Checkpoint:
             return
         if not self._states():  # nothing in it: do not leave an empty folder
             self._delete(self.folder)
-        os.close(self._held)
+        self._held.release()
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Tensors and facts of the newest state that is whole; None if there is none. One that is
@@ -154,7 +155,7 @@ class Checkpoint:
         for path in others[kept:]:
             if (lock := _lock(path)) is not None:
                 self._delete(path)
-                os.close(lock)
+                lock.release()
 
     @staticmethod
     def _delete(folder: Path) -> None:
@@ -163,26 +164,21 @@ class Checkpoint:
             folder.parent.rmdir()
 
 
-def _lock(folder: Path) -> int | None:
-    """A lock on a folder that lives as long as this process; None if another holds it."""
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "lock"
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
-            return None
-        # Its last holder may have deleted it between our two calls; then it guards nothing.
-        if path.exists() and path.stat().st_ino == os.fstat(file).st_ino:
-            return file
-        os.close(file)
+def _lock(folder: Path) -> FileLock | None:
+    """A lock on a folder, released with this process; None if another process holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # A second attempt is needed if the last holder deletes the file during the first.
+    lock = FileLock(folder / "lock", timeout=0.2)
+    try:
+        lock.acquire()
+    except Timeout:
+        return None
+    return lock
 
 
 def _holder(folder: Path) -> str:
     try:
-        holder = json.loads((folder / "lock").read_text(encoding="utf-8"))
+        holder = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return "another process"
     job = f", SLURM job {holder['slurm_job']}" if holder["slurm_job"] else ""

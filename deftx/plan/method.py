@@ -54,6 +54,16 @@ class Row(Strict):
         """How the difference is denoised, if it is."""
         return None
 
+    @property
+    def retrains(self) -> bool:
+        """Whether the values of the vector are trained after its entries are selected."""
+        return True
+
+    @property
+    def selected(self) -> str:
+        """In words, the entries that the method selects; empty if it selects none."""
+        return ""
+
     def has_vector_of(self, target: str) -> bool:
         """Whether there is a vector of a language or a task; asked of methods that are not
         trained."""

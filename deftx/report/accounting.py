@@ -1,4 +1,4 @@
-"""What the jobs of a run cost, summed for each stage and for each system."""
+"""The cost of the jobs of a run, summed for each stage and for each system."""
 
 import json
 import math
@@ -24,7 +24,7 @@ MEASURED = (
     "inference_seconds",
     "items",
 )
-"""What is read of a job's cost."""
+"""The values that are read from the record of a job's cost."""
 
 SUMS = ["seconds", "cpu_seconds", "stored_bytes"]
 PEAKS = ["peak_bytes", "peak_device_bytes"]
@@ -47,38 +47,38 @@ SHOWN: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "trained_head": ("trained, head", _count),
     "inference_seconds_per_1000": ("inference of 1000", duration),
 }
-"""Column → its head, and how a value is written; in the order in which they are shown."""
+"""Column → its heading and the format of a value, in the order in which they are shown."""
 
 LOWER_BOUNDS = {*SUMS, *PEAKS, "seconds_share"}
 
 SYSTEMS_NOTE = (
-    "Time: of all jobs that the system needs, one after the other, as if it were made alone. Its "
-    "share: what several systems need is split evenly among them, so that the shares add up to the "
-    "run. Memory: of the largest job. Stored: everything made on the way, not the vectors alone. "
-    "Trained: values that move, besides the base."
+    "Time: the sum over all jobs that the system needs, as if no other system were run. Its share: "
+    "the time of a job that several systems need is split evenly among them, so that the shares "
+    "add up to the run. Memory: the largest job. Stored: all intermediate results included. "
+    "Trained: numbers of trained parameters."
 )
 STAGES_NOTE = (
-    "Time: from the start of a job's process to its end, loading included, waiting for a GPU not. "
-    "Of a job that was interrupted and went on, the last part alone is known."
+    "Time: from the start to the end of a job's process, with loading but without waiting for a "
+    "GPU. If a job was interrupted and resumed, only its last part is recorded."
 )
 
 
 class Job(Strict):
-    """A job of the run, by the artefact that it made."""
+    """A job of the run, named by the artefact that it made."""
 
     stage: str
     path: str = Field(description="of the artefact, below results/{run}/")
-    systems: list[str] = Field(description="that need it; none for what belongs to the run")
+    systems: list[str] = Field(description="that need it; none for a job of the whole run")
     task: str | None = None
     language: str | None = None
     seed: int | None = None
 
 
 def read_jobs(jobs: Sequence[Job], folder: Path) -> pd.DataFrame:
-    """A row for each job, with what its cost file below `folder` says; NaN where there is none.
+    """A row for each job with the values of its cost file below `folder`; NaN without a file.
 
     The file of `full/lang-ace/seed0/model.safetensors` is `full/lang-ace/seed0/model.json`.
-    Raises ArtefactError if one is there and is not a cost of that stage.
+    Raises ArtefactError if a file is not a cost of that stage.
     """
     rows = []
     for job in jobs:
@@ -100,8 +100,8 @@ def per_stage(jobs: pd.DataFrame) -> pd.DataFrame:
 
 
 def per_system(jobs: pd.DataFrame, systems: Sequence[str]) -> pd.DataFrame:
-    """A row for each system over all jobs that it needs: `seconds` as if it were made alone, and
-    `seconds_share`, where those of a job are split evenly among the systems that need it.
+    """A row for each system over all jobs that it needs. `seconds` is the sum of the jobs' times;
+    for `seconds_share` each job's time is split evenly among the systems that need it.
 
     Raises KeyError if a system needs no job.
     """
@@ -119,8 +119,8 @@ def _totals(groups: Any, sums: list[str]) -> pd.DataFrame:
 
 
 def readable(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Heads of columns and rows of text, of what `per_stage` or `per_system` gives; a sum in which
-    jobs are unknown is a lower bound and says so. A column without a number is left out."""
+    """The table of `per_stage` or `per_system` as text: headings and rows. A sum in which some jobs
+    are unknown is a lower bound, marked with ≥. A column without a number is left out."""
     names = [name for name in SHOWN if name in frame and frame[name].fillna(0).any()]
     rows = []
     for row in frame.to_dict("records"):
@@ -136,15 +136,15 @@ def readable(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 
 def unknown_note(unknown: int, jobs: int) -> str:
-    """What the tables say of jobs that wrote no cost."""
+    """A note on the jobs without a record of their cost."""
     return (
-        f"Unknown: {unknown} of {jobs} jobs left no record of their cost. Where ≥ stands, some of "
-        "them are missing from the number."
+        f"Unknown: {unknown} of {jobs} jobs have no record of their cost. A number with ≥ is a "
+        "lower bound, since it does not include some of them."
     )
 
 
 def _read(path: Path, stage: str) -> dict[str, Any]:
-    """What a job cost; nothing if it was not written, as by a run of an earlier version."""
+    """The cost of a job; empty if it was not recorded, as by earlier versions."""
     if not path.is_file():
         return {}
     try:
@@ -153,7 +153,7 @@ def _read(path: Path, stage: str) -> dict[str, Any]:
             return found
     except (ValueError, KeyError, TypeError):
         pass
-    raise ArtefactError(f"{path}: expected what a job of the stage {stage} cost, as JSON")
+    raise ArtefactError(f"{path}: expected the cost of a job of the stage {stage} as JSON")
 
 
 def _whole(*names: str) -> dict[str, str]:

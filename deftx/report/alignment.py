@@ -1,4 +1,4 @@
-"""How alike a model represents translations of one another."""
+"""How similarly a model represents an item and its translation."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ AT_ONCE = 1024
 """Items compared with all others at a time."""
 
 ROUNDING = 1e-9
-"""Two items with the same representation are equally near, whatever order sums were taken in."""
+"""Cosines that differ by less are equal: they depend on the order of summation."""
 
 
 class Alignment(NamedTuple):
@@ -17,8 +17,8 @@ class Alignment(NamedTuple):
     Attributes:
         similarity_matched: mean cosine of an item and its translation.
         similarity_mismatched: mean cosine of an item and every other item of the other language.
-        retrieval: share of items to which nothing of the other language is nearer than their
-            translation.
+        retrieval: share of items whose translation is nearest among the items of the other
+            language.
     """
 
     similarity_matched: float
@@ -32,7 +32,7 @@ def align(
     """Compare the representations (items, hidden) of a language with those of the source, over the
     items whose ids both have; None if there are fewer than two.
 
-    Source: Sharma & Chauhan, section 6, who plan it; the measures are a design choice.
+    Source: planned by Sharma & Chauhan, section 6; the measures are a design choice.
     """
     _, mine, theirs = np.intersect1d(ids, source_ids, return_indices=True)
     items = len(mine)

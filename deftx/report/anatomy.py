@@ -1,4 +1,4 @@
-"""Where a sparse vector lies in a model, and what two of them have in common, place by place."""
+"""Where in a model a sparse vector has its entries, and what two vectors have in common."""
 
 from collections.abc import Callable, Mapping
 from math import prod, sqrt
@@ -8,22 +8,22 @@ import pandas as pd
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
 from deftx.report.interference import meet
-from deftx.report.places import NO_LAYER, place
+from deftx.report.places import place
 
 PLACES: Mapping[str, Callable[[str], str]] = {
     "layer": lambda name: place(name)[1],
     "module": lambda name: place(name)[0],
     "tensor": lambda name: name,
 }
-"""What a table has a row for → that of a tensor, by its name."""
+"""Kind of place → the place of a tensor, by its name."""
 
 
 def anatomy(
     vector: SparseDelta, by: str, shapes: Mapping[str, tuple[int, ...]] | None = None
 ) -> pd.DataFrame:
-    """A row for each place: `entries`; `of`, how many there are in its tensors; `share`; `norm`,
-    the root of the sum of squares; `largest` absolute value. `shapes` are those of the tensors of
-    the base that may be chosen; without them `of` counts tensors with entries alone."""
+    """A row for each place: `entries`; `of`, the size of its tensors; `share`; `norm`, the root of
+    the sum of squares; `largest` absolute value. `shapes` are those of the base's maskable tensors;
+    without them `of` counts only tensors with entries."""
     rows: dict[str, list[float]] = {}
     for name, shape in {**(shapes or {}), **vector.mask.shapes}.items():
         row = rows.setdefault(PLACES[by](name), [0, 0, 0.0, 0.0])
@@ -33,31 +33,26 @@ def anatomy(
             row[0] += len(values)
             row[2] += float(values @ values)
             row[3] = max(row[3], float(values.abs().max()))
-    frame = pd.DataFrame(
-        [
-            (where, int(entries), int(size), entries / size, sqrt(squares), largest)
-            for where, (entries, size, squares, largest) in rows.items()
-        ],
-        columns=[by, "entries", "of", "share", "norm", "largest"],
-    )
+    found = [
+        (where, int(entries), int(size), entries / size, sqrt(squares), largest)
+        for where, (entries, size, squares, largest) in rows.items()
+    ]
+    frame = pd.DataFrame(found, columns=[by, "entries", "of", "share", "norm", "largest"])
     return _in_order(frame, by)
 
 
 def common(a: SparseDelta, b: SparseDelta, by: str | None = None) -> pd.DataFrame:
-    """How two vectors meet, in a row for each place, or in one: `a`, `b`, their entries; `shared`;
-    `overlap`, shared / the smaller of the two; `same_sign`, the part of the shared entries that
-    both move in one direction; `cosine`. NaN where there is nothing to divide by."""
-    names = sorted(a.values.keys() | b.values.keys())
+    """How two vectors meet, in a row for each place, or in a single row: `a`, `b`, their entries;
+    `shared`; `overlap`, shared / the smaller of the two; `same_sign`, the part of the entries
+    changed by both whose signs are equal; `cosine`. A ratio to 0 is NaN."""
     groups: dict[str, list[str]] = {}
-    for name in names:
+    for name in sorted(a.values.keys() | b.values.keys()):
         groups.setdefault(PLACES[by](name) if by else "all", []).append(name)
     rows = []
     for where, members in groups.items():
         met = meet(_part(a, members), _part(b, members))
         same = None if met.sign_conflict is None else 1 - met.sign_conflict
-        rows.append(
-            (where, met.of_language, met.of_task, met.shared, met.overlap, same, met.cosine)
-        )
+        rows.append((where, *met[:4], same, met.cosine))
     columns = [by or "place", "a", "b", "shared", "overlap", "same_sign", "cosine"]
     frame = pd.DataFrame(rows, columns=columns)
     return _in_order(frame, by) if by else frame
@@ -71,10 +66,9 @@ def _part(vector: SparseDelta, names: list[str]) -> SparseDelta:
 
 
 def _in_order(frame: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Layers by their depth, what lies outside of them first; everything else by name."""
+    """Layers by depth, after what is outside of them; other places by name."""
 
     def depth(where: pd.Series) -> pd.Series:
         return where.map(lambda text: f"{int(text):09}" if text.isdigit() else f"-{text}")
 
-    assert not NO_LAYER.isdigit()
     return frame.sort_values(by, key=depth, ignore_index=True)

@@ -1,40 +1,45 @@
-"""The README of a vector: what it is, what it was made from and how, what it scores, how to use it.
-
-A model card as the hub reads it: https://huggingface.co/docs/hub/model-cards.
-"""
+"""The README of a vector: its scores, data, method and use, as a model card of the Hugging Face Hub
+(https://huggingface.co/docs/hub/model-cards)."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import yaml
+from huggingface_hub import EvalResult, ModelCardData
 from pydantic import Field
 
+from deftx.core.vector_files import SFT_STAGES
+from deftx.plan.artefact import OWN_TEXT, Artefact
+from deftx.plan.config import Config
 from deftx.plan.method import Row
-from deftx.report.results import METRIC_NAMES, Comparison, Transfer
+from deftx.plan.plan import Plan
+from deftx.report.comparison import METRIC_NAMES, Comparison
+from deftx.report.scores import Transfer
 from deftx.report.template import render
+from deftx.stages.table import path_of
 from deftx.store.strict import Strict
 
 HUB_METRICS = {"macro_f1": "f1", "accuracy": "accuracy"}
-"""Our metrics as the hub calls them."""
+"""Our metrics by the names that the Hub gives them."""
 
 
 class DatasetFacts(Strict):
-    """Where a dataset is from, as far as the config tells."""
+    """Origin and licence of a dataset, as far as the config has them."""
 
     dataset: str
-    licence: str | None = Field(default=None, description="as the hub abbreviates it: cc-by-sa-4.0")
+    licence: str | None = Field(default=None, description="the Hub's identifier: cc-by-sa-4.0")
     source: str | None = Field(default=None, description="an address")
 
     @property
     def hub_id(self) -> str | None:
-        """`owner/name` if it lies on the hub."""
+        """`owner/name` of a dataset on the Hub."""
         found = re.match(r"https://huggingface\.co/datasets/([\w.-]+/[\w.-]+)", self.source or "")
         return found[1] if found else None
 
 
 class Part(DatasetFacts):
-    """A split that a vector was made from."""
+    """A split that a vector was trained on."""
 
     language: str
     split: str
@@ -42,7 +47,7 @@ class Part(DatasetFacts):
 
 
 class Vector(Strict):
-    """A sparse vector of the run: what its own file does not tell."""
+    """A sparse vector of the run: the facts that its own file does not hold."""
 
     path: str = Field(description="of its safetensors file, below results/{run}/")
     row: Row
@@ -51,61 +56,133 @@ class Vector(Strict):
 
     @property
     def folder(self) -> str:
-        """The folder that the card lies in, below results/{run}/."""
+        """The folder of its card, below results/{run}/."""
         return self.path.rpartition("/")[0]
 
 
+@dataclass(frozen=True)
+class Made:
+    """A vector with the provenance that its file holds."""
+
+    vector: Vector
+    provenance: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """`task` or `lang`."""
+        return str(self.provenance["target"]).partition("-")[0]
+
+    @property
+    def name(self) -> str:
+        """The task or the language."""
+        return str(self.provenance["target"]).partition("-")[2]
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes of its task; empty for a language."""
+        return self.provenance["params"]["classes"] or []
+
+
+def vectors_of(graph: Plan) -> list[Vector]:
+    """Every sparse vector that a system uses."""
+    users: dict[Artefact, dict[str, None]] = {}
+    for evaluation in graph.evaluations:
+        for vector in graph.vectors(evaluation):
+            if vector is not None and vector.stage in SFT_STAGES:
+                users.setdefault(vector, {})[evaluation["system"]] = None
+    return [
+        Vector(
+            path=path_of(vector),
+            row=graph.row(vector, Row),
+            systems=list(systems),
+            data=[_part(graph.config, data) for data in _data(graph, vector)],
+        )
+        for vector, systems in users.items()
+    ]
+
+
+def _data(graph: Plan, vector: Artefact) -> list[Artefact]:
+    """The data that a vector was trained on, before cleaning; empty for a vector of others."""
+    return [
+        part
+        for data in graph.inputs(vector).get("train", [])
+        for part in graph.inputs(data).get("text", [data])
+    ]
+
+
+def _part(config: Config, data: Artefact) -> Part:
+    facts = dataset_facts(config, data["dataset"])
+    return Part(
+        **facts.model_dump(), language=data["language"], split=data["split"], path=path_of(data)
+    )
+
+
+def dataset_facts(config: Config, name: str) -> DatasetFacts:
+    """Origin and licence of a dataset of the config."""
+    if name == OWN_TEXT:
+        return DatasetFacts(dataset=name)
+    dataset = config.datasets[name]
+    return DatasetFacts(dataset=name, licence=dataset.licence, source=dataset.source)
+
+
+def settings(row: Row) -> Iterator[tuple[str, Any]]:
+    """Name and value of each setting of a method that is not the default. Without the settings of
+    training, which the card shows elsewhere."""
+
+    def flat(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        for name, inner in value.items():
+            if isinstance(inner, Mapping) and name == "denoise":
+                yield from flat(inner)
+            else:
+                yield name.replace("_", " "), inner
+
+    elsewhere = {"prune", "retrain", "learning_rate", "vector"}
+    yield from flat(row.model_dump(exclude=elsewhere, exclude_none=True, exclude_defaults=True))
+
+
 def model_card(
-    vector: Vector,
-    provenance: Mapping[str, Any],
+    made: Made,
+    partner: Made | None,
     comparison: Comparison,
     means: Sequence[Transfer],
     *,
     tests: Mapping[str, DatasetFacts],
     items: Mapping[str, int],
     maskable: int,
-    partner: Vector | None,
-    classes: Sequence[str],
 ) -> str:
     """Markdown with front matter.
 
     Args:
-        provenance: what the file of the vector says of itself.
-        means: the scores of all systems on all tasks; those that concern this vector are shown.
-        tests: task → the dataset that it is tested on.
-        items: path of a part → how many items it holds.
-        maskable: how many entries of the base a method may choose from.
         partner: a vector of the other kind and the same seed that a system adds to this one.
-        classes: of the task that this vector or its partner does.
+        means: the scores of all systems on all tasks; those that concern this vector are shown.
+        tests: task → the dataset of its test items.
+        items: path of a part → its number of items.
+        maskable: how many entries of the base a method may select from.
     """
-    kind, _, name = provenance["target"].partition("-")
-    task = name if kind == "task" else None
+    vector, own, name = made.vector, made.provenance, made.name
+    task = name if made.kind == "task" else None
     mine = [
         m for m in means if m.system in vector.systems and name == (m.task if task else m.language)
     ]
-    params = provenance["params"]
+    params = own["params"]
     trained = params.get("task") or params.get("language") or {}
-    training = {k: v for k, v in trained.items() if v is not None}
+    training = {key: value for key, value in trained.items() if value is not None}
     if params.get("learning_rate") is not None:
         training["learning_rate"] = params["learning_rate"]
     return render(
         "card.md.j2",
-        front=yaml.safe_dump(
-            _front(vector, provenance, comparison, mine, tests), sort_keys=False, allow_unicode=True
-        ),
+        front=_front(made, comparison, mine, tests).to_yaml(),
         vector=vector,
-        partner=partner,
+        partner=partner and partner.vector,
         task=task,
         title=name if task else comparison.name(name),
-        name=name,
-        own=provenance,
-        share=f"{100 * provenance['k'] / maskable:.2g}",
+        own=own,
+        share=f"{100 * own['k'] / maskable:.2g}",
         maskable=maskable,
         settings=dict(settings(vector.row)),
-        training=training if dict(vector.row).get("retrain", True) else {},
-        classes=classes,
-        chosen=_chosen(vector.row),
-        outcome=provenance["outcome"],
+        training=training if vector.row.retrains else {},
+        classes=made.classes or (partner.classes if partner else []),
+        selected=vector.row.selected,
         items=items,
         licences=sorted({part.licence for part in vector.data if part.licence}),
         unlicensed=sorted({part.dataset for part in vector.data if not part.licence}),
@@ -116,35 +193,11 @@ def model_card(
     )
 
 
-def settings(row: Row) -> Iterator[tuple[str, Any]]:
-    """Name and value of what a row sets to something else than the default."""
-
-    def flat(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-        for name, inner in value.items():
-            if isinstance(inner, Mapping) and name == "denoise":
-                yield from flat(inner)
-            else:
-                yield name.replace("_", " "), inner
-
-    told = {"prune", "retrain", "learning_rate", "vector"}  # elsewhere on the card
-    yield from flat(row.model_dump(exclude=told, exclude_none=True, exclude_defaults=True))
-
-
-def _chosen(row: Row) -> str:
-    """What a method chooses, in words."""
-    if dict(row).get("score") == "magnitude":
-        denoised = ", denoised" if row.rank_rule is not None else ""
-        return f"the largest entries of the difference that full fine-tuning makes{denoised}"
-    if dict(row).get("score") == "random":
-        return "entries drawn uniformly"
-    return "all entries that it may choose from"
-
-
 def _grid(
     means: Sequence[Transfer], comparison: Comparison, task: str | None
 ) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Head and rows of the table of scores: of a task vector languages × systems, of a language
-    vector systems × tasks."""
+    """Headings and rows of the table of scores: languages × systems for a task vector, systems ×
+    tasks for a language vector."""
     cells = {}
     for m in means:
         spread = f" (sd {100 * m.sd:.1f})" if m.sd is not None else ""
@@ -158,64 +211,51 @@ def _grid(
 
 
 def _front(
-    vector: Vector,
-    provenance: Mapping[str, Any],
+    made: Made,
     comparison: Comparison,
     means: Sequence[Transfer],
     tests: Mapping[str, DatasetFacts],
-) -> dict[str, Any]:
+) -> ModelCardData:
+    vector, own = made.vector, made.provenance
     languages = list(dict.fromkeys(part.language for part in vector.data))
-    if not vector.data and provenance["target"].startswith("lang-"):
-        languages = [provenance["target"].removeprefix("lang-")]
-    known = [facts for facts in (*vector.data, *(tests[m.task] for m in means)) if facts.hub_id]
-    return {
-        "library_name": "deftx",
-        "license": _licence(vector),
-        "base_model": provenance["base"]["id"],
-        **({"language": languages} if languages else {}),
-        **({"datasets": list(dict.fromkeys(f.hub_id for f in known))} if known else {}),
-        "metrics": list(dict.fromkeys(HUB_METRICS[m.metric] for m in means)),
-        "tags": [
-            "sparse-fine-tuning",
-            "cross-lingual-transfer",
-            provenance["method"],
-            "task-vector" if provenance["target"].startswith("task-") else "language-vector",
+    if not vector.data and made.kind == "lang":
+        languages = [made.name]
+    used = [*vector.data, *(tests[m.task] for m in means)]
+    kind = "task-vector" if made.kind == "task" else "language-vector"
+    return ModelCardData(
+        library_name="deftx",
+        license=_licence(vector),
+        base_model=own["base"]["id"],
+        language=languages or None,
+        datasets=list(dict.fromkeys(facts.hub_id for facts in used if facts.hub_id)) or None,
+        metrics=list(dict.fromkeys(HUB_METRICS[m.metric] for m in means)),
+        tags=["sparse-fine-tuning", "cross-lingual-transfer", own["method"], kind],
+        model_name=vector.folder.partition("/")[2],
+        eval_results=[
+            _result(comparison, mean, tests[mean.task])
+            for mean in means
+            if mean.language in comparison.tasks[mean.task].languages  # means are left out
         ],
-        "model-index": [
-            {
-                "name": vector.folder.partition("/")[2],
-                "results": [
-                    _result(comparison, mean, tests[mean.task])
-                    for mean in means
-                    if mean.language in comparison.tasks[mean.task].languages  # and no mean of some
-                ],
-            }
-        ],
-    }
+    )
 
 
 def _licence(vector: Vector) -> str:
-    """That of the data if it is one; else the hub's words for what cannot be said in one."""
+    """The licence of the data if there is one; else the Hub's word for none or several."""
     licences = {part.licence for part in vector.data}
     if None in licences or not licences:
         return "unknown"
     return str(licences.pop()) if len(licences) == 1 else "other"
 
 
-def _result(comparison: Comparison, mean: Transfer, test: DatasetFacts) -> dict[str, Any]:
-    return {
-        "task": {"type": "text-classification", "name": mean.task},
-        "dataset": {
-            "type": test.hub_id or test.dataset,
-            "name": f"{test.dataset}, {comparison.name(mean.language)}",
-            "config": mean.language,
-            "split": "test",
-        },
-        "metrics": [
-            {
-                "type": HUB_METRICS[mean.metric],
-                "name": f"{METRIC_NAMES[mean.metric]} of {mean.system}",
-                "value": round(100 * mean.mean, 2),
-            }
-        ],
-    }
+def _result(comparison: Comparison, mean: Transfer, test: DatasetFacts) -> EvalResult:
+    return EvalResult(
+        task_type="text-classification",
+        task_name=mean.task,
+        dataset_type=test.hub_id or test.dataset,
+        dataset_name=f"{test.dataset}, {comparison.name(mean.language)}",
+        dataset_config=mean.language,
+        dataset_split="test",
+        metric_type=HUB_METRICS[mean.metric],
+        metric_name=f"{METRIC_NAMES[mean.metric]} of {mean.system}",
+        metric_value=round(100 * mean.mean, 2),
+    )

@@ -1,8 +1,9 @@
 """How two vectors meet: the entries that both have, and how much one disturbs the other."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from math import prod, sqrt
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,113 +14,95 @@ from deftx.core.sparse_delta import SparseDelta
 Vector = SparseDelta | Mapping[str, torch.Tensor]
 """A sparse vector, or a dense one by backbone name."""
 
-Positions = dict[str, np.ndarray]
-"""Tensor name → chosen flat positions, ascending, in the smallest integers that hold them."""
-
 AT_ONCE = 1 << 24
 """Entries that are widened to float64 at a time: 128 MiB."""
 
 
-@dataclass
-class Meeting:
-    """What a language's and a task's vector have in common, as sums over all tensors; all from 0.
+class Meeting(NamedTuple):
+    """How a language's vector φ_L and a task's φ_T meet; a ratio to 0 is None.
 
     Attributes:
         of_language, of_task: how many entries each has (a dense vector has all); shared: both.
-        both: entries where both are other than 0; opposite: those with opposite signs.
-        dot: Σ φ_L φ_T; task, language: Σ φ_T², Σ φ_L²; disturbing: Σ φ_L² where φ_T is not 0.
+        overlap: shared / the smaller of the two. Source: the percentages of DeFT-X Figures 2 and 3;
+            their denominator is not known to us, this one is a design choice.
+        sign_conflict: the part of the entries changed by both whose signs are opposite.
+        interference: ‖φ_L where φ_T is not 0‖ / ‖φ_T‖: how far the language moves the entries that
+            the task needs, relative to what the task has learnt. Design choice.
+        norm_ratio: ‖φ_T‖ / ‖φ_L‖.
+        cosine: φ_L · φ_T / (‖φ_L‖ ‖φ_T‖).
     """
 
-    of_language: int = 0
-    of_task: int = 0
-    shared: int = 0
-    both: int = 0
-    opposite: int = 0
-    dot: float = 0.0
-    task: float = 0.0
-    language: float = 0.0
-    disturbing: float = 0.0
-
-    @property
-    def overlap(self) -> float | None:
-        """|A ∩ B| / min(K_A, K_B). Source: the percentages of DeFT-X Figures 2 and 3; which
-        denominator they have is not stored anywhere, this one is a design choice."""
-        return _ratio(self.shared, min(self.of_language, self.of_task))
-
-    @property
-    def sign_conflict(self) -> float | None:
-        """The part of the entries changed by both that they change in opposite directions."""
-        return _ratio(self.opposite, self.both)
-
-    @property
-    def interference(self) -> float | None:
-        """‖φ_L where φ_T is not 0‖ / ‖φ_T‖: by how much, relative to what the task has learnt, the
-        language moves the entries that the task needs. Design choice."""
-        return _ratio(sqrt(self.disturbing), sqrt(self.task))
-
-    @property
-    def norm_ratio(self) -> float | None:
-        """‖φ_T‖ / ‖φ_L‖."""
-        return _ratio(sqrt(self.task), sqrt(self.language))
-
-    @property
-    def cosine(self) -> float | None:
-        """φ_L · φ_T / (‖φ_L‖ ‖φ_T‖)."""
-        return _ratio(self.dot, sqrt(self.language) * sqrt(self.task))
+    of_language: int
+    of_task: int
+    shared: int
+    overlap: float | None
+    sign_conflict: float | None
+    interference: float | None
+    norm_ratio: float | None
+    cosine: float | None
 
 
 def meet(language: Vector, task: Vector) -> Meeting:
     """Compare two vectors, each sparse or dense, reading one tensor of each at a time."""
-    found = Meeting()
+    count: Counter[str] = Counter()
+    total: dict[str, float] = dict.fromkeys(("language", "task", "dot", "disturbing"), 0.0)
     for name in sorted({*_names(language), *_names(task)}):
         (at, phi), (where, psi) = _entries(language, name), _entries(task, name)
-        found.of_language += len(phi)
-        found.of_task += len(psi)
-        found.language += _squares(phi)
-        found.task += _squares(psi)
+        count["language"] += len(phi)
+        count["task"] += len(psi)
+        total["language"] += _squares(phi)
+        total["task"] += _squares(psi)
         for x, y in _met(at, phi, where, psi):
             changed = y != 0
-            found.shared += len(x)
-            found.both += int(np.count_nonzero(changed & (x != 0)))
-            found.opposite += int(np.count_nonzero(x * y < 0))
-            found.dot += float(x @ y)
-            found.disturbing += float(np.sum(x[changed] ** 2))
-    return found
+            count["shared"] += len(x)
+            count["both"] += int(np.count_nonzero(changed & (x != 0)))
+            count["opposite"] += int(np.count_nonzero(x * y < 0))
+            total["dot"] += float(x @ y)
+            total["disturbing"] += float(np.sum(x[changed] ** 2))
+    of_language, of_task = sqrt(total["language"]), sqrt(total["task"])
+    return Meeting(
+        count["language"],
+        count["task"],
+        count["shared"],
+        overlap=_ratio(count["shared"], min(count["language"], count["task"])),
+        sign_conflict=_ratio(count["opposite"], count["both"]),
+        interference=_ratio(sqrt(total["disturbing"]), of_task),
+        norm_ratio=_ratio(of_task, of_language),
+        cosine=_ratio(total["dot"], of_language * of_task),
+    )
 
 
-def positions(mask: Mask) -> Positions:
-    """The chosen positions of a mask, to be held beside those of others."""
-    return {
-        name: index.numpy().astype(np.min_scalar_type(max(1, prod(mask.shapes[name]) - 1)))
-        for name, index in mask.index.items()
-    }
+def positions(mask: Mask, shapes: Mapping[str, tuple[int, ...]]) -> np.ndarray:
+    """The chosen positions of a mask among the entries of all tensors of these shapes, one tensor
+    behind the other; ascending, in the smallest integers, because many masks are held at once."""
+    names = sorted(shapes)
+    ends = np.cumsum([0, *(prod(shapes[name]) for name in names)])
+    kind = np.min_scalar_type(ends[-1])
+    chosen = [
+        mask.index[name].numpy().astype(kind) + start.astype(kind)
+        for name, start in zip(names, ends, strict=False)
+        if name in mask.index
+    ]
+    return np.concatenate([np.empty(0, kind), *chosen])
 
 
-def overlap(a: Positions, b: Positions) -> float | None:
-    """|A ∩ B| / min(K_A, K_B); None if one is empty."""
-    return _ratio(_shared(a, b), min(_count(a), _count(b)))
+def overlap(a: np.ndarray, b: np.ndarray) -> float | None:
+    """|A ∩ B| / min(K_A, K_B) of two masks by `positions`; None if one is empty."""
+    return _ratio(len(_common(a, b)), min(len(a), len(b)))
 
 
-def jaccard(a: Positions, b: Positions) -> float | None:
-    """|A ∩ B| / |A ∪ B|; None if both are empty."""
-    shared = _shared(a, b)
-    return _ratio(shared, _count(a) + _count(b) - shared)
-
-
-def _count(chosen: Positions) -> int:
-    return sum(map(len, chosen.values()))
-
-
-def _shared(a: Positions, b: Positions) -> int:
-    return sum(len(_common(a[name], b[name])) for name in a.keys() & b.keys())
+def jaccard(a: np.ndarray, b: np.ndarray) -> float | None:
+    """|A ∩ B| / |A ∪ B| of two masks by `positions`; None if both are empty."""
+    shared = len(_common(a, b))
+    return _ratio(shared, len(a) + len(b) - shared)
 
 
 def _common(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.intersect1d(a, b, assume_unique=True)
 
 
-def _names(vector: Vector) -> Sequence[str]:
-    return list(vector.mask.index if isinstance(vector, SparseDelta) else vector)
+def _names(vector: Vector) -> Iterable[str]:
+    return vector.mask.index if isinstance(vector, SparseDelta) else vector
 
 
 def _entries(vector: Vector, name: str) -> tuple[np.ndarray | None, np.ndarray]:

@@ -1,4 +1,4 @@
-"""All that is reported of one evaluation, computed from its logits."""
+"""The metrics of one evaluation, computed from its logits."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from scipy.special import log_softmax
 from sklearn.metrics import precision_recall_fscore_support
 
 BINS = 15
-"""Of equal width, of the confidence in (0, 1]. Source: Guo et al. 2017, section 2."""
+"""Bins of equal width for the confidence in (0, 1]. Source: Guo et al. 2017, section 2."""
 
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """How well one class is found: precision, recall and F1 in [0, 1], 0 where they are 0/0; and
-    `support`, the number of its items."""
+    """Precision, recall and F1 of one class in [0, 1], 0 if they are 0/0; and `support`, the number
+    of its items."""
 
     precision: float
     recall: float
@@ -23,7 +23,7 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class Metrics:
-    """What the logits of an evaluation are worth.
+    """The metrics of an evaluation.
 
     Attributes:
         accuracy, macro_f1: in [0, 1], see `deftx.models.predict`.
@@ -43,10 +43,7 @@ class Metrics:
 
 
 def measure(logits: np.ndarray, labels: np.ndarray) -> Metrics:
-    """All metrics of logits (n, classes) against labels (n,), n ≥ 1.
-
-    `dataclasses.asdict` makes JSON of them.
-    """
+    """All metrics of logits (n, classes) against labels (n,), n ≥ 1."""
     log_probabilities = log_softmax(logits.astype(np.float64), axis=1)
     probabilities = np.exp(log_probabilities)
     truth = np.eye(logits.shape[1])[labels]
@@ -68,12 +65,9 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> Metrics:
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
-    """Expected calibration error in [0, 1]: |accuracy − mean confidence| of the items of each bin,
-    averaged with the number of its items as weight.
-
-    The confidence is the largest probability (n, classes) of an item; bin b of B holds those in
-    ((b − 1)/B, b/B]. Source: Guo et al. 2017, equation 3.
-    """
+    """Expected calibration error in [0, 1] of probabilities (n, classes): |accuracy − mean
+    confidence| of each bin, weighted by its items. The confidence is the largest probability of an
+    item; bin b of B contains ((b − 1)/B, b/B]. Source: Guo et al. 2017, equation 3."""
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
     bin_of = np.ceil(confidence * bins).astype(int)

@@ -1,4 +1,4 @@
-"""Where a parameter stands in the model: its module and its layer, read from its name."""
+"""The place of a parameter in the model: its module and its layer, read from its name."""
 
 import re
 
@@ -9,8 +9,8 @@ NO_LAYER = "emb."
 
 def place(name: str) -> tuple[str, str]:
     """(module, layer) of a backbone parameter: `encoder.layer.3.attention.self.query.weight` is
-    (attention query, 3). Biases of a layer are one module, its normalisation another; what stands
-    outside of the layers has the layer NO_LAYER."""
+    (attention query, 3). The biases of a layer are one module, its normalisation another;
+    parameters outside of the layers have the layer NO_LAYER."""
     path, _, kind = name.rpartition(".")
     found = re.search(r"\.(\d+)\.", f".{path}.")
     layer = found[1] if found else NO_LAYER

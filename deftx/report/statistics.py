@@ -1,14 +1,13 @@
 """Paired bootstrap over parallel items and over seeds: intervals, p-values and their correction.
 
 An item with the same id has the same content in every language. So the union of the ids is
-resampled once, and every language, system and seed is scored on the same resamples: what is
-averaged or subtracted resample by resample has its pairing inside. Seeds are resampled along with
-the items, the same ones for all that is compared.
+resampled once, and every language, system and seed is scored on the same resamples: averages and
+differences of scores, taken resample by resample, are paired. Seeds are resampled along with the
+items, the same ones for everything that is compared.
 
-Scores are arrays (seeds, 1 + times): in each row the score of one seed on the items as they are,
-followed by its score on each resample of the items. So the same arithmetic gives an estimate and
-its distribution. What the intervals hold, and how well they keep what they promise:
-docs/statistics.md.
+Scores are arrays (seeds, 1 + times): each row has the score of one seed on the original items, then
+its score on each resample of the items. So the same arithmetic gives an estimate and its
+distribution. docs/statistics.md has the coverage of the intervals.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,8 +17,8 @@ import numpy as np
 from scipy.stats import norm, t
 
 RESAMPLES = 10_000
-"""Design choice: the smallest p-value is then 0.0001, and a family of up to 500 comparisons can
-have one outside the noise."""
+"""Design choice: the smallest p-value is then 0.0001, and up to 500 comparisons can have a
+significant one."""
 
 LEVEL, ALPHA = 0.95, 0.05
 
@@ -29,25 +28,25 @@ Predicted = tuple[np.ndarray, np.ndarray, np.ndarray]
 """ids, labels and predictions (n,) of one evaluation."""
 
 AT_ONCE = 1_000
-"""Resamples that are drawn at a time; numpy draws them as int64."""
+"""Resamples that are drawn at a time, because numpy draws them as int64."""
 
 ROUNDING = 1e-12
-"""Deviations that differ by less are equal, however they were summed."""
+"""Deviations that differ by less are equal: they depend on the order of summation."""
 
 
 class Resamples:
-    """The items of a task as they are, and resamples of them with replacement.
+    """The original items of a task, and resamples of them with replacement.
 
     Attributes:
         ids: (U,) the union of all item ids, sorted.
-        weights: (1 + times, U) float32, how often each item counts; first row: once.
+        weights: (1 + times, U) float32, how often each item counts; in the first row once.
     """
 
     def __init__(self, ids: Iterable[np.ndarray], times: int = RESAMPLES, seed: int = 0) -> None:
         self.ids = np.unique(np.concatenate(list(ids)))
         size = len(self.ids)
         draw = np.random.default_rng(seed)
-        # float32 counts exactly, and its matrix products are the fast ones.
+        # float32 is exact for such counts, and its matrix products are fast.
         self.weights = np.ones((1 + times, size), dtype=np.float32)
         for first in range(1, 1 + times, AT_ONCE):
             rows = self.weights[first : first + AT_ONCE]
@@ -65,13 +64,13 @@ class Resamples:
 
 
 def accuracy(confusions: np.ndarray) -> np.ndarray:
-    """Accuracy in [0, 1] of each confusion matrix (…, C, C); NaN where it counts no item."""
+    """Accuracy in [0, 1] of each confusion matrix (…, C, C); NaN for one without items."""
     hits = np.trace(confusions, axis1=-2, axis2=-1)
     return _ratio(hits, confusions.sum((-2, -1)), empty=np.nan)
 
 
 def macro_f1(confusions: np.ndarray) -> np.ndarray:
-    """Macro-F1 in [0, 1] of each confusion matrix (…, C, C); NaN where it counts no item.
+    """Macro-F1 in [0, 1] of each confusion matrix (…, C, C); NaN for one without items.
 
     A class that is neither present nor predicted counts with F1 = 0, as in `deftx.models.predict`.
     """
@@ -85,12 +84,12 @@ SCORES: dict[str, Score] = {"accuracy": accuracy, "macro_f1": macro_f1}
 
 
 def over_seeds(scores: np.ndarray) -> np.ndarray:
-    """The mean over seeds of `scores` (seeds, 1 + times): (1 + times,), first of the seeds as they
-    are, then, on each resample of the items, of seeds drawn too; of one seed: its scores.
+    """The mean over seeds of `scores` (seeds, 1 + times): (1 + times,), first of all seeds, then of
+    resampled seeds on each resample of the items. A single seed is not resampled.
 
-    n − 1 of the n seeds are drawn, with replacement: the variance of their mean over the draws is
-    then s²/n, the unbiased estimate, and not smaller by (n − 1)/n. Source: Rao & Wu 1988,
-    "Resampling inference with complex survey data".
+    n − 1 of the n seeds are drawn with replacement. The variance of their mean is then s²/n, the
+    unbiased estimate; with n it would be smaller by (n − 1)/n. Source: Rao & Wu 1988, "Resampling
+    inference with complex survey data".
     """
     count, columns = scores.shape
     return scores[0] if count == 1 else (_seed_weights(count, columns - 1) * scores).sum(axis=0)
@@ -98,18 +97,18 @@ def over_seeds(scores: np.ndarray) -> np.ndarray:
 
 @cache
 def _seed_weights(seeds: int, times: int) -> np.ndarray:
-    """(seeds, 1 + times), each column summing to 1; the first: all seeds alike."""
+    """(seeds, 1 + times), each column summing to 1; in the first all are equal."""
     share = np.full(seeds, 1 / seeds)
     drawn = np.random.default_rng(seeds).multinomial(seeds - 1, share, size=times)
     return np.vstack([share, drawn / (seeds - 1)]).T
 
 
 def degrees_of_freedom(scores: np.ndarray) -> float:
-    """How well the variance of the mean over seeds is known: (n − 1)·(V / V_seeds)², with V its
-    variance over all resamples, and V_seeds = s²/n the part that n seeds tell of; at least n − 1,
-    and infinite for one seed or for equal ones.
+    """Degrees of freedom of the variance of the mean over seeds: (n − 1)·(V / V_seeds)², with V its
+    variance over all resamples, and V_seeds = s²/n the part due to seeds; at least n − 1, and
+    infinite for one seed or for equal ones.
 
-    Source: Satterthwaite 1946, with infinitely many for the items, of which there are hundreds.
+    Source: Satterthwaite 1946, with infinitely many for the items, because there are hundreds.
     """
     count = len(scores)
     from_seeds = scores[:, 0].var(ddof=1) / count if count > 1 else 0.0
@@ -128,7 +127,7 @@ def interval(scores: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     lighter tails than their mean. Design choice, after the expanded percentile interval of
     Hesterberg 2015, "What teachers should know about the bootstrap".
 
-    A resample that holds none of an evaluation's items says nothing of it, and is left out.
+    Resamples without any item of an evaluation are left out.
     """
     mean = over_seeds(scores)
     tail = (1 - level) / 2
@@ -139,12 +138,13 @@ def interval(scores: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
 
 def p_value(differences: np.ndarray) -> float:
     """Two-sided p-value of the mean over seeds of `differences` (seeds, 1 + times), under the
-    hypothesis that it is 0: (1 + count)/(resamples + 1), count being the resamples that deviate
-    from the mean by as much as the mean does from 0. Source: Davison & Hinkley 1997, section 4.4.
+    hypothesis that it is 0: (1 + count)/(resamples + 1), where count is the number of resamples
+    that deviate from the mean at least as much as the mean does from 0. Source:
+    Davison & Hinkley 1997, section 4.4.
 
-    With several seeds it is no smaller than that of Student's t with the bootstrap's standard
-    error and `degrees_of_freedom`: resampled seeds cannot deviate further than the outermost one
-    of them, and the count alone finds too much where there is nothing (docs/statistics.md).
+    With several seeds it is at least that of Student's t with the bootstrap's standard error and
+    `degrees_of_freedom`: resampled seeds cannot deviate further than the outermost one, so the
+    count alone has too many false positives (docs/statistics.md).
     """
     mean = over_seeds(differences)
     size = abs(mean[0])
@@ -158,8 +158,8 @@ def p_value(differences: np.ndarray) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values of one family, corrected so that the chance of any false finding in it stays
-    below the level at which they are read. Source: Holm 1979."""
+    """The p-values of one family, corrected so that the probability of any false positive in it
+    stays below the level. Source: Holm 1979."""
     order = np.argsort(p_values, kind="stable")
     steps = np.asarray(p_values)[order] * np.arange(len(order), 0, -1)
     corrected = np.empty(len(order))
@@ -168,7 +168,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray, empty: float) -> np.ndarray:
-    """part / whole in float64, `empty` where whole is 0."""
+    """part / whole in float64, or `empty` if whole is 0."""
     out = np.full(whole.shape, empty)
     np.divide(part, whole, out=out, where=whole > 0, dtype=np.float64)
     return out

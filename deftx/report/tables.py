@@ -1,27 +1,42 @@
-"""What the tables of a run say: tidy numbers in, tables for readers out."""
+"""The tables of a run for readers, made from its scores and differences."""
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from deftx.report.published import Beside
-from deftx.report.results import MEAN, METRIC_NAMES, Comparison, Difference, Trained, Transfer
+from deftx.report.comparison import MEAN, METRIC_NAMES, Comparison
+from deftx.report.evaluations import Evaluation, Trained
+from deftx.report.scores import Difference, Transfer
 from deftx.report.statistics import ALPHA, RESAMPLES
 from deftx.report.table_formats import Cell, Table, number
 
-PARENTHESES = "In parentheses: inside the noise"
+ONE_SEED = (
+    " One seed: the intervals do not include variation between training runs, so they are about "
+    "these trained models and not about their methods."
+)
+"""docs/statistics.md has how much one seed may mislead."""
 
 
 def tidy(
-    means: Sequence[Transfer], trained: Mapping[tuple[str, str, str], Trained]
+    comparison: Comparison, means: Iterable[Transfer], evaluations: Sequence[Evaluation]
 ) -> pd.DataFrame:
-    """The one frame that all formats show: a row per task, system and column, the fields of
-    `Transfer` and how many parameters were trained, missing where that is not known."""
+    """The one frame behind all formats: a row per task, system and column, with the fields of
+    `Transfer` and the numbers of trained parameters, of a mean the most over its languages;
+    missing if the evaluations do not record them."""
+    means = list(means)
     frame = pd.DataFrame(means, columns=list(Transfer._fields))
-    known = [trained.get((mean.task, mean.system, mean.language)) for mean in means]
-    for name in Trained._fields:
-        counts = [getattr(one, name) if one else None for one in known]
+    known = [
+        [
+            e.trained
+            for e in evaluations
+            if e.trained
+            and (e.task, e.system) == (row.task, row.system)
+            and e.language in comparison.members(row.task, row.language)
+        ]
+        for row in means
+    ]
+    for i, name in enumerate(Trained._fields):
+        counts = [max((counts[i] for counts in each), default=None) for each in known]
         frame[f"trained_{name}"] = pd.array(counts, dtype="Int64")
     return frame
 
@@ -30,157 +45,150 @@ def score_table(
     comparison: Comparison, task: str, frame: pd.DataFrame, gaps: Sequence[Difference]
 ) -> Table:
     """Systems × columns of one task: each score with half the width of its interval; the standard
-    deviation over seeds where there are several; the trained parameters where they are known.
+    deviation over seeds if there are several; the numbers of trained parameters if known.
 
     Args:
         frame: see `tidy`.
-        gaps: of all tasks, by `deftx.report.results.differences`.
+        gaps: of all tasks, by `deftx.report.scores.differences`.
     """
-    columns = comparison.columns(task)
-    rows = {(r["system"], r["language"]): r for r in frame.to_dict("records") if r["task"] == task}
-    seeds = int(rows[comparison.systems_of(task)[0], columns[0]]["seeds"])
-    best = _best(comparison, task, gaps)
-
-    def score(system: str, column: str) -> Cell:
-        row = rows[system, column]
-        return Cell(
-            number(100 * row["mean"]),
-            _half(row["low"], row["high"]),
-            bold=column == MEAN and system == best,
-        )
-
-    header = [comparison.heading(task, column) for column in columns]
-    cells: dict[str, list[Cell | None]] = {
-        system: [score(system, column) for column in columns]
-        for system in comparison.systems_of(task)
-    }
+    frame = frame[frame["task"] == task]
+    columns, seeds = comparison.columns(task), int(frame["seeds"].iloc[0])
     shown = MEAN if MEAN in columns else columns[-1]
-    if seeds > 1 and shown == MEAN:
-        header.append(f"sd of mean, {seeds} seeds")
-        for system, line in cells.items():
-            line.append(Cell(number(100 * rows[system, MEAN]["sd"])))
-    counted = any(pd.notna(row["trained_task"]) for row in rows.values())
-    if counted:
-        header += ["trained: task / language", "head"]
-        for system, line in cells.items():
-            line += _trained(rows[system, shown])
+    several = seeds > 1 and shown == MEAN
+    counted = bool(frame["trained_task"].notna().any())
+    best = _best(comparison, task, gaps)
+    rows = []
+    for system in comparison.systems_of(task):
+        of = {row["language"]: row for row in frame[frame["system"] == system].to_dict("records")}
+        cells = [
+            Cell(
+                number(100 * of[column]["mean"]),
+                _half(of[column]["low"], of[column]["high"]),
+                bold=column == MEAN and system == best,
+            )
+            for column in columns
+        ]
+        if several:
+            cells.append(Cell(number(100 * of[MEAN]["sd"])))
+        if counted:
+            numbers = [of[shown][f"trained_{name}"] for name in Trained._fields]
+            for_task, language, head = ("" if pd.isna(n) else _count(int(n)) for n in numbers)
+            cells += [Cell(f"{for_task} / {language}" if for_task else ""), Cell(head)]
+        rows.append((system, cells))
     return Table(
         name=f"transfer-{task}",
         title=task,
         caption=_score_caption(comparison, task, seeds, counted),
-        header=["", *header],
-        rows=[(system, tuple(line)) for system, line in cells.items()],
-    )
-
-
-def pair_table(
-    comparison: Comparison, task: str, gaps: Sequence[Difference], seeds: int
-) -> Table | None:
-    """Systems × systems: differences of a task's mean over languages; None if there is no mean or
-    a single system."""
-    mine = [gap for gap in gaps if gap.task == task and gap.language == MEAN]
-    if not mine:
-        return None
-    cells = {(gap.system, gap.versus): _gap(gap) for gap in mine}
-    systems = comparison.systems_of(task)
-    return Table(
-        name=f"differences-{task}",
-        title=f"{task}: differences between systems",
-        caption=f"Row minus column, in points of the mean over languages, {_paired(seeds)} "
-        f"{_noise(mine)}",
-        header=["", *systems[:-1]],
-        rows=[
-            (row, tuple(cells.get((row, column)) for column in systems[:-1])) for row in systems[1:]
+        columns=[
+            *(comparison.heading(task, column) for column in columns),
+            *[f"sd of mean, {seeds} seeds"] * several,
+            *["trained: task / language", "head"] * counted,
         ],
+        rows=rows,
     )
 
 
-def reference_table(
+def difference_tables(
     comparison: Comparison, task: str, gaps: Sequence[Difference], seeds: int
-) -> Table | None:
-    """Systems × languages and groups: differences to the reference; None for a single system."""
-    mine = [gap for gap in gaps if gap.task == task and gap.language != MEAN]
-    if not mine:
-        return None
-    cells = {(gap.system, gap.language): _gap(gap) for gap in mine}
-    columns = [column for column in comparison.columns(task) if column != MEAN]
-    reference = comparison.reference_of(task)
-    return Table(
-        name=f"reference-{task}",
-        title=f"{task}: differences to {reference}",
-        caption=f"Row minus {reference}, in points, {_paired(seeds)} {_noise(mine)}",
-        header=["", *(comparison.heading(task, column) for column in columns)],
-        rows=[
-            (system, tuple(cells[system, column] for column in columns))
-            for system in comparison.systems_of(task)
-            if system != reference
-        ],
+) -> list[Table]:
+    """Differences in a task's mean, systems × systems, and differences from the reference, systems
+    × languages and groups. A table without a difference is left out."""
+    systems, reference = comparison.systems_of(task), comparison.reference_of(task)
+    pairs = [gap for gap in gaps if gap.task == task and gap.language == MEAN]
+    single = [gap for gap in gaps if gap.task == task and gap.language != MEAN]
+    headings = {key: comparison.heading(task, key) for key in comparison.columns(task)}
+    headings.pop(MEAN, None)
+    tables = (
+        Table(
+            name=f"differences-{task}",
+            title=f"{task}: differences between systems",
+            caption=f"Row minus column, in points of the mean over languages. "
+            f"{_paired(pairs, seeds)}",
+            columns=systems[:-1],
+            rows=_gaps({(gap.system, gap.versus): gap for gap in pairs}, systems[1:], systems[:-1]),
+        ),
+        Table(
+            name=f"reference-{task}",
+            title=f"{task}: differences from {reference}",
+            caption=f"Row minus {reference}, in points. {_paired(single, seeds)}",
+            columns=list(headings.values()),
+            rows=_gaps(
+                {(gap.system, gap.language): gap for gap in single},
+                [system for system in systems if system != reference],
+                list(headings),
+            ),
+        ),
     )
+    return [table for table, family in zip(tables, (pairs, single), strict=True) if family]
 
 
-def published_table(comparison: Comparison, task: str, found: Sequence[Beside]) -> Table | None:
-    """Published rows × columns: each number and how far ours is from it; None if there is none."""
-    mine = [row for row in found if row.task == task]
+def _gaps(
+    gaps: dict[tuple[str, str], Difference], systems: list[str], columns: list[str]
+) -> list[tuple[str, list[Cell]]]:
+    """A row for each system; `gaps`: (system, column) → difference."""
+
+    def cell(gap: Difference | None) -> Cell:
+        if gap is None:
+            return Cell()
+        text = number(100 * gap.difference, signed=True)
+        return Cell(text, _half(gap.low, gap.high), doubtful=not gap.significant)
+
+    return [(system, [cell(gaps.get((system, key))) for key in columns]) for system in systems]
+
+
+def published_table(comparison: Comparison, task: str, found: pd.DataFrame) -> list[Table]:
+    """Published rows × columns: each number and how far ours is from it; no table if there is none.
+
+    Args:
+        found: by `deftx.report.published.beside`.
+    """
+    mine = found[found["task"] == task].to_dict("records")
     if not mine:
-        return None
-    columns = [c for c in comparison.columns(task) if any(row.language == c for row in mine)]
-    lines: dict[tuple[str, str, str, str], dict[str, Cell]] = {}
+        return []
+    known = {row["language"] for row in mine}
+    columns = [column for column in comparison.columns(task) if column in known]
+    lines: dict[tuple[str, str, str], dict[str, Cell]] = {}
     for row in mine:
-        where = f"{row.source}, {row.place}" if row.place else row.source
-        line = lines.setdefault((row.system, row.source, where, row.published_base), {})
-        line[row.language] = Cell(
-            number(100 * row.published),
-            number(100 * row.difference, signed=True),
-            doubtful=row.inside_interval,
+        where = ", ".join(filter(None, [row["source"], row["place"]]))
+        line = lines.setdefault((row["system"], where, row["published_base"]), {})
+        line[row["language"]] = Cell(
+            number(100 * row["published"]),
+            number(100 * row["difference"], signed=True),
+            doubtful=row["inside_interval"],
         )
-    bases = {comparison.base_name} - {""}
-    return Table(
+    base = f" Our base model: {comparison.base_name}." if comparison.base_name else ""
+    table = Table(
         name=f"published-{task}",
         title=f"{task}: published numbers and ours",
-        caption=f"{METRIC_NAMES[mine[0].metric]} in percent as published, and how many points ours "
-        "is above it (+) or below. In parentheses: the published number is inside our 95 % "
-        "interval. Published numbers come without intervals, so no test is made."
-        + "".join(f" Our base model: {base}." for base in bases),
-        header=["", "published in", "base model", *(comparison.heading(task, c) for c in columns)],
+        caption=f"{METRIC_NAMES[mine[0]['metric']]} in percent as published, and how many points "
+        "ours is above it (+) or below. In parentheses: the published number is inside our 95 % "
+        f"interval. Published numbers have no intervals, so differences are not tested.{base}",
+        columns=["published in", "base model", *(comparison.heading(task, c) for c in columns)],
         rows=[
-            (system, (Cell(where), Cell(base), *(line.get(column) for column in columns)))
-            for (system, _, where, base), line in lines.items()
+            (system, [Cell(where), Cell(model), *(line.get(c, Cell()) for c in columns)])
+            for (system, where, model), line in lines.items()
         ],
     )
+    return [table]
 
 
 def _best(comparison: Comparison, task: str, gaps: Sequence[Difference]) -> str | None:
-    """The system whose mean is above that of every other one, each difference outside the noise.
+    """The system whose mean is significantly above that of every other one.
 
-    Design choice: a larger number inside the noise is not dressed up as a winner; and none is named
-    in a single language, where only differences to the reference are tested.
+    Design choice: a larger number is no winner if the difference is not significant; and single
+    languages have none, because only differences from the reference are tested there.
     """
     wins: dict[str, int] = dict.fromkeys(comparison.systems_of(task), 0)
     for gap in gaps:
-        if gap.task == task and gap.language == MEAN and not gap.inside_noise:
+        if gap.task == task and gap.language == MEAN and gap.significant:
             wins[gap.system if gap.difference > 0 else gap.versus] += 1
     others = len(wins) - 1
     return next((system for system, count in wins.items() if 0 < count == others), None)
 
 
-def _gap(gap: Difference) -> Cell:
-    return Cell(
-        number(100 * gap.difference, signed=True),
-        _half(gap.low, gap.high),
-        doubtful=gap.inside_noise,
-    )
-
-
 def _half(low: float, high: float) -> str:
     """Half the width of an interval in [0, 1], in points."""
     return f"± {number(50 * (high - low))}"
-
-
-def _trained(row: Mapping[Hashable, Any]) -> Sequence[Cell | None]:
-    if pd.isna(row["trained_task"]):
-        return [None, None]
-    task, language, head = (_count(int(row[f"trained_{name}"])) for name in Trained._fields)
-    return [Cell(f"{task} / {language}"), Cell(head)]
 
 
 def _count(parameters: int) -> str:
@@ -192,55 +200,37 @@ def _count(parameters: int) -> str:
 
 
 def _over(seeds: int) -> str:
-    """What the intervals are over."""
     return "items and seeds" if seeds > 1 else "items"
 
 
-def _paired(seeds: int) -> str:
-    return f"± half the width of the paired 95 % interval over {_over(seeds)}.{_one_seed(seeds)}"
-
-
-def _one_seed(seeds: int) -> str:
-    """What one seed cannot tell; how far off it may be is measured in docs/statistics.md."""
+def _paired(family: Sequence[Difference], seeds: int) -> str:
+    """The part of a caption that explains a family of differences."""
     return (
-        ""
-        if seeds > 1
-        else " One seed: no variation over training runs is in it. So what is outside the noise "
-        "holds for these trained models, not for their methods."
-    )
-
-
-def _noise(family: Sequence[Difference]) -> str:
-    count = family[0].comparisons
-    return (
-        f"{PARENTHESES}, p ≥ {ALPHA} after Holm's correction for the {count:,} "
-        f"comparison{'s' * (count > 1)} of this table."
+        f"± is half the width of the paired 95 % interval over {_over(seeds)}. In parentheses: not "
+        f"significant (p ≥ {ALPHA} after Holm's correction for the {len(family):,} "
+        f"comparison{'s' * (len(family) > 1)} of this table).{ONE_SEED * (seeds == 1)}"
     )
 
 
 def _score_caption(comparison: Comparison, task: str, seeds: int, counted: bool) -> str:
-    table = comparison.tasks[task]
-    textless = bool(set(comparison.without_text) & set(table.languages))
+    metric, means = METRIC_NAMES[comparison.tasks[task].metric], comparison.means(task)
+    groups = {group: ", ".join(map(comparison.name, means[group])) for group in means}
+    groups.pop(MEAN, None)
+    systems, textless = comparison.systems_of(task), set(comparison.without_text)
     sentences = [
-        f"{METRIC_NAMES[table.metric]} in percent"
-        + (f", mean over {seeds} seeds" if seeds > 1 else ""),
-        f"± is half the width of its 95 % bootstrap interval over {_over(seeds)} ({RESAMPLES:,} "
-        f"resamples, the same for all systems and languages).{_one_seed(seeds)}".rstrip("."),
+        f"{metric} in percent" + (f", mean over {seeds} seeds" if seeds > 1 else ""),
+        f"± is half the width of the 95 % bootstrap interval over {_over(seeds)} ({RESAMPLES:,} "
+        "resamples, the same for all systems and languages)",
+        *[
+            "Bold: the mean is significantly above that of every other system "
+            f"(p < {ALPHA} after correction)"
+        ]
+        * (MEAN in means and len(systems) > 1),
+        *[f"{MEAN}: over the languages, without sources and languages without text"]
+        * (MEAN in means),
+        *(f"{group}: over {names}" for group, names in groups.items()),
+        *["trained: numbers of parameters, the largest over the mean's languages"] * counted,
+        *["† no text: evaluated without a language vector"]
+        * bool(textless.intersection(comparison.tasks[task].languages)),
     ]
-    for column, members in comparison.means(task).items():
-        names = ", ".join(map(comparison.name, members))
-        if column == MEAN:
-            left_out = ["the source"] * bool(table.labelled & set(table.languages))
-            left_out += ["languages without text"] * textless
-            names = "the languages" + (f", without {' and '.join(left_out)}" if left_out else "")
-            if len(comparison.systems_of(task)) > 1:
-                sentences.append(
-                    f"Bold: in the mean above every other system, each difference outside the "
-                    f"noise (p < {ALPHA} after correction)"
-                )
-        sentences.append(f"{column}: over {names}")
-    if counted:
-        sentences.append("trained: numbers of parameters, the most for any language of the mean")
-    if textless:
-        sentences.append("† no text: evaluated without a language vector")
-    return ". ".join(sentences) + "."
+    return f"{'. '.join(sentences)}.{ONE_SEED * (seeds == 1)}"

@@ -1,11 +1,31 @@
-"""The templates of the pages that deftx writes: what varies in, text out."""
+"""The templates of the pages that deftx writes."""
 
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 TEMPLATES = Path(__file__).parent / "templates"
+
+
+def as_text(value: object) -> str:
+    """A value as Markdown that shows it as it is, in one line of a table or a paragraph."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", " ".join(str(value).split()))
+
+
+def as_code(value: object) -> str:
+    """A value as inline code in Markdown. Backticks become quotes."""
+    return "`{}`".format(" ".join(str(value).split()).replace("`", "'").replace("|", "\\|"))
+
+
+def as_link(address: str) -> str:
+    """A web address as a link in Markdown; other text as text."""
+    if not re.match(r"https?://", address):
+        return as_text(address)
+    return f"<{quote(address, safe=':/?#@!$&()*+,;=%~[]')}>"
+
 
 _environment = Environment(
     loader=FileSystemLoader(TEMPLATES),
@@ -15,9 +35,10 @@ _environment = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
+_environment.filters |= {"text": as_text, "code": as_code, "link": as_link}
 
 
 def render(template: str, /, **values: Any) -> str:
-    """A template, `card.md.j2` for one, filled in; what goes into HTML is escaped.
-    Raises jinja2.UndefinedError if it names a value that is not given."""
+    """Fill in a template, for example `card.md.j2`. Values in HTML are escaped; a Markdown template
+    marks text, code and links by filters. Raises jinja2.UndefinedError if a value is missing."""
     return _environment.get_template(template).render(values)

@@ -1,4 +1,4 @@
-"""Seconds and bytes as people read them."""
+"""Seconds and bytes in readable units."""
 
 
 def duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""The config of a run as its stage `config` wrote it down."""
+"""The config of a run, as written by the stage `config`."""
 
 import hashlib
 from pathlib import Path
@@ -11,7 +11,7 @@ from deftx.store.errors import ArtefactError
 
 
 def load_config(path: Path) -> Config:
-    """The config that the stage `config` wrote down. Raises ArtefactError if the file is none."""
+    """Read what the stage `config` wrote. Raises ArtefactError if the file is not a config."""
     try:
         return Config.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -19,7 +19,7 @@ def load_config(path: Path) -> Config:
 
 
 def config_text(config: Config) -> str:
-    """The config as YAML, its defaults filled in."""
+    """The config with its defaults as YAML."""
     plain = config.model_dump(mode="json", exclude_none=True)
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
 

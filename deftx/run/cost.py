@@ -1,6 +1,5 @@
-"""What a job cost: seconds, memory and bytes, and what its stage measured itself. Free of torch."""
+"""What a job cost: seconds, memory and bytes, and what its stage measured. Free of torch."""
 
-import os
 import resource
 import sys
 import time
@@ -8,32 +7,33 @@ from pathlib import Path
 
 from deftx.store.artefact import write_json
 
-_began, _cpu_before = time.monotonic(), 0.0
+_began = _cpu_before = 0.0
 _measured: dict[str, float] = {}
 
 
-def begin(whole_process: bool) -> None:
-    """A job begins: now, or with its process if that runs nothing else."""
+def begin() -> None:
+    """Start to count for a job."""
     global _began, _cpu_before
-    _began = time.monotonic() - (_age() if whole_process else 0.0)
-    _cpu_before = 0.0 if whole_process else _cpu()
+    _began, _cpu_before = time.monotonic(), _cpu()
     _measured.clear()
 
 
 def measured(name: str, value: float) -> None:
-    """Record a number that a stage has measured of itself, under its name in the job's cost."""
+    """Record a number that a stage has measured, under its name in the job's cost."""
     _measured[name] = value
 
 
 def write_cost(path: Path, stage: str, out: Path, launched: bool = False) -> None:
-    """Write what the job that made `out` cost until now, as JSON.
+    """Write what the job that made `out` cost since `begin`, as JSON.
 
-    `seconds` of wall time, without those that it waited for a GPU; `cpu_seconds` and `peak_bytes`
-    (resident) with its child processes, of memory the largest process; `peak_device_bytes` that
-    PyTorch had in use, null for a job of several processes, which is `launched`; `stored_bytes` of
-    the artefact and the files beside it that share its stem; and what the stage measured.
+    `seconds` is wall time without waiting for a GPU. `cpu_seconds` and `peak_bytes` (resident
+    memory of the largest process) include child processes. `peak_device_bytes` is what PyTorch
+    allocated on the GPU; null for a job of several processes, which is `launched`. `stored_bytes`
+    counts the artefact and the files beside it that share its stem. What the stage measured is
+    added.
     """
     stored = [file for file in out.parent.glob(f"{out.stem}.*") if file.suffix != ".corrupt"]
+    kilobyte = 1 if sys.platform == "darwin" else 1024
     write_json(
         path,
         {
@@ -41,43 +41,24 @@ def write_cost(path: Path, stage: str, out: Path, launched: bool = False) -> Non
             "stage": stage,
             "seconds": time.monotonic() - _began - _measured.get("waited_seconds", 0.0),
             "cpu_seconds": _cpu() - _cpu_before,
-            "peak_bytes": _peak(),
+            "peak_bytes": kilobyte * max(usage.ru_maxrss for usage in _usages()),
             "peak_device_bytes": None if launched else _device_peak(),
             "stored_bytes": sum(file.stat().st_size for file in stored),
         },
     )
 
 
-def _age() -> float:
-    """Seconds since this process started, never too many: Linux tells it in whole ticks, of which
-    the last had begun. 0 where the system does not tell."""
-    if sys.platform != "linux":
-        return 0.0
-    ticks = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
-    started = (int(ticks) + 1) / os.sysconf("SC_CLK_TCK")
-    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
+def _usages() -> list[resource.struct_rusage]:
+    """What the system counted for this process, and for its children that have ended."""
+    return [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
 
 
 def _cpu() -> float:
-    """CPU seconds of this process and of its children that have ended."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
-
-
-def _peak() -> int:
-    """Largest resident size, in bytes, of this process or of a child that has ended."""
-    own, children = (
-        resource.getrusage(who).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    if sys.platform == "linux":  # its rusage remembers the parent from which it was forked
-        status = Path("/proc/self/status").read_text()
-        own = 1024 * int(status.partition("VmHWM:")[2].split()[0])
-    return max(own, children)
+    return sum(usage.ru_utime + usage.ru_stime for usage in _usages())
 
 
 def _device_peak() -> int:
-    """The most that PyTorch had allocated on this job's GPU; 0 where it used none."""
+    """The most bytes that PyTorch had allocated on this job's GPU; 0 if it used none."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return 0

@@ -1,4 +1,4 @@
-"""One job as several processes, one a device, by PyTorch's own launcher. Free of torch."""
+"""One job as several processes, one per device, by PyTorch's own launcher. Free of torch."""
 
 import ctypes
 import os
@@ -7,19 +7,19 @@ import subprocess
 import sys
 from types import FrameType
 
-FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+from deftx.run.handover import FORWARDED
 
 
-def launch(workers: int, program: list[str], inherited: list[int]) -> int:
-    """Run `python PROGRAM` as so many workers and wait; the exit status, 0 only if each ended so,
-    and 128 + n where signal n ended the launcher.
+def launch(workers: int, program: list[str]) -> int:
+    """Run `python PROGRAM` as that many workers and wait. Returns the exit status: 0 only if every
+    worker returned 0, and 128 + n if signal n ended the launcher.
 
-    The launcher inherits the given descriptors. SIGTERM, SIGINT, SIGHUP and SIGUSR1 go on to all
-    workers, which then have 30 seconds to end. A worker that fails ends the others. From the
-    main thread only, as signals are.
+    The signals of FORWARDED go on to all workers, which then have 30 seconds to end. A worker that
+    fails ends the others. If this process is killed, so are the workers. Call it from the main
+    thread: only that can handle signals.
 
-    Source: torchrun. A design choice: it sets up ranks and the meeting point as every PyTorch user
-    knows them, and nothing starts again by itself, for that is the workflow's.
+    Source: torchrun. Design choice: it sets up ranks and the meeting point as PyTorch users know
+    them, and restarts nothing, because restarting is up to the workflow.
     """
     names = ",".join(number.name for number in FORWARDED)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
@@ -37,10 +37,9 @@ def launch(workers: int, program: list[str], inherited: list[int]) -> int:
     try:
         process = subprocess.Popen(
             command,
-            # What torchrun takes by itself, but with a banner; a stage sets its threads anyway.
+            # torchrun's own default, without its banner; a stage sets its threads anyway.
             env={"OMP_NUM_THREADS": "1", **os.environ},
-            pass_fds=inherited,
-            # A session of its own: Ctrl-C goes to a whole group, and would reach it twice.
+            # A session of its own: Ctrl-C goes to a whole group, and would arrive twice.
             start_new_session=True,
             preexec_fn=end_with_parent,
         )
@@ -53,9 +52,9 @@ def launch(workers: int, program: list[str], inherited: list[int]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def end_with_parent(number: int = signal.SIGTERM) -> None:
-    """Ask the system to send this process a signal when its parent ends, however that happens:
-    else a job would go on using devices that nobody holds. Only Linux can."""
+def end_with_parent(number: int = signal.SIGKILL) -> None:
+    """Ask the system to send this process a signal when its parent ends, for whatever reason:
+    otherwise a job would go on using devices that it no longer holds. Linux only."""
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, number, 0, 0, 0)

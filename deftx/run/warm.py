@@ -1,11 +1,11 @@
-"""A server that has imported everything, from which jobs fork instead of importing it again.
+"""A server that has imported everything; jobs are forks of it, so they need not import it again.
 
     Snakemake ── starts ──> server ── forks ──> guard of a job ── forks ──> the job
     shell ── starts ──> client (deftx/run/handover.py) <── socket ──┘
 
 The server itself computes nothing, so a job has what a new process has after its imports: no thread
-pools, no CUDA, random streams that nobody has drawn from. Linux only: elsewhere forks are not safe
-with these libraries, and the system does not end a process with its parent.
+pools, no CUDA, unused random streams. Linux only: elsewhere these libraries do not survive a fork,
+and the system does not end a process with its parent.
 """
 
 import atexit
@@ -21,66 +21,53 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Never
 
 from deftx.run.handover import VARIABLE
+from deftx.run.launcher import end_with_parent
 
+SERVE = "--serve-jobs"
+"""`python -m deftx --serve-jobs …` is the server; the command line then calls `serve`."""
 PACKAGE = Path(__file__).resolve().parents[1]
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS",
            "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")  # fmt: skip
 OF_THE_JOB = {"PATH", "PWD", "OLDPWD", "SHLVL", "_", "PS1", "PS2", "TMPDIR", "TMP", "TEMPDIR",
               "TEMP", "CUDA_VISIBLE_DEVICES"}  # fmt: skip
-"""What may differ between the environments of server and job, with THREADS and what begins with one
-of OF_THE_STEP: it is read when a job runs, or set in the fork. Any other a library may have read at
-its import."""
 OF_THE_STEP = ("DEFTX_", "SLURM", "SRUN_", "PMI")
-"""SLURM starts each job of a group as a step of its own, and tells it which."""
+"""Variables that may differ between server and job, and prefixes of such: they are read when a job
+runs, or set in the fork, as THREADS are. A library may have read any other when it was imported.
+SLURM starts each job of a group as a step of its own."""
 QUIET = {"OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
-"""Set for the server, so that no library, nor pyarrow's allocator, makes a pool of threads."""
-LATE = (
-    "accelerate",
-    "deftx.run.progress",
-    "matplotlib.backends.backend_agg",
-    "matplotlib.backends.backend_svg",
-    "peft",
-    "pyarrow.dataset",
-    "pyarrow.pandas_compat",
-    "sklearn.metrics",
-    "threadpoolctl",
-    "transformers.models.auto.modeling_auto",
-    "transformers.models.auto.tokenization_auto",
-    "transformers.models.xlm_roberta.modeling_xlm_roberta",
-    "transformers.models.xlm_roberta.tokenization_xlm_roberta",
-)
-"""Modules that libraries import when a job first needs them."""
+"""Set for the server, so that no library and no allocator starts threads."""
 
 
 def start(environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
-    """Start a server for jobs of this environment, whose PYTHONPATH leads to this package; its
-    process and the path of its socket, which listens at once: jobs wait until everything is
-    imported.
+    """Start a server for jobs of this environment, in which PYTHONPATH leads to this package.
+    Returns its process and the path of its socket, which listens at once: jobs wait until
+    everything is imported.
 
-    It ends with the thread that started it, however that ends, or by SIGTERM; jobs that run go on.
-    Raises OSError where the system does not allow it.
+    The server ends with the thread that started it, however that ends, or by SIGTERM; running jobs
+    continue. Raises OSError where the system does not allow it.
     """
     if sys.platform != "linux":
         raise OSError(f"expected Linux, found {sys.platform}")
     folder = tempfile.mkdtemp(prefix="deftx-")  # only this user may enter it
     path = f"{folder}/socket"
-    environment = {k: v for k, v in environment.items() if k not in THREADS}
+    kept = {k: v for k, v in environment.items() if k not in (*THREADS, VARIABLE)}
     try:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(path)
             listener.listen()
             descriptor = listener.fileno()
+            arguments = [SERVE, str(os.getpid()), str(descriptor), folder]
             # -P: the code is where PYTHONPATH says, not in the folder of who starts the server.
-            command = [sys.executable, "-P", "-m", "deftx.run.warm"]
             process = subprocess.Popen(
-                [*command, str(os.getpid()), folder, str(descriptor)],
-                env={**environment, **QUIET},
+                [sys.executable, "-P", "-m", "deftx", *arguments],
+                env={**kept, **QUIET},
                 pass_fds=[descriptor],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -93,11 +80,10 @@ def start(environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
     return process, path
 
 
-def main() -> None:
-    """Serve until told to stop; in a fork that is a job: run it, and exit with its status."""
-    from deftx.run.launcher import end_with_parent
-
-    parent, folder, descriptor = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+def serve(run: Callable[[], int], modules: Iterable[str], arguments: list[str]) -> Never:
+    """Import the modules and serve until SIGTERM; a fork that is a job calls `run` and exits with
+    its status. `arguments` are those after SERVE."""
+    parent, descriptor, folder = int(arguments[0]), int(arguments[1]), arguments[2]
 
     def stop(number: int, frame: FrameType | None) -> None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -106,21 +92,19 @@ def main() -> None:
     signal.signal(signal.SIGTERM, stop)
     end_with_parent(signal.SIGTERM)
     try:
-        if os.getppid() != parent:  # it ended before the system was asked to tell
+        if os.getppid() != parent:  # it ended before end_with_parent
             stop(0, None)
         code, before = code_on_disk(), dict(os.environ)
-        import_everything()
+        import_all(modules)
         with socket.socket(fileno=descriptor) as listener:
             connection = _connection_in_a_fork(listener)
     except BaseException:
         shutil.rmtree(folder)
         raise
     _become_the_job(connection, code, before)
-    from deftx.cli.main import main as run
-
     status = run()
-    # What the end of an interpreter does, but for taking down what nobody uses any more: that would
-    # copy all the memory that is shared with the server. As multiprocessing ends its forks.
+    # The end of an interpreter, but without freeing objects: that would copy all the memory that is
+    # shared with the server. multiprocessing ends its forks like this.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -137,22 +121,18 @@ def code_on_disk(package: Path = PACKAGE) -> str:
     return digest.hexdigest()
 
 
-def import_everything() -> None:
-    """Import what any stage imports. Asks for no device and computes nothing."""
-    from deftx.cli.main import STAGES
-
-    for stage in STAGES:
-        importlib.import_module(f"deftx.stages.{stage}.run")
-    for name in LATE:
-        with suppress(ImportError):  # where another version has it elsewhere, the job imports it
+def import_all(modules: Iterable[str]) -> None:
+    """Import modules; those that an installed version does not have are left to the job."""
+    for name in modules:
+        with suppress(ModuleNotFoundError):
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # else the collector would write to, and so copy, all that forks share
 
 
 def _connection_in_a_fork(listener: socket.socket) -> socket.socket:
-    """For each client a fork that returns its connection; in the server itself it never returns."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system buries the guards
+    """A client's connection, returned in a fork for each client; the server never returns."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps the guards
     while True:
         connection, _ = listener.accept()
         if os.fork() == 0:
@@ -163,36 +143,42 @@ def _connection_in_a_fork(listener: socket.socket) -> socket.socket:
 
 
 def _become_the_job(connection: socket.socket, code: str, before: dict[str, str]) -> None:
-    """Take over what the client hands over and fork once more: returns in the job, never in its
-    guard, which passes signals on and the exit status back, and kills the job if the client is
-    gone."""
-    from deftx.run.launcher import end_with_parent
-
+    """Take over what the client hands over and fork once more. Returns in the job, never in its
+    guard, which forwards signals, returns the exit status, and kills the job if the client ends."""
     message, streams, _, _ = socket.recv_fds(connection, 1 << 16, 3)
     while not message.endswith(b"\n"):
         if not (part := connection.recv(1 << 16)):
             os._exit(1)
         message += part
     request = json.loads(message)
-    if reason := _differs(request, code, before):
-        _reply(connection, plainly=reason)
+    if reason := _difference(request, code, before):
+        _reply(connection, reason=reason)
         os._exit(0)
-    of_imports = {k: v for k, v in os.environ.items() if before.get(k) != v}
-    _take_over(request, streams, of_imports)
+    set_by_imports = {k: v for k, v in os.environ.items() if before.get(k) != v}
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update({**request["environment"], **set_by_imports})
+    del os.environ[VARIABLE]  # what the job starts is not itself a job
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    sys.stdout.reconfigure(line_buffering=sys.stdout.isatty())  # type: ignore[union-attr]
+    sys.argv = request["arguments"]
+    sys.path.insert(0, request["folder"])  # as `python -m` does
+    tempfile.tempdir = None
     _reply(connection, runs=True)
     guard = os.getpid()
-    if (job := os.fork()) == 0:
-        connection.close()
-        end_with_parent(signal.SIGKILL)
-        if os.getppid() != guard:
-            os._exit(1)
-        _set_threads()
-        return
-    _watch(connection, job)
+    if job := os.fork():
+        _watch(connection, job)
+    connection.close()
+    end_with_parent(signal.SIGKILL)
+    if os.getppid() != guard:
+        os._exit(1)
+    _set_threads()
 
 
-def _differs(request: dict[str, Any], code: str, before: dict[str, str]) -> str | None:
-    """Why a new process would not be what this one is; None where it would be."""
+def _difference(request: dict[str, Any], code: str, before: dict[str, str]) -> str | None:
+    """Why a fork would differ from a new process; None if it would not."""
     given = request["environment"]
     names = sorted(
         name
@@ -205,7 +191,7 @@ def _differs(request: dict[str, Any], code: str, before: dict[str, str]) -> str 
         return f"the server has another environment: {', '.join(names)}"
     threads = {given[name] for name in THREADS if name in given}
     if "OMP_NUM_THREADS" not in given or len(threads) > 1 or not threads.pop().isdigit():
-        return "OMP_NUM_THREADS is no number for all libraries"
+        return "OMP_NUM_THREADS is not a number, or another library has a different one"
     if code_on_disk() != code:
         return "the code was edited after the server started"
     torch = sys.modules.get("torch")
@@ -214,23 +200,9 @@ def _differs(request: dict[str, Any], code: str, before: dict[str, str]) -> str 
     return None
 
 
-def _take_over(request: dict[str, Any], streams: list[int], of_imports: dict[str, str]) -> None:
-    os.chdir(request["folder"])
-    os.environ.clear()
-    os.environ.update({**request["environment"], **of_imports})
-    del os.environ[VARIABLE]  # what the job starts is no job
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-        os.close(stream)
-    sys.stdout.reconfigure(line_buffering=sys.stdout.isatty())  # type: ignore[union-attr]
-    sys.argv = request["arguments"]
-    sys.path.insert(0, request["folder"])  # as `python -m` does
-    tempfile.tempdir = None
-
-
 def _set_threads() -> None:
     """As many threads as the libraries would have read from the environment at their import. What
-    they read later, as MKL does, they find there."""
+    they read later, as MKL does, is there already."""
     from threadpoolctl import threadpool_limits
 
     threads = int(os.environ["OMP_NUM_THREADS"])
@@ -238,7 +210,9 @@ def _set_threads() -> None:
     threadpool_limits({"openmp": threads, "blas": blas})
 
 
-def _watch(connection: socket.socket, job: int) -> None:
+def _watch(connection: socket.socket, job: int) -> Never:
+    """Be the guard of a job."""
+
     def collect(number: int = 0, frame: FrameType | None = None) -> None:
         ended, status = os.waitpid(job, os.WNOHANG)
         if ended:
@@ -257,9 +231,5 @@ def _watch(connection: socket.socket, job: int) -> None:
 def _reply(connection: socket.socket, **reply: Any) -> None:
     try:
         connection.sendall(json.dumps(reply).encode() + b"\n")
-    except OSError:  # the client is gone
+    except OSError:  # the client has ended
         os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -162,6 +162,11 @@ STAGES = {stage.name: stage for stage in TABLE}
 PAGES = tuple(stage.name for stage in TABLE if stage.page)
 
 
+def has_own_folder(stage: Stage) -> bool:
+    """Whether the folder of an artefact holds nothing else."""
+    return bool(stage.beside) and not any("{" in name for name in stage.beside)
+
+
 def path_of(artefact: Artefact) -> str:
     """Where an artefact is, relative to results/{run}."""
     return STAGES[artefact.stage].path.format(**dict(artefact.wildcards))

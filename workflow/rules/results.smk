@@ -30,8 +30,10 @@ CARDS = (
 )
 
 EVALUATED = f"{ROOT}/evaluate"
+# Relative where the workflow is the working folder, so that results may be copied to another place.
 PUBLISHED = sorted(
-    str(path) for path in Path(workflow.basedir, "docs/results/published").glob("*.csv")
+    os.path.relpath(path)
+    for path in Path(workflow.basedir, "docs/results/published").glob("*.csv")
 )
 
 

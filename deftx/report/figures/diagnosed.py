@@ -1,4 +1,4 @@
-"""What was measured on vectors, read back, and which systems share what is shown of them."""
+"""Measurements of vectors, read from files, and which systems share a panel."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -6,37 +6,24 @@ from typing import TypeVar
 
 import pandas as pd
 
-from deftx.store.errors import ArtefactError
-
-MEASURED = ["seed", "measure", "a", "b", "layer", "part", "value"]
-"""The columns of a file of the stage `diagnostics`."""
+from deftx.report.csv_files import load_diagnostics as load_rows
 
 Panel = TypeVar("Panel", bound=pd.Series | pd.DataFrame)
 
 
 def load_diagnostics(paths: Sequence[Path]) -> pd.DataFrame:
-    """The measurements of {system}/{task}.csv, as mean over seeds: columns system, task, measure,
-    a, b, layer, part, value.
+    """The measurements of {system}/{task}.csv as means over seeds, with the columns system, task,
+    measure, a, b, layer, part and value.
 
-    Raises ArtefactError if a file lacks a column.
+    Raises ArtefactError as `deftx.report.csv_files.read_csv`.
     """
-    frames = []
-    for path in paths:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-        if missing := [name for name in MEASURED if name not in frame]:
-            raise ArtefactError(f"{path}: no column {missing[0]}, expected {', '.join(MEASURED)}")
-        frames.append(frame.assign(system=path.parent.name, task=path.stem))
     keys = ["system", "task", "measure", "a", "b", "layer", "part"]
-    if not frames:
-        return pd.DataFrame(columns=[*keys, "value"])
-    every = pd.concat(frames, ignore_index=True)
-    every["value"] = pd.to_numeric(every["value"].replace("", "nan"))
-    return every.groupby(keys, sort=False)["value"].mean().dropna().reset_index()
+    return load_rows(paths).groupby(keys, sort=False)["value"].mean().reset_index()
 
 
 def distinct(panels: Mapping[str, Panel]) -> dict[str, list[str]]:
-    """The first system of each panel → the systems that would show the same again; empty panels
-    are left out."""
+    """The first system of each panel → the other systems with an equal panel. Empty panels are left
+    out."""
     first: dict[Hashable, str] = {}
     same: dict[str, list[str]] = {}
     for system, panel in panels.items():
@@ -48,7 +35,7 @@ def distinct(panels: Mapping[str, Panel]) -> dict[str, list[str]]:
 
 
 def sharing(what: str, *groups: Mapping[str, Sequence[str]]) -> str:
-    """A sentence on the systems that are not shown since they share what is shown of another."""
+    """A note on the systems that are not shown because their panels equal another's."""
     both = dict.fromkeys(
         f"{first} = {' = '.join(others)}"
         for same in groups

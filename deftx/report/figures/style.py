@@ -1,32 +1,28 @@
-"""The one style of all figures: widths, type, the look of each system, and how a file is written.
+"""The style of all figures: type, colours and markers of systems, and writing of files.
 
-Every figure is as wide as the text of a page (WIDTH), so that it is printed without scaling and no
-letter is smaller than SMALL.
+Every figure is as wide as the text of a page (WIDTH) and is printed without scaling.
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
-import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, FigureBase, SubFigure
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from sklearn.isotonic import isotonic_regression
 
 from deftx.report.figures.captions import NOTICE
+from deftx.report.scores import Difference, Transfer
 from deftx.store.artefact import atomic
 
 WIDTH = 7.0
-"""Of every figure, in inches."""
+"""Width of every figure in inches."""
 
 SMALL, NORMAL = 6.5, 8.0
-"""Sizes of type, in points."""
+"""Font sizes in points."""
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -41,6 +37,8 @@ STYLE: dict[Any, Any] = {
     "axes.edgecolor": "#888888",
     "axes.linewidth": 0.7,
     "axes.axisbelow": True,
+    "grid.color": "#eaeaea",
+    "grid.linewidth": 0.5,
     "xtick.color": "#444444",
     "ytick.color": "#444444",
     "xtick.labelsize": 7,
@@ -73,44 +71,65 @@ COLOURS = (
     "#aa4499",
     "#777777",
 )
-"""By order; distinct for colour-blind readers. Source: Paul Tol's scheme "muted"."""
+"""Colours by order, distinct for colour-blind readers. Source: Paul Tol's scheme "muted"."""
 
 MARKERS = {"o": 1.0, "s": 0.95, "D": 0.85, "^": 1.15, "v": 1.15, "<": 1.15, ">": 1.15}
-"""By order, with the factor by which a marker of each is to look as large as the others; seven of
-them and ten colours make 70 distinct looks."""
+"""Markers by order, with the factor that makes them look equally large. Seven markers and ten
+colours make 70 distinct looks."""
 
-GREY, FAINT = "#666666", "#eaeaea"
+GREY = "#666666"
 
-LEADER: dict[str, Any] = {"arrowstyle": "-", "shrinkA": 0, "shrinkB": 0}
-"""A line from a label to what it names."""
+LETTER = 0.62
+"""Mean width of a letter relative to the font size, rounded up so that text fits."""
 
-INK = 0.62
-"""Mean width of a letter, as a share of the size of its type; generous, so that text fits."""
+
+class Estimate(NamedTuple):
+    """A score in percent, or a difference in points, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, found: Transfer | Difference) -> "Estimate":
+        """The estimate of a mean or a difference, which are fractions."""
+        value = found.mean if isinstance(found, Transfer) else found.difference
+        return cls(100 * value, 100 * found.low, 100 * found.high)
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a system is drawn, in every figure."""
+    """Colour and marker of a system in every figure."""
 
     colour: str
     marker: str
 
-    def points(
+    def draw(
         self,
         axes: Axes,
-        x: Any,
-        y: Any,
+        places: Sequence[float],
+        estimates: Sequence[Estimate],
         *,
+        horizontal: bool = False,
         hollow: bool = False,
-        size: float = 4.6,
-        **options: Any,
+        size: float = 4.2,
     ) -> None:
-        """Draw the system's marker at each (x, y); hollow ones say: inside the noise."""
+        """Draw a marker and an interval for each estimate, at its place on the other axis."""
+        values, low, high = zip(*estimates, strict=True)
+        lines = axes.hlines if horizontal else axes.vlines
+        lines(places, low, high, color=self.colour, lw=1.1, alpha=0.35 if hollow else 0.7)
+        x, y = (values, places) if horizontal else (places, values)
+        self.points(axes, x, y, hollow=hollow, size=size)
+
+    def points(
+        self, axes: Axes, x: Any, y: Any, *, hollow: bool = False, size: float = 4.2
+    ) -> None:
+        """Draw markers without intervals."""
         ink = {"mfc": "white", "mec": self.colour, "mew": 0.9} if hollow else {}
-        axes.plot(x, y, zorder=4, **{**self._marker(size), **ink, **options})
+        axes.plot(x, y, zorder=4, **{**self._marker(size), **ink})
 
     def handle(self, label: str) -> Line2D:
-        """The system's entry in a legend."""
+        """The entry of the system in a legend."""
         return Line2D([], [], label=label, **self._marker(4.6))
 
     def _marker(self, size: float) -> dict[str, Any]:
@@ -119,8 +138,8 @@ class Look:
 
 
 def looks(systems: Sequence[str]) -> dict[str, Look]:
-    """The look of each system, by its place in the comparison. Up to ten differ in colour; all of
-    up to 70 differ."""
+    """The look of each system by its position in the comparison. The first ten differ in colour;
+    the first 70 all differ."""
     return {
         system: Look(COLOURS[number % len(COLOURS)], list(MARKERS)[number % len(MARKERS)])
         for number, system in enumerate(systems)
@@ -128,16 +147,21 @@ def looks(systems: Sequence[str]) -> dict[str, Look]:
 
 
 def letters(inches: float, size: float = 7) -> int:
-    """How many letters of a size fit side by side."""
-    return int(72 * inches / (INK * size))
+    """The number of letters of a font size that fit side by side."""
+    return int(72 * inches / (LETTER * size))
+
+
+def wrapped(text: str) -> list[str]:
+    """Lines of small text that are as wide as a figure."""
+    return textwrap.wrap(text, letters(WIDTH) + 8, break_on_hyphens=False)
 
 
 @styled
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as `path` says (.svg or .png), with the same bytes each time."""
+    """Write a figure as SVG or PNG, by the suffix of `path`; equal figures give equal bytes."""
     if figure.get_layout_engine() is not None:
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once, for all its files
+        figure.set_layout_engine("none")  # the layout is computed once for all formats
     undated = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}[path.suffix]
     with atomic(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], metadata=undated)
@@ -145,123 +169,8 @@ def save(figure: Figure, path: Path) -> None:
 
 @styled
 def notice(text: str) -> Figure:
-    """A figure that says in words why there is nothing to draw; its SVG has the id NOTICE."""
+    """A figure that says why there is nothing to draw. The text in its SVG has the id NOTICE."""
     figure = Figure(figsize=(WIDTH, 0.7))
     lines = textwrap.fill(text, letters(0.95 * WIDTH, NORMAL))
     figure.text(0.5, 0.5, lines, ha="center", va="center", color=GREY, gid=NOTICE)
     return figure
-
-
-def stacked(
-    heights: Mapping[str, float], handles: Sequence[Artist] = ()
-) -> tuple[Figure, dict[str, SubFigure]]:
-    """A figure of parts one below the other, each with its name as a title; `heights` are in
-    inches. With `handles` there is a legend above."""
-    height = sum(heights.values()) + legend_height(handles) + 0.2
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    if handles:
-        legend(figure, handles)
-    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=list(heights.values()))
-    named = dict(zip(heights, parts[:, 0], strict=True))
-    for name, part in named.items():
-        part.suptitle(name, x=0.012, ha="left")
-    return figure, named
-
-
-def grid(figure: FigureBase, panels: int, across: int, **options: Any) -> list[Axes]:
-    """Panels with common axes, row by row; the lowest of each column has tick labels."""
-    given = {"squeeze": False, "sharex": True, "sharey": True, **options}
-    every = figure.subplots(ceil(panels / across), across, **given)
-    for number, axes in enumerate(every.flat):
-        axes.set_visible(number < panels)
-        if number + across >= panels:
-            axes.tick_params(axis="x", labelbottom=True)
-    return list(every.flat[:panels])
-
-
-def balanced(panels: int, most: int) -> int:
-    """How many panels to put side by side, at most `most`, so that rows are equally long."""
-    return ceil(panels / ceil(panels / most))
-
-
-def legend(figure: FigureBase, handles: Sequence[Artist]) -> None:
-    """A legend above a figure."""
-    columns = _columns(handles)
-    figure.legend(
-        handles=_by_row(handles, columns),
-        loc="outside upper left",
-        ncols=columns,
-        columnspacing=1.2,
-        handletextpad=0.5,
-    )
-
-
-def legend_height(handles: Sequence[Artist]) -> float:
-    """The inches that a legend takes."""
-    return 0.15 * ceil(len(handles) / _columns(handles)) + 0.1 if handles else 0.0
-
-
-def _columns(handles: Sequence[Artist]) -> int:
-    widest = max(len(str(handle.get_label())) for handle in handles)
-    return max(1, min(len(handles), letters(WIDTH - 0.2) // (widest + 5)))
-
-
-def _by_row(handles: Sequence[Artist], columns: int) -> list[Artist]:
-    """In the order in which matplotlib, which fills columns, shows them row by row."""
-    rows = ceil(len(handles) / columns)
-    blank = [Line2D([], [], ls="", label=" ")] * (rows * columns - len(handles))
-    full = [*handles, *blank]
-    return [full[row * columns + column] for column in range(columns) for row in range(rows)]
-
-
-def footnote(figure: Figure, *sentences: str) -> None:
-    """A note below a figure."""
-    text = textwrap.fill(
-        " ".join(filter(None, sentences)), letters(WIDTH) + 8, break_on_hyphens=False
-    )
-    if text:
-        figure.supxlabel(text, fontsize=7, color=GREY, x=0.012, ha="left")
-
-
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
-    """Places for labels, in the order of `wanted`, at least `gap` apart and from `low` to `high`,
-    with the least sum of squared distances to where they were wanted.
-
-    If there are too many for that, they are as far apart as there is room.
-    """
-    order = np.argsort(wanted, kind="stable")
-    gap = min(gap, (high - low) / max(1, len(order) - 1))
-    steps = gap * np.arange(len(order))
-    # What is at least `gap` apart is monotone once the gaps are taken away.
-    room = isotonic_regression(
-        np.asarray(wanted, dtype=float)[order] - steps, y_min=low, y_max=high - steps[-1]
-    )
-    places = np.empty(len(order))
-    places[order] = room + steps
-    return places
-
-
-def scale(axes: Axes, values: Sequence[float]) -> None:
-    """A logarithmic x axis where values span more than a factor of eight, with ticks at those
-    values that stand apart."""
-    positive = [value for value in values if value > 0]
-    if positive and max(positive) >= 8 * min(positive):
-        if min(values) > 0:
-            axes.set_xscale("log")
-        else:
-            axes.set_xscale("symlog", linthresh=min(positive), linscale=0.5)
-    axes.margins(x=0.08)
-    axes.autoscale_view()
-    shown: list[float] = []
-    last = -1.0
-    for value, at in zip(sorted(set(values)), _shares(axes, sorted(set(values))), strict=True):
-        if at - last >= 0.13:
-            shown, last = [*shown, value], at
-    axes.set_xticks(shown, [f"{value:g}" for value in shown])
-    axes.set_xticks([], minor=True)
-
-
-def _shares(axes: Axes, values: Sequence[float]) -> np.ndarray:
-    """Where values of x lie, from 0 at the left end of the axes to 1 at the right one."""
-    points = np.column_stack([values, np.full(len(values), axes.get_ylim()[0])])
-    return axes.transAxes.inverted().transform(axes.transData.transform(points))[:, 0]

@@ -1,4 +1,4 @@
-"""Stage `config`: the config as it is run, its defaults filled in."""
+"""Stage `config`: the config of the run with its defaults."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from deftx.store.strict import Strict
 
 
 class Params(Strict):
-    """What is written down."""
+    """The config."""
 
     config: str = Field(
         description="the config as JSON; as text, since the order of systems counts"
@@ -19,7 +19,7 @@ class Params(Strict):
 
 
 def config(params: Params, *, out: Path) -> None:
-    """Write the whole config as JSON, so that what was made says of itself what it is. Raises
-    ValidationError if it is none."""
+    """Write the config with its defaults as JSON, for the stages that make pages. Raises
+    ValidationError if it is not a config."""
     whole = Config.model_validate_json(params.config).model_dump(mode="json")
     write_text(out, json.dumps(whole, indent=2, ensure_ascii=False) + "\n")

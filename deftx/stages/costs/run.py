@@ -1,4 +1,4 @@
-"""Stage `costs`: what each job, stage and system cost, and what a system gives for it."""
+"""Stage `costs`: the cost of each job, stage and system, and scores against costs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,17 +18,12 @@ from deftx.report.accounting import (
     readable,
     unknown_note,
 )
-from deftx.report.figures.costs import cost_figure
+from deftx.report.comparison import Comparison
+from deftx.report.evaluations import Evaluation, Trained, load_evaluations
+from deftx.report.figures.curves import cost_figure
 from deftx.report.figures.style import notice, save
 from deftx.report.jobs import jobs_of
-from deftx.report.results import (
-    Comparison,
-    Evaluation,
-    Trained,
-    draw,
-    load_evaluations,
-    transfer,
-)
+from deftx.report.scores import draw, transfer
 from deftx.report.written_config import load_config
 from deftx.store.artefact import write_text
 
@@ -43,12 +38,12 @@ def costs(params: Params, *, config: Path, folder: Path, evaluated: list[Path], 
     """Write `systems.csv` (`out`) and beside it `stages.csv`, `jobs.csv`, `costs.md`, and score
     against cost as `cost.svg` and `cost.png`.
 
-    `config` is what the stage `config` wrote, and tells the jobs; `folder` holds the JSON files
-    that they wrote with `--cost`. Those that are not there are counted as unknown, and then a sum
-    is a lower bound. The numbers of trained values are those of the evaluations' provenance, the
-    largest over tasks and languages.
+    `config`, written by the stage `config`, gives the jobs; `folder` holds the JSON files that they
+    wrote with `--cost`. A job without a file counts as unknown, and sums over it are lower bounds.
+    The numbers of trained values are those of the evaluations' provenance, the largest over tasks
+    and languages.
 
-    Times differ from run to run, and so do the bytes of what is written here.
+    Times differ from run to run, and so do the bytes of these files.
 
     Raises ArtefactError if a cost file or an evaluation cannot be read; InputError if an evaluation
     is missing.
@@ -59,7 +54,7 @@ def costs(params: Params, *, config: Path, folder: Path, evaluated: list[Path], 
 def account(
     comparison: Comparison, jobs: Sequence[Job], folder: Path, evaluated: Sequence[Path], out: Path
 ) -> None:
-    """What `costs` does, of these jobs."""
+    """The work of `costs` for given jobs."""
     evaluations = load_evaluations(evaluated, comparison)
     frame = read_jobs(jobs, folder)
     stages = per_stage(frame)
@@ -73,8 +68,8 @@ def account(
 
 
 def with_trained(systems: pd.DataFrame, evaluations: Sequence[Evaluation]) -> pd.DataFrame:
-    """The table with how many values were trained for a task, for a language, and of a head: what
-    a system's evaluations say, the largest of them; NA if they say nothing."""
+    """The table with the numbers of values trained for a task, for a language, and of a head: the
+    largest in the provenance of a system's evaluations, or NA."""
     found: dict[str, list[Trained]] = {}
     for evaluation in evaluations:
         if evaluation.trained is not None:
@@ -93,8 +88,8 @@ def with_trained(systems: pd.DataFrame, evaluations: Sequence[Evaluation]) -> pd
 
 
 def report(systems: pd.DataFrame, stages: pd.DataFrame) -> str:
-    """Both tables as Markdown, with what their columns mean."""
-    parts = ["# What it cost", "## Systems", _grid(systems), SYSTEMS_NOTE, "## Stages"]
+    """Both tables as Markdown, with notes on their columns."""
+    parts = ["# Costs", "## Systems", _grid(systems), SYSTEMS_NOTE, "## Stages"]
     parts += [_grid(stages), STAGES_NOTE]
     if unknown := int(stages["unknown"].sum()):
         parts.append(unknown_note(unknown, int(stages["jobs"].sum())))
@@ -104,7 +99,7 @@ def report(systems: pd.DataFrame, stages: pd.DataFrame) -> str:
 def _figure(
     comparison: Comparison, evaluations: Sequence[Evaluation], systems: pd.DataFrame
 ) -> Figure:
-    """Score against cost. Where a job of a system is unknown, its sums are too small to draw."""
+    """Score against cost, without the sums of systems that have an unknown job."""
     spent = {}
     rows: list[dict[str, Any]] = systems.to_dict("records")  # type: ignore[assignment]
     for row in rows:
@@ -114,7 +109,7 @@ def _figure(
             "trained": None if any(map(pd.isna, trained)) else sum(trained),
         }
     means = transfer(comparison, draw(comparison, evaluations))
-    nothing = "Nothing to draw: no system is known in full, or there is no mean over languages."
+    nothing = "No costs: some costs of each system are unknown, or there is no mean over languages."
     return cost_figure(comparison, means, spent) or notice(nothing)
 
 

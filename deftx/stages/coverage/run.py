@@ -3,7 +3,6 @@
 import json
 import logging
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -11,8 +10,9 @@ from pydantic import Field
 
 from deftx.models.base import Base
 from deftx.models.load import load_tokenizer
-from deftx.report.coverage import Coverage, count, warnings
-from deftx.store.artefact import METADATA_KEY, write_text
+from deftx.report.coverage import count, warnings
+from deftx.report.csv_files import write_csv
+from deftx.store.artefact import METADATA_KEY
 from deftx.store.errors import ArtefactError
 from deftx.store.items import load_items
 from deftx.store.strict import Strict
@@ -24,68 +24,46 @@ log = logging.getLogger(__name__)
 
 
 class Params(Strict):
-    """What texts are compared with."""
+    """What the texts are compared with."""
 
-    sources: list[str] = Field(description="languages that tasks were learnt in")
-    names: dict[str, str] = Field(default={}, description="language → what it is called")
-
-
-class Row(NamedTuple):
-    """A line of the table; see `Coverage`. `labelled` tells a task's items from text."""
-
-    language: str
-    dataset: str
-    split: str
-    labelled: bool
-    items: int
-    words: int
-    pieces: int
-    unknown: int
-    pieces_per_word: float | None
-    unknown_share: float | None
-    characters_per_piece: float | None
+    sources: list[str] = Field(description="languages that tasks are trained in")
+    names: dict[str, str] = Field(default={}, description="language → its name")
 
 
 def coverage(params: Params, *, base: Path, data: list[Path], out: Path) -> None:
-    """Write a CSV with a `Row` for each of `data`, parquet artefacts of OF_ITEMS, by
-    language, dataset and split; and log a warning for each language that the tokenizer covers
-    much worse than the sources: see `warnings`.
+    """Write a CSV with a row for each of `data`, parquet artefacts of OF_ITEMS, by language,
+    dataset and split; see docs/diagnostics.md for its columns. Log a warning for each language that
+    the tokenizer covers much worse than the sources: see `warnings`.
 
     Raises ArtefactError if an input is not such an artefact.
     """
     tokenizer = load_tokenizer(Base.load(base))
-    rows: list[Row] = []
-    whole: dict[str, Coverage] = {}
+    rows = []
     for path in data:
-        loaded, language, dataset, split = load_items(path), *_provenance(path)
-        found = count(loaded, tokenizer)
-        whole[language] = whole.get(language, Coverage()) + found
+        texts, provenance = load_items(path), _provenance(path)
+        found = count(texts, tokenizer)
         rows.append(
-            Row(
-                language,
-                dataset,
-                split,
-                "label" in loaded[0],
-                found.items,
-                found.words,
-                found.pieces,
-                found.unknown,
-                found.pieces_per_word,
-                found.unknown_share,
-                found.characters_per_piece,
-            )
+            {
+                **{name: provenance[name] for name in ("language", "dataset", "split")},
+                "labelled": "label" in texts[0],
+                **{k: v for k, v in found._asdict().items() if k != "characters"},
+                "pieces_per_word": found.pieces_per_word,
+                "unknown_share": found.unknown_share,
+                "characters_per_piece": found.characters_per_piece,
+            }
         )
-    for text in warnings(whole, params.sources, params.names):
+    frame = pd.DataFrame(rows).sort_values(["language", "dataset", "split"], kind="stable")
+    for text in warnings(frame, params.sources, params.names):
         log.warning(text)
-    rows.sort(key=lambda row: row[:3])
-    frame = pd.DataFrame(rows, columns=list(Row._fields))
-    write_text(out, frame.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+    write_csv(out, frame)
 
 
-def _provenance(path: Path) -> tuple[str, str, str]:
-    metadata = json.loads((pq.read_schema(path).metadata or {}).get(METADATA_KEY.encode(), "{}"))
+def _provenance(path: Path) -> dict[str, str]:
+    metadata: dict[str, str] = json.loads(
+        (pq.read_schema(path).metadata or {}).get(METADATA_KEY.encode(), "{}")
+    )
     if metadata.get("stage") not in OF_ITEMS:
         raise ArtefactError(
             f"{path}: made by {metadata.get('stage')}, expected one of {', '.join(OF_ITEMS)}"
         )
-    return metadata["language"], metadata["dataset"], metadata["split"]
+    return metadata

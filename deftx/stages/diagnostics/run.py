@@ -1,13 +1,12 @@
-"""Stage `diagnostics`: what the vectors of a system look like, and how they disturb each other."""
+"""Stage `diagnostics`: what the vectors of a system look like, and how they interfere."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 from pydantic import Field
 
@@ -16,41 +15,50 @@ from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import SFT_STAGES
 from deftx.models.base import Base
 from deftx.models.vectors import read_vector
+from deftx.plan.artefact import Target
 from deftx.report.alignment import align
+from deftx.report.csv_files import DIAGNOSTICS, write_csv
 from deftx.report.interference import Vector, jaccard, meet, overlap, positions
 from deftx.report.places import place
-from deftx.store.artefact import write_text
 from deftx.store.errors import ArtefactError
 from deftx.store.item_ids import decode_ids
 from deftx.store.strict import Strict
 from deftx.store.tensors import TensorFile
 
 NOT_ADDED = ("adapter",)
-"""Stages whose vectors are no differences of weights: there is nothing to compare."""
-
-OF_PAIRS = ("sign_conflict", "interference", "norm_ratio", "cosine")
+"""Stages whose vectors are no differences of weights, so that they cannot be compared."""
 
 
 class Params(Strict):
-    """Which system is looked at."""
+    """The system that is examined."""
 
     system: str
     task: str
-    source: str = Field(description="language that the task was learnt in")
+    source: str = Field(description="language that the task was trained in")
     languages: list[str] = Field(description="in the order of the rows")
     seeds: list[int]
+
+    @property
+    def task_target(self) -> str:
+        """The target of the task's vector, as provenance has it."""
+        return Target("task", self.task).label
+
+    @property
+    def language_targets(self) -> list[str]:
+        """The targets of the languages' vectors, as provenance has them."""
+        return [Target("language", language).label for language in self.languages]
 
 
 class Row(NamedTuple):
     """One number: a line of the table. What does not apply is empty."""
 
-    seed: str
+    seed: int | str
     measure: str
     a: str
-    b: str
-    layer: str
-    part: str
     value: float | None
+    b: str = ""
+    layer: str = ""
+    part: str = ""
 
 
 Vectors = Mapping[tuple[str, int], TensorFile]
@@ -70,9 +78,9 @@ def diagnostics(
     docs/diagnostics.md.
 
     `vectors` are those of the task and of the languages with all seeds; `start_vector` those that
-    a dense task vector started from. Alignment is measured where `evaluated` has pooled states.
-    Adapters are no differences of weights: of a system of them only what needs no comparison of
-    vectors is written, and perhaps nothing but the header.
+    a dense task vector started from. Alignment is measured if `evaluated` has pooled states.
+    Adapters are no differences of weights: for a system of adapters, only measures that need no
+    comparison of vectors are written, and perhaps nothing but the header.
 
     Raises ArtefactError if a file is of another base, task or system, is a second one of its kind,
     or is missing.
@@ -82,17 +90,27 @@ def diagnostics(
     starts = {TensorFile(path).provenance["seed"]: path for path in start_vector or []}
     rows = [
         *_meetings(params, encoder, files, starts),
-        *_overlaps(params, files),
-        *_distribution(params, encoder, files),
-        *_stability(params, files),
+        *_overlaps(params, encoder, files),
+        *_distribution(encoder, files),
+        *_stability(encoder, files),
         *_held_out(params, files),
         *_alignments(params, evaluated or []),
     ]
-    write_text(out, _csv(params, (row for row in rows if row.value is not None)))
+    known = [row for row in rows if row.value is not None]
+    frame = pd.DataFrame(known, columns=list(Row._fields), dtype=object)
+    frame["value"] = frame["value"].map(_digits)
+    write_csv(out, frame.assign(system=params.system, task=params.task)[list(DIAGNOSTICS)])
+
+
+def _digits(value: float) -> str:
+    """Counts in full. Six digits of the rest, because further ones depend on the order of summation
+    and thus on threads."""
+    return str(value) if isinstance(value, int) else f"{value:.6g}"
 
 
 def _vectors(params: Params, base: Base, paths: Sequence[Path]) -> Vectors:
-    targets = _targets(params)
+    """The files by target and seed, in the order of `params`."""
+    targets = [params.task_target, *params.language_targets]
     files: dict[tuple[str, int], TensorFile] = {}
     for path in paths:
         file = TensorFile(path)
@@ -103,52 +121,51 @@ def _vectors(params: Params, base: Base, paths: Sequence[Path]) -> Vectors:
                 f"{path}: of {target} with seed {own}, expected {' or '.join(targets)} with "
                 f"a seed of {params.seeds}"
             )
-        # One that was not made here is the same for every seed.
+        # A converted vector has no seed and is the same for every seed.
         for seed in params.seeds if own is None else [own]:
             if (target, seed) in files:
                 raise ArtefactError(f"{path}: a second vector of {target} with seed {seed}")
             files[target, seed] = file
     for target in targets:
-        found = [seed for seed in params.seeds if (target, seed) in files]
+        lacking = [seed for seed in params.seeds if (target, seed) not in files]
         # A language without text has no vector; but one with a vector has it for every seed.
-        if found != params.seeds and (found or target == targets[0]):
-            lacking = next(seed for seed in params.seeds if seed not in found)
-            raise ArtefactError(f"no vector of {target} with seed {lacking} among those given")
-    return files
-
-
-def _targets(params: Params) -> list[str]:
-    """The task, then the languages."""
-    return [f"task-{params.task}", *(f"lang-{language}" for language in params.languages)]
+        if lacking and (lacking != params.seeds or target == params.task_target):
+            raise ArtefactError(f"no vector of {target} with seed {lacking[0]} among those given")
+    return {
+        (target, seed): files[target, seed]
+        for target in targets
+        for seed in params.seeds
+        if (target, seed) in files
+    }
 
 
 def _meetings(
     params: Params, base: Base, files: Vectors, starts: Mapping[int, Path]
 ) -> Iterator[Row]:
-    """Each language's vector beside the task's of the same seed, two vectors in memory at most."""
-    task, *languages = _targets(params)
+    """Each language's vector and the task's of the same seed, at most two vectors in memory."""
     for seed in params.seeds:
-        theirs = _read(files[task, seed], base, starts)
-        for language in languages:
-            if (language, seed) not in files or theirs is None:
+        theirs = _read(files[params.task_target, seed], base, starts)
+        for language in params.language_targets:
+            if theirs is None or (language, seed) not in files:
                 continue
             mine = _read(files[language, seed], base, {})
             if mine is None:
                 continue
             found = meet(mine, theirs)
             sparse = isinstance(mine, SparseDelta) and isinstance(theirs, SparseDelta)
-            for measure in (*(["overlap"] if sparse else []), *OF_PAIRS):
-                value: float | None = getattr(found, measure)
-                yield Row(str(seed), measure, language, task, "", "", value)
+            for measure, value in zip(found._fields[3:], found[3:], strict=True):
+                if measure != "overlap" or sparse:
+                    yield Row(seed, measure, language, value, b=params.task_target)
 
 
 def _read(file: TensorFile, base: Base, starts: Mapping[int, Path]) -> Vector | None:
-    """The vector in a file; None if it is none that is added to weights."""
+    """The vector in a file; None if it is not added to weights."""
     stage, start = file.provenance["stage"], file.provenance.get("start", "base")
     if stage in NOT_ADDED:
         return None
-    path = starts.get(file.provenance["seed"]) if start != "base" else None
-    if stage == "full" and start != "base" and path is None:
+    from_start = stage == "full" and start != "base"
+    path = starts.get(file.provenance["seed"]) if from_start else None
+    if from_start and path is None:
         raise ArtefactError(
             f"{file.path}: its training started from the vector of {start} with seed "
             f"{file.provenance['seed']}, which is needed too (--start-vector)"
@@ -156,38 +173,35 @@ def _read(file: TensorFile, base: Base, starts: Mapping[int, Path]) -> Vector | 
     return read_vector(file, base, path)
 
 
-def _overlaps(params: Params, files: Vectors) -> Iterator[Row]:
+def _sparse(files: Vectors) -> Vectors:
+    """The files of sparse vectors."""
+    return {key: file for key, file in files.items() if file.provenance["stage"] in SFT_STAGES}
+
+
+def _overlaps(params: Params, base: Base, files: Vectors) -> Iterator[Row]:
     """Overlaps between the languages' masks of the first seed. Source: DeFT-X Figure 3."""
-    seed = params.seeds[0]
-    languages = _targets(params)[1:]
     chosen = {
-        target: positions(load_mask(files[target, seed]))
-        for target in languages
-        if _is_sparse(files.get((target, seed)))
+        target: positions(load_mask(file), base.shapes)
+        for (target, seed), file in _sparse(files).items()
+        if seed == params.seeds[0] and target != params.task_target
     }
     for a, b in combinations(chosen, 2):
-        yield Row(str(seed), "overlap", a, b, "", "", overlap(chosen[a], chosen[b]))
+        yield Row(params.seeds[0], "overlap", a, overlap(chosen[a], chosen[b]), b=b)
 
 
-def _distribution(params: Params, base: Base, files: Vectors) -> Iterator[Row]:
-    """How many entries are chosen in each layer, and how many may be."""
-    for target in _targets(params):
-        for seed in params.seeds:
-            file = files.get((target, seed))
-            if file is None or not _is_sparse(file):
-                continue
-            layout = file.provenance["layout"]
-            entries: dict[tuple[str, str], int] = {}
-            maskable: dict[tuple[str, str], int] = {}
-            # Normalisation layers count only where the method may choose them.
-            for name in sorted(base.maskable.keys() | layout.keys()):
-                where = place(name)[1], part(name)
-                maskable[where] = maskable.get(where, 0) + prod(base.shapes[name])
-                chosen = layout[name]["entries"] if name in layout else 0
-                entries[where] = entries.get(where, 0) + chosen
-            for measure, counts in (("entries", entries), ("maskable", maskable)):
-                for (layer, kind), count in sorted(counts.items(), key=_by_depth):
-                    yield Row(str(seed), measure, target, "", layer, kind, count)
+def _distribution(base: Base, files: Vectors) -> Iterator[Row]:
+    """How many entries of each layer and part are chosen, and how many may be."""
+    for (target, seed), file in _sparse(files).items():
+        layout = file.provenance["layout"]
+        counts: dict[tuple[str, str], list[int]] = {}
+        # Normalisation layers count only if the method may choose them.
+        for name in sorted(base.maskable.keys() | layout.keys()):
+            of = counts.setdefault((place(name)[1], part(name)), [0, 0])
+            of[0] += layout[name]["entries"] if name in layout else 0
+            of[1] += prod(base.shapes[name])
+        for i, measure in enumerate(("entries", "maskable")):
+            for (layer, kind), of in sorted(counts.items(), key=_by_depth):
+                yield Row(seed, measure, target, of[i], layer=layer, part=kind)
 
 
 def part(name: str) -> str:
@@ -196,86 +210,50 @@ def part(name: str) -> str:
     return "attention" if re.search(r"\battn\b|\battention\b", name) else "other"
 
 
-def _by_depth(item: tuple[tuple[str, str], int]) -> tuple[int, str]:
+def _by_depth(item: tuple[tuple[str, str], list[int]]) -> tuple[int, str]:
     layer, kind = item[0]
     return int(layer) if layer.isdigit() else -1, kind
 
 
-def _stability(params: Params, files: Vectors) -> Iterator[Row]:
-    """How alike the masks of one target are that were made with different seeds; nothing of a
-    vector that is the same for all."""
-    for target in _targets(params):
-        chosen = {
-            seed: positions(load_mask(files[target, seed]))
-            for seed in params.seeds
-            if _is_sparse(files.get((target, seed)))
-            and files[target, seed].provenance.get("seed") is not None
-        }
+def _stability(base: Base, files: Vectors) -> Iterator[Row]:
+    """How alike the masks of one target are that were made with different seeds; converted vectors,
+    the same for all seeds, are left out."""
+    by_target: dict[str, dict[int, TensorFile]] = {}
+    for (target, seed), file in _sparse(files).items():
+        if file.provenance.get("seed") is not None:
+            by_target.setdefault(target, {})[seed] = file
+    for target, each in by_target.items():
+        chosen = {seed: positions(load_mask(file), base.shapes) for seed, file in each.items()}
         for a, b in combinations(chosen, 2):
-            yield Row(f"{a}-{b}", "jaccard", target, "", "", "", jaccard(chosen[a], chosen[b]))
-
-
-def _is_sparse(file: TensorFile | None) -> bool:
-    return file is not None and file.provenance["stage"] in SFT_STAGES
+            yield Row(f"{a}-{b}", "jaccard", target, jaccard(chosen[a], chosen[b]))
 
 
 def _held_out(params: Params, files: Vectors) -> Iterator[Row]:
-    """The loss on held-out text at the checkpoint that was kept, where the vector was trained."""
-    for target in _targets(params)[1:]:
-        for seed in params.seeds:
-            file = files.get((target, seed))
-            outcome = file.provenance.get("outcome", {}) if file is not None else {}
-            loss = outcome.get("best", {}).get("loss")
-            yield Row(str(seed), "held_out_loss", target, "", "", "", loss)
+    """The loss on held-out text at the checkpoint that was kept, if the vector was trained."""
+    for (target, seed), file in files.items():
+        if target != params.task_target:
+            loss = file.provenance.get("outcome", {}).get("best", {}).get("loss")
+            yield Row(seed, "held_out_loss", target, loss)
 
 
 def _alignments(params: Params, paths: Iterable[Path]) -> Iterator[Row]:
     """How alike the composed models represent items and their translations in the source."""
-    pooled = _pooled(params, paths)
-    for seed in params.seeds:
-        if (params.source, seed) not in pooled:
-            continue
-        source = _items(pooled[params.source, seed])
-        for language in params.languages:
-            if language == params.source or (language, seed) not in pooled:
-                continue
-            found = align(*_items(pooled[language, seed]), *source)
-            if found is not None:
-                for measure, value in found._asdict().items():
-                    yield Row(str(seed), measure, language, params.source, "", "", value)
-
-
-def _pooled(params: Params, paths: Iterable[Path]) -> dict[tuple[str, int], TensorFile]:
-    """(language, seed) → the evaluation that has pooled states."""
-    found = {}
+    pooled = {}
     for path in paths:
-        file = TensorFile(path)
-        for name in ("system", "task"):
-            if file.provenance.get(name) != getattr(params, name):
+        facts = (file := TensorFile(path)).provenance
+        for name, expected in (("system", params.system), ("task", params.task)):
+            if facts.get(name) != expected:
                 raise ArtefactError(
-                    f"{path}: an evaluation of {name} {file.provenance.get(name)}, "
-                    f"expected {getattr(params, name)}"
+                    f"{path}: an evaluation of {name} {facts.get(name)}, expected {expected}"
                 )
         if "pooled" in file:
-            found[file.provenance["language"], file.provenance["seed"]] = file
-    return found
-
-
-def _items(file: TensorFile) -> tuple[np.ndarray, np.ndarray]:
-    """Ids (n,) and pooled states (n, hidden)."""
-    ids = decode_ids(file["ids"])
-    pooled = file["pooled"].numpy()
-    if len(ids) != len(pooled):
-        raise ArtefactError(f"{file.path}: {len(ids)} ids, {len(pooled)} pooled states")
-    return ids, pooled
-
-
-def _csv(params: Params, rows: Iterable[Row]) -> str:
-    # Six digits: the order of summation, which depends on threads, shows further behind.
-    lines = [(params.system, params.task, *row[:-1], _digits(row.value)) for row in rows]
-    frame = pd.DataFrame(lines, columns=["system", "task", *Row._fields])
-    return frame.to_csv(index=False, lineterminator="\n")
-
-
-def _digits(value: float | None) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.6g}"
+            ids, states = decode_ids(file["ids"]), file["pooled"].numpy()
+            if len(ids) != len(states):
+                raise ArtefactError(f"{path}: {len(ids)} ids, {len(states)} pooled states")
+            pooled[facts["language"], facts["seed"]] = ids, states
+    for seed, language in product(params.seeds, params.languages):
+        mine, source = pooled.get((language, seed)), pooled.get((params.source, seed))
+        if language != params.source and mine is not None and source is not None:
+            found = align(*mine, *source)
+            for measure, value in found._asdict().items() if found is not None else ():
+                yield Row(seed, measure, language, value, b=params.source)

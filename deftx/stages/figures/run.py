@@ -1,38 +1,30 @@
-"""Stage `figures`: what the systems achieve, and what their vectors look like."""
+"""Stage `figures`: the scores of the systems, and the structure of their vectors."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import pandas as pd
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
 from deftx.core.low_rank import DeltaFile
 from deftx.core.mask import Mask, load_mask
 from deftx.models.base import Base
+from deftx.report.comparison import Comparison
+from deftx.report.csv_files import read_csv
+from deftx.report.evaluations import load_evaluations
+from deftx.report.figures.curves import Ruler, distance_figure, sweep_figure
 from deftx.report.figures.diagnosed import load_diagnostics
-from deftx.report.figures.distances import Ruler, distance_figure
 from deftx.report.figures.layers import layers_figure
 from deftx.report.figures.overlap import overlap_figure
 from deftx.report.figures.style import notice, save
-from deftx.report.figures.sweeps import sweep_figure
 from deftx.report.figures.transfer import against, difference_figure, transfer_figure
 from deftx.report.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
 from deftx.report.places import place
-from deftx.report.results import (
-    Comparison,
-    Difference,
-    differences,
-    draw,
-    load_evaluations,
-    scores,
-    transfer,
-)
+from deftx.report.scores import Difference, differences, draw, scores, transfer
 from deftx.stages.denoise.settings import RankRule
 from deftx.stages.figures.settings import Sweep
 from deftx.store.artefact import canonical
-from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile
 
 MASK_PANELS, SPECTRUM_PANELS = 8, 6
@@ -80,8 +72,8 @@ def figures(
     """Write `transfer.svg` (`out`), and beside it `differences`, `sweep`, `distance`, `overlap`,
     `layers`, `mask` and `spectrum`, each as SVG and as PNG.
 
-    Where there is nothing to draw, a figure says so in words. Masks and spectra are shown of the
-    first language and the first task of each method, where there are many, with how many there are.
+    A figure that has nothing to show says why. If there are many masks or spectra, only those of
+    the first language and the first task of each method are shown, with the number of all.
 
     Args:
         diagnostics: {system}/{task}.csv of the stage `diagnostics`.
@@ -104,9 +96,9 @@ def figures(
     drawn = {
         "differences": _differences(params, differences(params, draws)),
         "sweep": sweep_figure(params, means, params.sweeps)
-        or notice("No sweep: no systems of this run differ in one setting alone."),
+        or notice("No sweep: no two systems of this run differ in one setting only."),
         "distance": distance_figure(params, means, gains, rulers)
-        or notice("No distances: this run knows of no property that its languages differ in."),
+        or notice("No distances: this run has no measured property of its languages."),
         "overlap": overlap_figure(params, diagnosed)
         or notice("No overlap: no system of this run adds two sparse vectors."),
         "layers": layers_figure(params, diagnosed)
@@ -136,25 +128,20 @@ def _rulers(params: Params, coverage: Path | None) -> list[Ruler]:
         rulers.append(Ruler("distance from the source", same, joined=True))
     if coverage is not None:
         pieces = _pieces_per_word(params, coverage)
-        rulers.append(Ruler("tokeniser's pieces per word", pieces, joined=False))
+        rulers.append(Ruler("tokens per word", pieces, joined=False))
     return rulers
 
 
 def _pieces_per_word(params: Params, coverage: Path) -> dict[str, dict[str, float]]:
-    """Task → language → pieces per word of the items that it is evaluated on."""
-    frame = pd.read_csv(coverage, dtype={"language": str, "dataset": str, "split": str})
-    needed = {"language", "dataset", "split", "pieces_per_word"}
-    if missing := sorted(needed - set(frame)):
-        raise ArtefactError(f"{coverage}: no column {missing[0]}, expected {sorted(needed)}")
+    """Task → language → tokens per word of the items of its evaluation."""
+    frame = read_csv(coverage, language=str, dataset=str, split=str, pieces_per_word=float)
     frame = frame.dropna(subset="pieces_per_word")
     found = {}
     for task, table in params.tasks.items():
         mine = frame[frame["dataset"] == table.dataset]
-        # The split that is evaluated on comes last, and wins.
+        # The split of the evaluation comes last and replaces the others.
         mine = mine.sort_values("split", key=lambda split: split == "test", kind="stable")
-        found[task] = dict(
-            zip(mine["language"], mine["pieces_per_word"].astype(float), strict=True)
-        )
+        found[task] = dict(zip(mine["language"], mine["pieces_per_word"], strict=True))
     return found
 
 
@@ -190,8 +177,8 @@ def _spectra(params: Params, paths: Sequence[Path]) -> Figure:
 
 
 def _first_of_each(files: Sequence[File], most: int) -> Sequence[File]:
-    """All files if there are at most `most`; otherwise the first language and the first task of
-    each method (or rank rule), as many as `most`."""
+    """All files if there are at most `most`. Otherwise the first language and the first task of
+    each method (or rank rule), at most `most` files."""
     if len(files) <= most:
         return files
     first: dict[tuple[str, str], File] = {}
@@ -202,6 +189,6 @@ def _first_of_each(files: Sequence[File], most: int) -> Sequence[File]:
 
 
 def _target(params: Params, provenance: dict[str, Any]) -> str:
-    """`lang-ace` by the language's name; `task-sentiment` as it is."""
+    """The language's name for `lang-ace`, `task sentiment` for `task-sentiment`."""
     kind, _, name = provenance["target"].partition("-")
     return params.name(name) if kind == "lang" else f"task {name}"

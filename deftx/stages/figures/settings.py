@@ -1,4 +1,4 @@
-"""Settings of the figures: which systems differ by one value alone."""
+"""Settings of the figures: which systems differ in one value only."""
 
 from typing import Annotated
 

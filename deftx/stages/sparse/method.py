@@ -46,6 +46,21 @@ class Sparse(Row, Selection):
         return Selection.model_validate(self.model_dump(include=set(Selection.model_fields)))
 
     @property
+    def retrains(self) -> bool:
+        """Whether the values of the vector are trained after its entries are selected."""
+        return self.retrain
+
+    @property
+    def selected(self) -> str:
+        """In words, the entries that the method selects."""
+        if self.score == "magnitude":
+            denoised = ", denoised" if self.denoise is not None else ""
+            return f"the largest entries of the difference that full fine-tuning makes{denoised}"
+        if self.score == "random":
+            return "entries drawn uniformly at random"
+        return "all entries that the method may select"
+
+    @property
     def rank_rule(self) -> RankRule | None:
         """How the difference is denoised, if it is."""
         return self.denoise

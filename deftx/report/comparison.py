@@ -1,0 +1,113 @@
+"""Which systems are compared on which tasks: the parameters that all pages of results share."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from deftx.store.strict import Strict
+
+MEAN = "mean"
+"""The column of the mean over languages."""
+
+METRIC_NAMES = {"macro_f1": "macro-F1", "accuracy": "accuracy"}
+
+REFERENCE = "lt-sft"
+"""The default reference system."""
+
+
+class TaskTable(Strict):
+    """What is shown of a task."""
+
+    metric: Literal["macro_f1", "accuracy"]
+    source: str
+    sources: list[str] = Field(default=[], description="all languages with labels, if several")
+    languages: list[str]
+    dataset: str = Field(default="", description="of the test items, as published numbers name it")
+    systems: list[str] = Field(default=[], description="that are evaluated on it; default: all")
+
+    @property
+    def labelled(self) -> set[str]:
+        """The languages whose labels the task was trained on."""
+        return {self.source, *self.sources}
+
+
+class Comparison(Strict):
+    """Which systems are compared on which tasks, in the order in which they are shown."""
+
+    systems: list[str]
+    tasks: dict[str, TaskTable]
+    names: dict[str, str] = Field(default={}, description="language → its name")
+    without_text: list[str] = Field(default=[], description="languages without a vector")
+    groups: dict[str, list[str]] = Field(
+        default={}, description="name → languages whose mean is shown where a task has them all"
+    )
+    reference: str | None = Field(
+        default=None,
+        description="system with which the others are compared in single languages; default: "
+        "lt-sft, or the first",
+    )
+    seeds: list[int] = Field(default=[], description="default: all that were evaluated")
+    base_name: str = Field(default="", description="name of the base model")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        named = [("reference", self.reference)] if self.reference is not None else []
+        named += [(f"tasks.{t}.systems", s) for t, of in self.tasks.items() for s in of.systems]
+        for key, system in named:
+            if system not in self.systems:
+                raise ValueError(f"{key}: {system} is not among systems: {self.systems}")
+        languages = {key for table in self.tasks.values() for key in table.languages}
+        for name, members in self.groups.items():
+            if name in {MEAN, *languages}:
+                raise ValueError(f"groups: {name} is the name of another column")
+            if not members:
+                raise ValueError(f"groups: {name} has no language")
+        return self
+
+    @property
+    def reference_system(self) -> str:
+        """The system with which the others are compared in single languages."""
+        default = REFERENCE if REFERENCE in self.systems else self.systems[0]
+        return self.reference or default
+
+    def systems_of(self, task: str) -> list[str]:
+        """The systems that are evaluated on a task, in the order of all."""
+        wanted = self.tasks[task].systems
+        return [system for system in self.systems if not wanted or system in wanted]
+
+    def reference_of(self, task: str) -> str:
+        """The system with which the others are compared in single languages of a task: the first
+        one if the reference is not evaluated on it."""
+        systems = self.systems_of(task)
+        return self.reference_system if self.reference_system in systems else systems[0]
+
+    def name(self, language: str) -> str:
+        """The name of a language."""
+        return self.names.get(language) or language
+
+    def heading(self, task: str, column: str) -> str:
+        """The heading of a column; a source and a language without text are marked."""
+        source = " (source)" if column in self.tasks[task].labelled else ""
+        textless = " †" if column in self.without_text else ""
+        return self.name(column) + source + textless
+
+    def averaged(self, task: str) -> list[str]:
+        """The languages that the mean of a task is over: those with text, without the sources."""
+        table = self.tasks[task]
+        left_out = {*table.labelled, *self.without_text}
+        return [language for language in table.languages if language not in left_out]
+
+    def means(self, task: str) -> dict[str, list[str]]:
+        """Column → the languages that it averages: MEAN, if there are any, and each group whose
+        languages the task has all."""
+        table, averaged = self.tasks[task], self.averaged(task)
+        groups = {g: m for g, m in self.groups.items() if set(m) <= set(table.languages)}
+        return {**({MEAN: averaged} if averaged else {}), **groups}
+
+    def columns(self, task: str) -> list[str]:
+        """The languages of a task, then MEAN and the groups, see `means`."""
+        return [*self.tasks[task].languages, *self.means(task)]
+
+    def members(self, task: str, column: str) -> list[str]:
+        """The languages that a column is over; for a language itself."""
+        return self.means(task).get(column, [column])
