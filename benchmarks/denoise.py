@@ -9,7 +9,7 @@ our code denoises the same matrices for comparison.
 import torch
 
 from benchmarks.differences import arguments, begin_table, difference, measured, row
-from deftx.stages.denoise.math import LowRank, decompose
+from deftx.stages.denoise.math import decompose
 from deftx.stages.denoise.settings import RankRule
 
 
@@ -33,7 +33,7 @@ def main():
     rank = 100 if full else 8
     rule = RankRule(rank=rank)
     kept, seconds, memory = measured(lambda: ours(delta, rule), args.device, args.repeats)
-    matrices = sum(isinstance(part, LowRank) for part in kept.values())
+    matrices = sum(part.rank is not None for part in kept.values())
     begin_table()
     row(f"all {matrices} matrices, rank {rank}", seconds, memory)
     del kept

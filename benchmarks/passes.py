@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from benchmarks import measure, training
-from deftx.engine.packed import PackedEntries
-from deftx.engine.resolved import resolve
+from deftx.core.parameters import backbone_parameters, head_parameters, layer_norm_names
+from deftx.engine.session import resolve
+from deftx.engine.sparse import PackedEntries
 from deftx.engine.trainer import freeze
-from deftx.models.backbone import backbone_parameters, head_parameters, layer_norm_names
 
 LENGTHS = (8, 16, 32, 64, 96, 128)
 

@@ -29,12 +29,12 @@ from transformers import PreTrainedTokenizerFast, TrainerCallback
 import deftx
 from benchmarks import measure, models, reference
 from deftx.core.mask import Mask
+from deftx.core.parameters import backbone_parameters, head_parameters
 from deftx.engine.language import MaskedLanguageModelling
 from deftx.engine.objective import Objective
-from deftx.engine.resolved import resolve
+from deftx.engine.session import resolve
 from deftx.engine.task import Classification
 from deftx.engine.trainer import freeze, train
-from deftx.models.backbone import backbone_parameters, head_parameters
 
 VARIANTS = (
     {"precision": "fp32", "compile": False},

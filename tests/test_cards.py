@@ -18,8 +18,8 @@ from huggingface_hub import ModelCard
 from test_tables import LANGUAGES, params, save_evaluation
 
 from deftx.core.mask import Mask
+from deftx.core.parameters import head_parameters, weights_of
 from deftx.core.sparse_delta import SparseDelta
-from deftx.models.backbone import head_parameters, weights_of
 from deftx.models.base import Base
 from deftx.models.load import load_classifier
 from deftx.report.card import DatasetFacts, Vector

@@ -10,7 +10,7 @@ from test_tables import rows as table
 
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
-from deftx.models.backbone import BaseWeights
+from deftx.models.backbone import base_weights
 from deftx.stages.diagnostics.run import Params, diagnostics, part
 from deftx.store.errors import ArtefactError
 from deftx.store.tensors import save_tensors
@@ -45,7 +45,7 @@ def save_sparse(folder: Path, base, target: str, seed: int, /, **provenance) -> 
 def save_full(folder: Path, base, target: str, seed: int, start: Path | None = None) -> Path:
     """θ1 as the stage `full` writes it; a task's start is a sparse vector's."""
     generator = torch.Generator().manual_seed(seed + sum(target.encode()))
-    weights = dict(BaseWeights(base))
+    weights = dict(base_weights(base))
     if start is not None:
         SparseDelta.load(start).add_to(weights)
     moved = {
@@ -180,7 +180,7 @@ def test_dense_vectors_are_compared_as_whole_differences_from_their_starts_which
     diagnostics(one, base=base.folder, vectors=[task, language], start_vector=[start], out=out)
     with pytest.raises(ArtefactError, match=r"vector of lt-sft with seed 0.*--start-vector"):
         diagnostics(one, base=base.folder, vectors=[task, language], out=tmp_path / "x.csv")
-    weights = dict(BaseWeights(base))
+    weights = dict(base_weights(base))
     drawn = []
     for target in ("task-mood", "lang-ace"):
         generator = torch.Generator().manual_seed(sum(target.encode()))

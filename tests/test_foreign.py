@@ -19,10 +19,10 @@ from transformers import (
 
 from deftx.cli.main import main
 from deftx.core.mask import Mask
+from deftx.core.parameters import backbone_parameters, head_parameters
 from deftx.core.sparse_delta import SparseDelta
 from deftx.exchange.foreign import read_foreign
 from deftx.exchange.lt_sft import decode
-from deftx.models.backbone import backbone_parameters, head_parameters
 from deftx.models.base import Base
 from deftx.models.load import load_classifier
 from deftx.stages.base.pretrain import train_tokenizer

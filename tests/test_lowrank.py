@@ -6,10 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deftx.plan.feasible import check_methods
-from deftx.plan.method import Method
-from deftx.stages.denoise.math import LowRank, decompose, denoise, low_rank, spectrum
+from deftx.core.low_rank import DeltaFile, LowRank
+from deftx.stages.denoise.math import decompose, denoise, low_rank, spectrum
 from deftx.stages.denoise.settings import RankRule
+from deftx.stages.sparse.method import Sparse
+from deftx.store.tensors import TensorFile, save_tensors
 
 SHAPES = [(40, 12), (12, 40), (20, 20), (30_000, 8), (1, 5)]
 
@@ -120,11 +121,9 @@ def test_an_automatic_rank_of_what_has_no_noise_is_the_rank(auto):
 
 @pytest.mark.parametrize("rule", [{"energy": 1.0}, {"auto": "noise-edge"}])
 def test_what_a_rule_keeps_of_trained_weights_is_not_judged_before(base, rule):
-    row = Method(denoise=RankRule(**rule), budget=100).row("task")
-    check_methods(base, {"m": {"task": row.model_dump()}})
+    Sparse(denoise=RankRule(**rule), budget=100).check_base(base)
     with pytest.raises(ValueError, match=r"rank-share-1\.0 truncates none"):
-        full = Method(denoise=RankRule(rank_share=1.0), budget=100).row("task")
-        check_methods(base, {"m": {"task": full.model_dump()}})
+        Sparse(denoise=RankRule(rank_share=1.0), budget=100).check_base(base)
 
 
 def test_residual_keeps_the_largest_of_what_is_discarded():
@@ -139,8 +138,31 @@ def test_residual_keeps_the_largest_of_what_is_discarded():
 
 def test_factors_are_stored_only_where_they_are_smaller():
     few, many = (low_rank(torch.randn(20, 20), RankRule(rank=r)) for r in (3, 15))
-    assert few.dense is None and few.left.shape == (20, 3)
-    assert many.left is None and many.dense.shape == (20, 20)
+    assert few.delta is None and few.left.shape == (20, 3)
+    assert many.left is None and many.delta.shape == (20, 20)
+
+
+@pytest.mark.parametrize("rank", [3, 15])
+@pytest.mark.parametrize("residual", [0.0, 0.1])
+def test_a_file_gives_back_what_was_denoised(tmp_path, rank, residual):
+    """Factors or the product, with and without a residual, and tensors that stay as they are."""
+    delta = {"a": torch.randn(20, 20), "b": torch.randn(6), "head.c": torch.randn(2)}
+    rule = RankRule(rank=rank, residual_keep=residual)
+    parts = dict(decompose({"a": delta["a"], "b": delta["b"]}, rule))
+    tensors = {"head.c": delta["head.c"]}
+    for name, part in parts.items():
+        tensors |= part.tensors(name)
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, tensors, ranks={"a": rank})
+    file = TensorFile(path)
+    found = DeltaFile(file)
+    assert list(found) == ["a", "b"] and "head.c" not in found and found.rank("a") == rank
+    assert found.spectrum("b") is None and len(found.spectrum("a")) == 20
+    for name, part in parts.items():
+        assert torch.equal(found[name], part.product())
+        assert LowRank.read(file, name).rank == part.rank
+    with pytest.raises(KeyError, match="no tensor 'c'"):
+        found["c"]
 
 
 def test_vectors_and_excluded_embeddings_stay_raw():
@@ -150,9 +172,9 @@ def test_vectors_and_excluded_embeddings_stay_raw():
         "encoder.layer.0.dense.bias": torch.randn(8),
     }
     kept = dict(decompose(delta, RankRule(rank=2, embeddings=False)))
-    assert isinstance(kept["encoder.layer.0.dense.weight"], LowRank)
+    assert kept["encoder.layer.0.dense.weight"].rank == 2
     for name in ("embeddings.word_embeddings.weight", "encoder.layer.0.dense.bias"):
-        assert torch.equal(kept[name], delta[name])
+        assert kept[name].rank is None and torch.equal(kept[name].product(), delta[name])
 
 
 def test_a_rule_that_truncates_nothing_is_an_error_unless_meant():

@@ -11,8 +11,8 @@ from safetensors import safe_open
 from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
 from deftx.core.delta import Delta
+from deftx.core.parameters import backbone_parameters
 from deftx.core.sparse_delta import SparseDelta
-from deftx.models.backbone import backbone_parameters
 from deftx.stages.mask.math import top_k
 
 FIXTURE = Path(__file__).parent / "fixtures" / "plain_top_k.safetensors"

@@ -18,7 +18,7 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
-from deftx.models.backbone import head_parameters, weights_of
+from deftx.core.parameters import head_parameters, weights_of
 from deftx.stages.adapter.file import StoredAdapter, stacked
 from deftx.stages.adapter.math import AdapterModule, installed
 from deftx.stages.adapter.settings import Adapter

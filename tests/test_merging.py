@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from deftx.core.delta import Only
 from deftx.stages.compose.math import language_share, merged
 from deftx.stages.compose.settings import Combine, LayerSwap
+from deftx.store.lazy import Lazy
 
 EMBEDDINGS, TOP = "embeddings.word_embeddings.weight", "final_norm.weight"
 LAYERS = [f"encoder.layer.{n}.output.dense.weight" for n in range(6)]
@@ -193,19 +193,17 @@ def test_a_tensor_of_two_shapes_is_named():
     "way", [{"dare": {"density": 0.5}}, {"layer_swap": {"bottom": 1, "top": 1}}]
 )
 def test_a_tensor_is_read_when_it_is_asked_for(way):
-    class Counted(Only):
-        read = ()
+    read = []
 
-        def __getitem__(self, name):
-            self.read = (*self.read, name)
-            return super().__getitem__(name)
+    def counted(vector):
+        return Lazy(vector, lambda name: read.append(name) or vector[name])
 
-    task, language = (Counted(vector, vector) for vector in vectors())
+    task, language = map(counted, vectors())
     found = merged(task, language, Combine(**way), seed=0)
     assert len(found) == len(NAMES) + 2 and EMBEDDINGS in found and "nothing" not in found
-    assert task.read == language.read == ()
+    assert read == []
     assert found[EMBEDDINGS].shape == (7, 5)
-    assert task.read == language.read == (EMBEDDINGS,)
+    assert read == [EMBEDDINGS] * 2
     with pytest.raises(KeyError):
         found["nothing"]
 

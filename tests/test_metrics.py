@@ -7,7 +7,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import brier_score_loss, classification_report, log_loss
 
-from deftx.models.metric import accuracy_and_f1
+from deftx.models.predict import accuracy_and_f1
 from deftx.report.metrics import BINS, calibration_error, measure
 
 CLASSES = 3

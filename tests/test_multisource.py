@@ -11,15 +11,14 @@ from safetensors.torch import load_file
 
 from deftx.cli.main import main
 from deftx.core.mask import mask_layout, mask_tensors
+from deftx.core.parameters import backbone_parameters, layer_norm_names
 from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.fit import fit
 from deftx.engine.session import Session
-from deftx.engine.settings import Engine
+from deftx.engine.settings import Engine, TaskTraining
 from deftx.engine.steps import Steps
 from deftx.engine.task import Classifying, classification_of_sources
-from deftx.engine.training_settings import TaskTraining
-from deftx.models.backbone import backbone_parameters, layer_norm_names
 from deftx.models.load import load_classifier, load_tokenizer
 from deftx.models.predict import evaluate
 from deftx.models.vectors import start_weights
@@ -460,23 +459,24 @@ def test_the_stages_train_on_several_sources_and_leave_no_vector_behind(base, fi
     assert json.loads((files / "sparse/sft_config.json").read_text())["k"] == 900
     assert not (files / "sparse/README.md").exists()
 
-    from deftx.engine.target import prepare
+    from deftx.engine.job import prepare, session_of
     from deftx.stages.sparse.run import Params
 
     known = {name: params[name] for name in Params.model_fields if name in params}
     paths = [files / f"{name}.parquet" for name in ("ind", "ace", "jav")]
-    ready = prepare(Params(**known), "sparse", base, paths, files / "valid.parquet", None)
-    assert ready.objective.sources == SIZES
+    made = Params(**known)
+    model, objective = prepare(made, base, paths, files / "valid.parquet", None)
+    assert objective.sources == SIZES
     with Checkpoint(files / "other.safetensors", {}) as state:
         fit(
-            ready.model,
-            ready.objective,
-            ready.params.training,
+            model,
+            objective,
+            made.training,
             mask=found.mask,
-            session=ready.session(state),
+            session=session_of(made, "sparse", state),
             source_vectors=vectors,
         )
-    weights, start = backbone_parameters(ready.model), start_weights(base, None)
+    weights, start = backbone_parameters(model), start_weights(base, None)
     for name, index in found.mask.index.items():
         phi = (weights[name].detach() - start[name]).view(-1)[index]
         assert torch.equal(found.values[name], phi), name

@@ -5,7 +5,7 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from deftx.stages.denoise.noise import (
+from deftx.stages.denoise.math import (
     median_factor,
     noise_edge,
     noise_median,

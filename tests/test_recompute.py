@@ -161,7 +161,6 @@ def test_composed_is_the_sum_with_the_tasks_head(results, language):
 def test_logits_and_metrics_follow_from_base_and_composed(results, system, language):
     import pandas as pd
     import torch
-    from sklearn.metrics import f1_score
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     weights = {n: v.astype(np.float32).copy() for n, v in base_weights(results).items()}
@@ -199,11 +198,6 @@ def test_logits_and_metrics_follow_from_base_and_composed(results, system, langu
     classes = metadata["params"]["classes"]
     assert [classes[i] for i in stored["labels"]] == list(items["label"])
     assert bytes(stored["ids"]).decode().split("\n") == list(items["id"])
-    metrics = json.loads((results / f"evaluate/{name}.json").read_text())
-    predicted = stored["logits"].argmax(1)
-    assert metrics["accuracy"] == pytest.approx((predicted == stored["labels"]).mean())
-    f1 = f1_score(stored["labels"], predicted, labels=[0, 1, 2], average="macro", zero_division=0)
-    assert metrics["macro_f1"] == pytest.approx(f1)
 
 
 def test_provenance_names_base_inputs_and_parameters_and_no_path(results):

@@ -16,14 +16,13 @@ from transformers import TrainerCallback
 
 from deftx.cli.main import main
 from deftx.core.mask import mask_layout, mask_tensors
-from deftx.engine.checkpoint import Checkpoint
+from deftx.core.parameters import backbone_parameters, layer_norm_names
+from deftx.engine.checkpoint import Checkpoint, StopRequest
 from deftx.engine.fit import fit
 from deftx.engine.language import masked_language_modelling
 from deftx.engine.session import Session
-from deftx.engine.stopping import StopRequest
+from deftx.engine.settings import LanguageTraining, TaskTraining
 from deftx.engine.task import classification
-from deftx.engine.training_settings import LanguageTraining, TaskTraining
-from deftx.models.backbone import backbone_parameters, layer_norm_names
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.stages.mask.math import uniform
 from deftx.store.errors import CheckpointError

@@ -8,13 +8,13 @@ from conftest import sentences, without_dropout
 from safetensors.torch import load_file
 from test_selection import plain_top_k
 
-import deftx.engine.target
+import deftx.engine.job
 from deftx.core.mask import load_mask
+from deftx.core.parameters import backbone_parameters, head_parameters, layer_norm_names
 from deftx.core.sparse_delta import SparseDelta
-from deftx.engine.packed import PackedEntries
+from deftx.engine.job import prepare
+from deftx.engine.sparse import PackedEntries
 from deftx.engine.steps import Steps
-from deftx.engine.target import prepare
-from deftx.models.backbone import backbone_parameters, head_parameters, layer_norm_names
 from deftx.models.load import load_classifier, load_masked_lm
 from deftx.models.vectors import start_weights
 from deftx.stages.full import run as full_stage
@@ -67,7 +67,7 @@ def _no_dropout():
             ("load_masked_lm", load_masked_lm),
         ):
             patch.setattr(
-                deftx.engine.target, name, lambda *given, load=load: without_dropout(load(*given))
+                deftx.engine.job, name, lambda *given, load=load: without_dropout(load(*given))
             )
         yield
 
@@ -111,11 +111,11 @@ def plain_phase(kind, base, files, phase, begin, mask=None):
     clipping, linear decay. `begin` has φ of the round before as dense tensors, and the head."""
     params = full_stage.Params(**TARGETS[kind])
     data = data_of(kind, files)
-    ready = prepare(params, phase, base, data["train"], data.get("valid"), None)
-    model, settings = ready.model, params.training
+    model, objective = prepare(params, base, data["train"], data.get("valid"), None)
+    settings = params.training
     seed, target = params.seed, params.target
     steps = Steps(
-        ready.objective,
+        objective,
         settings,
         0,
         order_seed=stream(seed, target, phase, "order"),
@@ -141,7 +141,7 @@ def plain_phase(kind, base, files, phase, begin, mask=None):
     }
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: max(0.0, 1 - s / len(steps)))
-    learner = ready.objective.learner(model)
+    learner = objective.learner(model)
     learner.train()
     for step in steps:
         loss = sum(learner(**batch) for batch in step["batches"]) / step["labels"]
@@ -355,7 +355,7 @@ def test_wrong_rounds_are_refused_by_what_is_wrong(two_rounds, files, tmp_path, 
         choose(1, 2, first["mask"])
     with pytest.raises(ArtefactError, match="450 entries, but the round before ends with 300"):
         choose(2, 3, first["mask"])
-    with pytest.raises(ArtefactError, match=r"entries of .*embeddings.*, of which none may be"):
+    with pytest.raises(ArtefactError, match=r"entries of .*embeddings.*, a tensor that may not be"):
         choose(2, 2, first["mask"], choose_from=r"^encoder\.")
     with pytest.raises(ValueError, match="rounds is 2, but score: none takes everything at once"):
         choose(2, 2, first["mask"], score="none", budget=None)

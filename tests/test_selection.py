@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deftx.core import ranking
-from deftx.core.delta import Delta, Only
+from deftx.core.delta import Delta, only
 from deftx.core.ranking import largest
 from deftx.core.shares import group_names, largest_remainder
 from deftx.core.sparse_delta import SparseDelta
@@ -101,7 +101,7 @@ def test_every_tensor_is_read_once_and_asking_for_a_name_reads_none():
 
     after = random_delta()
     start = Counted({name: torch.zeros_like(value) for name, value in after.items()})
-    delta = Only(Delta.between(start, after), after)
+    delta = only(Delta.between(start, after), after)
     assert "a.bias" in delta and "c" not in delta and not read
     mask = top_k(delta, 20)
     for use in (

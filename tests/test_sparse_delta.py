@@ -5,12 +5,13 @@ import torch
 
 from deftx.core.delta import Delta
 from deftx.core.mask import Mask, mask_layout, mask_tensors
+from deftx.core.parameters import backbone_parameters, head_parameters
 from deftx.core.sparse_delta import SparseDelta
-from deftx.models.backbone import backbone_parameters, head_parameters
 from deftx.models.load import load_classifier
+from deftx.models.vectors import dense_vector, kind_of, read_vector
 from deftx.stages.mask.math import uniform
 from deftx.store.errors import ArtefactError
-from deftx.store.tensors import save_tensors
+from deftx.store.tensors import TensorFile, save_tensors
 
 SHAPES = {"a": (6, 5), "b": (7,)}
 
@@ -147,3 +148,31 @@ def test_a_vector_that_does_not_fit_changes_nothing(model):
     ):
         pass
     assert all(torch.equal(before[n], p) for n, p in model.named_parameters())
+
+
+def test_a_file_is_read_by_what_it_holds_and_a_new_family_needs_no_edit(base, tmp_path):
+    name, shape = next(iter(base.maskable.items()))
+    delta = torch.randn(shape)
+    mask = uniform({name: shape}, 5, 0)
+    facts = {"base": base.identity, "target": "lang-qaa"}
+    sparse, other, adapter, gate = (
+        tmp_path / f"{kind}.safetensors" for kind in ("sparse", "other", "adapter", "gate")
+    )
+    vector = SparseDelta.from_dense({name: delta}, mask)
+    vector.save(sparse, stage="sparse", **facts)
+    save_tensors(other, {name: delta, "head.x": torch.ones(1)}, stage="a-new-family", **facts)
+    for path, stage in ((adapter, "adapter"), (gate, "gate")):
+        save_tensors(path, {"layers.0.up.bias": torch.ones(2)}, stage=stage, **facts)
+    assert kind_of(TensorFile(sparse)) == "sparse" and kind_of(TensorFile(adapter)) == "modules"
+    found = read_vector(TensorFile(sparse), base)
+    assert isinstance(found, SparseDelta) and len(found) == 5
+    dense = dense_vector(TensorFile(sparse), base)
+    assert list(dense) == [name] and torch.equal(dense[name], delta * mask.dense(name))
+    assert dict(read_vector(TensorFile(other), base)).keys() == {name}
+    assert torch.equal(read_vector(TensorFile(other), base)[name], delta)
+    for path in (adapter, gate):
+        with pytest.raises(ArtefactError, match=f"this file of stage {path.stem} holds no diff"):
+            read_vector(TensorFile(path), base)
+    save_tensors(other, {name: delta}, stage="a-new-family", base={"id": "x", "hash": "0" * 64})
+    with pytest.raises(ArtefactError, match="made for base x"):
+        read_vector(TensorFile(other), base)

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm, t
 from sklearn.metrics import accuracy_score, f1_score
 
-from deftx.models.metric import accuracy_and_f1
+from deftx.models.predict import accuracy_and_f1
 from deftx.report.statistics import (
     ALPHA,
     Resamples,

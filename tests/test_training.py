@@ -6,15 +6,15 @@ import torch
 from conftest import sentences, without_dropout
 from transformers import TrainerCallback
 
+from deftx.core.parameters import backbone_parameters, head_parameters, layer_norm_names
 from deftx.engine.fit import fit
-from deftx.engine.l1 import L1
+from deftx.engine.guards import L1
 from deftx.engine.language import masked_language_modelling
 from deftx.engine.masked_tokens import decoder_loss
-from deftx.engine.packed import PackedEntries
 from deftx.engine.session import Session
+from deftx.engine.settings import LanguageTraining, TaskTraining
+from deftx.engine.sparse import PackedEntries
 from deftx.engine.task import classification
-from deftx.engine.training_settings import LanguageTraining, TaskTraining
-from deftx.models.backbone import backbone_parameters, head_parameters, layer_norm_names
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.stages.mask.math import uniform
 
@@ -48,8 +48,10 @@ def snapshot(model):
 SEEDS = Session(order_seed=1, draw_seed=5, dropout_seed=2)
 
 
-def assert_equal_to_rounding(ours, plain, name="", relative=1e-6):
-    """Of the norm of the tensor: single entries that nearly cancel have no digits to compare."""
+def assert_equal_to_rounding(ours, plain, name="", relative=1e-10):
+    """In float64, relative to the norm of the tensor: single entries that nearly cancel have no
+    digits to compare."""
+    assert ours.dtype == plain.dtype == torch.float64
     ours, plain = ours.detach(), plain.detach()
     assert float((ours - plain).norm()) <= relative * float(plain.norm()) + 1e-12, name
 
@@ -96,7 +98,7 @@ def in_order(monkeypatch):
 def test_sparse_training_equals_plain_loop_with_masked_gradients(base, tokenizer, in_order):
     settings = task_settings(evaluate_every=1000)
     objective = classification(items(32, 1), items(8, 2), tokenizer, settings)
-    models = [without_dropout(load_classifier(base, CLASSES, seed=3)) for _ in range(2)]
+    models = [without_dropout(load_classifier(base, CLASSES, seed=3)).double() for _ in range(2)]
     shapes = {n: s for n, s in maskable(models[0]).items() if not without_gradient(n)}
     mask = uniform(shapes, 700, 0)
     fit(models[0], objective, settings, mask=mask, session=SEEDS)
@@ -148,7 +150,7 @@ def test_packed_adamw_has_the_bits_of_masked_dense_adamw(base):
 def test_packed_gradients_are_the_masked_dense_ones(base, tokenizer):
     """Of every tensor, word embeddings with repeated and padding tokens too, bit for bit but for
     the order of sums; and two batches add up."""
-    fast, slow = (without_dropout(load_masked_lm(base)) for _ in range(2))
+    fast, slow = (without_dropout(load_masked_lm(base)).double() for _ in range(2))
     mask = uniform(maskable(fast), 2000, 0)
     for parameter in fast.parameters():
         parameter.requires_grad_(False)
@@ -267,7 +269,7 @@ def test_the_loss_at_masked_positions_is_the_whole_models(base, tokenizer):
     lengths = [len(example["input_ids"]) for example in objective._train]
     examples = objective.examples([0, 1, 2, lengths.index(min(lengths))], seed=3)
     assert len({len(example["input_ids"]) for example in examples}) > 1
-    few, every = (without_dropout(load_masked_lm(base)) for _ in range(2))
+    few, every = (without_dropout(load_masked_lm(base)).double() for _ in range(2))
     for rows in (0, 6):
         for model in (few, every):
             model.zero_grad()
@@ -287,7 +289,7 @@ def test_the_loss_at_masked_positions_is_the_whole_models(base, tokenizer):
             logits.view(-1, logits.shape[-1]), labels.view(-1), reduction="sum"
         )
         plain.backward()
-        torch.testing.assert_close(loss, plain, rtol=1e-6, atol=0)
+        assert_equal_to_rounding(loss, plain)
         for (name, one), other in zip(few.named_parameters(), every.parameters(), strict=True):
             if name != "lm_head.decoder.weight" and not without_gradient(name):
                 assert_equal_to_rounding(one.grad, other.grad, name)
@@ -297,8 +299,10 @@ def test_the_loss_at_masked_positions_is_the_whole_models(base, tokenizer):
 def test_the_decoder_loss_equals_autograd_however_few_logits_exist(tile, monkeypatch):
     monkeypatch.setattr("deftx.engine.masked_tokens.LOGITS_AT_ONCE", 1)
     monkeypatch.setattr("deftx.engine.masked_tokens.TILE", tile)
-    features, bias = (torch.randn(size, requires_grad=True) for size in ((7, 5), (30,)))
-    weight, targets = torch.randn(30, 5), torch.tensor([3, -100, 0, 29, 3, -100, 7])
+    features, bias = (
+        torch.randn(size, dtype=torch.float64, requires_grad=True) for size in ((7, 5), (30,))
+    )
+    weight, targets = torch.randn(30, 5).double(), torch.tensor([3, -100, 0, 29, 3, -100, 7])
     found = []
     for loss in (
         decoder_loss(features, weight, bias, targets),
@@ -308,7 +312,7 @@ def test_the_decoder_loss_equals_autograd_however_few_logits_exist(tile, monkeyp
     ):
         found.append([loss, *torch.autograd.grad(3 * loss, (features, bias))])
     for ours, plain in zip(*found, strict=True):
-        torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
+        assert_equal_to_rounding(ours, plain)
     with torch.no_grad():
         assert decoder_loss(features, weight, bias, targets) == found[0][0]
 
@@ -324,7 +328,8 @@ def test_a_model_whose_decoder_trains_learns_its_decoder(base, tokenizer):
 
 
 def test_l1_gradient_equals_autograd():
-    parameters = [torch.nn.Parameter(torch.randn(5, 3)), torch.nn.Parameter(torch.randn(4))]
+    sizes = ((5, 3), (4,))
+    parameters = [torch.nn.Parameter(torch.randn(size, dtype=torch.float64)) for size in sizes]
     l1 = L1(parameters, 0.1, 1000)
     start = [p.detach().clone() for p in parameters]
     for parameter in parameters:
@@ -337,7 +342,7 @@ def test_l1_gradient_equals_autograd():
     loss = sum((p - s).abs().sum() for p, s in zip(parameters, start, strict=True)) * 0.1 / 1000
     loss.backward()
     for parameter, gradient in zip(parameters, closed, strict=True):
-        torch.testing.assert_close(gradient, parameter.grad, rtol=1e-6, atol=0)
+        assert_equal_to_rounding(gradient, parameter.grad)
 
 
 def test_l1_counts_every_parameter_and_reaches_the_optimiser(base, tokenizer, monkeypatch):
@@ -375,15 +380,14 @@ def test_gradient_accumulation_equals_the_larger_batch(base, tokenizer, in_order
     results = []
     for batch, accumulation in ((8, 1), (4, 2)):
         settings = task_settings(batch_size=batch, accumulation=accumulation)
-        model = without_dropout(load_classifier(base, CLASSES, seed=3))
+        model = without_dropout(load_classifier(base, CLASSES, seed=3)).double()
         objective = classification(items(32, 1), items(8, 2), tokenizer, settings)
-        outcome = fit(
-            model, objective, settings, mask=uniform(maskable(model), 300, 0), session=SEEDS
-        )
+        shapes = {n: s for n, s in maskable(model).items() if not without_gradient(n)}
+        outcome = fit(model, objective, settings, mask=uniform(shapes, 300, 0), session=SEEDS)
         assert outcome["steps"] == 8
         results.append(snapshot(model))
     for name in results[0]:
-        torch.testing.assert_close(results[0][name], results[1][name], rtol=1e-4, atol=1e-6)
+        assert_equal_to_rounding(results[0][name], results[1][name], name)
 
 
 def test_the_best_checkpoint_is_kept(base, tokenizer):

@@ -23,9 +23,9 @@ from transformers import (
 
 from deftx.cli.main import main
 from deftx.core.mask import Mask
+from deftx.core.parameters import backbone_parameters, head_parameters, weights_of
 from deftx.core.sparse_delta import SparseDelta
 from deftx.exchange.shira import save_shira
-from deftx.models.backbone import backbone_parameters, head_parameters, weights_of
 from deftx.models.base import Base
 from deftx.models.load import load_classifier, load_masked_lm
 from deftx.models.predict import predict

@@ -93,7 +93,7 @@ def mask_tensors(mask: Mask) -> dict[str, torch.Tensor]:
 
 
 def mask_layout(mask: Mask) -> dict[str, dict[str, object]]:
-    """What the metadata says of each tensor of a mask: its dense shape and its chosen entries."""
+    """The metadata of a mask: name of a tensor → its dense shape and number of chosen entries."""
     return {
         name: {"shape": list(mask.shapes[name]), "entries": len(index)}
         for name, index in mask.index.items()

@@ -17,7 +17,7 @@ from deftx.core.mask import Mask
 from deftx.store.errors import InputError
 
 Flat = Any
-"""Of one dimension: an array of NumPy where scores are on a CPU, else a tensor on their device.
+"""One-dimensional: a NumPy array if the scores are on a CPU, else a tensor on their device.
 
 NumPy partitions, and finds true values, several times faster on a CPU than PyTorch; and without
 threads, which for steps as short as these only wait for each other where the machine is busy.

@@ -3,18 +3,26 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 
 from deftx.core.mask import Mask, load_mask, mask_layout, mask_tensors
-from deftx.models.backbone import backbone_parameters, head_parameters, put_head
+from deftx.core.parameters import (
+    Model,
+    backbone_parameters,
+    head_of,
+    head_parameters,
+    put_head,
+    stored_head,
+)
 from deftx.store.errors import ArtefactError, InputError
+from deftx.store.lazy import Lazy
 from deftx.store.tensors import TensorFile, save_tensors
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+AnyModel = TypeVar("AnyModel", bound=Model)
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,17 @@ class SparseDelta:
                 device = flat.device
                 flat.index_add_(0, index.to(device), self.values[name].to(device, flat.dtype))
 
-    def put_head(self, model: "PreTrainedModel") -> None:
+    def dense(self) -> Lazy:
+        """The tensors that have an entry, in full: name → float32, zero elsewhere."""
+
+        def filled(name: str) -> torch.Tensor:
+            index, values = self.mask.index[name], self.values[name]
+            flat = values.new_zeros(prod(self.mask.shapes[name])).index_add_(0, index, values)
+            return flat.view(self.mask.shapes[name])
+
+        return Lazy(sorted(self.mask.index), filled)
+
+    def put_head(self, model: Model) -> None:
         """Put the head, if there is one, in place of the model's. Raises ArtefactError, before
         anything is changed, if it does not fit."""
         heads = head_parameters(model)
@@ -118,7 +136,7 @@ class SparseDelta:
         put_head(model, self.head)
 
     @contextmanager
-    def applied(self, model: "PreTrainedModel") -> Iterator["PreTrainedModel"]:
+    def applied(self, model: AnyModel) -> Iterator[AnyModel]:
         """The model with the differences added and the head in place; on leaving the block every
         weight has its former bits again (they are remembered, not subtracted back).
 
@@ -146,7 +164,7 @@ class SparseDelta:
         """Write the vector to a safetensors file at `path`, losslessly, with its manifest."""
         tensors = mask_tensors(self.mask)
         tensors |= {f"{name}.values": value.float() for name, value in self.values.items()}
-        tensors |= {f"head.{name}": tensor for name, tensor in self.head.items()}
+        tensors |= stored_head(self.head)
         save_tensors(path, tensors, layout=mask_layout(self.mask), k=len(self), **provenance)
 
     @classmethod
@@ -174,5 +192,4 @@ class SparseDelta:
                     f"{file.path}: {name}.values is {value.dtype} of shape {tuple(value.shape)}, "
                     f"expected torch.float32 of shape {tuple(index.shape)}, one for each position"
                 )
-        head = {n.removeprefix("head."): file[n] for n in file if n.startswith("head.")}
-        return cls(mask, values, head, file.provenance)
+        return cls(mask, values, head_of(file), file.provenance)

@@ -1,4 +1,4 @@
-"""The files that a vector lies in, ours and those of the public LT-SFT code. Free of torch."""
+"""The files that hold a vector: ours and those of the public LT-SFT code. Free of torch."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -10,8 +10,8 @@ from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.full import fit_everything
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
+from deftx.engine.settings import Training
 from deftx.engine.sparse import fit_entries
-from deftx.engine.training_settings import Training
 
 
 def fit(
@@ -25,7 +25,7 @@ def fit(
     source_vectors: Sequence[SparseDelta | None] = (),
 ) -> dict[str, Any]:
     """Train `model` in place and leave it at its best checkpoint: by `fit_everything`, or with a
-    mask by `fit_entries`, which tell of the vectors. The stages call these two by themselves, so
+    mask by `fit_entries`, which explain the vectors. The stages call these two directly, so
     that an edit of the sparse phase does not make the full phase stale."""
     if mask is None:
         return fit_everything(model, objective, settings, session, round_vector, source_vectors)

@@ -5,13 +5,13 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from deftx.core.parameters import backbone_parameters, layer_norm_names
 from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
-from deftx.engine.source_vectors import around_source
+from deftx.engine.settings import Training
+from deftx.engine.sources import around_source
 from deftx.engine.trainer import freeze, train_with_head
-from deftx.engine.training_settings import Training
-from deftx.models.backbone import backbone_parameters, layer_norm_names
 
 
 def fit_everything(

@@ -8,7 +8,7 @@ from transformers import DataCollatorForLanguageModeling, PreTrainedModel, PreTr
 
 from deftx.engine.masked_tokens import MaskedTokens
 from deftx.engine.objective import IGNORED, Batch, Example, Learner, Objective, rounded_up
-from deftx.engine.training_settings import LanguageTraining
+from deftx.engine.settings import LanguageTraining
 from deftx.store.errors import InputError
 
 VALIDATION_SEED = 0

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, linear
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from deftx.engine.objective import IGNORED, Learner
+from deftx.engine.objective import IGNORED, Learner, at_least_float32
 from deftx.store.errors import InputError
 
 LOGITS_AT_ONCE = 2**25
@@ -20,7 +20,7 @@ LOGITS_AT_ONCE = 2**25
 
 
 TILE = 64
-"""Rows of which GPUs multiply whole blocks."""
+"""GPUs multiply blocks of this many rows."""
 
 
 class MaskedTokens(Learner):
@@ -37,7 +37,7 @@ class MaskedTokens(Learner):
         words = model.get_input_embeddings().weight
         if decoder.weight is words and not words.requires_grad:
             raise InputError(
-                "the decoder is tied to the word embeddings, of which only some entries train: "
+                "the decoder is tied to the word embeddings, which train only in part: "
                 "load the model with load_masked_lm, which gives it frozen weights of its own"
             )
         # In a tuple, where moving the learner to a device does not find it.
@@ -59,7 +59,9 @@ class MaskedTokens(Learner):
         chosen = base.last_hidden_state.flatten(0, 1).index_select(0, positions)
         result = self.head(inputs_embeds=chosen.unsqueeze(0)).logits[0]
         if not self._taken:
-            return cross_entropy(result.float(), targets, ignore_index=IGNORED, reduction="sum")
+            return cross_entropy(
+                at_least_float32(result), targets, ignore_index=IGNORED, reduction="sum"
+            )
         decoder = self.model.get_output_embeddings()
         return decoder_loss(result, decoder.weight, decoder.bias, targets)
 
@@ -76,9 +78,10 @@ class _Passing(torch.nn.Module):
     def __init__(self, decoder: torch.nn.Linear, dtype: torch.dtype) -> None:
         super().__init__()
         weight = decoder.weight.detach()
-        self.weight = torch.nn.Parameter(weight.to(dtype), requires_grad=False)
+        low = weight if dtype == torch.float32 else weight.to(dtype)
+        self.weight = torch.nn.Parameter(low, requires_grad=False)
         self.bias = decoder.bias
-        if dtype != weight.dtype:  # the device has no room for both
+        if low is not weight:  # the device has no room for both
             decoder.weight.data = weight.cpu()
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -128,12 +131,13 @@ class _DecoderLoss(torch.autograd.Function):
         targets: torch.Tensor,
         wanted: bool,
     ) -> torch.Tensor:
-        total = torch.zeros((), dtype=torch.float32, device=features.device)
-        gradients, bias_gradient = [], torch.zeros_like(bias, dtype=torch.float32)
+        bias = at_least_float32(bias)
+        total = bias.new_zeros(())
+        gradients, bias_gradient = [], torch.zeros_like(bias)
         rows = max(1, LOGITS_AT_ONCE // weight.shape[0] // TILE) * TILE
         for few, labels in zip(features.split(rows), targets.split(rows), strict=True):
             counts, place = labels != IGNORED, labels.clamp(min=0).unsqueeze(1)
-            logits = linear(few.to(weight.dtype), weight).float().add_(bias)
+            logits = at_least_float32(linear(few.to(weight.dtype), weight)).add_(bias)
             log_p = torch.log_softmax(logits, dim=-1)
             total = total - (log_p.gather(1, place).squeeze(1) * counts).sum()
             if wanted:  # in place: of each of these there is a tenth of a gigabyte

@@ -1,4 +1,4 @@
-"""What is learned: examples, how they become a loss, and what tells a good checkpoint."""
+"""What is learned: examples, how they become a loss, and the value that chooses a checkpoint."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -46,8 +46,8 @@ class Objective(ABC):
 
     @property
     def sources(self) -> tuple[int, ...]:
-        """How many training examples each source has, of which one comes after the other. Most
-        targets have one source."""
+        """How many training examples each source has; the examples are in the order of the sources.
+        Most targets have one source."""
         return (len(self),)
 
     @abstractmethod
@@ -70,6 +70,11 @@ class Objective(ABC):
     @abstractmethod
     def validate(self, learner: Learner, device: torch.device) -> dict[str, float]:
         """Validation values, `best` among them, of a learner in evaluation mode."""
+
+
+def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor in float32 if its own precision is lower; a model in float64 keeps that."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def rounded_up(size: int, multiple: int) -> int:

@@ -1,4 +1,4 @@
-"""How training runs on a machine: precision, compilation, devices."""
+"""How a language or a task is trained, and how training runs on a machine. Free of torch."""
 
 from typing import Annotated, Literal
 
@@ -6,11 +6,87 @@ from pydantic import Field
 
 from deftx.store.strict import Strict
 
+Count = Annotated[int, Field(ge=1)]
+
+
+class Training(Strict):
+    """Settings shared by both kinds of target; the defaults are those of the public LT-SFT code
+    wherever the two kinds agree. AdamW (0.9, 0.999, 1e-8), linear decay to 0, LayerNorm frozen."""
+
+    learning_rate: Annotated[float, Field(gt=0)]
+    batch_size: Count = Field(description="examples (or blocks) in one forward pass")
+    accumulation: Count = Field(
+        default=1, description="batches per optimiser step, whose loss is the mean over all of them"
+    )
+    epochs: Annotated[float, Field(gt=0)]
+    min_steps: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="optimiser steps at least, whatever the epochs"
+    )
+    max_steps: Count | None = Field(
+        default=None, description="optimiser steps at most, whatever the epochs"
+    )
+    max_length: Count = Field(description="tokens per example, or per block of text")
+    evaluate_every: Count | Literal["epoch"] = Field(
+        description="steps between evaluations on held-out data; the best checkpoint is kept"
+    )
+    l1: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="weight of Σ|p − p_start| / N over all trained parameters"
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    clip: Annotated[float, Field(gt=0)] = Field(default=1.0, description="largest gradient norm")
+
+    def steps(self, *examples: int) -> int:
+        """Optimiser steps of one phase over this many training examples of each source."""
+        steps = max(round(self.epochs * self.steps_per_epoch(*examples)), self.min_steps, 1)
+        return min(steps, self.max_steps) if self.max_steps else steps
+
+    def steps_per_epoch(self, *examples: int) -> int:
+        """Optimiser steps of one pass over this many training examples of each source; no batch
+        holds examples of two."""
+        batches = sum(-(-few // self.batch_size) for few in examples)
+        return -(-batches // self.accumulation)
+
+
+class LanguageTraining(Training):
+    """Masked-language modelling on the text of one language."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    batch_size: Count = 8
+    epochs: Annotated[float, Field(gt=0)] = 100
+    min_steps: Annotated[int, Field(ge=0)] = 10_000
+    max_steps: Count | None = 100_000
+    max_length: Count = 256
+    packed: bool = Field(
+        default=True,
+        description="run lines together into blocks of max_length tokens; false: each line an "
+        "example of its own",
+    )
+    evaluate_every: Count | Literal["epoch"] = 1_000
+    l1: Annotated[float, Field(ge=0)] = 0.1
+    mask_probability: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    held_out: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.05, description="share of the lines, the first ones, that validates"
+    )
+
+
+class TaskTraining(Training):
+    """Sequence classification on the labelled data of the source language."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-5
+    batch_size: Count = 8
+    epochs: Annotated[float, Field(gt=0)] = 5
+    max_length: Count = 128
+    evaluate_every: Count | Literal["epoch"] = "epoch"
+    metric: Literal["macro_f1", "accuracy"] = Field(
+        default="macro_f1", description="what chooses the best checkpoint on validation data"
+    )
+
 
 class Engine(Strict):
     """What changes the speed and the rounding of training, and nothing else of its meaning.
 
-    `auto` is resolved on the device that is there; what came out of it stands in the provenance.
+    `auto` is resolved on the device at hand, and the provenance records the result.
     """
 
     precision: Literal["auto", "fp32", "bf16"] = Field(

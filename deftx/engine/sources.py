@@ -1,12 +1,16 @@
-"""The training files of a target by language, and the vectors that some languages have."""
+"""The sources of a task: training files by language, and the vectors that some languages have."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+from transformers import PreTrainedModel
 
 from deftx.core.sparse_delta import SparseDelta
-from deftx.engine.source_settings import SourceLanguages
+from deftx.engine.objective import Objective
+from deftx.engine.params import SourceLanguages, TargetParams
 from deftx.models.base import Base
 from deftx.store.artefact import digests
 from deftx.store.errors import ArtefactError, InputError
@@ -18,7 +22,7 @@ class Sources:
 
     Attributes:
         train: training files, in the order of the sources.
-        languages: their languages; None for one file of which none is said.
+        languages: their languages; None for one file without a stated language.
         vectors: language → file of its vector.
     """
 
@@ -74,4 +78,51 @@ def _vector(path: Path, language: str, base: Base) -> SparseDelta:
     target = vector.provenance.get("target", f"lang-{language}")
     if target != f"lang-{language}":
         raise ArtefactError(f"{path}: the vector of {target}, expected that of lang-{language}")
+    return vector
+
+
+def around_source(
+    model: PreTrainedModel, objective: Objective, vectors: Sequence[SparseDelta | None]
+) -> Callable[[int], AbstractContextManager[Any]]:
+    """Number of a source → a block inside of which its vector (without head) is in the model's
+    weights, which have their former bits afterwards: what an optimiser moves is never the sum, and
+    nothing drifts. A source whose vector is None, or any if `vectors` is empty, is computed with
+    the weights as they are. The vectors are moved to the model's device, 12 bytes an entry.
+
+    Source: LT-SFT's training on several sources, which subtracts the vector again, so that weights
+    drift by rounding. Raises InputError unless there is one for each source of the objective.
+    """
+    if vectors and len(vectors) != len(objective.sources):
+        raise InputError(
+            f"{len(vectors)} source vectors for {len(objective.sources)} sources: give each source "
+            "its vector or None"
+        )
+    here = [v if v is None else SparseDelta(v.mask, v.values).to(model.device) for v in vectors]
+
+    def around(source: int) -> AbstractContextManager[Any]:
+        vector = here[source] if here else None
+        return nullcontext() if vector is None else vector.applied(model)
+
+    return around
+
+
+def load_round_vector(
+    params: TargetParams, number: int, base: Base, path: Path | None
+) -> SparseDelta | None:
+    """What round `number` of a target begins with: the vector of the round before, relative to the
+    same start, or None for the first one. Raises InputError if it is missing, or given to a first
+    round; ArtefactError if it was made for another base, target or round."""
+    if path is None:
+        if number > 1:
+            raise InputError(f"round {number} begins with the vector of the one before: give it")
+        return None
+    if number == 1:
+        raise InputError(f"{path}: round 1 begins at the start weights, not with a vector")
+    vector = SparseDelta.load(path)
+    base.check(vector.provenance, path)
+    expected = {**params.model_dump(include={"target", "start", "seed"}), "round": number - 1}
+    known = {**vector.provenance.get("params", {}), **vector.provenance}
+    found = {name: known.get(name) for name in expected}
+    if found != expected:
+        raise ArtefactError(f"{path}: the vector of {found}, expected that of {expected}")
     return vector

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from deftx.engine.objective import Batch, Example, Objective
-from deftx.engine.training_settings import Training
+from deftx.engine.settings import Training
 from deftx.store.seeds import stream
 
 COST_OF_A_PASS = {"cpu": 64, "cuda": 4096}
@@ -58,9 +58,9 @@ class Steps(Dataset[dict[str, Any]]):
         return self.step(self.first + item)
 
     def step(self, step: int, parts: int = 1) -> dict[str, Any]:
-        """The `batches` of a step, on the CPU, and of which of the `sources` each is; those of one
-        source follow each other. Its `labels`, those of other processes included. `parts`: into how
-        many more each batch is cut."""
+        """The `batches` of a step, on the CPU; the source of each batch (`sources`), where those of
+        one source follow each other; and the number of `labels`, those of other processes included.
+        Each batch is cut into `parts` more."""
         indices, ends = self._indices(step), list(accumulate(self.objective.sources))
         examples = self.objective.examples(indices, stream(self.draw_seed, "step", str(step)))
         labels = sum(self.objective.labels(example) for example in examples)

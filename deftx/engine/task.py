@@ -1,19 +1,23 @@
 """Classification of sentences, or of pairs of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from deftx.engine.objective import IGNORED, Batch, Example, Learner, Objective, rounded_up
-from deftx.engine.training_settings import TaskTraining
-from deftx.models.metric import accuracy_and_f1
-
-PREDICTED_AT_ONCE = 64
-"""Examples that go through the model at a time in prediction."""
-
+from deftx.engine.objective import (
+    IGNORED,
+    Batch,
+    Example,
+    Learner,
+    Objective,
+    at_least_float32,
+    rounded_up,
+)
+from deftx.engine.settings import TaskTraining
+from deftx.models.predict import accuracy_and_f1, encode, logits, padded
 
 FEW_LENGTHS = 32
 """Lengths are rounded up to a multiple of this where code is compiled for each."""
@@ -81,7 +85,7 @@ class Classifying(Learner):
 
     def forward(self, labels: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
         """`labels` (batch,), and the model's inputs (batch, length)."""
-        found = self.model(**inputs).logits.float()
+        found = at_least_float32(self.model(**inputs).logits)
         return cross_entropy(found, labels, ignore_index=IGNORED, reduction="sum")
 
     def close(self) -> None:
@@ -113,72 +117,3 @@ def classification_of_sources(
         settings,
         sources=tuple(map(len, train)),
     )
-
-
-def encode(
-    items: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> list[Example]:
-    """Items as token ids, cut to `max_length`, with the label under `labels`."""
-    pairs = [item["text_pair"] for item in items] if "text_pair" in items[0] else None
-    encoded = tokenizer(
-        [item["text"] for item in items], pairs, truncation=True, max_length=max_length
-    )
-    columns = [name for name in encoded if name != "attention_mask"]
-    return [
-        {
-            **{name: torch.tensor(encoded[name][i]) for name in columns},
-            "labels": torch.tensor(item["label"]),
-        }
-        for i, item in enumerate(items)
-    ]
-
-
-def padded(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, length: int) -> Batch:
-    """Examples as one batch, padded to a length."""
-    lengths = torch.tensor([len(example["input_ids"]) for example in examples])
-    fill = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
-    batch = {}
-    for name, first in examples[0].items():
-        values = [example[name] for example in examples]
-        if first.dim():
-            pads = [length - len(value) for value in values]
-            values = [
-                torch.nn.functional.pad(value, (0, pad), value=fill[name])
-                for value, pad in zip(values, pads, strict=True)
-            ]
-        batch[name] = torch.stack(values)
-    batch["attention_mask"] = (torch.arange(length) < lengths.unsqueeze(1)).long()
-    return batch
-
-
-@torch.no_grad()
-def logits(
-    model: PreTrainedModel,
-    examples: Sequence[Example],
-    tokenizer: PreTrainedTokenizerBase,
-    batch_size: int = PREDICTED_AT_ONCE,
-) -> torch.Tensor:
-    """Logits (examples, classes), float32 on the CPU, in the order of the examples."""
-    found: dict[int, torch.Tensor] = {}
-    for chosen, batch in batches_to_predict(model, examples, tokenizer, batch_size):
-        found.update(zip(chosen, model(**batch).logits.float().cpu(), strict=True))
-    return torch.stack([found[i] for i in range(len(examples))])
-
-
-def batches_to_predict(
-    model: PreTrainedModel,
-    examples: Sequence[Example],
-    tokenizer: PreTrainedTokenizerBase,
-    batch_size: int,
-) -> Iterator[tuple[list[int], Batch]]:
-    """Numbers of examples and the inputs made of them, on the model's device; the model in
-    evaluation mode. Examples of similar length go together, so that little is padded."""
-    model.eval()
-    device = next(model.parameters()).device
-    order = sorted(range(len(examples)), key=lambda i: (len(examples[i]["input_ids"]), i))
-    for first in range(0, len(order), batch_size):
-        chosen = order[first : first + batch_size]
-        longest = len(examples[chosen[-1]]["input_ids"])
-        batch = padded([examples[i] for i in chosen], tokenizer, longest)
-        del batch["labels"]
-        yield chosen, {name: tensor.to(device) for name, tensor in batch.items()}

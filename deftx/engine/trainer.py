@@ -24,18 +24,14 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
-from deftx.engine.keep_best import KeepBest
-from deftx.engine.l1 import L1
-from deftx.engine.loss_guard import LossGuard
+from deftx.core.parameters import head_parameters
+from deftx.engine.checkpoint import SaveState, StopRequest
+from deftx.engine.guards import L1, KeepBest, LossGuard
 from deftx.engine.objective import Learner, Objective
 from deftx.engine.processes import add_up_gradients, share
-from deftx.engine.resolved import Resolved, resolve
-from deftx.engine.resume import SaveState
-from deftx.engine.session import Session
+from deftx.engine.session import Resolved, Session, resolve
+from deftx.engine.settings import Training
 from deftx.engine.steps import COST_OF_A_PASS, Steps, tokens
-from deftx.engine.stopping import StopRequest
-from deftx.engine.training_settings import Training
-from deftx.models.backbone import head_parameters
 from deftx.models.device import available_device
 from deftx.run.progress import ShowProgress
 from deftx.store.errors import DeviceError, InputError, NotFiniteError
@@ -105,13 +101,13 @@ def train(
     l1 = L1(list(trained.values()), settings.l1, total) if settings.l1 else None
     begin()
     progress = {"parts": 1}
-    watchers: list[TrainerCallback] = [keeper, *session.callbacks]
+    callbacks: list[TrainerCallback] = [keeper, *session.callbacks]
     done, state = 0, None
     with StopRequest(catch=session.checkpoint is not None) as stop:
         if session.checkpoint is not None:
             state = SaveState(session.checkpoint, stop, trained, optimizer, keeper, guard, progress)
             done = state.restore()
-            watchers.append(state)
+            callbacks.append(state)
         after_step()
         optimizer.register_step_post_hook(lambda *_: after_step())
         steps = Steps(
@@ -138,7 +134,7 @@ def train(
                 progress=progress,
                 args=_arguments(folder, steps, session, resolved),
                 optimizers=(optimizer, _schedule(optimizer, settings, objective, done)),
-                callbacks=watchers,
+                callbacks=callbacks,
             )
             try:
                 if len(steps):
@@ -243,7 +239,7 @@ class StepTrainer(Trainer):
             self._shown.stop()
 
     def create_accelerator_and_postprocess(self) -> None:
-        """As the Trainer does, but the model is left as it is: it lies where it trains, in storage
+        """As the Trainer does, but the model is left as it is: it is where it trains, in storage
         that must not be replaced, and its gradients are exchanged by `add_up_gradients`."""
         super().create_accelerator_and_postprocess()
         self.accelerator.prepare_model = lambda model, **_: model

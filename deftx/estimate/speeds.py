@@ -23,8 +23,8 @@ from deftx.engine.fit import fit
 from deftx.engine.language import MaskedLanguageModelling
 from deftx.engine.objective import Example, Objective
 from deftx.engine.session import Session
+from deftx.engine.settings import LanguageTraining, Training
 from deftx.engine.task import Classification
-from deftx.engine.training_settings import LanguageTraining, Training
 from deftx.estimate.work import Amount, Work
 from deftx.models.device import available_device
 from deftx.models.load import untie_decoder

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
-from deftx.engine.training_settings import LanguageTraining, TaskTraining, Training
+from deftx.engine.settings import LanguageTraining, TaskTraining, Training
 from deftx.plan.artefact import Artefact, Target
 from deftx.plan.plan import Plan
 from deftx.stages.table import path_of

@@ -10,10 +10,10 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from deftx.core.mask import Mask
+from deftx.core.parameters import head_parameters
 from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import OURS
 from deftx.exchange.lt_sft import read_lt_sft
-from deftx.models.backbone import head_parameters
 from deftx.models.base import Base
 from deftx.store.errors import ArtefactError
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from deftx.core.parameters import backbone_parameters
 from deftx.core.sparse_delta import SparseDelta
-from deftx.models.backbone import backbone_parameters
 from deftx.models.base import Base
 from deftx.models.folder import MODEL_FILES
 from deftx.models.load import load_classifier, load_masked_lm

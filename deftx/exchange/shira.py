@@ -15,10 +15,10 @@ from peft import ShiraConfig
 from safetensors.torch import save_file
 
 from deftx.core.mask import Mask
+from deftx.core.parameters import matrices
 from deftx.core.sparse_delta import SparseDelta
 from deftx.exchange.foreign import classifier_head, classifier_without_weights
 from deftx.exchange.model_folder import new_folder
-from deftx.models.backbone import matrices
 from deftx.models.base import Base
 from deftx.report.template import render
 from deftx.store.artefact import write_text

@@ -15,7 +15,7 @@ class Base:
     """A pretrained encoder on disk: a folder of Hugging Face layout plus `backbone.json`.
 
     Attributes:
-        folder: where it lies.
+        folder: its path.
         identity: `id`, `revision` and `hash` of the backbone, as vectors record it.
         shapes: backbone parameter → shape.
         layer_norms: names of the backbone parameters that belong to normalisation layers.

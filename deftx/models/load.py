@@ -11,7 +11,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from deftx.models.backbone import backbone_parameters, layer_norm_names
+from deftx.core.parameters import backbone_parameters, layer_norm_names
 from deftx.models.base import Base
 from deftx.store.artefact import verify
 
@@ -23,8 +23,9 @@ transformers_logging.disable_progress_bar()
 def without_weights(
     config: PreTrainedConfig,
 ) -> tuple[PreTrainedModel, dict[str, tuple[int, ...]], frozenset[str]]:
-    """What the architecture alone tells: a masked-language model without memory for its weights,
-    the shapes of the backbone's parameters by name, and which are those of normalisation layers.
+    """What follows from the architecture alone: a masked-language model without memory for its
+    weights, the shapes of the backbone's parameters by name, and the names of those that belong to
+    normalisation layers.
     The backbone is what the masked-language model and the classifier share."""
     with torch.device("meta"):
         model, classifier = (

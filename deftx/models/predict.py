@@ -1,13 +1,23 @@
-"""Predictions of a classifier."""
+"""Predictions of a classifier, and the two metrics by which training chooses its best checkpoint.
 
-from collections.abc import Sequence
+These metrics are apart from `deftx.report.metrics`: an edit of what is only reported leaves
+training and predictions alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from sklearn.metrics import accuracy_score, f1_score
+from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from deftx.engine.task import PREDICTED_AT_ONCE, batches_to_predict, encode
-from deftx.models.metric import accuracy_and_f1
+PREDICTED_AT_ONCE = 64
+"""Examples that go through the model at a time in prediction."""
+
+Tensors = Mapping[str, torch.Tensor]
+"""An example, (length,) each, or a batch."""
 
 
 def evaluate(
@@ -19,7 +29,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Accuracy and macro-F1 in [0, 1] on items with `text`, perhaps `text_pair`, and `label`."""
     found = predict(model, items, tokenizer, max_length, batch_size)
-    return accuracy_and_f1(found.numpy(), torch.tensor([i["label"] for i in items]).numpy())
+    return accuracy_and_f1(found.numpy(), np.array([item["label"] for item in items]))
 
 
 def predict(
@@ -31,7 +41,7 @@ def predict(
 ) -> torch.Tensor:
     """Logits (items, classes), float32 on the CPU, in the order of the items: these have `text` and
     perhaps `text_pair`, and need no label."""
-    return predict_and_pool(model, items, tokenizer, max_length, batch_size)[0]
+    return logits(model, _encode_unlabelled(items, tokenizer, max_length), tokenizer, batch_size)
 
 
 @torch.no_grad()
@@ -42,23 +52,105 @@ def predict_and_pool(
     max_length: int = 128,
     batch_size: int = PREDICTED_AT_ONCE,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (items, classes) and what the model makes of each item, (items, hidden): the mean of
-    the backbone's last hidden states over its tokens. Both float32 on the CPU, in the order of the
-    items."""
-    # What is predicted needs no label; one is asked for by `encode`, and the model never sees it.
-    examples = encode([{"label": 0, **item} for item in items], tokenizer, max_length)
-    found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    """Logits (items, classes) and the mean of the backbone's last hidden states over the tokens of
+    each item, (items, hidden). Both float32 on the CPU, in the order of the items."""
+    examples = _encode_unlabelled(items, tokenizer, max_length)
     states: list[torch.Tensor] = []
+    pooled: dict[int, torch.Tensor] = {}
     watch = model.base_model.register_forward_hook(
         lambda _, __, output: states.append(output.last_hidden_state)
     )
+
+    def pool(chosen: Sequence[int], batch: Tensors) -> None:
+        here = batch["attention_mask"].unsqueeze(2)
+        means = ((states.pop() * here).sum(1) / here.sum(1)).float().cpu()
+        pooled.update(zip(chosen, means, strict=True))
+
     try:
-        for chosen, batch in batches_to_predict(model, examples, tokenizer, batch_size):
-            logits = model(**batch).logits.float().cpu()
-            here = batch["attention_mask"].unsqueeze(2)
-            pooled = ((states.pop() * here).sum(1) / here.sum(1)).float().cpu()
-            found.update(zip(chosen, zip(logits, pooled, strict=True), strict=True))
+        found = logits(model, examples, tokenizer, batch_size, pool)
     finally:
         watch.remove()
-    in_order = [found[i] for i in range(len(items))]
-    return torch.stack([each for each, _ in in_order]), torch.stack([each for _, each in in_order])
+    return found, torch.stack([pooled[i] for i in range(len(items))])
+
+
+@torch.no_grad()
+def logits(
+    model: PreTrainedModel,
+    examples: Sequence[Tensors],
+    tokenizer: PreTrainedTokenizerBase,
+    batch_size: int = PREDICTED_AT_ONCE,
+    after_batch: Callable[[Sequence[int], Tensors], None] = lambda chosen, batch: None,
+) -> torch.Tensor:
+    """Logits (examples, classes), float32 on the CPU, in the order of the examples, which have
+    `input_ids` and `labels` as `encode` makes them; the labels are not used. The model is put into
+    evaluation mode. Examples of similar length go together, so that little is padded;
+    `after_batch` gets the numbers of the examples of each batch, and the batch.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    order = sorted(range(len(examples)), key=lambda i: (len(examples[i]["input_ids"]), i))
+    found: dict[int, torch.Tensor] = {}
+    for first in range(0, len(order), batch_size):
+        chosen = order[first : first + batch_size]
+        longest = len(examples[chosen[-1]]["input_ids"])
+        batch = padded([examples[i] for i in chosen], tokenizer, longest)
+        del batch["labels"]
+        batch = {name: tensor.to(device) for name, tensor in batch.items()}
+        found.update(zip(chosen, model(**batch).logits.float().cpu(), strict=True))
+        after_batch(chosen, batch)
+    return torch.stack([found[i] for i in range(len(examples))])
+
+
+def _encode_unlabelled(
+    items: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[dict[str, torch.Tensor]]:
+    return encode([{"label": 0, **item} for item in items], tokenizer, max_length)
+
+
+def encode(
+    items: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[dict[str, torch.Tensor]]:
+    """Items as token ids, cut to `max_length`, with the label under `labels`."""
+    pairs = [item["text_pair"] for item in items] if "text_pair" in items[0] else None
+    encoded = tokenizer(
+        [item["text"] for item in items], pairs, truncation=True, max_length=max_length
+    )
+    columns = [name for name in encoded if name != "attention_mask"]
+    return [
+        {
+            **{name: torch.tensor(encoded[name][i]) for name in columns},
+            "labels": torch.tensor(item["label"]),
+        }
+        for i, item in enumerate(items)
+    ]
+
+
+def padded(
+    examples: Sequence[Tensors], tokenizer: PreTrainedTokenizerBase, length: int
+) -> dict[str, torch.Tensor]:
+    """Examples as one batch, padded to a length, with its `attention_mask`."""
+    lengths = torch.tensor([len(example["input_ids"]) for example in examples])
+    fill = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+    batch = {}
+    for name, first in examples[0].items():
+        values = [example[name] for example in examples]
+        if first.dim():
+            values = [pad(value, (0, length - len(value)), value=fill[name]) for value in values]
+        batch[name] = torch.stack(values)
+    batch["attention_mask"] = (torch.arange(length) < lengths.unsqueeze(1)).long()
+    return batch
+
+
+def accuracy_and_f1(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Accuracy and macro-F1 in [0, 1] of logits (n, classes) against labels (n,).
+
+    A class that is neither present nor predicted counts with F1 = 0.
+    """
+    predictions = logits.argmax(axis=1)
+    classes = list(range(logits.shape[1]))
+    return {
+        "accuracy": float(accuracy_score(labels, predictions)),
+        "macro_f1": float(
+            f1_score(labels, predictions, labels=classes, average="macro", zero_division=0)
+        ),
+    }

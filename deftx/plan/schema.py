@@ -5,8 +5,7 @@ from typing import Annotated, Any, Generic
 
 from pydantic import Field, model_validator
 
-from deftx.engine.settings import Engine
-from deftx.engine.training_settings import LanguageTraining, TaskTraining
+from deftx.engine.settings import Engine, LanguageTraining, TaskTraining
 from deftx.plan.artefact import BASE, NONE
 from deftx.plan.method import Kind, Method, R
 from deftx.stages.base.settings import BaseModelSource

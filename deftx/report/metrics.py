@@ -26,7 +26,7 @@ class Metrics:
     """The metrics of an evaluation.
 
     Attributes:
-        accuracy, macro_f1: in [0, 1], see `deftx.models.metric`.
+        accuracy, macro_f1: in [0, 1], see `deftx.models.predict`.
         nll: mean negative log-likelihood of the labels, in nats.
         brier: mean squared distance of the probabilities to the label, summed over classes, in
             [0, 2]. Source: Brier 1950.

@@ -72,7 +72,7 @@ def accuracy(confusions: np.ndarray) -> np.ndarray:
 def macro_f1(confusions: np.ndarray) -> np.ndarray:
     """Macro-F1 in [0, 1] of each confusion matrix (…, C, C); NaN for one without items.
 
-    A class that is neither present nor predicted counts with F1 = 0, as in `deftx.models.metric`.
+    A class that is neither present nor predicted counts with F1 = 0, as in `deftx.models.predict`.
     """
     hits = np.diagonal(confusions, axis1=-2, axis2=-1)
     present, predicted = confusions.sum(-1), confusions.sum(-2)

@@ -37,7 +37,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def _umask() -> int:
-    """What the user's files are not to allow; the system tells only by setting it."""
+    """The permissions that new files do not get. The system returns it only when it is set."""
     umask = os.umask(0)
     os.umask(umask)
     return umask
@@ -55,7 +55,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def manifest_path(path: Path) -> Path:
-    """Where the manifest of an artefact lies: its name plus `.json`."""
+    """The path of an artefact's manifest: its name plus `.json`."""
     return path.with_name(path.name + ".json")
 
 
@@ -108,6 +108,6 @@ def verify(path: Path | str) -> dict[str, Any]:
             os.replace(path, aside)
         raise ArtefactError(
             f"{path}: corrupt: its sha256 is {found}, its manifest says {manifest['sha256']}. "
-            f"It now lies at {aside.name}; run the same command again to rebuild it."
+            f"It was renamed to {aside.name}; run the same command again to rebuild it."
         )
     return manifest

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from deftx.store.artefact import FORMAT, METADATA_KEY, atomic, canonical, verify, write_manifest
 from deftx.store.errors import ArtefactError
+from deftx.store.lazy import Lazy
 from deftx.store.version import VERSION
 
 
@@ -41,7 +42,7 @@ def save_tensors(path: Path | str, tensors: Mapping[str, torch.Tensor], **proven
     write_manifest(path, tensors=tensors_sha256(plain))
 
 
-class TensorFile(Mapping[str, torch.Tensor]):
+class TensorFile(Lazy):
     """A safetensors artefact as a mapping from names to tensors, each read when asked for.
 
     `provenance` is the decoded metadata, `content` the hash of the tensors. The checksum is
@@ -55,10 +56,10 @@ class TensorFile(Mapping[str, torch.Tensor]):
         self.path = Path(path)
         self.content: str = verify(self.path)["tensors"]
         try:
-            self._file = safe_open(self.path, framework="pt")
+            file = safe_open(self.path, framework="pt")
         except SafetensorError as error:
             raise ArtefactError(f"{self.path}: not a safetensors file: {error}") from None
-        metadata = (self._file.metadata() or {}).get(METADATA_KEY)
+        metadata = (file.metadata() or {}).get(METADATA_KEY)
         if metadata is None:
             raise ArtefactError(
                 f"{self.path}: no `{METADATA_KEY}` metadata: not an artefact of deftx"
@@ -69,18 +70,4 @@ class TensorFile(Mapping[str, torch.Tensor]):
                 f"{self.path}: format {self.provenance['format']}, this version of deftx reads "
                 f"up to {FORMAT}: update deftx"
             )
-        self._names = sorted(self._file.keys())
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        if name not in self._names:
-            raise KeyError(f"{self.path}: no tensor {name!r}")
-        return self._file.get_tensor(name)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names  # that of Mapping would read the tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+        super().__init__(sorted(file.keys()), file.get_tensor, f"{self.path}: ")

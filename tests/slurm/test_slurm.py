@@ -51,9 +51,9 @@ def workspace(tmp_path_factory):
         f'state.global_step == {KILLED_AT} and "full/lang-qta" in str(self._checkpoint.folder) '
         "and not self._saved_step and self._stop.received is None"
     )
-    before(made, "deftx/engine/resume.py", "told =", f"while {waits}: time.sleep(0.1)")
+    before(made, "deftx/engine/checkpoint.py", "signalled =", f"while {waits}: time.sleep(0.1)")
     # Writing the state of a large model takes time.
-    before(made, "deftx/engine/resume.py", "self._checkpoint.save(", "time.sleep(3)")
+    before(made, "deftx/engine/checkpoint.py", "self._checkpoint.save(", "time.sleep(3)")
     shows = 'print("a fork of the server", file=sys.stderr)'
     before(made, "deftx/run/handover.py", "connection.settimeout(None)", shows)
     profile = "profiles/slurm/profile.yaml"
@@ -105,7 +105,7 @@ def test_a_job_that_fails_leaves_the_others_running(workspace, finished):
     why = "the text has 1 lines: at least 2 are needed"
     assert why in log(workspace, "full/lang-qtb/seed0/model")
     assert why in done.stdout
-    evaluated = workspace.results.glob("evaluate/*/sentiment/*/seed0.json")
+    evaluated = workspace.results.glob("evaluate/*/sentiment/*/seed0.safetensors")
     systems = ("deft-x", "lt-sft", "task-arithmetic", "zero-shot")
     assert sorted(path.parts[-4:-1] for path in evaluated) == [
         (system, "sentiment", "qta") for system in systems

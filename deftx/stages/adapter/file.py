@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from deftx.models.backbone import head_parameters, put_head, weights_of
+from deftx.core.parameters import HEAD, head_of, head_parameters, put_head, weights_of
 from deftx.models.base import Base
 from deftx.stages.adapter.math import AdapterModule, installed
 from deftx.stages.adapter.settings import Adapter
@@ -39,14 +39,14 @@ def load_adapter(file: TensorFile, base: Base) -> StoredAdapter:
         )
     base.check(file.provenance, file.path)
     settings = Adapter.model_validate(file.provenance["params"]["adapter"])
-    head = {n.removeprefix("head."): file[n] for n in file if n.startswith("head.")}
+    head = head_of(file)
     module = AdapterModule(
         settings,
         hidden=file["layers.0.down.weight"].shape[1],
         layers=sum(name.endswith(".down.weight") for name in file),
         language=not head,
     )
-    module.load_state_dict({n: file[n] for n in file if not n.startswith("head.")})
+    module.load_state_dict({n: file[n] for n in file if not n.startswith(HEAD)})
     return StoredAdapter(module, settings, head)
 
 

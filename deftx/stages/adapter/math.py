@@ -68,7 +68,7 @@ class Invertible(torch.nn.Module):
         return torch.cat([y1, x2 + self.g(y1)], dim=-1)
 
     def inverse(self, features: torch.Tensor) -> torch.Tensor:
-        """The features of which forward makes these."""
+        """The features that forward maps to these."""
         y1, y2 = features.split(self.sizes, dim=-1)
         x2 = y2 - self.g(y1)
         return torch.cat([y1 - self.f(x2), x2], dim=-1)
@@ -125,9 +125,9 @@ def installed(
     block it is as it was. Names of parameters stay what they are, those of the adapters are not
     among them.
 
-    The first of the stack is the nearest to the model (a language's, on which a task's stands). Of
-    it the invertible adapter is used, if it has one: forward after the embeddings, backward before
-    the decoder of a masked-language model, also where only masked positions reach the decoder.
+    The first of the stack is the nearest to the model: a language's, with a task's on top of it.
+    Its invertible adapter is used, if it has one: forward after the embeddings, backward before the
+    decoder of a masked-language model, also where only masked positions reach the decoder.
 
     Raises InputError, before anything is changed, if the model is of a type that takes no
     adapters, has some already, or if one of these does not fit it.
@@ -135,7 +135,7 @@ def installed(
     layers = _layers(model, drop_last)
     _check(model, stack, layers)
     for adapter in stack:
-        adapter.to(model.device)
+        adapter.to(model.device, model.dtype)
     invertible = stack[0].invertible
     with ExitStack() as undo:
         for layer, *bottlenecks in zip(layers, *(a.layers for a in stack), strict=False):
@@ -154,7 +154,7 @@ class _AdaptedOutput(torch.nn.Module):
     """In the place of the end of a layer, with its parts under their names: h = dropout(dense(·))
     is what the feed-forward block gives and x what it was given; each adapter in turn makes
     h + bottleneck(LayerNorm(h + x)) of h, with the layer's own LayerNorm, which then closes the
-    layer as ever."""
+    layer as usual."""
 
     def __init__(self, output: Any, bottlenecks: Sequence[torch.nn.Module]) -> None:
         super().__init__()
@@ -209,5 +209,5 @@ def _check(model: PreTrainedModel, stack: Sequence[AdapterModule], layers: Seque
         if not len(layers) <= len(adapter.layers) <= depth:
             raise InputError(
                 f"an adapter of {len(adapter.layers)} layers does not fit a base of {depth} "
-                f"layers, of which the first {len(layers)} are to have one"
+                f"layers: the first {len(layers)} need one each"
             )

@@ -5,17 +5,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from deftx.engine.processes import is_first
-from deftx.engine.target import MethodParams, prepare
+from deftx.engine.job import training_job
+from deftx.engine.params import MethodParams
 from deftx.models.base import Base
 from deftx.stages.adapter.file import StoredAdapter, load_adapter
 from deftx.stages.adapter.math import fresh_adapter
 from deftx.stages.adapter.settings import Adapter
 from deftx.stages.adapter.train import fit_adapter
-from deftx.store.artefact import digests
 from deftx.store.errors import ArtefactError, InputError
 from deftx.store.seeds import stream
-from deftx.store.tensors import TensorFile, save_tensors
+from deftx.store.tensors import TensorFile
 
 
 class Params(MethodParams):
@@ -27,7 +26,7 @@ class Params(MethodParams):
     adapter: Adapter = Adapter()
 
     def recorded(self) -> dict[str, Any]:
-        """What the provenance says of these: all that the result depends on."""
+        """The parameters in the provenance: all that the result depends on."""
         return {
             **super().recorded(),
             "adapter": self.adapter.relevant(language=not self.classes),
@@ -49,43 +48,32 @@ def adapter(
     its head under `head.`
 
     Interrupted training goes on where it was. Source: MAD-X (Pfeiffer et al. 2020). Raises as
-    `prepare` and `fit_adapter` do, ArtefactError if the language's adapter is none or was made for
-    another base, and CheckpointError if another process is training the same.
+    `training_job` and `fit_adapter` do, and ArtefactError if the language's adapter is none or was
+    made for another base.
     """
     encoder = Base.load(base)
-    inputs = digests(train=train, valid=valid)
-    below = None
+    inputs, below = {}, None
     if language_adapter is not None:
         if not params.classes:
             raise InputError(f"{params.target}: only a task is trained on a language's adapter")
         file = TensorFile(language_adapter)
-        below = _of_language(file, encoder)
+        below = _of_language(file, encoder).module
         inputs["language_adapter"] = file.content
-    with params.checkpoint("adapter", out, encoder, inputs) as state:
-        ready = prepare(params, "adapter", encoder, train, valid, None)
-        module = fresh_adapter(
-            ready.model,
-            params.adapter,
-            language=not params.classes,
-            seed=stream(params.seed, params.target, "adapter"),
-        )
+    with training_job(
+        "adapter", params, encoder, out, train=train, valid=valid, inputs=inputs
+    ) as job:
+        seed = stream(params.seed, params.target, "adapter")
+        module = fresh_adapter(job.model, params.adapter, language=not params.classes, seed=seed)
         outcome = fit_adapter(
-            ready.model,
-            ready.objective,
+            job.model,
+            job.objective,
             params.training,
             module,
-            below=below.module if below else None,
+            below=below,
             drop_last=params.adapter.drop_last if params.classes else 0,
-            session=ready.session(state),
+            session=job.session,
         )
-        if not is_first():
-            return
-        save_tensors(
-            out,
-            {**module.state_dict(), **ready.head()},
-            **params.provenance("adapter", encoder, inputs, outcome),
-        )
-        state.remove()
+        job.save({**module.state_dict(), **job.head()}, outcome)
 
 
 def _of_language(file: TensorFile, base: Base) -> StoredAdapter:

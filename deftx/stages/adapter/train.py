@@ -6,8 +6,8 @@ from transformers import PreTrainedModel
 
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
+from deftx.engine.settings import Training
 from deftx.engine.trainer import freeze, train_with_head
-from deftx.engine.training_settings import Training
 from deftx.stages.adapter.math import AdapterModule, installed
 
 

@@ -25,9 +25,8 @@ from transformers import (
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.language import MaskedLanguageModelling, blocks
 from deftx.engine.session import Session
-from deftx.engine.settings import Engine
+from deftx.engine.settings import Engine, LanguageTraining
 from deftx.engine.trainer import freeze, train
-from deftx.engine.training_settings import LanguageTraining
 from deftx.stages.base.settings import Pretrain
 from deftx.store.errors import InputError
 from deftx.store.seeds import stream

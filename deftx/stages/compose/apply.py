@@ -7,20 +7,17 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from deftx.core.delta import Changed
+from deftx.core.parameters import backbone_parameters, head_of, put_head
 from deftx.core.sparse_delta import SparseDelta
-from deftx.core.vector_files import SFT_STAGES
-from deftx.models.backbone import backbone_parameters, put_head
 from deftx.models.base import Base
-from deftx.models.vectors import dense_vector, head_of
+from deftx.models.vectors import Vector, dense_vector, kind_of
 from deftx.stages.adapter.file import load_adapter, stacked
 from deftx.stages.compose.math import merged
 from deftx.stages.compose.settings import Combine
 from deftx.store.errors import ArtefactError
+from deftx.store.lazy import Lazy
 from deftx.store.seeds import stream
 from deftx.store.tensors import TensorFile
-
-Vector = Mapping[str, torch.Tensor]
 
 
 @contextmanager
@@ -32,8 +29,8 @@ def composed(
     vectors: Sequence[Path] = (),
     start_vector: Path | None = None,
 ) -> Iterator[PreTrainedModel]:
-    """A fresh classifier of the base with what the stage `compose` wrote; what is not sparse stays
-    in the model afterwards.
+    """A fresh classifier of the base with what the stage `compose` wrote. A sparse vector and
+    adapters leave the model with the block; other vectors stay in it.
 
     `vectors` are those of the recipe, the task's first; `start_vector` is what the task was trained
     on: the vector of the source language, or its adapter.
@@ -41,23 +38,23 @@ def composed(
     Raises ArtefactError if an input was made for another base or is not the one of the recipe.
     """
     base.check(file.provenance, file.path)
-    recipe = file.provenance.get("recipe")
-    if recipe is None:
+    if "recipe" not in file.provenance:
         with SparseDelta.read(file).applied(model):
             yield model
         return
     files = _ingredients(file, vectors)
-    if recipe[0]["stage"] == "adapter":
-        # Without one of its own a language gets the adapter that the task's was trained on.
+    if kind_of(files[0]) == "modules":
+        # A language without an adapter of its own takes the one that the task's was trained on.
         below = files[1] if len(files) > 1 else start_vector and TensorFile(start_vector)
         language = load_adapter(below, base) if below else None
         with stacked(model, language, load_adapter(files[0], base)):
             yield model
         return
+    # Only a task starts elsewhere than at the base.
+    starts = [start_vector, None]
     parts = [
-        # Only a task starts elsewhere than at the base.
-        _scaled(_whole(each, base, None if number else start_vector), part["scale"])
-        for number, (each, part) in enumerate(zip(files, recipe, strict=True))
+        _scaled(dense_vector(each, base, start), part["scale"])
+        for each, start, part in zip(files, starts, file.provenance["recipe"], strict=False)
     ]
     combine = file.provenance["params"]["combine"]
     if combine is not None and len(parts) > 1:  # a language without text has no vector
@@ -94,15 +91,5 @@ def _ingredients(file: TensorFile, paths: Sequence[Path]) -> list[TensorFile]:
     return files
 
 
-def _whole(file: TensorFile, base: Base, start: Path | None) -> Vector:
-    """A vector of any kind as dense tensors by name."""
-    if file.provenance["stage"] not in SFT_STAGES:
-        return dense_vector(file, base, start)
-    sparse = SparseDelta.read(file)
-    dense = {name: torch.zeros(shape) for name, shape in sparse.mask.shapes.items()}
-    sparse.add_to(dense)
-    return dense
-
-
 def _scaled(vector: Vector, scale: float) -> Vector:
-    return vector if scale == 1 else Changed(vector, lambda _, tensor: tensor * scale)
+    return vector if scale == 1 else Lazy(vector, lambda name: vector[name] * scale)

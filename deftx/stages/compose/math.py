@@ -6,15 +6,15 @@ docs/method.md lists them.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 
 import torch
 
-from deftx.core.delta import Changed
 from deftx.core.ranking import pooled
 from deftx.stages.compose.settings import Combine, LayerSwap
 from deftx.store.errors import InputError
+from deftx.store.lazy import Lazy
 from deftx.store.seeds import stream
 
 Vector = Mapping[str, torch.Tensor]
@@ -33,45 +33,34 @@ def merged(task: Vector, language: Vector, combine: Combine, seed: int) -> Vecto
     """
     if combine.ties is not None:
         task, language = (trimmed(vector, combine.ties.density) for vector in (task, language))
-        return Merged(task, language, lambda _, t, lang: agreeing_mean(t, lang))
+        return _over_both(task, language, lambda _, t, lang: agreeing_mean(t, lang))
     if combine.dare is not None:
         density = combine.dare.density
-        return Merged(
+        return _over_both(
             task, language, lambda name, t, lang: rescaled_sum(name, t, lang, density, seed)
         )
     assert combine.layer_swap is not None
     share = language_share(combine.layer_swap, {*task, *language})
-    return Merged(task, language, lambda name, t, lang: (1 - share(name)) * t + share(name) * lang)
+    return _over_both(
+        task, language, lambda name, t, lang: (1 - share(name)) * t + share(name) * lang
+    )
 
 
-class Merged(Vector):
+def _over_both(task: Vector, language: Vector, rule: Rule) -> Lazy:
     """Two vectors as one, over the tensors of either, by a rule for one tensor."""
 
-    def __init__(self, task: Vector, language: Vector, rule: Rule) -> None:
-        self._vectors, self._rule = (task, language), rule
-        self._names = sorted({*task, *language})
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        parts = [vector.get(name) for vector in self._vectors]
+    def tensor(name: str) -> torch.Tensor:
+        parts = [vector.get(name) for vector in (task, language)]
         present = [part for part in parts if part is not None]
-        if not present:
-            raise KeyError(name)
         if present[0].shape != present[-1].shape:
             raise InputError(
                 f"{name}: shape {tuple(present[0].shape)} in the task's vector, "
-                f"{tuple(present[1].shape)} in the language's"
+                f"{tuple(present[-1].shape)} in the language's"
             )
-        task, language = (torch.zeros_like(present[0]) if p is None else p for p in parts)
-        return self._rule(name, task, language)
+        first, second = (torch.zeros_like(present[0]) if p is None else p for p in parts)
+        return rule(name, first, second)
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._names  # that of Mapping would merge the tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+    return Lazy(sorted({*task, *language}), tensor)
 
 
 def trimmed(vector: Vector, density: float) -> Vector:
@@ -84,10 +73,11 @@ def trimmed(vector: Vector, density: float) -> Vector:
     k = round(Fraction(str(density)) * total)
     kept = pooled(vector, vector.__getitem__, k, allow_zero=True)
 
-    def only_kept(name: str, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor * kept.dense(name) if name in kept.index else torch.zeros_like(tensor)
+    def tensor(name: str) -> torch.Tensor:
+        full = vector[name]
+        return full * kept.dense(name) if name in kept.index else torch.zeros_like(full)
 
-    return Changed(vector, only_kept)
+    return Lazy(vector, tensor)
 
 
 def agreeing_mean(task: torch.Tensor, language: torch.Tensor) -> torch.Tensor:
@@ -118,8 +108,8 @@ def rescaled_sum(
 def language_share(swap: LayerSwap, names: Iterable[str]) -> Callable[[str], float]:
     """Name of a tensor → the part of it that is the language's: 1, ½ or 0.
 
-    How many layers there are is told from `names`. Embeddings go with the lowest layers if these
-    are the language's, and what else stands outside of layers with the highest. Raises InputError
+    The number of layers is inferred from `names`. Embeddings go with the lowest layers if these
+    are the language's, and all else outside of layers with the highest. Raises InputError
     if there are too few layers.
     """
     numbers = [number for name in names if (number := _layer(name)) is not None]
@@ -145,6 +135,6 @@ def language_share(swap: LayerSwap, names: Iterable[str]) -> Callable[[str], flo
 
 
 def _layer(name: str) -> int | None:
-    """The layer that a tensor belongs to, from 0; None if it stands outside of layers."""
+    """The layer that a tensor belongs to, from 0; None if it is outside of layers."""
     found = re.search(r"\.(\d+)\.", name)
     return int(found[1]) if found else None

@@ -5,10 +5,10 @@ from typing import Any
 
 from pydantic import Field
 
+from deftx.core.parameters import head_of, stored_head
 from deftx.core.sparse_delta import SparseDelta
-from deftx.core.vector_files import SFT_STAGES
 from deftx.models.base import Base
-from deftx.models.vectors import head_of
+from deftx.models.vectors import kind_of
 from deftx.stages.compose.settings import Combine
 from deftx.store.strict import Strict
 from deftx.store.tensors import TensorFile, save_tensors
@@ -40,7 +40,7 @@ def compose(
 
     Where a vector is not sparse, or the two are combined in another way, only the head and a
     recipe that names the inputs by their content are written, and `evaluate` puts them together
-    in memory. Without a language vector the task vector stands alone.
+    in memory. Without a language vector the result is the task vector.
 
     Raises ArtefactError if a vector was made for another base, or the two have different seeds.
     """
@@ -62,12 +62,12 @@ def compose(
         },
         "trained": _trained([file for file, _ in files]),
     }
-    if params.combine is None and all(file.provenance["stage"] in SFT_STAGES for file, _ in files):
+    if params.combine is None and all(kind_of(file) == "sparse" for file, _ in files):
         vectors = [SparseDelta.read(file) * scale for file, scale in files]
         total = vectors[0] if len(vectors) == 1 else vectors[0] + vectors[1]
         total.save(out, **provenance)
     else:
-        head = {f"head.{name}": tensor for name, tensor in head_of(files[0][0]).items()}
+        head = stored_head(head_of(files[0][0]))
         recipe = [
             {"stage": file.provenance["stage"], "content": file.content, "scale": scale}
             for file, scale in files
@@ -76,8 +76,8 @@ def compose(
 
 
 def _trained(files: list[TensorFile]) -> dict[str, int | None]:
-    """How many parameters each vector trained, and the head of the task; None where the vector does
-    not tell."""
+    """How many parameters each vector trained, and the head of the task; None where the vector's
+    file does not record it."""
     outcomes = [file.provenance.get("outcome", {}) for file in files]
     language = outcomes[1].get("trained") if len(outcomes) > 1 else 0
     return {

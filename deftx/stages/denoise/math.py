@@ -2,52 +2,27 @@
 
 Source: Simon & Jyothi 2025, Figure 1 (lower-order components are signal, higher-order ones are
 noise). Where the paper is silent the choices are ours; docs/method.md lists them.
+
+The automatic rules take a matrix for one of low rank plus independent noise of one standard
+deviation σ. Then most singular values are those of noise, and their median gives σ, which nobody
+has to choose. Sources: Gavish & Donoho 2014, "The optimal hard threshold for singular values is
+4/√3", unknown noise level; Marchenko & Pastur 1967 for the singular values of noise.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from math import cos, pi, sin, sqrt
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.integrate import quad
+from scipy.optimize import brentq
 
+from deftx.core.low_rank import LowRank
 from deftx.core.ranking import largest
-from deftx.stages.denoise.noise import signal_rank
-from deftx.stages.denoise.settings import RankRule
+from deftx.stages.denoise.settings import Automatic, RankRule
 from deftx.store.errors import InputError
-
-
-@dataclass(frozen=True)
-class LowRank:
-    """A matrix denoised: what is kept of U Σ Vᵀ, and the spectrum that it was cut from.
-
-    Attributes:
-        left: (m, r) float32, U Σ; None where the dense product is not larger than the factors.
-        right: (r, n) float32, Vᵀ; None likewise.
-        dense: (m, n) float32, the product itself; None where factors are stored.
-        singular_values: (min(m, n),) float64, all of them, descending.
-        rank: r.
-        residual: (index, value) of the kept part of the discarded matrix: row-major flat
-            positions (int64, ascending) and float32 values; None where nothing is kept.
-    """
-
-    left: torch.Tensor | None
-    right: torch.Tensor | None
-    dense: torch.Tensor | None
-    singular_values: torch.Tensor
-    rank: int
-    residual: tuple[torch.Tensor, torch.Tensor] | None = None
-
-    def product(self) -> torch.Tensor:
-        """The denoised matrix (m, n) itself, its residual included."""
-        if self.dense is not None:
-            product = self.dense.clone()
-        else:
-            assert self.left is not None and self.right is not None
-            product = self.left @ self.right
-        if self.residual is not None:
-            index, value = self.residual
-            product.view(-1)[index] += value
-        return product
 
 
 def spectrum(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -80,14 +55,14 @@ def low_rank(matrix: torch.Tensor, rule: RankRule) -> LowRank:
     else:
         left, right = basis.float(), _times(matrix.T, basis).T
     left, right = left.contiguous(), right.contiguous()
-    residual = None
+    index = value = None
     if rule.residual_keep:
         discarded = (matrix - left @ right).reshape(-1)
         index = largest(discarded, round(rule.residual_keep * discarded.numel()))
-        residual = index, discarded[index]
+        value = discarded[index]
     if rank * (rows + columns) < rows * columns:
-        return LowRank(left, right, None, values, rank, residual)
-    return LowRank(None, None, left @ right, values, rank, residual)
+        return LowRank(left, right, None, rank, values, index, value)
+    return LowRank(None, None, left @ right, rank, values, index, value)
 
 
 def denoise(delta: Mapping[str, torch.Tensor], **rule: Any) -> dict[str, torch.Tensor]:
@@ -95,21 +70,18 @@ def denoise(delta: Mapping[str, torch.Tensor], **rule: Any) -> dict[str, torch.T
 
     Raises as `decompose` does, and ValidationError if the rule is none.
     """
-    parts = decompose(delta, RankRule(**rule))
-    return {
-        name: kept if isinstance(kept, torch.Tensor) else kept.product() for name, kept in parts
-    }
+    return {name: kept.product() for name, kept in decompose(delta, RankRule(**rule))}
 
 
 def decompose(
     delta: Mapping[str, torch.Tensor], rule: RankRule, device: torch.device | None = None
-) -> Iterator[tuple[str, LowRank | torch.Tensor]]:
+) -> Iterator[tuple[str, LowRank]]:
     """Name and denoised form of each tensor of `delta`, in name order; each is read once, and one
     is in memory at a time.
 
-    Matrices become `LowRank`, computed and left on `device`, or by default where each matrix is;
-    tensors of another dimension, and embeddings if the rule leaves them out, come back raw and
-    compete in the mask as they are.
+    Matrices are denoised, and stay on `device`, or by default where each matrix is. Tensors of
+    another dimension, and embeddings if the rule leaves them out, come back as they are (`rank` is
+    None) and compete so in the mask.
 
     Raises InputError if a tensor is not finite, and at the end if the rule truncated no matrix,
     unless the rule says that this is meant.
@@ -121,11 +93,11 @@ def decompose(
         if not torch.isfinite(torch.stack(tensor.aminmax())).all():
             raise InputError(f"{name}: the difference is not finite")
         if not rule.applies_to(name, tensor.shape):
-            yield name, tensor
+            yield name, LowRank(delta=tensor)
             continue
         kept = low_rank(tensor.to(device), rule)
         matrices += 1
-        truncated += kept.rank < min(tensor.shape)
+        truncated += kept.rank is not None and kept.rank < min(tensor.shape)
         yield name, kept
     if not truncated and not rule.allow_full_rank:
         raise InputError(
@@ -158,3 +130,62 @@ def _fixed_signs(vectors: torch.Tensor) -> torch.Tensor:
         return vectors
     largest = vectors.abs().argmax(dim=0, keepdim=True)
     return vectors * vectors.gather(0, largest).sign()
+
+
+def signal_rank(singular_values: Sequence[float], rows: int, columns: int, rule: Automatic) -> int:
+    """How many singular values (descending) of a matrix exceed the noise; `rows` and `columns` are
+    the numbers of its rows and columns that are not zero.
+
+    Design choices: 0 for a zero matrix. A median of zero means that there is no noise, and the
+    result is the rank; singular values within the rounding error count as zero. One row or one
+    column has nothing to compare with, and is kept.
+    """
+    short, long = sorted((rows, columns))
+    values = np.asarray(singular_values[:short], dtype=np.float64)  # all others are zero
+    if not values.any():
+        return 0
+    # The values are roots of eigenvalues, and an error of ε in these is one of √ε.
+    rounding = values[0] * sqrt(long * np.finfo(np.float64).eps)
+    median = float(np.median(values))
+    bound = median_factor(short / long, rule) * median
+    return int((values > (rounding if short == 1 or median <= rounding else bound)).sum())
+
+
+@cache
+def median_factor(beta: float, rule: Automatic) -> float:
+    """The smallest singular value that is kept, in units of the median one, of matrices whose
+    sides have the ratio β = short / long ≤ 1. For `optimal-threshold` that is Gavish & Donoho's
+    ω(β) = λ*(β) / √μ_β, not by their polynomial but by quadrature."""
+    return BOUNDS[rule](beta) / sqrt(noise_median(beta))
+
+
+def optimal_threshold(beta: float) -> float:
+    """λ*(β) of Gavish & Donoho, in units of σ·√long: with a smaller singular value a component is
+    recovered so badly that the squared error is less without it."""
+    return sqrt(2 * (beta + 1) + 8 * beta / (beta + 1 + sqrt(beta * beta + 14 * beta + 1)))
+
+
+def noise_edge(beta: float) -> float:
+    """1 + √β, in units of σ·√long, or σ·(√rows + √columns): where the singular values of noise end
+    in the limit of large matrices."""
+    return 1 + sqrt(beta)
+
+
+BOUNDS: dict[Automatic, Callable[[float], float]] = {
+    "optimal-threshold": optimal_threshold,
+    "noise-edge": noise_edge,
+}
+
+
+def noise_median(beta: float) -> float:
+    """μ_β, the median of the Marchenko-Pastur distribution for 0 < β ≤ 1: that of the squared
+    singular values of noise, in units of σ²·long."""
+
+    # Its density has square roots at both ends; in this variable it is smooth.
+    def place(angle: float) -> float:
+        return 1 + beta - 2 * sqrt(beta) * cos(angle)
+
+    def below(angle: float) -> float:
+        return quad(lambda x: 2 * sin(x) ** 2 / (pi * place(x)), 0, angle)[0]
+
+    return place(brentq(lambda angle: below(angle) - 0.5, 0, pi))

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from pydantic import Field
 
-from deftx.core.delta import Only
+from deftx.core.delta import only
+from deftx.core.parameters import head_of, stored_head
 from deftx.models.base import Base
 from deftx.models.device import available_device
-from deftx.models.vectors import full_delta
-from deftx.stages.denoise.math import LowRank, decompose
+from deftx.models.vectors import dense_vector
+from deftx.stages.denoise.math import decompose
 from deftx.stages.denoise.settings import RankRule
 from deftx.store.strict import Strict
 from deftx.store.tensors import TensorFile, save_tensors
@@ -34,21 +35,12 @@ def denoise(
     """
     encoder = Base.load(base)
     file = TensorFile(full)
-    delta = full_delta(file, encoder, start_vector)
-    tensors = {name: file[name] for name in file if name.startswith("head.")}
-    ranks = {}
-    matrices = Only(delta, encoder.maskable)
-    for name, kept in decompose(matrices, params.rule, available_device()):
-        if not isinstance(kept, LowRank):
-            tensors[f"{name}.delta"] = kept
-            continue
-        ranks[name] = kept.rank
-        tensors[f"{name}.singular_values"] = kept.singular_values
-        for part in ("dense", "left", "right"):
-            if (tensor := getattr(kept, part)) is not None:
-                tensors[f"{name}.{'delta' if part == 'dense' else part}"] = tensor
-        if kept.residual is not None:
-            tensors[f"{name}.residual_index"], tensors[f"{name}.residual_value"] = kept.residual
+    delta = only(dense_vector(file, encoder, start_vector), encoder.maskable)
+    tensors, ranks = stored_head(head_of(file)), {}
+    for name, kept in decompose(delta, params.rule, available_device()):
+        tensors |= kept.tensors(name)
+        if kept.rank is not None:
+            ranks[name] = kept.rank
     save_tensors(
         out,
         tensors,

@@ -61,7 +61,7 @@ class RankRule(Strict):
     def components(self, singular_values: list[float], rows: int, columns: int) -> int:
         """How many leading components of a rows × columns matrix with these singular values
         (descending) are kept; 0 for a zero matrix under `energy`. Not for `auto`, which needs more
-        than these: deftx.stages.denoise.noise."""
+        than these: deftx.stages.denoise.math."""
         full = min(rows, columns)
         if self.rank is not None:
             return min(self.rank, full)

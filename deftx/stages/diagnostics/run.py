@@ -14,7 +14,7 @@ from deftx.core.mask import load_mask
 from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import SFT_STAGES
 from deftx.models.base import Base
-from deftx.models.vectors import dense_vector
+from deftx.models.vectors import read_vector
 from deftx.plan.artefact import Target
 from deftx.report.alignment import align
 from deftx.report.csv_files import DIAGNOSTICS, write_csv
@@ -163,15 +163,14 @@ def _read(file: TensorFile, base: Base, starts: Mapping[int, Path]) -> Vector | 
     stage, start = file.provenance["stage"], file.provenance.get("start", "base")
     if stage in NOT_ADDED:
         return None
-    if stage in SFT_STAGES:
-        return SparseDelta.read(file)
-    path = starts.get(file.provenance["seed"]) if start != "base" else None
-    if stage == "full" and start != "base" and path is None:
+    from_start = stage == "full" and start != "base"
+    path = starts.get(file.provenance["seed"]) if from_start else None
+    if from_start and path is None:
         raise ArtefactError(
             f"{file.path}: its training started from the vector of {start} with seed "
             f"{file.provenance['seed']}, which is needed too (--start-vector)"
         )
-    return dense_vector(file, base, path)
+    return read_vector(file, base, path)
 
 
 def _sparse(files: Vectors) -> Vectors:

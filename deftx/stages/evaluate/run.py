@@ -1,7 +1,7 @@
 """Stage `evaluate`: the composed model on the test set of a language."""
 
+import logging
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -11,15 +11,16 @@ from pydantic import Field
 from deftx.models.base import Base
 from deftx.models.device import available_device
 from deftx.models.load import load_classifier, load_tokenizer
-from deftx.models.predict import predict_and_pool
-from deftx.report.metrics import measure
+from deftx.models.predict import accuracy_and_f1, predict_and_pool
 from deftx.run.cost import measured
 from deftx.stages.compose.apply import composed as with_composed
-from deftx.store.artefact import read_manifest, write_json
+from deftx.store.artefact import read_manifest
 from deftx.store.item_ids import encode_ids
 from deftx.store.items import load_labelled
 from deftx.store.strict import Strict
 from deftx.store.tensors import TensorFile, save_tensors
+
+log = logging.getLogger(__name__)
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -48,7 +49,7 @@ def evaluate(
     out: Path,
 ) -> None:
     """Write logits (n, classes), labels (n,), item ids, and the mean of the last hidden states of
-    each item as `pooled` (n, hidden) float16; and the metrics as JSON beside them.
+    each item as `pooled` (n, hidden) float16. Accuracy and macro-F1 are logged.
 
     The vectors themselves are read only if `composed` is a recipe; `start_vector` is what a task
     was trained on: the source language's vector, or its adapter.
@@ -69,9 +70,9 @@ def evaluate(
         )
         took = time.perf_counter() - began
     labels = torch.tensor([item["label"] for item in items])
-    metrics = asdict(measure(logits.numpy(), labels.numpy()))
+    for name, value in accuracy_and_f1(logits.numpy(), labels.numpy()).items():
+        log.info("%s, %d items: %s %.4f", params.language, len(items), name, value)
     where = {name: getattr(params, name) for name in ("system", "task", "language", "seed")}
-    write_json(out.with_suffix(".json"), {**where, "items": len(items), **metrics})
     save_tensors(
         out,
         {

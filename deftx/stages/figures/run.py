@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
-from deftx.core.denoised import Denoised
+from deftx.core.low_rank import DeltaFile
 from deftx.core.mask import Mask, load_mask
 from deftx.models.base import Base
 from deftx.report.comparison import Comparison
@@ -30,7 +30,7 @@ from deftx.store.tensors import TensorFile
 MASK_PANELS, SPECTRUM_PANELS = 8, 6
 
 
-File = TypeVar("File", TensorFile, Denoised)
+File = TypeVar("File", TensorFile, DeltaFile)
 
 
 class Params(Comparison):
@@ -162,7 +162,7 @@ def _masks(params: Params, base: Base, paths: Sequence[Path]) -> Figure:
 
 
 def _spectra(params: Params, paths: Sequence[Path]) -> Figure:
-    files = [Denoised(TensorFile(path)) for path in paths]
+    files = [DeltaFile(TensorFile(path)) for path in paths]
     if not files:
         return notice("No spectrum: no method of this run denoises.")
     panels = {}

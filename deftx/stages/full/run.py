@@ -2,16 +2,14 @@
 
 from pathlib import Path
 
+from deftx.core.parameters import backbone_parameters, head_parameters, stored_head
 from deftx.engine.full import fit_everything
-from deftx.engine.processes import is_first
-from deftx.engine.source_settings import SourceLanguages
-from deftx.engine.sources import Sources
-from deftx.engine.target import TargetParams, load_round_vector, prepare
-from deftx.models.backbone import backbone_parameters, head_parameters
+from deftx.engine.job import training_job
+from deftx.engine.params import SourceLanguages, TargetParams
+from deftx.engine.sources import Sources, load_round_vector
 from deftx.models.base import Base
 from deftx.stages.full.settings import Round
 from deftx.store.artefact import digests
-from deftx.store.tensors import save_tensors
 
 
 class Params(TargetParams, SourceLanguages, Round):
@@ -36,34 +34,25 @@ def full(
     while its batches are computed, and not in θ1.
 
     Interrupted training goes on where it was. Source: the first phase of LT-SFT (Ansell et al.
-    2022, section 3). Raises as `prepare`, `load_round_vector`, `Sources` and `fit` do, and
-    CheckpointError if another process is training the same.
+    2022, section 3). Raises as `training_job`, `load_round_vector`, `Sources` and `fit` do.
     """
     encoder = Base.load(base)
     sources = Sources.of(params, train, source_vector, start_vector)
     begin = load_round_vector(params, params.round, encoder, round_vector)
-    inputs = {
-        **sources.digests(),
-        **digests(valid=valid, start=start_vector, round_vector=round_vector),
-    }
-    with params.checkpoint("full", out, encoder, inputs) as state:
-        phase = params.phase("full")
-        ready = prepare(params, phase, encoder, sources.train, valid, start_vector)
+    with training_job(
+        "full",
+        params,
+        encoder,
+        out,
+        train=sources.train,
+        valid=valid,
+        start_vector=start_vector,
+        inputs={**sources.digests(), **digests(round_vector=round_vector)},
+        phase=params.phase("full"),
+    ) as job:
+        vectors = sources.load_vectors(encoder)
         outcome = fit_everything(
-            ready.model,
-            ready.objective,
-            params.training,
-            ready.session(state),
-            begin,
-            sources.load_vectors(encoder),
+            job.model, job.objective, params.training, job.session, begin, vectors
         )
-        if not is_first():
-            return
-        tensors = {n: p.detach() for n, p in backbone_parameters(ready.model).items()}
-        tensors |= {f"head.{n}": p.detach() for n, p in head_parameters(ready.model).items()}
-        save_tensors(
-            out,
-            tensors,
-            **params.provenance("full", encoder, inputs, outcome),
-        )
-        state.remove()
+        backbone = {n: p.detach() for n, p in backbone_parameters(job.model).items()}
+        job.save({**backbone, **stored_head(head_parameters(job.model))}, outcome)

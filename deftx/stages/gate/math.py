@@ -1,7 +1,7 @@
 """The gates of Ada-SFT: M = σ(S), by which W ⊙ M the matrices of linear layers are multiplied.
 
 Source: the SC-SFT paper, section 3.4 (an M for each weight); one M for a transformer block is
-the proposal of its section 6, one for a matrix lies between them.
+the proposal of its section 6, one for a matrix is between them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,7 +28,7 @@ def block_of(name: str) -> str:
 
 
 def gate_name(matrix: str, gate: Gate) -> str:
-    """The name under which the S of a matrix stands: `{name}.gate`, or `{block}.gate`."""
+    """The name of the S of a matrix: `{name}.gate`, or `{block}.gate`."""
     return (block_of(matrix) if gate.granularity == "block" else matrix) + ".gate"
 
 

@@ -12,11 +12,11 @@ import torch
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 from transformers import PreTrainedModel
 
+from deftx.core.parameters import matrices
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
+from deftx.engine.settings import Training
 from deftx.engine.trainer import freeze, train_with_head
-from deftx.engine.training_settings import Training
-from deftx.models.backbone import matrices
 from deftx.stages.gate.math import FUNCTIONS, gate_name, initial_gates
 from deftx.stages.gate.settings import Gate
 from deftx.store.errors import ArtefactError
@@ -40,7 +40,7 @@ def fit_gates(
     weights = matrices(model)
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     learned = {
-        name: torch.nn.Parameter(initial.to(model.device))
+        name: torch.nn.Parameter(initial.to(model.device, model.dtype))
         for name, initial in initial_gates(shapes, gate).items()
     }
     gates = {name: LearnedGate(learned[gate_name(name, gate)], gate) for name in weights}
@@ -129,5 +129,5 @@ def gated(model: PreTrainedModel, gates: Mapping[str, torch.nn.Module]) -> Itera
 
 def _remove_gate(layer: torch.nn.Linear) -> None:
     remove_parametrizations(layer, "weight", leave_parametrized=False)
-    # Now the weight stands behind the bias; everything that goes by position expects it first.
+    # Now the weight comes after the bias; everything that goes by position expects it first.
     layer.register_parameter("bias", layer._parameters.pop("bias"))

@@ -3,16 +3,15 @@
 from pathlib import Path
 
 from deftx.core.delta import Delta
-from deftx.engine.processes import is_first
-from deftx.engine.target import MethodParams, prepare
-from deftx.models.backbone import matrices, weights_of
+from deftx.core.parameters import matrices, weights_of
+from deftx.engine.job import training_job
+from deftx.engine.params import MethodParams
 from deftx.models.base import Base
 from deftx.stages.gate.math import gate_values
 from deftx.stages.gate.settings import Gate
 from deftx.stages.gate.train import fit_gated
-from deftx.store.artefact import digests
 from deftx.store.errors import ArtefactError
-from deftx.store.tensors import TensorFile, save_tensors
+from deftx.store.tensors import TensorFile
 
 
 class Params(MethodParams):
@@ -35,35 +34,28 @@ def gated(
     a gate artefact of the same settings.
 
     Interrupted training goes on where it was. Source: the second step of Ada-SFT (the SC-SFT
-    paper, section 3.4). Raises as `prepare` and `fit_gated` do, ArtefactError if the gates were
-    made for another base or are of other settings, and CheckpointError if another process is
-    training the same.
+    paper, section 3.4). Raises as `training_job` and `fit_gated` do, and ArtefactError if the
+    gates were made for another base or are of other settings.
     """
     encoder = Base.load(base)
     learned = TensorFile(gates)
     encoder.check(learned.provenance, gates)
     _check_settings(learned, params.gate)
-    inputs = {
-        "gates": learned.content,
-        **digests(train=train, valid=valid, start=start_vector),
-    }
-    with params.checkpoint("gated", out, encoder, inputs) as state:
-        ready = prepare(params, "gated", encoder, train, valid, start_vector)
-        weights = matrices(ready.model)
+    with training_job(
+        "gated",
+        params,
+        encoder,
+        out,
+        train=train,
+        valid=valid,
+        start_vector=start_vector,
+        inputs={"gates": learned.content},
+    ) as job:
+        weights = matrices(job.model)
         before = weights_of(weights)
         values = gate_values(learned, weights, params.gate)
-        outcome = fit_gated(
-            ready.model, ready.objective, params.training, values, ready.session(state)
-        )
-        if not is_first():
-            return
-        vector = {**Delta.between(before, weights_of(weights)), **ready.head()}
-        save_tensors(
-            out,
-            vector,
-            **params.provenance("gated", encoder, inputs, outcome),
-        )
-        state.remove()
+        outcome = fit_gated(job.model, job.objective, params.training, values, job.session)
+        job.save({**Delta.between(before, weights_of(weights)), **job.head()}, outcome)
 
 
 def _check_settings(learned: TensorFile, gate: Gate) -> None:

@@ -6,16 +6,14 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from deftx.engine.processes import is_first
-from deftx.engine.target import MethodParams, prepare
-from deftx.models.backbone import matrices
+from deftx.core.parameters import matrices
+from deftx.engine.job import training_job
+from deftx.engine.params import MethodParams
 from deftx.models.base import Base
 from deftx.stages.lora.settings import Lora, largest_rank
 from deftx.stages.lora.train import fit_factors
 from deftx.stages.mask.settings import Budget, entries
-from deftx.store.artefact import digests
 from deftx.store.seeds import stream
-from deftx.store.tensors import save_tensors
 
 
 class Params(MethodParams):
@@ -43,38 +41,36 @@ def lora(
     """Write the factors of the change of every linear layer's matrix, as `denoise` writes them, and
     the head of a task.
 
-    Interrupted training goes on where it was. Source: LoRA (Hu et al. 2022). Raises as `prepare`
-    and `fit_factors` do, InputError if the budget has no room for rank 1, and CheckpointError if
-    another process is training the same.
+    Interrupted training goes on where it was. Source: LoRA (Hu et al. 2022). Raises as
+    `training_job` and `fit_factors` do, and InputError if the budget has no room for rank 1.
     """
     encoder = Base.load(base)
-    inputs = digests(train=train, valid=valid, start=start_vector)
-    with params.checkpoint("lora", out, encoder, inputs) as state:
+    with training_job(
+        "lora",
+        params,
+        encoder,
+        out,
+        train=train,
+        valid=valid,
+        start_vector=start_vector,
         # Streams of the sparse phase, so that its batches, masked tokens and dropout are the same.
-        ready = prepare(params, "sparse", encoder, train, valid, start_vector)
+        phase="sparse",
+    ) as job:
         rank = params.lora.rank
         if params.budget is not None:
             k = entries(params.budget, sum(map(prod, encoder.maskable.values())))
-            rank = largest_rank([tuple(p.shape) for p in matrices(ready.model).values()], k)
+            rank = largest_rank([tuple(p.shape) for p in matrices(job.model).values()], k)
         assert rank is not None
         factors, outcome = fit_factors(
-            ready.model,
-            ready.objective,
+            job.model,
+            job.objective,
             params.training,
             rank,
             params.lora.alpha_of(rank),
             stream(params.seed, params.target, "lora"),
-            ready.session(state),
+            job.session,
         )
-        if not is_first():
-            return
-        tensors = ready.head()
-        for name, (left, right) in factors.items():
-            tensors[f"{name}.left"], tensors[f"{name}.right"] = left, right
-        save_tensors(
-            out,
-            tensors,
-            ranks=dict.fromkeys(factors, rank),
-            **params.provenance("lora", encoder, inputs, outcome),
-        )
-        state.remove()
+        tensors = job.head()
+        for name, change in factors.items():
+            tensors |= change.tensors(name)
+        job.save(tensors, outcome, ranks=dict.fromkeys(factors, rank))

@@ -8,15 +8,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from deftx.core.low_rank import LowRank
+from deftx.core.parameters import matrices
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
+from deftx.engine.settings import Training
 from deftx.engine.trainer import freeze, train_with_head
-from deftx.engine.training_settings import Training
-from deftx.models.backbone import matrices
 from deftx.store.seeds import stream
-
-Factors = dict[str, tuple[torch.Tensor, torch.Tensor]]
-"""Name of a matrix (m, n) → (m, r) and (r, n), whose product is the change of the matrix."""
 
 ADAPTER = "default"
 """PEFT's name for an adapter that nobody named."""
@@ -30,7 +28,7 @@ def fit_factors(
     alpha: float,
     seed: int = 0,
     session: Session | None = None,
-) -> tuple[Factors, dict[str, Any]]:
+) -> tuple[dict[str, LowRank], dict[str, Any]]:
     """Train factors A (r, n) and B (m, r) for every linear layer of the backbone, whose matrix
     counts as W + (alpha / r) · BA, and the head. Afterwards the model has its former layers, every
     weight of the backbone its former bits, and the head is that of the best checkpoint.
@@ -38,8 +36,8 @@ def fit_factors(
     Source: LoRA (Hu et al. 2022). B starts at zero and A, as PEFT has it, uniformly in ±1/√n: a
     function of `seed` and the matrix's name. L1 and weight decay act on the factors.
 
-    Returns (alpha / r) · B and A of the best checkpoint; and what `train_with_head` returns, with
-    `rank` and `alpha`. Raises as it does.
+    Returns name of a matrix → its change at the best checkpoint, with the factors (alpha / r) · B
+    and A; and what `train_with_head` returns, with `rank` and `alpha`. Raises as it does.
     """
     session = session or Session()
     total = freeze(model, session.engine.attention)
@@ -52,9 +50,10 @@ def fit_factors(
         }
         outcome = train_with_head(model, factors, objective, settings, session, total=total)
         found = {
-            name: (
-                layer.scaling[ADAPTER] * layer.lora_B[ADAPTER].weight.detach(),
-                layer.lora_A[ADAPTER].weight.detach(),
+            name: LowRank(
+                left=layer.scaling[ADAPTER] * layer.lora_B[ADAPTER].weight.detach(),
+                right=layer.lora_A[ADAPTER].weight.detach(),
+                rank=rank,
             )
             for name, layer in layers.items()
         }

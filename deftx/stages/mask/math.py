@@ -7,6 +7,7 @@ takes every entry at the threshold, and so more than K where entries tie.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 
@@ -16,10 +17,45 @@ import torch
 from deftx.core.mask import Mask
 from deftx.core.ranking import pooled
 from deftx.core.shares import group_names, largest_remainder
+from deftx.stages.mask.settings import ObservedShares, Selection
 from deftx.store.errors import InputError
 
 NOTHING = Mask({}, {})
 """No entry at all."""
+
+
+def choose(
+    rule: Selection,
+    shapes: Mapping[str, tuple[int, ...]],
+    k: int,
+    *,
+    total: int,
+    former: Mask = NOTHING,
+    scores: Mapping[str, torch.Tensor] | None = None,
+    observed: Mask | None = None,
+    seed: int = 0,
+) -> Mask:
+    """The k entries that a rule chooses from tensors of these shapes, those of `former` among them;
+    `total` is the budget of all rounds together. `scores` are for a rule by magnitude, `observed`
+    is the mask for observed shares, and `seed` is for a random choice.
+
+    Raises InputError as the functions below do.
+    """
+    if rule.score == "none":
+        return everything(shapes)
+    more = k - len(former)
+    if rule.score == "random":
+        return former | uniform(shapes, more, seed, former)
+    assert scores is not None
+    if rule.shares is None:
+        return former | top_k(scores, more, former)
+    shares: Mapping[str, float | Fraction]
+    if isinstance(rule.shares, ObservedShares):
+        assert observed is not None
+        shares = observed_shares(observed, shapes, rule.shares.groups)
+    else:
+        shares = rule.shares
+    return former | top_k_in_groups(scores, more, shares, former, total)
 
 
 def top_k(delta: Mapping[str, torch.Tensor], k: int, besides: Mask = NOTHING) -> Mask:
@@ -96,7 +132,7 @@ def uniform(
         key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, key])))
         score = generator.random(shapes[name])
-        # 1 - u lies in (0, 1]: a score of zero would count as "never moved".
+        # 1 - u is in (0, 1]: a score of zero would count as "never moved".
         return torch.from_numpy(np.subtract(1.0, score, out=score))
 
     return pooled(shapes, scores, k, besides=besides)
@@ -108,3 +144,15 @@ def everything(shapes: Mapping[str, tuple[int, ...]]) -> Mask:
         name: torch.arange(int(np.prod(shape, dtype=np.int64))) for name, shape in shapes.items()
     }
     return Mask(index, dict(shapes))
+
+
+def observed_shares(
+    mask: Mask, shapes: Mapping[str, tuple[int, ...]], groups: list[str] | None
+) -> dict[str, Fraction]:
+    """Group → its part of a mask's entries; each tensor is a group by default. Raises InputError as
+    `group_names` does."""
+    members = group_names(shapes, groups or [re.escape(name) + "$" for name in sorted(shapes)])
+    return {
+        group: Fraction(sum(len(mask.index.get(name, ())) for name in names), len(mask))
+        for group, names in members.items()
+    }

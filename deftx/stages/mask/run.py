@@ -1,21 +1,18 @@
 """Stage `mask`: choose exactly K entries, at once or in several rounds."""
 
-import re
 from collections.abc import Mapping
-from fractions import Fraction
 from math import prod
 from pathlib import Path
 from typing import Self
 
 from pydantic import model_validator
 
-from deftx.core.delta import Only
+from deftx.core.delta import only
 from deftx.core.mask import Mask, load_mask, mask_layout, mask_tensors
-from deftx.core.shares import group_names
 from deftx.models.base import Base
 from deftx.models.vectors import dense_vector
 from deftx.stages.full.settings import RoundOf
-from deftx.stages.mask.math import NOTHING, everything, top_k, top_k_in_groups, uniform
+from deftx.stages.mask.math import NOTHING, choose
 from deftx.stages.mask.settings import ObservedShares, Selection, entries
 from deftx.store.errors import ArtefactError, InputError
 from deftx.store.seeds import stream
@@ -60,47 +57,25 @@ def mask(
     encoder = Base.load(base)
     rule = params.selection
     shapes = encoder.candidates(rule.choose_from, rule.layer_norm)
-    inputs: dict[str, str] = {}
-
-    def opened(name: str, path: Path | None, why: str) -> TensorFile:
-        if path is None:
-            raise InputError(f"{why} (--{name})")
-        file = TensorFile(path)
-        inputs[name] = file.content
-        return file
-
-    if rule.score == "none":
-        found = everything(shapes)
-    else:
+    files = _inputs(params, delta=delta, observed=observed, chosen=chosen)
+    total = before = after = 0
+    if rule.score != "none":
         if rule.budget is None:
             raise InputError("selection.budget: missing; a whole number, a share or a ratio")
         total = entries(rule.budget, sum(map(prod, encoder.maskable.values())))
         before, after = params.budgets(total)
-        former = NOTHING
-        if params.round > 1:
-            why = f"round {params.round} adds to the mask of round {params.round - 1}"
-            former = _former(opened("chosen", chosen, why), encoder, shapes, before)
-        elif chosen is not None:
-            raise InputError("round 1 chooses the first entries: there is no mask before it")
-        if rule.score == "random":
-            seed = stream(params.seed, params.target, "mask")
-            more = uniform(shapes, after - before, seed, former)
-        else:
-            file = opened("delta", delta, "score: magnitude needs the difference")
-            scores = Only(dense_vector(file, encoder, start_vector), shapes)
-            if rule.shares is None:
-                more = top_k(scores, after - before, former)
-            else:
-                shares: Mapping[str, float | Fraction]
-                if isinstance(rule.shares, ObservedShares):
-                    reference = load_mask(
-                        opened("observed", observed, "observed shares need a mask")
-                    )
-                    shares = observed_shares(reference, shapes, rule.shares.groups)
-                else:
-                    shares = rule.shares
-                more = top_k_in_groups(scores, after - before, shares, former, total)
-        found = former | more
+    found = choose(
+        rule,
+        shapes,
+        after,
+        total=total,
+        former=_former(files["chosen"], encoder, shapes, before) if "chosen" in files else NOTHING,
+        scores=only(dense_vector(files["delta"], encoder, start_vector), shapes)
+        if "delta" in files
+        else None,
+        observed=load_mask(files["observed"]) if "observed" in files else None,
+        seed=stream(params.seed, params.target, "mask"),
+    )
     save_tensors(
         out,
         mask_tensors(found),
@@ -113,8 +88,30 @@ def mask(
         k=len(found),
         layout=mask_layout(found),
         params=params.model_dump(),
-        inputs=inputs,
+        inputs={name: file.content for name, file in files.items()},
     )
+
+
+def _inputs(params: Params, **given: Path | None) -> dict[str, TensorFile]:
+    """The files that this round reads; others are not opened. Raises InputError if one is
+    missing."""
+    rule = params.selection
+    needed = {}
+    if params.round > 1:
+        needed["chosen"] = f"round {params.round} adds to the mask of round {params.round - 1}"
+    elif given["chosen"] is not None:
+        raise InputError("round 1 chooses the first entries: there is no mask before it")
+    if rule.score == "magnitude":
+        needed["delta"] = "score: magnitude needs the difference"
+        if isinstance(rule.shares, ObservedShares):
+            needed["observed"] = "observed shares need a mask"
+    files = {}
+    for name, why in needed.items():
+        path = given[name]
+        if path is None:
+            raise InputError(f"{why} (--{name})")
+        files[name] = TensorFile(path)
+    return files
 
 
 def _former(
@@ -124,20 +121,11 @@ def _former(
     base.check(file.provenance, file.path)
     former = load_mask(file)
     if others := sorted(former.index.keys() - shapes.keys()):
-        raise ArtefactError(f"{file.path}: entries of {others[0]}, of which none may be chosen")
+        raise ArtefactError(
+            f"{file.path}: entries of {others[0]}, a tensor that may not be chosen from"
+        )
     if len(former) != count:
         raise ArtefactError(
             f"{file.path}: {len(former)} entries, but the round before ends with {count}"
         )
     return former
-
-
-def observed_shares(
-    mask: Mask, shapes: dict[str, tuple[int, ...]], groups: list[str] | None
-) -> dict[str, Fraction]:
-    """Group → the part of a mask's entries that lies in it; each tensor is a group by default."""
-    members = group_names(shapes, groups or [re.escape(name) + "$" for name in sorted(shapes)])
-    return {
-        group: Fraction(sum(len(mask.index.get(name, ())) for name in names), len(mask))
-        for group, names in members.items()
-    }

@@ -1,5 +1,6 @@
 """Stage `sparse`: re-train only the chosen entries, from the start weights again."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -8,16 +9,15 @@ from pydantic import Field, model_validator
 from transformers import PreTrainedModel
 
 from deftx.core.mask import Mask, load_mask
+from deftx.core.parameters import backbone_parameters, head_of, head_parameters, weights_of
 from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import write_sft_config
-from deftx.engine.processes import is_first
-from deftx.engine.source_settings import SourceLanguages
-from deftx.engine.sources import Sources
+from deftx.engine.job import facts, training_job
+from deftx.engine.params import MethodParams, SourceLanguages
+from deftx.engine.sources import Sources, load_round_vector
 from deftx.engine.sparse import fit_entries
-from deftx.engine.target import MethodParams, load_round_vector, prepare
-from deftx.models.backbone import backbone_parameters, head_parameters, weights_of
 from deftx.models.base import Base
-from deftx.models.vectors import dense_vector, head_of
+from deftx.models.vectors import dense_vector
 from deftx.stages.full.settings import RoundOf
 from deftx.store.artefact import digests
 from deftx.store.errors import InputError
@@ -56,9 +56,8 @@ def sparse(
     several training files and `source_vector` see `full`.
 
     Interrupted training goes on where it was. Source: the second phase of LT-SFT (Ansell et al.
-    2022, section 3). Raises as `prepare`, `load_round_vector`, `Sources` and `fit` do,
-    ArtefactError if the mask was made for another base, and CheckpointError if another process is
-    training the same.
+    2022, section 3). Raises as `training_job`, `load_round_vector`, `Sources` and `fit`
+    do, and ArtefactError if the mask was made for another base.
     """
     encoder = Base.load(base)
     chosen_file = TensorFile(mask)
@@ -69,43 +68,45 @@ def sparse(
     inputs = {
         "mask": chosen_file.content,
         **sources.digests(),
-        **digests(valid=valid, start=start_vector, round_vector=round_vector),
+        **digests(round_vector=round_vector),
     }
     if not params.retrain:
         if delta is None:
             raise InputError("retrain: false needs the difference (--delta)")
-        file = TensorFile(delta)
-        dense = dense_vector(file, encoder, start_vector)
-        pruned = SparseDelta.from_dense(dense, chosen, head_of(file))
+        phi = _prune(TensorFile(delta), chosen, encoder, start_vector)
+        inputs |= digests(valid=valid, start=start_vector)
         outcome = {
-            "trained": len(chosen),
-            "trained_head": sum(map(torch.numel, pruned.head.values())),
+            "trained": len(phi),
+            "trained_head": sum(map(torch.numel, phi.head.values())),
         }
-        _write(out, params, encoder, pruned, inputs, outcome)
+        _write(out, params, phi, {**facts("sparse", params, encoder, inputs), "outcome": outcome})
         return
-    with params.checkpoint("sparse", out, encoder, inputs) as state:
-        phase = params.phase("sparse")
-        ready = prepare(params, phase, encoder, sources.train, valid, start_vector)
-        before = _entries(ready.model, chosen)
+    with training_job(
+        "sparse",
+        params,
+        encoder,
+        out,
+        train=sources.train,
+        valid=valid,
+        start_vector=start_vector,
+        inputs=inputs,
+        phase=params.phase("sparse"),
+    ) as job:
+        before = _entries(job.model, chosen)
+        vectors = sources.load_vectors(encoder)
         outcome = fit_entries(
-            ready.model,
-            ready.objective,
-            params.training,
-            chosen,
-            ready.session(state),
-            begin,
-            sources.load_vectors(encoder),
+            job.model, job.objective, params.training, chosen, job.session, begin, vectors
         )
-        if not is_first():
-            return
-        after = _entries(ready.model, chosen)
-        phi = SparseDelta(
-            chosen,
-            {name: after[name] - before[name] for name in before},
-            weights_of(head_parameters(ready.model)),
-        )
-        _write(out, params, encoder, phi, inputs, outcome)
-        state.remove()
+        after = _entries(job.model, chosen)
+        values = {name: after[name] - before[name] for name in before}
+        if job.writes:
+            phi = SparseDelta(chosen, values, weights_of(head_parameters(job.model)))
+            _write(out, params, phi, job.provenance(outcome))
+
+
+def _prune(file: TensorFile, mask: Mask, base: Base, start: Path | None) -> SparseDelta:
+    """The chosen entries of a difference, and its head, without training."""
+    return SparseDelta.from_dense(dense_vector(file, base, start), mask, head_of(file))
 
 
 def _entries(model: PreTrainedModel, mask: Mask) -> dict[str, torch.Tensor]:
@@ -114,20 +115,13 @@ def _entries(model: PreTrainedModel, mask: Mask) -> dict[str, torch.Tensor]:
     return SparseDelta.from_dense(weights, mask).to(torch.device("cpu")).values
 
 
-def _write(
-    out: Path,
-    params: Params,
-    base: Base,
-    phi: SparseDelta,
-    inputs: dict[str, str],
-    outcome: dict[str, Any],
-) -> None:
+def _write(out: Path, params: Params, phi: SparseDelta, provenance: Mapping[str, Any]) -> None:
     # The head of a language model serves no task, but the next round goes on with it.
     if not params.classes and params.last:
         phi = SparseDelta(phi.mask, phi.values)
     write_sft_config(
         out.parent,
-        base.identity,
+        provenance["base"],
         params.classes,
         max_length=params.training.max_length,
         method=params.method,
@@ -136,4 +130,4 @@ def _write(
         seed=params.seed,
         k=len(phi),
     )
-    phi.save(out, **params.provenance("sparse", base, inputs, outcome))
+    phi.save(out, **provenance)

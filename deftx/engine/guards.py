@@ -1,0 +1,147 @@
+"""What watches over a training: the best checkpoint, losses that go wrong, and the L1 term."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from deftx.engine.objective import Objective
+from deftx.engine.processes import is_first
+from deftx.engine.settings import Training
+from deftx.store.errors import NotFiniteError
+
+log = logging.getLogger(__name__)
+
+EXPLODED = 10.0
+"""So many times the loss of the first step (of 1, if that is larger) is no training any more."""
+
+
+class KeepBest(TrainerCallback):
+    """Asks for an evaluation on schedule and at the last step; remembers the best values of what
+    trains. Ties keep the earlier checkpoint.
+
+    In memory, since the Trainer would write whole models (and pickles) for it.
+
+    Attributes:
+        kept: name → values at the best checkpoint; empty before the first evaluation.
+        facts: `best`, `best_step` and `history`, as plain values.
+    """
+
+    def __init__(
+        self,
+        trained: Mapping[str, torch.nn.Parameter],
+        objective: Objective,
+        settings: Training,
+    ) -> None:
+        examples = objective.sources
+        self._trained, self._name = trained, objective.best
+        self._last = settings.steps(*examples)
+        self._sign = -1.0 if objective.best == "loss" else 1.0
+        every = settings.evaluate_every
+        self._every = settings.steps_per_epoch(*examples) if every == "epoch" else every
+        self._validates = objective.validates and is_first()
+        self.kept: dict[str, torch.Tensor] = {}
+        self.facts: dict[str, Any] = {"best": None, "best_step": None, "history": []}
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Ask for an evaluation where one is due."""
+        control.should_evaluate = self._validates and (
+            state.global_step % self._every == 0 or state.global_step == self._last
+        )
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **given: Any,
+    ) -> None:
+        """Remember the weights if they are the best so far."""
+        value, step = given["metrics"][f"eval_{self._name}"], state.global_step
+        self.facts["history"].append({"step": step, self._name: value})
+        log.info("step %d of %d: validation %s %.4f", step, self._last, self._name, value)
+        if not math.isfinite(value):
+            raise NotFiniteError(f"step {step}: validation {self._name} is {value}")
+        best = self.facts["best"]
+        if best is None or self._sign * value > self._sign * best:
+            self.facts["best"], self.facts["best_step"] = value, step
+            self.kept = {name: p.detach().clone() for name, p in self._trained.items()}
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put the best values back, if there was an evaluation."""
+        for name, kept in self.kept.items():
+            self._trained[name].copy_(kept)
+
+
+class LossGuard:
+    """Watches the loss of each step.
+
+    It looks at `every` losses at a time: reading one waits for the device. Design choice.
+
+    Attributes:
+        first: the loss of the first step of all; None before it.
+    """
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+        self._waiting: list[tuple[int, torch.Tensor]] = []
+        self._mean = float("nan")
+        self.first: float | None = None
+
+    def note(self, step: int, loss: torch.Tensor) -> None:
+        """Remember the loss of a step, counted from 1. Raises as `check` does."""
+        self._waiting.append((step, loss))
+        if len(self._waiting) >= self._every:
+            self.check()
+
+    def check(self) -> None:
+        """Look at what has not been looked at. Raises NotFiniteError, with the step, if a loss
+        is not finite or has exploded."""
+        if not self._waiting:
+            return
+        steps, losses = zip(*self._waiting, strict=True)
+        self._waiting = []
+        values = torch.stack(losses).float().tolist()
+        if self.first is None:
+            self.first = values[0]
+        for step, value in zip(steps, values, strict=True):
+            if not value <= EXPLODED * max(self.first, 1.0):  # true for NaN too
+                raise NotFiniteError(
+                    f"step {step}: the loss is {value:.4g}; it was {self.first:.4g} in the first "
+                    "step. Lower the learning rate"
+                )
+        self._mean = sum(values) / len(values)
+
+    def recent(self) -> float:
+        """The mean of the losses last looked at, which are the newest after this."""
+        self.check()
+        return self._mean
+
+
+class L1:
+    """The gradient of λ·Σ|p − p_start| / N in closed form, N counting every parameter of the
+    model, trained or not (as the LT-SFT code does). p_start is what p is when this is made."""
+
+    def __init__(self, parameters: Sequence[torch.nn.Parameter], weight: float, total: int) -> None:
+        self._scale = weight / total
+        self._parameters = list(parameters)
+        self._start = [parameter.detach().clone() for parameter in parameters]
+
+    @torch.no_grad()
+    def add_gradient(self) -> None:
+        """Add the gradient to that of each parameter that has one."""
+        pairs = zip(self._parameters, self._start, strict=True)
+        found = [(p, p.grad, start) for p, start in pairs if p.grad is not None]
+        if not found:
+            return
+        parameters, gradients, start = (list(column) for column in zip(*found, strict=True))
+        # All tensors at once: on a GPU a launch for each would cost more than the sums.
+        signs = torch._foreach_sub(parameters, start)
+        torch._foreach_sign_(signs)
+        torch._foreach_add_(gradients, signs, alpha=self._scale)

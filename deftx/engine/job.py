@@ -1,0 +1,194 @@
+"""The training job of a stage: a model at its start, an objective, a checkpoint, an artefact."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from deftx.core.parameters import backbone_parameters, head_parameters, stored_head
+from deftx.core.sparse_delta import SparseDelta
+from deftx.engine.checkpoint import Checkpoint
+from deftx.engine.language import masked_language_modelling
+from deftx.engine.objective import Objective
+from deftx.engine.params import TargetParams
+from deftx.engine.processes import is_first
+from deftx.engine.session import Session
+from deftx.engine.settings import LanguageTraining, TaskTraining
+from deftx.engine.task import classification_of_sources
+from deftx.models.base import Base
+from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
+from deftx.store.artefact import digests
+from deftx.store.errors import InputError
+from deftx.store.items import load_labelled, load_text
+from deftx.store.seeds import stream
+from deftx.store.tensors import save_tensors
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training that can begin.
+
+    Attributes:
+        model: at its start: θs and a fresh head.
+        objective: what it learns.
+        session: how this phase is trained. Masked tokens, the order of examples and dropout are
+            streams of their own for each phase, so that no phase depends on what another drew.
+        writes: whether this process is the one that writes the artefact.
+    """
+
+    model: PreTrainedModel
+    objective: Objective
+    session: Session
+    writes: bool
+    _params: TargetParams
+    _facts: dict[str, Any]
+    _out: Path
+
+    def head(self) -> dict[str, torch.Tensor]:
+        """The head under its names in an artefact; empty for a language, whose head serves no
+        task."""
+        return stored_head(head_parameters(self.model)) if self._params.classes else {}
+
+    def provenance(self, outcome: Mapping[str, Any]) -> dict[str, Any]:
+        """The metadata of the artefact."""
+        return {**self._facts, "outcome": outcome}
+
+    def save(
+        self, tensors: Mapping[str, torch.Tensor], outcome: Mapping[str, Any], **more: Any
+    ) -> None:
+        """Write the artefact, if this process does; `more` goes into its metadata."""
+        if self.writes:
+            save_tensors(self._out, tensors, **self.provenance(outcome), **more)
+
+
+@contextmanager
+def training_job(
+    stage: str,
+    params: TargetParams,
+    base: Base,
+    out: Path,
+    *,
+    train: Path | Sequence[Path],
+    valid: Path | None = None,
+    start_vector: Path | None = None,
+    inputs: Mapping[str, str] | None = None,
+    phase: str | None = None,
+) -> Iterator[Job]:
+    """A block in which a target is trained and its artefact is written. Interrupted training goes
+    on where it was; when the block ends well, its checkpoint is removed.
+
+    Args:
+        train: training data; several files are several sources of a task.
+        valid: validation data of a task.
+        start_vector: what is added to θ0 before training.
+        inputs: role → checksum of further inputs, and of `train` if it is a list.
+        phase: the name under which randomness is drawn; by default that of the stage.
+
+    Raises as `prepare` does, and CheckpointError if another process is training the same.
+    """
+    known = digests(valid=valid, start=start_vector)
+    if isinstance(train, Path):
+        known |= digests(train=train)
+    known |= inputs or {}
+    checkpointed = {**params.recorded(), "base": base.identity}
+    with Checkpoint.of_stage(stage, out, checkpointed, known) as state:
+        model, objective = prepare(params, base, train, valid, start_vector)
+        yield Job(
+            model,
+            objective,
+            session_of(params, phase or stage, state),
+            is_first(),
+            params,
+            _out=out,
+            _facts=facts(stage, params, base, known),
+        )
+        if is_first():
+            state.remove()
+
+
+def facts(
+    stage: str, params: TargetParams, base: Base, inputs: Mapping[str, str]
+) -> dict[str, Any]:
+    """The metadata of a stage's artefact, but for the outcome of training."""
+    return {
+        "stage": stage,
+        **params.model_dump(include={"target", "start", "seed", "method"}),
+        "base": base.identity,
+        "params": params.recorded(),
+        "inputs": dict(inputs),
+    }
+
+
+def session_of(params: TargetParams, phase: str, checkpoint: Checkpoint | None = None) -> Session:
+    """How a phase is trained."""
+    streams = {
+        name: stream(params.seed, params.target, phase, name)
+        for name in ("order", "masks", "dropout")
+    }
+    return Session(
+        order_seed=streams["order"],
+        draw_seed=streams["masks"],
+        dropout_seed=streams["dropout"],
+        engine=params.engine,
+        checkpoint=checkpoint,
+        report_to=params.report_to,
+    )
+
+
+def prepare(
+    params: TargetParams,
+    base: Base,
+    train: Path | Sequence[Path],
+    valid: Path | None,
+    start_vector: Path | None,
+) -> tuple[PreTrainedModel, Objective]:
+    """Load the model, add the start vector if there is one, and tokenise the data; several training
+    files are several sources of a task.
+
+    The head is the same in all phases. Raises ArtefactError if the start vector was made for
+    another base or the data do not fit the task; InputError if the text is too short, or a
+    language has several files.
+    """
+    files = [train] if isinstance(train, Path) else train
+    tokenizer = load_tokenizer(base)
+    training = params.training
+    objective: Objective
+    if isinstance(training, TaskTraining):
+        if valid is None:
+            raise InputError(f"{params.target}: a task needs validation data")
+        classes = params.classes or []
+        model = load_classifier(base, classes, stream(params.seed, params.target, "head"))
+        objective = classification_of_sources(
+            [load_labelled(file, classes) for file in files],
+            load_labelled(valid, classes),
+            tokenizer,
+            training,
+        )
+    else:
+        if len(files) != 1:
+            raise InputError(f"{params.target}: {len(files)} training files, a language has one")
+        model = load_masked_lm(base)
+        objective = masked_language_modelling(load_text(files[0]), tokenizer, training)
+    _check_positions(model, params.target, training)
+    if start_vector is not None:
+        vector = SparseDelta.load(start_vector)
+        base.check(vector.provenance, start_vector)
+        vector.add_to(backbone_parameters(model))
+    return model, objective
+
+
+def _check_positions(
+    model: PreTrainedModel, target: str, training: LanguageTraining | TaskTraining
+) -> None:
+    room = getattr(model.config, "max_position_embeddings", training.max_length)
+    # RoBERTa-like models number positions from padding_idx + 1 on.
+    if model.config.model_type in ("roberta", "xlm-roberta"):
+        room -= model.config.pad_token_id + 1
+    if training.max_length > room:
+        raise InputError(
+            f"{target}: max_length is {training.max_length}, the base has room for {room} positions"
+        )
