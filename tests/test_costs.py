@@ -14,9 +14,10 @@ from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 from deftx.plan.config import Config
 from deftx.plan.graph import Graph
 from deftx.report.accounting import UNKNOWN, Job, per_stage, per_system, read_jobs, readable
-from deftx.report.jobs import closure, jobs_of
+from deftx.report.jobs import jobs_of
 from deftx.stages.costs import run as costs_stage
 from deftx.stages.costs.run import account
+from deftx.stages.table import path_of
 from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile, save_tensors
 
@@ -49,7 +50,7 @@ def test_a_job_belongs_to_the_systems_whose_evaluations_need_its_result():
     needed = {e["system"]: set() for e in graph.evaluations}
     for evaluation in graph.evaluations:
         needed[evaluation["system"]] |= needs(evaluation)
-        paths = [artefact.path for artefact in closure(graph, [evaluation])]
+        paths = [path_of(artefact) for artefact in graph.closure([evaluation])]
         assert sorted(paths) == sorted(needs(evaluation))
     for job in jobs_of(graph):
         if job.stage != "diagnostics":

@@ -27,14 +27,6 @@ FLOOR_IN_STAGES = {
 }  # fmt: skip
 """File of a stage → its floor; all other files of stages are on the floor `stages`."""
 
-NOT_YET = {
-    "deftx.core.sparse_delta -> deftx.models.backbone",
-    "deftx.models.predict -> deftx.engine.task",
-    "deftx.run.warm -> deftx.cli.main",
-    "deftx.stages.denoise.math -> deftx.stages.denoise.noise",
-}
-"""Imports from a higher floor that are still there. This set is to become empty."""
-
 MODULES = [name for name in modules() if name not in ("deftx", "deftx.__main__")]
 
 
@@ -59,7 +51,7 @@ def test_no_module_imports_from_a_higher_floor():
         for target in imports(module)
         if target != "deftx" and floor(target) > floor(module)
     }
-    assert upward <= NOT_YET
+    assert upward == set()
 
 
 def test_planning_imports_no_torch():
@@ -75,10 +67,6 @@ def test_planning_imports_no_torch():
     assert done.stdout == "set()\n"
 
 
-BY_A_NAME = {"deftx.run.warm"}
-"""Modules that still find others or methods by a name. This set is to become empty."""
-
-
 def test_no_module_or_method_is_found_by_a_name_that_is_put_together():
     """So every use of a function can be found by its name, and the fingerprint sees each import."""
     found = set()
@@ -90,7 +78,7 @@ def test_no_module_or_method_is_found_by_a_name_that_is_put_together():
                 found.add(module)
             if name in ("import_module", "__import__") and not module.startswith("deftx.cli."):
                 found.add(module)
-    assert found <= BY_A_NAME
+    assert found == set()
 
 
 def test_a_script_beside_the_clone_imports_the_installed_package(tmp_path):

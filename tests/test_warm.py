@@ -305,14 +305,14 @@ def test_importing_everything_asks_for_no_device_and_starts_no_thread():
     claims its GPUs after its imports."""
     code = """
 import os, torch
-from deftx.cli.main import IMPORTED
-from deftx.run import fingerprint, warm
+from deftx.cli.main import import_everything
+from deftx.run import fingerprint
 def asked(*_, **__): raise SystemExit("asked for devices")
 for name in ("is_available", "device_count", "init", "_lazy_init"):
     setattr(torch.cuda, name, asked)
 if hasattr(torch._C, "_cuda_getDeviceCount"):  # not in a PyTorch for CPUs
     torch._C._cuda_getDeviceCount = asked
-warm.import_all(IMPORTED)
+import_everything()
 assert not torch.cuda.is_initialized()
 assert len(os.listdir("/proc/self/task")) == 1, os.listdir("/proc/self/task")
 assert fingerprint._digest.cache_info().currsize == 0

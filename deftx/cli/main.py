@@ -11,7 +11,7 @@ import time
 import types
 import typing
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,6 @@ LATE = (
     "transformers.models.xlm_roberta.tokenization_xlm_roberta",
 )
 """Modules that libraries import only when a job first needs them."""
-IMPORTED = (*(f"deftx.stages.{stage}.run" for stage in STAGES), *LATE)
-"""What the server of jobs imports: all that any stage imports."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(_overview())
         return 0
     if verb == SERVE:
-        serve(main, IMPORTED, rest)
+        serve(main, import_everything, rest)
     if verb not in {**STAGES, **TOOLS, **VECTOR_TOOLS}:
         print(f"deftx: no verb {verb!r}\n\n{_overview()}", file=sys.stderr)
         return 2
@@ -84,6 +82,14 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"deftx {verb}: {error}", file=sys.stderr)
         return 1
+
+
+def import_everything() -> None:
+    """Import what any stage imports, for the server of jobs. A module that an installed version of
+    a library does not have is left to the job."""
+    for name in (*(f"deftx.stages.{stage}.run" for stage in STAGES), *LATE):
+        with suppress(ModuleNotFoundError):
+            importlib.import_module(name)
 
 
 def _overview() -> str:

@@ -11,7 +11,6 @@ and the system does not end a process with its parent.
 import atexit
 import gc
 import hashlib
-import importlib
 import json
 import os
 import shutil
@@ -21,8 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, Never
@@ -80,9 +78,9 @@ def start(environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
     return process, path
 
 
-def serve(run: Callable[[], int], modules: Iterable[str], arguments: list[str]) -> Never:
-    """Import the modules and serve until SIGTERM; a fork that is a job calls `run` and exits with
-    its status. `arguments` are those after SERVE."""
+def serve(run: Callable[[], int], prepare: Callable[[], None], arguments: list[str]) -> Never:
+    """Call `prepare`, which imports what jobs need, and serve until SIGTERM; a fork that is a job
+    calls `run` and exits with its status. `arguments` are those after SERVE."""
     parent, descriptor, folder = int(arguments[0]), int(arguments[1]), arguments[2]
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -95,7 +93,9 @@ def serve(run: Callable[[], int], modules: Iterable[str], arguments: list[str]) 
         if os.getppid() != parent:  # it ended before end_with_parent
             stop(0, None)
         code, before = code_on_disk(), dict(os.environ)
-        import_all(modules)
+        prepare()
+        gc.collect()
+        gc.freeze()  # else the collector would write to, and so copy, all that forks share
         with socket.socket(fileno=descriptor) as listener:
             connection = _connection_in_a_fork(listener)
     except BaseException:
@@ -119,15 +119,6 @@ def code_on_disk(package: Path = PACKAGE) -> str:
         if path.is_file() and path.suffix != ".pyc":
             digest.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
-
-
-def import_all(modules: Iterable[str]) -> None:
-    """Import modules; those that an installed version does not have are left to the job."""
-    for name in modules:
-        with suppress(ModuleNotFoundError):
-            importlib.import_module(name)
-    gc.collect()
-    gc.freeze()  # else the collector would write to, and so copy, all that forks share
 
 
 def _connection_in_a_fork(listener: socket.socket) -> socket.socket:
