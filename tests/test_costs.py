@@ -11,8 +11,8 @@ from conftest import PROJECT
 from matplotlib.figure import Figure
 from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 
-from deftx.plan.config import Config
-from deftx.plan.graph import Graph
+from deftx.plan.config import check_config
+from deftx.plan.plan import Plan
 from deftx.report.accounting import UNKNOWN, Job, per_stage, per_system, read_jobs, readable
 from deftx.report.jobs import jobs_of
 from deftx.stages.costs import run as costs_stage
@@ -41,11 +41,11 @@ def jobs() -> list[Job]:
 
 def test_a_job_belongs_to_the_systems_whose_evaluations_need_its_result():
     settings = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text(encoding="utf-8"))
-    graph = Graph(Config.model_validate(settings))
+    graph = Plan(check_config(settings))
 
     def needs(artefact) -> set[str]:
         parts = [part for role in graph.inputs(artefact).values() for part in role]
-        return {artefact.path}.union(*map(needs, parts))
+        return {path_of(artefact)}.union(*map(needs, parts))
 
     needed = {e["system"]: set() for e in graph.evaluations}
     for evaluation in graph.evaluations:
