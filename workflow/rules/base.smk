@@ -17,8 +17,6 @@ rule base:
         **made("base"),
     log:
         **logs("base"),
-    benchmark:
-        measures("base")
     priority: 90
     conda:
         ENVIRONMENT

@@ -177,11 +177,6 @@ def logs(stage):
     return {"out": f"{ROOT}/logs/{name}.log", "cost": f"{ROOT}/benchmarks/{name}.json"}
 
 
-def measures(stage):
-    """Path pattern of what Snakemake measures of a job: seconds, memory, load."""
-    return f"{ROOT}/benchmarks/{os.path.splitext(STAGES[stage].path)[0]}.tsv"
-
-
 def reads(stage):
     """What the stage reads of the config, as canonical JSON: the one parameter of its rule."""
 

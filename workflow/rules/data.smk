@@ -22,8 +22,6 @@ rule download:
         **made("download"),
     log:
         **logs("download"),
-    benchmark:
-        measures("download")
     priority: 100
     conda:
         ENVIRONMENT
@@ -43,8 +41,6 @@ rule data:
         **made("data"),
     log:
         **logs("data"),
-    benchmark:
-        measures("data")
     wildcard_constraints:
         dataset="|".join(FILE_DATASETS),
     priority: 100  # what is wrong with the data shows before anything is trained
@@ -63,8 +59,6 @@ rule world:
         **made("world"),
     log:
         **logs("world"),
-    benchmark:
-        measures("world")
     wildcard_constraints:
         dataset="|".join(WORLD_DATASETS) or "no-dataset-of-the-world",
     priority: 100
@@ -84,8 +78,6 @@ rule trim:
         **made("trim"),
     log:
         **logs("trim"),
-    benchmark:
-        measures("trim")
     priority: 100
     conda:
         ENVIRONMENT
@@ -103,8 +95,6 @@ rule clean:
         **made("clean"),
     log:
         **logs("clean"),
-    benchmark:
-        measures("clean")
     priority: 100
     conda:
         ENVIRONMENT

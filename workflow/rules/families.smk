@@ -12,8 +12,6 @@ rule adapter:
         **made("adapter"),
     log:
         **logs("adapter"),
-    benchmark:
-        measures("adapter")
     conda:
         ENVIRONMENT
     threads: PLAN.threads("adapter")
@@ -34,8 +32,6 @@ rule gate:
         **made("gate"),
     log:
         **logs("gate"),
-    benchmark:
-        measures("gate")
     conda:
         ENVIRONMENT
     threads: PLAN.threads("gate")
@@ -56,8 +52,6 @@ rule gated:
         **made("gated"),
     log:
         **logs("gated"),
-    benchmark:
-        measures("gated")
     conda:
         ENVIRONMENT
     threads: PLAN.threads("gated")
@@ -78,8 +72,6 @@ rule lora:
         **made("lora"),
     log:
         **logs("lora"),
-    benchmark:
-        measures("lora")
     conda:
         ENVIRONMENT
     threads: PLAN.threads("lora")

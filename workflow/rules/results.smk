@@ -22,7 +22,7 @@ localrules:
 # The card of each sparse vector; only for the local rule that writes them.
 CARDS = (
     [
-        os.path.dirname(PLAN.path(vector)) + "/README.md"
+        os.path.join(os.path.dirname(PLAN.path(vector)), "README.md")
         for vector in PLAN.inputs(Artefact.of("cards"))["vectors"]
     ]
     if workflow.is_main_process
@@ -59,8 +59,6 @@ rule diagnostics:
         **made("diagnostics"),
     log:
         **logs("diagnostics"),
-    benchmark:
-        measures("diagnostics")
     conda:
         ENVIRONMENT
     params:
@@ -77,8 +75,6 @@ rule coverage:
         **made("coverage"),
     log:
         **logs("coverage"),
-    benchmark:
-        measures("coverage")
     conda:
         ENVIRONMENT
     params:
@@ -103,8 +99,6 @@ rule tables:
         others=beside("tables", *STAGES["tables"].beside[:-1]),
     log:
         **logs("tables"),
-    benchmark:
-        measures("tables")
     conda:
         ENVIRONMENT
     params:
@@ -122,8 +116,6 @@ rule claims:
         **made("claims"),
     log:
         **logs("claims"),
-    benchmark:
-        measures("claims")
     conda:
         ENVIRONMENT
     params:
@@ -143,8 +135,6 @@ rule figures:
         others=beside("figures", *(f"{figure}.png" for figure in FIGURES)),
     log:
         **logs("figures"),
-    benchmark:
-        measures("figures")
     conda:
         ENVIRONMENT
     params:

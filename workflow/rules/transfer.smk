@@ -13,8 +13,6 @@ rule compose:
         **made("compose"),
     log:
         **logs("compose"),
-    benchmark:
-        measures("compose")
     conda:
         ENVIRONMENT
     threads: PLAN.threads("compose")
@@ -32,8 +30,6 @@ rule evaluate:
         **made("evaluate"),
     log:
         **logs("evaluate"),
-    benchmark:
-        measures("evaluate")
     conda:
         ENVIRONMENT
     threads: PLAN.threads("evaluate")

@@ -13,8 +13,6 @@ rule full:
         **made("full"),
     log:
         **logs("full"),
-    benchmark:
-        measures("full")
     conda:
         ENVIRONMENT
     threads: PLAN.threads("full")
@@ -39,8 +37,6 @@ rule denoise:
         **made("denoise"),
     log:
         **logs("denoise"),
-    benchmark:
-        measures("denoise")
     conda:
         ENVIRONMENT
     threads: PLAN.threads("denoise")
@@ -60,8 +56,6 @@ rule mask:
         **made("mask"),
     log:
         **logs("mask"),
-    benchmark:
-        measures("mask")
     conda:
         ENVIRONMENT
     threads: PLAN.threads("mask")
@@ -79,8 +73,6 @@ rule sparse:
         **made("sparse"),
     log:
         **logs("sparse"),
-    benchmark:
-        measures("sparse")
     conda:
         ENVIRONMENT
     threads: PLAN.threads("sparse")
@@ -105,8 +97,6 @@ rule convert:
         **made("convert"),
     log:
         **logs("convert"),
-    benchmark:
-        measures("convert")
     conda:
         ENVIRONMENT
     params:
