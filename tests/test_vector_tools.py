@@ -347,7 +347,6 @@ def test_any_model_folder_is_a_base(vectors, base, tmp_path):
 TEXT, NEW = ["--text", "ba be"], ["--out", "new"]
 WRONG = {
     "nothing to predict": ["predict", "lang", *TEXT],
-    "give texts by --text, or a file": ["predict", "task"],
     "expected a name that ends in .csv": ["predict", "task", *TEXT, "--out", "a.txt"],
     "its classes are": ["apply", "task", "other", *NEW],
     "both vectors carry a head": ["apply", "task", "same", *NEW],
@@ -394,6 +393,13 @@ def test_wrong_arguments_are_one_message_and_write_nothing(mistaken, capsys, tmp
 )
 def test_a_wrong_name_is_one_message(mistaken, capsys, message, arguments):
     assert message in fails(capsys, *arguments)
+
+
+@pytest.mark.parametrize("given", [[], [*TEXT, "--file", "t.txt"]])
+def test_predict_takes_texts_or_a_file(given, capsys):
+    with pytest.raises(SystemExit):
+        call("predict", "task", *given)
+    assert "--text" in capsys.readouterr().err
 
 
 def test_a_vector_of_another_base_is_not_added(vectors, tmp_path, capsys):

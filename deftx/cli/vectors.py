@@ -110,11 +110,12 @@ def predict(arguments: list[str]) -> None:
     """Predict labels of texts, with their probabilities, as CSV: `label`, and a column `p_…` for
     each class."""
     parser = _parser(predict, f"{VECTORS}; or a model folder that `deftx apply` wrote")
-    parser.add_argument("--text", action="append", help="a text; may be given several times")
-    parser.add_argument("--pair", action="append", help="the second text of each, for pairs")
-    parser.add_argument(
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--text", action="append", help="a text; may be given several times")
+    given.add_argument(
         "--file", type=Path, help="txt (a text a line), csv, tsv, jsonl or parquet, also .gz, .xz"
     )
+    parser.add_argument("--pair", action="append", help="the second text of each, for pairs")
     parser.add_argument("--column", default="text", help="column of the text; default: text")
     parser.add_argument("--pair-column", help="column of the second text, for pairs")
     parser.add_argument("--id-column", help="default: items are numbered from 0, blank ones too")
@@ -136,19 +137,16 @@ def predict(arguments: list[str]) -> None:
     frame["label"] = [classes[i] for i in probabilities.argmax(1).tolist()]
     for number, name in enumerate(classes):
         frame[f"p_{name}"] = [round(p, 6) for p in probabilities[:, number].tolist()]
-    if options.out and options.out.suffix == ".jsonl":
-        text = frame.to_json(orient="records", lines=True, force_ascii=False)
-    else:
-        text = frame.to_csv(index=False, lineterminator="\n")
-    if options.out:
+    text = frame.to_csv(index=False, lineterminator="\n")
+    if options.out is None:
+        print(text, end="")
+    elif options.out.suffix == ".csv":
         write_text(options.out, text)
     else:
-        print(text, end="")
+        write_text(options.out, frame.to_json(orient="records", lines=True, force_ascii=False))
 
 
 def _items(options: argparse.Namespace) -> list[Item]:
-    if (options.text is None) == (options.file is None):
-        raise InputError("give texts by --text, or a file by --file")
     if options.file is not None:
         columns = Columns(text=options.column, text_pair=options.pair_column, id=options.id_column)
         return read_items(options.file, columns, None)
@@ -162,8 +160,8 @@ def _items(options: argparse.Namespace) -> list[Item]:
 
 def _parser(function: Any, vectors: str | None = None) -> argparse.ArgumentParser:
     """The parser of a verb; with the help text `vectors` it takes vectors to be added."""
-    name = f"deftx {function.__name__}"
-    parser = argparse.ArgumentParser(prog=name, description=function.__doc__)
+    prog, about = f"deftx {function.__name__}", function.__doc__
+    parser = argparse.ArgumentParser(prog=prog, description=about)
     if vectors is not None:
         parser.add_argument("vectors", nargs="+", metavar="VECTOR", help=vectors)
         parser.add_argument(
