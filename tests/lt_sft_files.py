@@ -1,4 +1,5 @@
-"""Vectors written as the public LT-SFT code writes them, by a plain loop over every entry."""
+"""Vectors written as the public LT-SFT code writes them, by a plain loop over every entry; and
+what tests of the exchange with other libraries share."""
 
 import io
 import pickle
@@ -6,6 +7,59 @@ import zipfile
 
 import numpy as np
 import torch
+from conftest import sentences
+from transformers import BertConfig
+
+from deftx.cli.main import main
+from deftx.models.backbone import head_parameters, weights_of
+from deftx.models.base import Base
+from deftx.models.load import load_classifier
+from deftx.stages.base.pretrain import train_tokenizer
+
+CLASSES = ["negative", "neutral", "positive"]
+LM_HEAD = {"lm_head.bias": torch.ones(150), "lm_head.dense.weight": torch.ones(32, 32)}
+BERT = BertConfig(
+    vocab_size=150, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+    intermediate_size=48, max_position_embeddings=40, pad_token_id=1,
+)  # fmt: skip
+
+
+def call(*arguments):
+    """Run a verb to its end."""
+    assert main([str(argument) for argument in arguments]) == 0
+
+
+def fails(capsys, *arguments):
+    """The error message of a verb."""
+    assert main([str(argument) for argument in arguments]) == 1
+    return capsys.readouterr().err
+
+
+def convert(base, vector, target, out, stored=CLASSES):
+    classes = ["--classes", CLASSES, "--stored-classes", stored] if target == "task-x" else []
+    call("convert", "--method", "m", "--target", target, "--id", "of-others", "--base", base.folder,
+         "--vector", vector, "--out", out / "sft_model.safetensors", *classes)  # fmt: skip
+
+
+def made_base(folder, model):
+    """A base of a model, as the stage makes it."""
+    tokenizer = train_tokenizer(sentences(200), 150)
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    call("base", "--id", "other", "--model", folder / "model", "--out",
+         folder / "base/model.safetensors")  # fmt: skip
+    return Base.load(folder / "base")
+
+
+def differences(base, seed, share=0.05, prefix="roberta."):
+    return {
+        prefix + name: drawn(shape, share, seed + i)
+        for i, (name, shape) in enumerate(base.maskable.items())
+    }
+
+
+def head_of(base, classes=CLASSES, seed=5):
+    return weights_of(head_parameters(load_classifier(base, list(classes), seed)))
 
 
 def content(diffs, whole):

@@ -16,9 +16,9 @@ from transformers import AutoConfig, XLMRobertaConfig
 from benchmarks.models import SIZES
 from deftx.cli.main import main
 from deftx.engine.language import masked_language_modelling
+from deftx.estimate import choice
 from deftx.estimate import estimate as estimates
-from deftx.estimate import remaining
-from deftx.estimate.choice import needed, wanted
+from deftx.estimate.choice import remaining, wanted
 from deftx.estimate.sizes import Sizes, find_shape
 from deftx.estimate.speeds import finished, measured
 from deftx.estimate.work import Amount, Works
@@ -234,14 +234,14 @@ def test_too_little_disk_is_reported(config, monkeypatch):
 
 def test_a_choice_needs_what_its_evaluations_need_and_no_more(config):
     plan = Plan(read_config(config))
-    choice = {"system": ["deft-x"], "task": [], "language": ["qta"], "seed": ["0"]}
-    chosen = wanted(plan, **choice)
+    only = {"system": ["deft-x"], "task": [], "language": ["qta"], "seed": ["0"]}
+    chosen = wanted(plan, **only)
     assert [path_of(a) for a in chosen] == ["evaluate/deft-x/sentiment/qta/seed0.safetensors"]
-    found = needed(plan, chosen)
+    found = plan.closure(chosen)
     assert {a["method"] for a in found if a.stage == "sparse"} == {"deft-x"}
     assert all(part in found for a in found for parts in plan.inputs(a).values() for part in parts)
     assert len(found) < len(plan.artefacts)
-    assert f"{len(found)} of {len(found)} jobs to do" in shown(config, choice)
+    assert f"{len(found)} of {len(found)} jobs to do" in shown(config, only)
     with pytest.raises(ConfigError, match=r"--language qtx: not evaluated; known: qta, qtb"):
         wanted(plan, language=["qtx"])
 
@@ -261,11 +261,11 @@ def test_snakemake_decides_what_remains_and_its_failure_is_reported(config, monk
         asked.append(command)
         return subprocess.CompletedProcess(command, 1, "", "Building\nno file text.txt\n")
 
-    monkeypatch.setattr(remaining.subprocess, "run", cannot)
-    assert remaining.remaining(plan, config) == (set(plan.artefacts), "") and not asked
+    monkeypatch.setattr(choice.subprocess, "run", cannot)
+    assert remaining(plan, config) == (set(plan.artefacts), "") and not asked
     (config.parent / plan.root).mkdir(parents=True)
     (config.parent / plan.root / "config.json").touch()
-    found, caution = remaining.remaining(plan, config)
+    found, caution = remaining(plan, config)
     assert set(plan.artefacts) - found == {Artefact.of("config")} and len(asked) == 1
     assert "(no file text.txt): every file that exists counts as done" in caution
     assert caution in shown(config)

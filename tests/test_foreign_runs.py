@@ -7,7 +7,8 @@ import pytest
 import torch
 import yaml
 from conftest import PROJECT
-from lt_sft_files import write_public
+from loopback_hub import COMMIT
+from lt_sft_files import CLASSES, dense, write_public
 from workspace import Workspace
 
 from deftx.core.sparse_delta import SparseDelta
@@ -20,8 +21,6 @@ from deftx.store.errors import ConfigError
 from deftx.store.tensors import TensorFile
 
 TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-CLASSES = ["negative", "neutral", "positive"]
 
 
 def plan(vector, **changes):
@@ -40,10 +39,6 @@ HUB = {
     },
     "task": {"source": "some/task-{task}", "revision": COMMIT, "classes": {"sentiment": CLASSES}},
 }
-
-
-def stages(found):
-    return {artefact.stage for artefact in found.artefacts}
 
 
 def test_nothing_is_trained_for_vectors_that_exist():
@@ -176,13 +171,10 @@ def test_a_run_with_vectors_of_others_gives_the_logits_of_the_run_that_made_them
     base = Base.load(made.results / "base")
     vector = SparseDelta.load(made.results / "sparse/lt-sft/task-sentiment/base/seed0")
     stored = CLASSES[::-1]
-    dense = {name: torch.zeros(shape) for name, shape in base.maskable.items()}
-    vector.add_to(dense)
+    diffs = {f"roberta.{n}": dense(vector, n, shape) for n, shape in base.maskable.items()}
     head = {n: t.flip(0) if "out_proj" in n else t for n, t in vector.head.items()}
-    write_public(
-        tmp_path / "theirs/pytorch_diff.bin", {f"roberta.{n}": t for n, t in dense.items()}, head
-    )
-    first, results = copy.deepcopy(made.config), made.results
+    write_public(tmp_path / "theirs/pytorch_diff.bin", diffs, head)
+    results = made.results
     made.config |= {
         "run": "given",
         "seeds": [0, 1],
@@ -206,24 +198,17 @@ def test_a_run_with_vectors_of_others_gives_the_logits_of_the_run_that_made_them
         ran = made.run()
         assert ran["convert"] == 2 and not {"full", "mask", "sparse"} & ran.keys()
         for language in ("qta", "qtb"):
-            expected = TensorFile(
-                results / f"evaluate/lt-sft/sentiment/{language}/seed0.safetensors"
-            )
+            path = f"sentiment/{language}/seed{{}}.safetensors"
+            expected = TensorFile(results / "evaluate/lt-sft" / path.format(0))
             for seed in (0, 1):
-                found = TensorFile(
-                    made.results / f"evaluate/given/sentiment/{language}/seed{seed}.safetensors"
-                )
+                found = TensorFile(made.results / "evaluate/given" / path.format(seed))
                 torch.testing.assert_close(found["logits"], expected["logits"], rtol=0, atol=1e-6)
         assert made.planned() == {}
-        card = (made.results / "convert/given/task-sentiment/README.md").read_text()
+        task, lang = (made.results / "convert/given" / n for n in ("task-sentiment", "lang-qta"))
+        card = (task / "README.md").read_text()
         assert "Made by others." in card and "pytorch_diff.bin" in card
-        card = (made.results / "convert/given/lang-qta/README.md").read_text()
-        assert "method `lt-sft`" in card
-        config = json.loads(
-            (made.results / "convert/given/task-sentiment/sft_config.json").read_text()
-        )
-        assert config["labels"] == CLASSES
-        assert first["systems"] != made.config["systems"]
+        assert "method `lt-sft`" in (lang / "README.md").read_text()
+        assert json.loads((task / "sft_config.json").read_text())["labels"] == CLASSES
         # Another content makes it stale, a new path does not.
         (tmp_path / "theirs").rename(tmp_path / "moved")
         made.config["methods"]["given"]["vector"]["task"]["source"] = "moved/pytorch_diff.bin"

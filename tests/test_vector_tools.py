@@ -4,13 +4,23 @@ import csv
 import json
 import math
 
-import numpy as np
 import pytest
 import torch
 from conftest import sentences
-from lt_sft_files import write_public
+from lt_sft_files import (
+    BERT,
+    CLASSES,
+    LM_HEAD,
+    call,
+    convert,
+    dense,
+    differences,
+    fails,
+    head_of,
+    made_base,
+    write_public,
+)
 from peft import PeftModel
-from test_foreign import BERT, CLASSES, LM_HEAD, differences, head_of, made_base
 from transformers import (
     AutoModel,
     AutoModelForMaskedLM,
@@ -21,9 +31,8 @@ from transformers import (
     ModernBertForMaskedLM,
 )
 
-from deftx.cli.main import main
 from deftx.core.mask import Mask
-from deftx.core.parameters import backbone_parameters, head_parameters, weights_of
+from deftx.core.parameters import backbone_parameters, weights_of
 from deftx.core.sparse_delta import SparseDelta
 from deftx.exchange.shira import save_shira
 from deftx.models.base import Base
@@ -35,7 +44,7 @@ from deftx.store.errors import ArtefactError
 from deftx.store.items import write_items
 from deftx.store.tensors import TensorFile
 
-# Of how PEFT uses transformers and PyTorch.
+# Warnings about how PEFT uses transformers and PyTorch.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated"),
     pytest.mark.filterwarnings("ignore:Sparse invariant checks"),
@@ -44,35 +53,23 @@ pytestmark = [
 IDS = torch.tensor([[0, 7, 9, 30, 2], [0, 8, 50, 51, 2]])
 
 
-def drawn(base, seed, share=0.05):
-    """A vector with entries everywhere but in normalisation."""
-    generator = torch.Generator().manual_seed(seed)
-    index, values, shapes = {}, {}, {}
-    for name, shape in base.maskable.items():
-        chosen = torch.rand(math.prod(shape), generator=generator) < share
-        if chosen.any():
-            index[name], shapes[name] = chosen.nonzero().flatten(), shape
-            values[name] = 0.1 * torch.randn(len(index[name]), generator=generator)
-    return Mask(index, shapes), values
-
-
-def saved(base, folder, seed, classes=None, target="lang-qaa", **more):
-    """A vector as the stage `sparse` leaves it."""
-    mask, values = drawn(base, seed)
-    head = weights_of(head_parameters(load_classifier(base, classes, seed=9))) if classes else {}
-    vector = SparseDelta(mask, values, head)
-    vector.save(
+def saved(base, folder, seed, classes=None):
+    """A vector as the stage `sparse` leaves it, with entries everywhere but in normalisation."""
+    delta = {n: 0.1 * tensor for n, tensor in differences(base, seed, prefix="").items()}
+    index = {n: t.flatten().nonzero().flatten() for n, t in delta.items() if t.any()}
+    mask = Mask(index, {name: base.shapes[name] for name in index})
+    head = head_of(base, classes, seed=9) if classes else {}
+    SparseDelta.from_dense(delta, mask, head).save(
         folder / "sft_model.safetensors",
         stage="sparse",
         method="m",
-        target="task-x" if classes else target,
+        target="task-x" if classes else "lang-qaa",
         start="base",
         seed=seed,
         base=base.identity,
-        params={"classes": classes, "task": {"max_length": 24} if classes else None, **more},
+        params={"classes": classes, "task": {"max_length": 24} if classes else None},
         outcome={},
     )
-    return vector
 
 
 MODELS = {
@@ -105,15 +102,6 @@ def run(request, base_folder, tmp_path_factory):
     ]
     write_items(folder / "test.parquet", items)
     return folder, base
-
-
-def call(*arguments):
-    assert main([str(argument) for argument in arguments]) == 0
-
-
-def fails(capsys, *arguments):
-    assert main([str(argument) for argument in arguments]) == 1
-    return capsys.readouterr().err
 
 
 def evaluated(folder, tmp_path):
@@ -171,7 +159,7 @@ def test_predictions_need_no_label_and_are_those_of_the_model_folder(run, tmp_pa
     for row, probabilities in zip(rows, expected, strict=True):
         assert row["label"] == CLASSES[int(probabilities.argmax())]
         found = [float(row[f"p_{label}"]) for label in CLASSES]
-        assert np.allclose(found, probabilities, atol=1e-6)
+        assert found == pytest.approx(probabilities.tolist(), abs=1e-6)
     capsys.readouterr()
     call("predict", folder / "task", folder / "lang", "--text", texts[0], "--text", texts[1])
     printed = list(csv.DictReader(capsys.readouterr().out.splitlines()))
@@ -185,17 +173,14 @@ def test_shira_is_the_linear_part_and_lists_what_is_lost(run, tmp_path, capsys):
     call("export", folder / "task", folder / "lang", "--to", "shira", "--out", tmp_path / "a")
     total = SparseDelta.load(folder / "task") + SparseDelta.load(folder / "lang")
     expected = load_classifier(base, CLASSES, seed=0).eval()
-    linear = {
-        name
-        for name, module in expected.base_model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    }
-    kept = [n for n in total.values if n.removesuffix(".weight") in linear]
-    part = SparseDelta(
-        Mask({n: total.mask.index[n] for n in kept}, {n: total.mask.shapes[n] for n in kept}),
-        {n: total.values[n] for n in kept},
-        total.head,
+    modules = dict(expected.base_model.named_modules())
+    linear = {f"{n}.weight" for n, m in modules.items() if isinstance(m, torch.nn.Linear)}
+    kept = [name for name in total.values if name in linear]
+    index, values, shapes = (
+        {name: full[name] for name in kept}
+        for full in (total.mask.index, total.values, total.mask.shapes)
     )
+    part = SparseDelta(Mask(index, shapes), values, total.head)
     assert 0 < len(part) < len(total)
     plain = load_classifier(base, CLASSES, seed=3)  # another head
     adapted = PeftModel.from_pretrained(plain, str(tmp_path / "a")).eval()
@@ -283,15 +268,10 @@ def test_what_two_vectors_share_is_counted_as_with_dense_tensors(vectors, base):
     frame = common(a, b, "tensor")
     shared = same = 0
     for name, shape in base.maskable.items():
-        dense = []
-        for vector in (a, b):
-            tensor = torch.zeros(math.prod(shape))
-            if name in vector.values:
-                tensor[vector.mask.index[name]] = vector.values[name]
-            dense.append(tensor)
-        both = (dense[0] != 0) & (dense[1] != 0)
+        first, second = (dense(vector, name, shape) for vector in (a, b))
+        both = (first != 0) & (second != 0)
         shared += int(both.sum())
-        same += int((both & (dense[0] * dense[1] > 0)).sum())
+        same += int((both & (first * second > 0)).sum())
         if name in frame["tensor"].tolist():
             row = frame[frame["tensor"] == name].iloc[0]
             assert row["shared"] == int(both.sum())
@@ -312,15 +292,14 @@ def test_inspect_prints_origin_classes_and_entries(vectors, base, capsys):
     assert base.identity["hash"] in out and "negative, neutral, positive" in out
     assert all(name in out for name in vector.values)
     assert "classifier.out_proj.weight (3, 32)" in out
-    call("inspect", vectors / "task/sft_model.safetensors", "--base", base.folder)
+    call("inspect", vectors / "task/sft_model.safetensors")
     assert "attention query" in capsys.readouterr().out
 
 
 def test_overlap_compares_both_formats(vectors, base, capsys):
     vector = SparseDelta.load(vectors / "lang")
-    dense = {f"roberta.{n}": torch.zeros(shape) for n, shape in base.maskable.items()}
-    vector.add_to({n.removeprefix("roberta."): tensor for n, tensor in dense.items()})
-    write_public(vectors / "theirs/pytorch_diff.bin", dense, LM_HEAD)
+    theirs = {f"roberta.{n}": dense(vector, n, shape) for n, shape in base.maskable.items()}
+    write_public(vectors / "theirs/pytorch_diff.bin", theirs, LM_HEAD)
     call("overlap", vectors / "lang", vectors / "theirs", "--by", "layer")
     out = capsys.readouterr().out
     assert out.count("100.00 %") >= 2 * 4  # of all, and of each layer
@@ -333,10 +312,7 @@ def test_vectors_of_the_public_code_predict_like_converted_ones(tmp_path, base):
     write_public(tmp_path / "lang/pytorch_diff.bin", differences(base, 2), LM_HEAD)
     (tmp_path / "t.txt").write_text("\n".join(sentences(5)))
     for name, target in {"task": "task-x", "lang": "lang-qaa"}.items():
-        classes = ["--classes", CLASSES, "--stored-classes", CLASSES] if name == "task" else []
-        call("convert", "--method", "m", "--target", target, "--id", "x", "--base", base.folder,
-             "--vector", tmp_path / name, *classes,
-             "--out", tmp_path / f"ours-{name}/sft_model.safetensors")  # fmt: skip
+        convert(base, tmp_path / name, target, tmp_path / f"ours-{name}")
     call("predict", tmp_path / "task", tmp_path / "lang", "--base", base.folder,
          "--classes", ",".join(CLASSES), "--file", tmp_path / "t.txt",
          "--out", tmp_path / "theirs.csv")  # fmt: skip
@@ -368,42 +344,62 @@ def test_any_model_folder_is_a_base(vectors, base, tmp_path):
     assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
 
 
-def test_wrong_arguments_are_one_message(vectors, base, tmp_path, capsys):
-    at = ["--base", base.folder]
-    task, lang, other = (vectors / name for name in ("task", "lang", "other"))
-    text = ["--text", "ba be"]
-    assert "do not record which base" in fails(capsys, "predict", task, *text)
-    assert "nothing to predict" in fails(capsys, "predict", lang, *at, *text)
-    assert "give texts by --text, or a file" in fails(capsys, "predict", task, *at)
-    assert "its classes are" in fails(capsys, "apply", task, other, *at, "--out", tmp_path / "o")
+TEXT, NEW = ["--text", "ba be"], ["--out", "new"]
+WRONG = {
+    "nothing to predict": ["predict", "lang", *TEXT],
+    "expected a name that ends in .csv": ["predict", "task", *TEXT, "--out", "a.txt"],
+    "its classes are": ["apply", "task", "other", *NEW],
+    "both vectors carry a head": ["apply", "task", "same", *NEW],
+    "no vector carries a head": ["apply", "lang", "--classes", "a,b", *NEW],
+    "there: exists already": ["apply", "lang", "--out", "there"],
+    "exists already": ["export", "lang", "--to", "shira", "--out", "there"],
+    "give --classes": ["predict", "public.bin", *TEXT],
+    "SHiRA can hold no entry": ["export", "embedded.safetensors", "--to", "shira", *NEW],
+    "goes with no vector": ["predict", "base", *TEXT],
+}
+"""Message → arguments, to which the base is added."""
+
+
+@pytest.fixture
+def mistaken(vectors, base, monkeypatch):
+    """The folder of the vectors with more files, as the working folder."""
+    monkeypatch.chdir(vectors)
+    (vectors / "base").symlink_to(base.folder)
     saved(base, vectors / "same", 4, CLASSES)
-    assert "both vectors carry a head" in fails(
-        capsys, "apply", task, vectors / "same", *at, "--out", tmp_path / "o"
-    )
-    assert "no vector carries a head" in fails(
-        capsys, "apply", lang, *at, "--classes", "a,b", "--out", tmp_path / "o"
-    )
-    (tmp_path / "there").mkdir()
-    (tmp_path / "there/file").write_text("mine")
-    for verb in (["apply"], ["export", "--to", "shira"]):
-        assert "exists already" in fails(capsys, *verb, lang, *at, "--out", tmp_path / "there")
+    (vectors / "there").mkdir()
+    (vectors / "there/file").write_text("mine")
+    write_public(vectors / "public.bin", differences(base, 1), head_of(base))
+    name = "embeddings.word_embeddings.weight"
+    mask = Mask({name: torch.tensor([3])}, {name: (150, 32)})
+    SparseDelta(mask, {name: torch.ones(1)}).save("embedded.safetensors", base=base.identity)
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_wrong_arguments_are_one_message_and_write_nothing(mistaken, capsys, tmp_path, message):
+    assert message in fails(capsys, *WRONG[message], "--base", "base")
     assert (tmp_path / "there/file").read_text() == "mine"
-    assert not (tmp_path / "o").exists() and not list(tmp_path.glob(".*"))
-    assert "no such file or folder" in fails(capsys, "inspect", tmp_path / "absent")
-    assert "not a vector" in fails(capsys, "inspect", tmp_path / "there")
-    assert "made by base, expected a sparse vector" in fails(
-        capsys, "inspect", base.folder / "model.safetensors"
-    )
-    write_public(tmp_path / "public.bin", differences(base, 1), head_of(base))
-    assert "give --classes" in fails(capsys, "predict", tmp_path / "public.bin", *at, *text)
-    assert "expected a classifier" in fails(capsys, "predict", base.folder, *text)
-    mask = Mask({"embeddings.word_embeddings.weight": torch.tensor([3])},
-                {"embeddings.word_embeddings.weight": (150, 32)})  # fmt: skip
-    embedded = SparseDelta(mask, {"embeddings.word_embeddings.weight": torch.ones(1)})
-    embedded.save(tmp_path / "e.safetensors", base=base.identity)
-    assert "SHiRA can hold no entry" in fails(
-        capsys, "export", tmp_path / "e.safetensors", *at, "--to", "shira", "--out", tmp_path / "o"
-    )
+    assert not (tmp_path / "new").exists() and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("no such file or folder", ["inspect", "absent"]),
+        ("not a vector", ["inspect", "there"]),
+        ("no mask in it", ["inspect", "base/model.safetensors"]),
+        ("expected a classifier", ["predict", "base", *TEXT]),
+        ("do not record which base", ["predict", "public.bin", *TEXT]),
+    ],
+)
+def test_a_wrong_name_is_one_message(mistaken, capsys, message, arguments):
+    assert message in fails(capsys, *arguments)
+
+
+@pytest.mark.parametrize("given", [[], [*TEXT, "--file", "t.txt"]])
+def test_predict_takes_texts_or_a_file(given, capsys):
+    with pytest.raises(SystemExit):
+        call("predict", "task", *given)
+    assert "--text" in capsys.readouterr().err
 
 
 def test_a_vector_of_another_base_is_not_added(vectors, tmp_path, capsys):

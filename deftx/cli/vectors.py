@@ -2,16 +2,17 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
 
 from deftx.data.read import read_items
-from deftx.exchange.foreign import is_ours
-from deftx.exchange.found import Found, find_vector, opened_base, opened_classifier, opened_vectors
-from deftx.exchange.model_folder import check_new, classes_of, save_model_folder, with_vectors
+from deftx.exchange.foreign import classes_of
+from deftx.exchange.found import find_classifier, find_fitted, find_vector
+from deftx.exchange.lt_sft import PUBLIC_SHAPES
+from deftx.exchange.model_folder import check_new, class_names, save_model_folder, with_vectors
 from deftx.models.device import available_device
 from deftx.models.predict import predict as predict_logits
 from deftx.report.anatomy import PLACES, anatomy, common
@@ -21,79 +22,64 @@ from deftx.store.errors import InputError
 from deftx.store.items import Item
 
 VECTOR = "file or folder of a vector (ours or of the public LT-SFT code), or a hub id[@revision]"
-BASE = (
-    "base: a folder made by `deftx base`, a model folder, or a hub id[@revision]; default: the one "
-    "that the first vector was made for"
-)
+VECTORS = f"{VECTOR}; one of a task, one of a language, or both"
 
 
 def inspect(arguments: list[str]) -> None:
     """Describe a vector: its origin, its head, and the number and norm of its entries by layer,
     module or tensor."""
-    parser = _parser("inspect", inspect)
+    parser = _parser(inspect)
     parser.add_argument("vector", help=VECTOR)
     parser.add_argument("--by", choices=PLACES, action="append", help="default: layer and module")
-    parser.add_argument("--base", help=BASE + "; if given, shares are of all its entries")
     options = parser.parse_args(arguments)
     found = find_vector(options.vector)
-    vector, shapes = found.comparable, None
-    if options.base:
-        with opened_base(options.base) as base:
-            vector.mask.check_fits({**vector.mask.shapes, **base.shapes}, found.name)
-            shapes = base.maskable
-    for name, value in _described(found).items():
-        if value not in (None, ""):
+    facts, vector, known = found.facts, found.comparable, found.vector.provenance
+    base, kind = known.get("base", {}), "public LT-SFT" if PUBLIC_SHAPES in known else "our"
+    squares = sum(float(values.double() @ values.double()) for values in vector.values.values())
+    described = {
+        "vector": found.name if found.revision is None else f"{found.name}@{found.revision}",
+        "file": f"{found.file.name}, in {kind} format",
+        "made by": " ".join(str(known[k]) for k in ("stage", "method") if known.get(k)),
+        **{key: str(known.get(key, "")) for key in ("target", "start", "seed")},
+        "base": ", ".join(str(base[k]) for k in ("id", "revision", "hash") if base.get(k)),
+        "classes": ", ".join(classes_of(found.vector)),
+        "source": json.dumps(facts["source"], ensure_ascii=False) if "source" in facts else "",
+        "sha256": facts["sha256"],
+        "entries": f"{len(vector):,} in {len(vector.values)} tensors",
+        "norm": f"{squares**0.5:.6g}",
+    }
+    for name, value in described.items():
+        if value:
             print(f"{name:10} {value}")
     for by in options.by or ["layer", "module"]:
-        _print(anatomy(vector, by, shapes))
+        _print(anatomy(vector, by))
     if vector.head:
         parts = (f"{name} {tuple(tensor.shape)}" for name, tensor in vector.head.items())
         print("stored whole:", ", ".join(parts))
 
 
-def _described(found: Found) -> dict[str, Any]:
-    known, facts, vector = found.provenance, found.facts, found.stored
-    base = known.get("base", {})
-    squares = sum(float(values.double() @ values.double()) for values in vector.values.values())
-    return {
-        "vector": found.name if found.revision is None else f"{found.name}@{found.revision}",
-        "file": f"{found.file.name}, in {'our' if is_ours(found.file) else 'public LT-SFT'} format",
-        "made by": " ".join(str(known[k]) for k in ("stage", "method") if known.get(k)),
-        "target": known.get("target"),
-        "start": known.get("start"),
-        "seed": known.get("seed"),
-        "base": ", ".join(str(base[k]) for k in ("id", "revision", "hash") if base.get(k)),
-        "classes": ", ".join(found.classes),
-        "source": facts.get("source") and json.dumps(facts["source"], ensure_ascii=False),
-        "sha256": facts["sha256"],
-        "entries": f"{len(vector):,} in {len(vector.values)} tensors",
-        "norm": f"{squares**0.5:.6g}",
-    }
-
-
 def overlap(arguments: list[str]) -> None:
     """Compare two vectors: how many entries they share, and how often both move a shared entry in
     the same direction."""
-    parser = _parser("overlap", overlap)
+    parser = _parser(overlap)
     parser.add_argument("a", help=VECTOR)
     parser.add_argument("b", help=VECTOR)
     parser.add_argument("--by", choices=PLACES, help="also print a row for each")
     options = parser.parse_args(arguments)
     a, b = (find_vector(name).comparable for name in (options.a, options.b))
     a.mask.check_fits({**a.mask.shapes, **b.mask.shapes}, "the vectors are of different models")
-    _print(common(a, b))
-    if options.by:
-        _print(common(a, b, options.by))
+    for by in [None, options.by][: 1 + bool(options.by)]:
+        _print(common(a, b, by))
 
 
 def apply(arguments: list[str]) -> None:
     """Add vectors to their base and write the model as a folder that transformers loads: a
     classifier if one vector is of a task, a masked-language model otherwise."""
-    options = _writer("apply", apply).parse_args(arguments)
-    check_new(options.out)
-    with opened_vectors(options.vectors, options.base, options.classes) as fitted:
-        facts = [each.facts for each in fitted.found]
+    options = _options(_parser(apply, VECTORS), arguments)
+    with TemporaryDirectory() as scratch:
+        fitted = find_fitted(options.vectors, options.base, options.classes, Path(scratch))
         model = with_vectors(fitted.base, fitted.vectors, fitted.classes)
+        facts = [found.facts for found in fitted.found]
         made_from = {"vectors": facts, "max_length": fitted.max_length}
         save_model_folder(model, fitted.base, options.out, made_from)
     print(f"{options.out}: {', '.join(fitted.classes) or 'a masked-language model'}")
@@ -105,11 +91,11 @@ def export(arguments: list[str]) -> None:
     lost. (For the whole vector: `deftx apply`.)"""
     from deftx.exchange.shira import save_shira  # here, since PEFT takes seconds to import
 
-    parser = _writer("export", export)
+    parser = _parser(export, VECTORS)
     parser.add_argument("--to", choices=["shira"], required=True)
-    options = parser.parse_args(arguments)
-    check_new(options.out)
-    with opened_vectors(options.vectors, options.base, options.classes) as fitted:
+    options = _options(parser, arguments)
+    with TemporaryDirectory() as scratch:
+        fitted = find_fitted(options.vectors, options.base, options.classes, Path(scratch))
         total = sum(fitted.vectors[1:], fitted.vectors[0])
         carried = save_shira(fitted.base, total, fitted.classes, options.out)
     lost = carried.total - carried.entries
@@ -123,37 +109,44 @@ def export(arguments: list[str]) -> None:
 def predict(arguments: list[str]) -> None:
     """Predict labels of texts, with their probabilities, as CSV: `label`, and a column `p_…` for
     each class."""
-    parser = _parser("predict", predict)
-    _add_vectors(parser, "; or a model folder that `deftx apply` wrote")
-    parser.add_argument("--text", action="append", help="a text; may be given several times")
-    parser.add_argument("--pair", action="append", help="the second text of each, for pairs")
-    parser.add_argument(
+    parser = _parser(predict, f"{VECTORS}; or a model folder that `deftx apply` wrote")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--text", action="append", help="a text; may be given several times")
+    given.add_argument(
         "--file", type=Path, help="txt (a text a line), csv, tsv, jsonl or parquet, also .gz, .xz"
     )
+    parser.add_argument("--pair", action="append", help="the second text of each, for pairs")
     parser.add_argument("--column", default="text", help="column of the text; default: text")
     parser.add_argument("--pair-column", help="column of the second text, for pairs")
     parser.add_argument("--id-column", help="default: items are numbered from 0, blank ones too")
     parser.add_argument("--max-length", type=int, help="tokens; default: as the task was trained")
     parser.add_argument("--out", type=Path, help=".csv or .jsonl; default: printed as CSV")
     options = parser.parse_args(arguments)
+    if options.out and options.out.suffix not in (".csv", ".jsonl"):
+        raise InputError(f"{options.out}: expected a name that ends in .csv or .jsonl")
     items = _items(options)
-    with opened_classifier(options.vectors, options.base, options.classes) as opened:
-        model, tokenizer, length = opened
-        classes = classes_of(model)
-        model.to(available_device())  # type: ignore[arg-type]
-        logits = predict_logits(model, items, tokenizer, options.max_length or length or 128)
+    with TemporaryDirectory() as scratch:
+        model, tokenizer, length = find_classifier(
+            options.vectors, options.base, options.classes, Path(scratch)
+        )
+    classes = class_names(model)
+    model.to(available_device())  # type: ignore[arg-type]
+    logits = predict_logits(model, items, tokenizer, options.max_length or length or 128)
     frame = pd.DataFrame(items).filter(["id", "text", "text_pair"])
     probabilities = logits.softmax(1)
     frame["label"] = [classes[i] for i in probabilities.argmax(1).tolist()]
     for number, name in enumerate(classes):
         frame[f"p_{name}"] = [round(p, 6) for p in probabilities[:, number].tolist()]
-    _write(frame, options.out)
+    text = frame.to_csv(index=False, lineterminator="\n")
+    if options.out is None:
+        print(text, end="")
+    elif options.out.suffix == ".csv":
+        write_text(options.out, text)
+    else:
+        write_text(options.out, frame.to_json(orient="records", lines=True, force_ascii=False))
 
 
 def _items(options: argparse.Namespace) -> list[Item]:
-    """The texts to label."""
-    if (options.text is None) == (options.file is None):
-        raise InputError("give texts by --text, or a file by --file")
     if options.file is not None:
         columns = Columns(text=options.column, text_pair=options.pair_column, id=options.id_column)
         return read_items(options.file, Layout(columns=columns))
@@ -165,28 +158,33 @@ def _items(options: argparse.Namespace) -> list[Item]:
     return items
 
 
-def _parser(verb: str, function: Any) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog=f"deftx {verb}", description=function.__doc__)
-
-
-def _writer(verb: str, function: Any) -> argparse.ArgumentParser:
-    parser = _parser(verb, function)
-    _add_vectors(parser)
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+def _parser(function: Any, vectors: str | None = None) -> argparse.ArgumentParser:
+    """The parser of a verb; with the help text `vectors` it takes vectors to be added."""
+    prog, about = f"deftx {function.__name__}", function.__doc__
+    parser = argparse.ArgumentParser(prog=prog, description=about)
+    if vectors is not None:
+        parser.add_argument("vectors", nargs="+", metavar="VECTOR", help=vectors)
+        parser.add_argument(
+            "--base",
+            help="a folder made by `deftx base`, a model folder, or a hub id[@revision]; default: "
+            "the base that the first vector was made for",
+        )
+        parser.add_argument(
+            "--classes",
+            type=lambda text: text.split(","),
+            default=[],
+            metavar="A,B,…",
+            help="classes of a task in the order of its head, if its file does not record them",
+        )
     return parser
 
 
-def _add_vectors(parser: argparse.ArgumentParser, otherwise: str = "") -> None:
-    text = f"{VECTOR}; one of a task, one of a language, or both{otherwise}"
-    parser.add_argument("vectors", nargs="+", metavar="VECTOR", help=text)
-    parser.add_argument("--base", help=BASE)
-    parser.add_argument(
-        "--classes",
-        type=lambda text: text.split(","),
-        default=[],
-        metavar="A,B,…",
-        help="classes of a task in the order of its head, if its file does not record them",
-    )
+def _options(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
+    """The arguments of a verb that writes a folder, which must be new."""
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    options = parser.parse_args(arguments)
+    check_new(options.out)
+    return options
 
 
 def _print(frame: pd.DataFrame) -> None:
@@ -195,15 +193,3 @@ def _print(frame: pd.DataFrame) -> None:
     by_kind = {"i": "{:,}".format, "f": "{:.4g}".format}
     formats = {n: by_kind[d.kind] for n, d in frame.dtypes.items() if d.kind in by_kind} | percent
     print(shown.to_string(index=False, na_rep="–", formatters=formats))  # type: ignore[arg-type]
-
-
-def _write(frame: pd.DataFrame, out: Path | None) -> None:
-    if out is None:
-        frame.to_csv(sys.stdout, index=False, lineterminator="\n")
-    elif out.suffix == ".jsonl":
-        rows = frame.to_dict("records")
-        write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    elif out.suffix == ".csv":
-        write_text(out, frame.to_csv(index=False, lineterminator="\n"))
-    else:
-        raise InputError(f"{out}: expected a name that ends in .csv or .jsonl")

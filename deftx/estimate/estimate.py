@@ -9,8 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Column, Table
 
-from deftx.estimate.choice import needed, wanted
-from deftx.estimate.remaining import remaining
+from deftx.estimate.choice import remaining, wanted
 from deftx.estimate.sizes import Sizes, find_shape
 from deftx.estimate.speeds import finished, measured
 from deftx.estimate.work import Amount, Work, Works
@@ -35,15 +34,9 @@ disk: the base and the vectors. A small file counts once it exists."""
 
 @dataclass(frozen=True)
 class Job:
-    """A job with what it takes; None means unknown.
-
-    Attributes:
-        to_do: whether it remains to be done.
-        long: whether its stage trains, factors or predicts.
-        speed: seconds of a step, or of the job if it takes no steps.
-        source: where the speed is from.
-        disk: bytes of its artefact.
-    """
+    """A job, and whether it remains `to_do`. If it is `long`, its stage trains, factors or predicts
+    at a `speed`, seconds of a step or of the whole job, from a `source`. `disk` is the bytes of its
+    artefact. None means unknown."""
 
     artefact: Artefact
     work: Work
@@ -92,7 +85,7 @@ def estimate(
     console = console or Console(width=None if sys.stdout.isatty() else 120)
     works = Works(plan)
     every = {artefact: works.of(artefact) for artefact in plan.artefacts}
-    asked = needed(plan, wanted(plan, **chosen)) if any(chosen.values()) else list(every)
+    asked = plan.closure(wanted(plan, **chosen)) if any(chosen.values()) else list(every)
     to_do, caution = remaining(plan, config)
     shape, source = find_shape(plan)
     timed = {}

@@ -57,7 +57,7 @@ def finished(plan: Plan, jobs: Mapping[Artefact, Work]) -> dict[tuple[str, str, 
 
 
 class TimedError(Exception):
-    """Ends a training whose steps have been timed; its argument are the seconds of a step."""
+    """Ends a training whose steps have been timed; its argument is the seconds of a step."""
 
 
 class TimedExamples(list[Example]):

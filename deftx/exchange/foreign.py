@@ -1,9 +1,8 @@
 """Fitting the vectors of others to a base: names, shapes, and the order of classes."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -13,7 +12,7 @@ from deftx.core.mask import Mask
 from deftx.core.parameters import head_parameters
 from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import OURS
-from deftx.exchange.lt_sft import read_lt_sft
+from deftx.exchange.lt_sft import PUBLIC_SHAPES, read_lt_sft
 from deftx.models.base import Base
 from deftx.store.errors import ArtefactError
 
@@ -40,14 +39,9 @@ def read_foreign(
     return fitted(path, read_stored(path), base, classes, stored_classes)
 
 
-def is_ours(path: Path) -> bool:
-    """Whether a file is in our format, which records base and classes."""
-    return path.suffix == Path(OURS).suffix
-
-
 def read_stored(path: Path) -> SparseDelta:
     """The vector as it is stored, for whatever base. Raises ArtefactError if it cannot be read."""
-    return SparseDelta.load(path) if is_ours(path) else read_lt_sft(path)
+    return SparseDelta.load(path) if path.suffix == Path(OURS).suffix else read_lt_sft(path)
 
 
 def fitted(
@@ -58,24 +52,26 @@ def fitted(
     stored_classes: Sequence[str] | None,
 ) -> SparseDelta:
     """What `read_foreign` returns, for a vector that `read_stored` has read from `path`."""
-    recorded = None
-    if is_ours(path):
+    if PUBLIC_SHAPES in vector.provenance:
+        vector = _renamed(path, vector, base)
+    else:
         base.check(vector.provenance, path)
         vector.mask.check_fits(base.shapes, str(path))
-        recorded = vector.provenance.get("params", {}).get("classes")
-    else:
-        vector = _renamed(path, vector, base)
-    if classes is None:
-        if theirs := sorted(vector.head.keys() & classifier_head(base).keys()):
-            raise ArtefactError(f"{path}: holds {theirs[0]}: the vector of a task, not a language")
-        if vector.head:
-            names = ", ".join(sorted(vector.head))
-            logger.info("%s: left out, as no task uses a language model's head: %s", path, names)
-        head = {}
-    else:
-        order = _order(path, classes, stored_classes, recorded)
+    if classes is not None:
+        order = _order(path, classes, stored_classes, classes_of(vector))
         head = _head_in_order(path, vector.head, base, order)
-    return SparseDelta(vector.mask, vector.values, head, vector.provenance)
+        return SparseDelta(vector.mask, vector.values, head, vector.provenance)
+    if theirs := sorted(vector.head.keys() & classifier_head(base).keys()):
+        raise ArtefactError(f"{path}: holds {theirs[0]}: the vector of a task, not a language")
+    if vector.head:
+        names = ", ".join(sorted(vector.head))
+        logger.info("%s: left out, as no task uses a language model's head: %s", path, names)
+    return SparseDelta(vector.mask, vector.values, {}, vector.provenance)
+
+
+def classes_of(vector: SparseDelta) -> list[str]:
+    """The classes of a task, in the order of the logits, if the file records them."""
+    return vector.provenance.get("params", {}).get("classes") or []
 
 
 def classifier_without_weights(base: Base, classes: int) -> PreTrainedModel:
@@ -95,38 +91,25 @@ def classifier_head(base: Base, classes: int = 2) -> dict[str, tuple[int, ...]]:
 def _renamed(path: Path, found: SparseDelta, base: Base) -> SparseDelta:
     """The vector under the names of the backbone. What is stored whole becomes the head; so do
     differences of a pooler, added to that of the base."""
-    heads = classifier_head(base)
-    index, values, shapes, head = {}, {}, {}, dict(found.head)
-    for name in found.head:
-        if _in_backbone(name, base):
-            raise ArtefactError(f"{path}: {name}: stored whole, though it is in the backbone")
-    for name, stored in found.provenance["shapes"].items():
-        own, shape = _in_backbone(name, base), tuple(stored)
-        if own is not None:
-            expected = base.shapes[own]
-        elif name in heads:
-            head[name] = _pooler(path, name, base)
-            expected = tuple(head[name].shape)
+    stored, head = found.provenance[PUBLIC_SHAPES], dict(found.head)
+    own = {  # names in the backbone, with the prefix of a model's class or without
+        name: short
+        for name in [*stored, *head]
+        for short in base.shapes
+        if f".{name}".endswith(f".{short}")
+    }
+    if whole := sorted(head.keys() & own.keys()):
+        raise ArtefactError(f"{path}: {whole[0]}: stored whole, though it is in the backbone")
+    shapes = {**classifier_head(base), **{name: base.shapes[own[name]] for name in own}}
+    Mask({}, stored).check_fits(shapes, f"{path}: made for a base other than {base.identity['id']}")
+    head |= {name: _pooler(path, name, base) for name in stored if name not in own}
+    index, values = {}, {}
+    for name, places in found.mask.index.items():
+        if name in own:
+            index[own[name]], values[own[name]] = places, found.values[name]
         else:
-            raise ArtefactError(f"{path}: {name}: {base.identity['id']} has no such parameter")
-        if shape != expected:
-            raise ArtefactError(
-                f"{path}: {name} has shape {shape}, in {base.identity['id']} {expected}: the "
-                "vector was made for another base"
-            )
-        if name not in found.values:
-            continue
-        if own is not None:
-            index[own], values[own] = found.mask.index[name], found.values[name]
-            shapes[own] = shape
-        else:
-            head[name].view(-1).index_add_(0, found.mask.index[name], found.values[name])
-    return SparseDelta(Mask(index, shapes), values, head)
-
-
-def _in_backbone(name: str, base: Base) -> str | None:
-    """The backbone's name of a parameter that a model calls so, with its prefix or without."""
-    return next((n for n in base.shapes if name == n or name.endswith(f".{n}")), None)
+            head[name].view(-1).index_add_(0, places, found.values[name])
+    return SparseDelta(Mask(index, {name: base.shapes[name] for name in index}), values, head)
 
 
 def _pooler(path: Path, name: str, base: Base) -> torch.Tensor:
@@ -145,47 +128,31 @@ def _order(
     path: Path,
     classes: Sequence[str],
     given: Sequence[str] | None,
-    recorded: Sequence[str] | None,
+    recorded: Sequence[str],
 ) -> list[int]:
     """For each class the number of its row in what is stored."""
-    if given and recorded and list(given) != list(recorded):
-        raise ArtefactError(
-            f"{path}: its classes are {', '.join(recorded)}, but {', '.join(given)} were given"
-        )
-    rows = list(given or recorded or [])
+    rows, expected = recorded or list(given or []), ", ".join(given or classes)
     if not rows:
-        raise ArtefactError(
-            f"{path}: does not record the order of its classes: give it, some order of "
-            f"{', '.join(classes)}"
-        )
-    if sorted(rows) != sorted(classes):
-        raise ArtefactError(
-            f"{path}: its classes are {', '.join(rows)}, expected {', '.join(classes)}"
-        )
+        raise ArtefactError(f"{path}: does not record the order of its classes: give it")
+    if sorted(rows) != sorted(classes) or (given and rows != list(given)):
+        raise ArtefactError(f"{path}: its classes are {', '.join(rows)}, expected {expected}")
     return [rows.index(name) for name in classes]
 
 
 def _head_in_order(
-    path: Path, head: Mapping[str, torch.Tensor], base: Base, order: list[int]
+    path: Path, head: dict[str, torch.Tensor], base: Base, order: list[int]
 ) -> dict[str, torch.Tensor]:
     """The head of a classifier of the base, its rows in the order of the classes. A dimension has
     a row for each class if another number of classes changes its size."""
     shapes, other = (classifier_head(base, len(order) + more) for more in (0, 1))
-    if unknown := sorted(head.keys() - shapes.keys()):
-        raise ArtefactError(
-            f"{path}: {unknown[0]}: the classifier of {base.identity['id']} has no such parameter; "
-            f"it has {', '.join(shapes)}. Is this the vector of a sentence classifier?"
-        )
-    found: dict[str, Any] = {}
+    theirs = Mask({}, {name: tuple(tensor.shape) for name, tensor in head.items()})
+    what = f"{path}: head of a classifier of {base.identity['id']} for {len(order)} classes"
+    theirs.check_fits(shapes, what)
+    found = {}
     for name, shape in shapes.items():
         if name not in head and "pooler." not in name:
             raise ArtefactError(f"{path}: no {name}, which the head of a task needs")
         tensor = head[name] if name in head else _pooler(path, name, base)
-        if tuple(tensor.shape) != shape:
-            raise ArtefactError(
-                f"{path}: {name} has shape {tuple(tensor.shape)}, expected {shape} for "
-                f"{len(order)} classes"
-            )
         for dimension, size in enumerate(shape):
             if size != other[name][dimension]:
                 tensor = tensor.index_select(dimension, torch.tensor(order))

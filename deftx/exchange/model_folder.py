@@ -66,14 +66,13 @@ def save_model_folder(
             if name.startswith(("tokenizer", "special")) and (base.folder / name).is_file():
                 shutil.copyfile(base.folder / name, temporary / name)
         kind = type(model).__name__.partition("For")[2]
-        facts = {"base": base.identity, "classes": classes_of(model), **made_from}
+        facts = {"base": base.identity, "classes": class_names(model), **made_from}
         write_text(temporary / "README.md", render("model.md.j2", kind=kind, **facts))
 
 
-def classes_of(model: PreTrainedModel) -> list[str]:
+def class_names(model: PreTrainedModel) -> list[str]:
     """The classes of a classifier, in the order of its logits."""
-    names: dict[Any, str] = model.config.id2label or {}
-    return [names[number] for number in sorted(names)]
+    return [name for _, name in sorted((model.config.id2label or {}).items())]
 
 
 def check_new(folder: Path) -> None:

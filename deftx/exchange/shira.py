@@ -48,13 +48,13 @@ def save_shira(base: Base, vector: SparseDelta, classes: Sequence[str], folder: 
     heads = classifier_head(base, len(classes)) if classes else {}
     Mask({}, shapes).check_fits(heads, "head of the vector")
     kept = {n: sum(p.shape) for n, p in matrices(model).items() if n in vector.values}
-    while True:  # r becomes smaller if the fullest layer is too small itself
-        r = max((ceil(len(vector.values[n]) / places) for n, places in kept.items()), default=0)
-        fitting = {n: places for n, places in kept.items() if r * places <= prod(base.shapes[n])}
-        if fitting == kept:
+    while kept:  # r becomes smaller if the fullest layer is too small itself
+        r = max(ceil(len(vector.values[n]) / places) for n, places in kept.items())
+        small = [n for n, places in kept.items() if r * places > prod(base.shapes[n])]
+        if not small:
             break
-        kept = fitting
-    if not kept:
+        kept = {n: places for n, places in kept.items() if n not in small}
+    else:
         raise InputError("SHiRA can hold no entry of the vector: none is in a fitting linear layer")
     tensors = {f"base_model.model.{name}": tensor for name, tensor in vector.head.items()}
     modules = {name: f"{model.base_model_prefix}.{name.removesuffix('.weight')}" for name in kept}
