@@ -11,7 +11,7 @@ from conftest import sentences
 from transformers import BertConfig
 
 from deftx.cli.main import main
-from deftx.models.backbone import head_parameters, weights_of
+from deftx.core.parameters import head_parameters, weights_of
 from deftx.models.base import Base
 from deftx.models.load import load_classifier
 from deftx.stages.base.pretrain import train_tokenizer
