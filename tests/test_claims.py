@@ -10,13 +10,27 @@ from scipy import stats
 from test_tables import markdown_tables, save_evaluation
 from test_tables import rows as read_rows
 
-from deftx.report import evidence as library
-from deftx.report.claim_statistics import MEASURES, embeddings_lead, embeddings_share, layer_shape
-from deftx.report.claims import HOLDS, NOTHING, OPEN, REFUTED, Claim, load_claims
+from deftx.report import claims as library
+from deftx.report.claims import (
+    HOLDS,
+    MEASURES,
+    NOTHING,
+    OPEN,
+    REFUTED,
+    Case,
+    Claim,
+    Estimate,
+    Evidence,
+    embeddings_lead,
+    embeddings_share,
+    layer_shape,
+    load_claims,
+    over_units,
+    rank_correlation,
+)
 from deftx.report.comparison import Comparison
 from deftx.report.csv_files import DIAGNOSTICS, read_csv
 from deftx.report.evaluations import Evaluation
-from deftx.report.evidence import Case, Estimate, Evidence, over_units, rank_correlation
 from deftx.report.places import NO_LAYER
 from deftx.report.scores import differences, draw
 from deftx.stages.claims.run import Params, _words, claims

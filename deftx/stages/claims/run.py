@@ -6,11 +6,10 @@ from pathlib import Path
 import pandas as pd
 from pydantic import Field
 
-from deftx.report.claims import HOLDS, NOTHING, OPEN, REFUTED, judge, load_claims
+from deftx.report.claims import HOLDS, NOTHING, OPEN, REFUTED, Evidence, judge, load_claims
 from deftx.report.comparison import Comparison
 from deftx.report.csv_files import load_diagnostics, read_csv, write_csv
 from deftx.report.evaluations import load_evaluations
-from deftx.report.evidence import Evidence
 from deftx.report.table_formats import MINUS, bars
 from deftx.store.artefact import write_text
 from deftx.store.errors import InputError
