@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
 
 from deftx.plan.config import Config
-from deftx.plan.graph import Graph
-from deftx.report.accounting import UNKNOWN, Job, per_stage, per_system, read_jobs, readable
-from deftx.report.jobs import closure, jobs_of
+from deftx.plan.plan import Plan
+from deftx.report.accounting import Job, jobs_of, per_stage, per_system, read_jobs, readable
 from deftx.stages.costs import run as costs_stage
 from deftx.stages.costs.run import account
+from deftx.stages.table import path_of
 from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile, save_tensors
 
@@ -40,16 +40,16 @@ def jobs() -> list[Job]:
 
 def test_a_job_belongs_to_the_systems_whose_evaluations_need_its_result():
     settings = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text(encoding="utf-8"))
-    graph = Graph(Config.model_validate(settings))
+    graph = Plan(Config.model_validate(settings))
 
     def needs(artefact) -> set[str]:
         parts = [part for role in graph.inputs(artefact).values() for part in role]
-        return {artefact.path}.union(*map(needs, parts))
+        return {path_of(artefact)}.union(*map(needs, parts))
 
     needed = {e["system"]: set() for e in graph.evaluations}
     for evaluation in graph.evaluations:
         needed[evaluation["system"]] |= needs(evaluation)
-        paths = [artefact.path for artefact in closure(graph, [evaluation])]
+        paths = [path_of(artefact) for artefact in graph.closure([evaluation])]
         assert sorted(paths) == sorted(needs(evaluation))
     for job in jobs_of(graph):
         if job.stage != "diagnostics":
@@ -111,24 +111,22 @@ def test_jobs_without_a_record_are_counted_and_their_sums_are_lower_bounds(recor
     found = per_system(read_jobs(jobs(), recorded), SYSTEMS)
     assert found["unknown"].tolist() == [1, 1, 0]
     assert found["seconds"].tolist() == [90, 110, 100]
-    head, rows = readable(found)
-    time = [row[head.index("time")] for row in rows]
-    assert time == ["≥ 1 min 30 s", "≥ 1 min 50 s", "1 min 40 s"]
-    assert [row[head.index("jobs")] for row in rows] == ["2", "6", "2"]
+    shown = readable(found)
+    assert shown["time"].tolist() == ["≥ 1 min 30 s", "≥ 1 min 50 s", "1 min 40 s"]
+    assert shown["jobs"].tolist() == ["2", "6", "2"]
 
 
 def test_nothing_known_is_no_zero(tmp_path):
     found = per_system(read_jobs(jobs(), tmp_path), SYSTEMS)
     assert found["unknown"].tolist() == found["jobs"].tolist()
     assert found[["seconds", "peak_bytes", "stored_bytes"]].isna().all(axis=None)
-    head, rows = readable(found)
-    assert head == ["system", "jobs"] and rows[0] == ["zero-shot", "2"]
-    assert UNKNOWN not in rows[0]
+    shown = readable(found)
+    assert list(shown) == ["system", "jobs"] and list(shown.iloc[0]) == ["zero-shot", "2"]
 
 
 def test_a_record_of_another_stage_is_refused(recorded):
     changed = jobs()
-    changed[0] = changed[0].model_copy(update={"stage": "full"})
+    changed[0] = changed[0]._replace(stage="full")
     with pytest.raises(
         ArtefactError, match=r"base/model\.json: expected the cost of a job of the stage"
     ):
