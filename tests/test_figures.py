@@ -21,9 +21,12 @@ from deftx.report.csv_files import DIAGNOSTICS
 from deftx.report.evaluations import load_evaluations
 from deftx.report.figures.captions import CAPTIONS
 from deftx.report.figures.curves import Ruler, cost_figure, distance_figure, sweep_figure
-from deftx.report.figures.diagnosed import load_diagnostics
-from deftx.report.figures.layers import faded, layers_figure
-from deftx.report.figures.overlap import overlap_figure
+from deftx.report.figures.diagnosed import (
+    faded,
+    layers_figure,
+    load_diagnostics,
+    overlap_figure,
+)
 from deftx.report.figures.style import COLOURS, MARKERS, WIDTH, looks
 from deftx.report.figures.transfer import against, difference_figure, transfer_figure
 from deftx.report.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure

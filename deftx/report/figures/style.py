@@ -146,6 +146,15 @@ def looks(systems: Sequence[str]) -> dict[str, Look]:
     }
 
 
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Rows from top to bottom, with names instead of a vertical axis."""
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid()
+
+
 def letters(inches: float, size: float = 7) -> int:
     """The number of letters of a font size that fit side by side."""
     return int(72 * inches / (LETTER * size))

@@ -14,9 +14,7 @@ from deftx.report.comparison import Comparison
 from deftx.report.csv_files import read_csv
 from deftx.report.evaluations import load_evaluations
 from deftx.report.figures.curves import Ruler, distance_figure, sweep_figure
-from deftx.report.figures.diagnosed import load_diagnostics
-from deftx.report.figures.layers import layers_figure
-from deftx.report.figures.overlap import overlap_figure
+from deftx.report.figures.diagnosed import layers_figure, load_diagnostics, overlap_figure
 from deftx.report.figures.style import notice, save
 from deftx.report.figures.transfer import against, difference_figure, transfer_figure
 from deftx.report.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
