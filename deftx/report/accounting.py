@@ -45,17 +45,6 @@ SHOWN: Mapping[str, tuple[str, Callable[[Any], str]]] = {
 
 LOWER_BOUNDS = {*SUMS, *PEAKS, "seconds_share"}
 
-SYSTEMS_NOTE = (
-    "Time: the sum over all jobs that the system needs, as if no other system were run. Its share: "
-    "the time of a job that several systems need is split evenly among them, so that the shares "
-    "add up to the run. Memory: the largest job. Stored: all intermediate results included. "
-    "Trained: numbers of trained parameters."
-)
-STAGES_NOTE = (
-    "Time: from the start to the end of a job's process, with loading but without waiting for a "
-    "GPU. If a job was interrupted and resumed, only its last part is recorded."
-)
-
 
 class Job(NamedTuple):
     """A job of the run, named by the artefact that it made: its path below results/{run}/, and the

@@ -9,8 +9,6 @@ from matplotlib.figure import Figure
 
 from deftx.plan.plan import Plan
 from deftx.report.accounting import (
-    STAGES_NOTE,
-    SYSTEMS_NOTE,
     Job,
     jobs_of,
     per_stage,
@@ -24,6 +22,7 @@ from deftx.report.evaluations import TRAINED, Evaluation, load_evaluations, trai
 from deftx.report.figures.curves import cost_figure
 from deftx.report.figures.style import notice, save
 from deftx.report.scores import draw, transfer
+from deftx.report.template import render
 from deftx.report.written_config import load_config
 from deftx.store.artefact import write_text
 
@@ -65,19 +64,9 @@ def account(
     listed = jobs_frame.assign(systems=jobs_frame["systems"].map(" ".join)).drop(columns="unknown")
     for path, frame in (("jobs.csv", listed), ("stages.csv", stages), (out.name, systems)):
         write_csv(out.with_name(path), frame, "%.3f")
-    write_text(out.with_name("costs.md"), report(systems, stages))
-
-
-def report(systems: pd.DataFrame, stages: pd.DataFrame) -> str:
-    """Both tables as Markdown, with notes on their columns."""
-    parts = ["# Costs", "## Systems", _grid(systems), SYSTEMS_NOTE, "## Stages"]
-    parts += [_grid(stages), STAGES_NOTE]
-    if unknown := int(stages["unknown"].sum()):
-        parts.append(
-            f"Unknown: {unknown} of {stages['jobs'].sum()} jobs have no record of their cost. A "
-            "number with ≥ is a lower bound, since it does not include some of them."
-        )
-    return "\n\n".join(parts) + "\n"
+    total = {name: int(stages[name].sum()) for name in ("unknown", "jobs")}
+    text = render("costs.md.j2", systems=_grid(systems), stages=_grid(stages), **total)
+    write_text(out.with_name("costs.md"), text)
 
 
 def _figure(

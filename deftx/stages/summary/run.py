@@ -1,5 +1,6 @@
 """Stage `summary`: one page with the results of a run."""
 
+import hashlib
 import json
 import os
 import platform
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import yaml
 
 from deftx.models.base import Base
 from deftx.plan.schema import System
@@ -19,10 +21,10 @@ from deftx.report.csv_files import read_csv
 from deftx.report.embed import data_uri, markdown, read
 from deftx.report.figures.captions import CAPTIONS, NOTICE
 from deftx.report.template import render
-from deftx.report.written_config import config_sha256, config_text, load_config
+from deftx.report.written_config import load_config
 from deftx.stages.clean.math import OUTCOMES
 from deftx.stages.mask.settings import entries
-from deftx.store.artefact import write_text
+from deftx.store.artefact import canonical, write_text
 from deftx.store.errors import ArtefactError
 
 COST = "cost"
@@ -38,14 +40,6 @@ class Grid(NamedTuple):
 
     head: list[str]
     rows: list[list[str]]
-
-
-class Shown(NamedTuple):
-    """A figure of the page."""
-
-    name: str
-    image: str
-    caption: str
 
 
 def summary(
@@ -75,8 +69,8 @@ def summary(
     """
     run, encoder = load_config(config), Base.load(base)
     maskable = sum(map(prod, encoder.maskable.values()))
+    plain = run.model_dump(mode="json", exclude_none=True)
     folders = {"tables": tables.parent, "figures": figures.parent, "costs": costs.parent}
-    cost = Shown(COST, data_uri(costs.with_name(f"{COST}.svg")), CAPTIONS[COST])
     page = render(
         "summary.html.j2",
         run=run,
@@ -97,29 +91,35 @@ def summary(
         coverage=_table(coverage) if coverage else None,
         warnings=_warnings(coverage, params) if coverage else [],
         cleaned=_cleaned(cleaned or [], params),
-        figures=_figures(figures.parent),
-        cost=cost,
+        figures=[
+            _shown(figures.parent, name)
+            for name in CAPTIONS
+            if name != COST and f'id="{NOTICE}"' not in read(figures.parent / f"{name}.svg")
+        ],
+        cost=_shown(costs.parent, COST),
         versions={
             "Python": platform.python_version(),
             **{name: version(name) for name in ("deftx", "torch", "transformers")},
         },
-        sha256=config_sha256(run),
-        config=config_text(run),
+        sha256=hashlib.sha256(canonical(run.model_dump(mode="json")).encode()).hexdigest(),
+        config=yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100),
         files={
-            kind: [(path.name, _link(path, out)) for path in sorted(folder.iterdir())]
+            kind: [
+                (path.name, Path(os.path.relpath(path, out.parent)).as_posix())
+                for path in sorted(folder.iterdir())
+            ]
             for kind, folder in folders.items()
         },
     )
     write_text(out, page)
 
 
-def _figures(folder: Path) -> list[Shown]:
-    """The figures that show something, in the order of their captions."""
-    return [
-        Shown(name, data_uri(folder / f"{name}.svg"), caption)
-        for name, caption in CAPTIONS.items()
-        if name != COST and f'id="{NOTICE}"' not in read(folder / f"{name}.svg")
-    ]
+def _shown(folder: Path, name: str) -> dict[str, str]:
+    return {
+        "name": name,
+        "image": data_uri(folder / f"{name}.svg"),
+        "caption": CAPTIONS[name],
+    }
 
 
 def _table(path: Path) -> Grid:
@@ -163,19 +163,16 @@ def _cleaned(paths: Sequence[Path], comparison: Comparison) -> Grid | None:
 
 def _pair(system: System) -> tuple[str, str]:
     """The methods of a system, with its settings for them."""
-    task = _scaled(system.task, system.task_scale)
-    language = _scaled(system.language, system.language_scale)
+    task, language = (
+        method if scale == 1 else f"{scale:g} × {method}"
+        for method, scale in (
+            (system.task, system.task_scale),
+            (system.language, system.language_scale),
+        )
+    )
     if system.task_start is not None:
         task += f", starting at {system.task_start}"
     if system.combine is not None:
         ways = system.combine.model_dump(exclude_none=True)
         language += f", combined by {' '.join(ways).replace('_', ' ')}"
     return task, language
-
-
-def _scaled(method: str, scale: float) -> str:
-    return method if scale == 1 else f"{scale:g} × {method}"
-
-
-def _link(path: Path, page: Path) -> str:
-    return Path(os.path.relpath(path, page.parent)).as_posix()
