@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
@@ -44,15 +44,11 @@ class Params(Comparison):
 
     @model_validator(mode="after")
     def _names_known_systems(self) -> Self:
-        named = [
-            ("zero_shot", self.zero_shot),
-            *((f"sweeps: {s.name}", system) for s in self.sweeps for _, system in s.points),
-        ]
-        for key, system in named:
-            if system is not None and system not in self.systems:
-                raise ValueError(
-                    f"{key}: no system {system!r}, there are {', '.join(self.systems)}"
-                )
+        named = [(f"sweeps: {s.name}", system) for s in self.sweeps for _, system in s.points]
+        for key, system in [*named, ("zero_shot", self.zero_shot or self.systems[0])]:
+            if system not in self.systems:
+                known = ", ".join(self.systems)
+                raise ValueError(f"{key}: no system {system!r}, there are {known}")
         return self
 
 
@@ -125,22 +121,16 @@ def _rulers(params: Params, coverage: Path | None) -> list[Ruler]:
         same = dict.fromkeys(params.tasks, params.distances)
         rulers.append(Ruler("distance from the source", same, joined=True))
     if coverage is not None:
-        pieces = _pieces_per_word(params, coverage)
-        rulers.append(Ruler("tokens per word", pieces, joined=False))
-    return rulers
-
-
-def _pieces_per_word(params: Params, coverage: Path) -> dict[str, dict[str, float]]:
-    """Task → language → tokens per word of the items of its evaluation."""
-    frame = read_csv(coverage, language=str, dataset=str, split=str, pieces_per_word=float)
-    frame = frame.dropna(subset="pieces_per_word")
-    found = {}
-    for task, table in params.tasks.items():
-        mine = frame[frame["dataset"] == table.dataset]
+        frame = read_csv(coverage, language=str, dataset=str, split=str, pieces_per_word=float)
         # The split of the evaluation comes last and replaces the others.
-        mine = mine.sort_values("split", key=lambda split: split == "test", kind="stable")
-        found[task] = dict(zip(mine["language"], mine["pieces_per_word"], strict=True))
-    return found
+        frame = frame.sort_values("split", key=lambda split: split == "test", kind="stable")
+        frame = frame.dropna(subset="pieces_per_word")
+        found = {}
+        for task, table in params.tasks.items():
+            mine = frame[frame["dataset"] == table.dataset]
+            found[task] = dict(zip(mine["language"], mine["pieces_per_word"], strict=True))
+        rulers.append(Ruler("tokens per word", found, joined=False))
+    return rulers
 
 
 def _masks(params: Params, base: Base, paths: Sequence[Path]) -> Figure:
@@ -150,7 +140,7 @@ def _masks(params: Params, base: Base, paths: Sequence[Path]) -> Figure:
     found: dict[str, Mask] = {}
     for file in _first_of_each(files, MASK_PANELS):
         base.check(file.provenance, file.path)
-        target = _target(params, file.provenance)
+        target = params.target_name(file.provenance["target"])
         found[f"{file.provenance['method']}, {target}"] = load_mask(file)
     chosen = {name for mask in found.values() for name in mask.index}
     # Normalisation layers are shown only where a method may choose them.
@@ -166,7 +156,8 @@ def _spectra(params: Params, paths: Sequence[Path]) -> Figure:
     panels = {}
     for file in _first_of_each(files, SPECTRUM_PANELS):
         rule = RankRule.model_validate(file.provenance["params"]["rule"])
-        panels[f"{rule.slug()}, {_target(params, file.provenance)}"] = [
+        target = params.target_name(file.provenance["target"])
+        panels[f"{rule.slug()}, {target}"] = [
             Spectrum(place(name)[0], values.numpy(), file.rank(name))
             for name in file
             if (values := file.spectrum(name)) is not None
@@ -184,9 +175,3 @@ def _first_of_each(files: Sequence[File], most: int) -> Sequence[File]:
         rule = file.provenance.get("method") or canonical(file.provenance["params"]["rule"])
         first.setdefault((rule, file.provenance["target"].partition("-")[0]), file)
     return list(first.values())[:most]
-
-
-def _target(params: Params, provenance: dict[str, Any]) -> str:
-    """The language's name for `lang-ace`, `task sentiment` for `task-sentiment`."""
-    kind, _, name = provenance["target"].partition("-")
-    return params.name(name) if kind == "lang" else f"task {name}"
