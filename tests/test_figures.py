@@ -31,7 +31,7 @@ from deftx.report.figures.style import COLOURS, MARKERS, WIDTH, looks
 from deftx.report.figures.transfer import against, difference_figure, transfer_figure
 from deftx.report.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
 from deftx.report.places import place
-from deftx.report.scores import Transfer, differences, draw, scores, transfer
+from deftx.report.scores import Transfer, differences, draw, transfer
 from deftx.stages.figures.run import Params, figures
 from deftx.stages.figures.settings import Sweep
 from deftx.store.errors import ArtefactError
@@ -204,7 +204,7 @@ def numbers(inputs, comparison):
         )
         for system in SYSTEMS
     }
-    return scores(evaluations), transfer(comparison, draws), gaps
+    return draws, transfer(comparison, draws), gaps
 
 
 @pytest.fixture(scope="module")
@@ -225,9 +225,9 @@ COSTS = {
 
 @pytest.fixture(scope="module")
 def all_figures(comparison, numbers, diagnosed):
-    each, means, gaps = numbers
+    draws, means, gaps = numbers
     return {
-        "transfer": transfer_figure(comparison, means, each, {"mood": 3}),
+        "transfer": transfer_figure(comparison, means, draws, {"mood": 3}),
         "differences": difference_figure(comparison, gaps["lt-sft"]),
         "sweep": sweep_figure(comparison, means, [SWEEP]),
         "distance": distance_figure(comparison, means, gaps["zero-shot"], RULERS),
@@ -418,8 +418,8 @@ def test_ten_systems_differ_in_colour_and_seventy_in_look():
     assert list(looks(systems[:9]).items()) == list(found.items())[:9]
 
 
-def test_transfer_draws_every_mean_and_every_seed(all_figures, numbers, comparison):
-    each, means, _ = numbers
+def test_transfer_draws_every_mean_and_every_seed(all_figures, numbers, inputs, comparison):
+    means = numbers[1]
     drawn = panels(all_figures["transfer"])
     titles = ["eng (source)", "Acehnese", "ban", "Nahuatl †", MEAN]
     assert list(drawn) == titles
@@ -427,6 +427,7 @@ def test_transfer_draws_every_mean_and_every_seed(all_figures, numbers, comparis
         (axes,) = drawn[title]
         mine = {mean.system: mean for mean in means if mean.language == column}
         languages = ["ace", "ban"] if column == MEAN else [column]
+        single = [e for e in load_evaluations(inputs["evaluated"]) if e.language in languages]
         for y, system in enumerate(SYSTEMS):
             bar, dots = axes.collections[2 * y : 2 * y + 2]
             assert points(axes, system).tolist() == [[100 * mine[system].mean, y]]
@@ -434,12 +435,7 @@ def test_transfer_draws_every_mean_and_every_seed(all_figures, numbers, comparis
             assert [low, high] == [100 * mine[system].low, 100 * mine[system].high]
             by_seed = [
                 np.mean(
-                    [
-                        score.macro_f1
-                        for score in each
-                        if (score.system, score.seed) == (system, seed)
-                        and score.language in languages
-                    ]
+                    [e.metrics.macro_f1 for e in single if (e.system, e.seed) == (system, seed)]
                 )
                 for seed in (0, 1)
             ]
@@ -680,7 +676,7 @@ def test_legends_and_panels_are_inside_the_figure_and_apart(systems):
 @pytest.mark.parametrize(("systems", "languages"), [(1, 2), (28, 22)])
 def test_titles_and_names_of_transfer_do_not_overlap(systems, languages):
     comparison, means = crowd(systems, languages)
-    figure = transfer_figure(comparison, means, [], {"mood": 2})
+    figure = transfer_figure(comparison, means, {}, {"mood": 2})
     figure.draw_without_rendering()
     every = [axes for axes in figure.axes if axes.get_visible()]
     names = [label for label in every[0].get_yticklabels() if label.get_visible()]

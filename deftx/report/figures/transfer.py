@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -12,13 +13,13 @@ from matplotlib.ticker import MaxNLocator
 from deftx.report.comparison import METRIC_NAMES, Comparison
 from deftx.report.figures.sheet import Block, sheet
 from deftx.report.figures.style import GREY, WIDTH, Estimate, letters, looks, name_rows, styled
-from deftx.report.scores import Difference, Score, Transfer
+from deftx.report.scores import Difference, Draws, Transfer
 
 ROW = 0.145
 """Height in inches of the row of a system."""
 
 
-Row = tuple[Estimate, Sequence[float], bool]
+Row = tuple[Estimate, Sequence[float] | np.ndarray, bool]
 """An estimate, the scores of single seeds, and whether the mark is hollow."""
 
 Panels = dict[tuple[str, str, str], Row]
@@ -29,7 +30,7 @@ Panels = dict[tuple[str, str, str], Row]
 def transfer_figure(
     comparison: Comparison,
     means: Sequence[Transfer],
-    scores: Sequence[Score],
+    draws: Mapping[str, Draws],
     classes: Mapping[str, int],
 ) -> Figure:
     """A block per task with a panel per language and per mean: the score of each system in percent
@@ -37,12 +38,13 @@ def transfer_figure(
 
     Args:
         means: by `deftx.report.scores.transfer`.
-        scores: of the single evaluations, by `deftx.report.scores.scores`.
+        draws: by `deftx.report.scores.draw`, read for the scores of single seeds.
         classes: task → number of its classes, for the chance level.
     """
     panels: Panels = {}
     for mean in means:
-        seeds = _seeds(comparison, mean, scores) if mean.seeds > 1 else ()
+        key = mean.system, mean.language
+        seeds = 100 * draws[mean.task][key][:, 0] if mean.seeds > 1 else ()
         panels[mean.task, mean.language, mean.system] = (Estimate.of(mean), seeds, False)
     labels = {task: f"{METRIC_NAMES[table.metric]} (%)" for task, table in comparison.tasks.items()}
     several = any(mean.seeds > 1 for mean in means)
@@ -55,17 +57,6 @@ def transfer_figure(
         "Small dots: single seeds." if several else "",
         "Dashed line: chance.",
     )
-
-
-def _seeds(comparison: Comparison, mean: Transfer, scores: Sequence[Score]) -> tuple[float, ...]:
-    """The score of each seed in percent, in a language or in the mean over languages."""
-    averaged = comparison.members(mean.task, mean.language)
-    found: dict[int, list[float]] = {}
-    for score in scores:
-        if (score.task, score.system) == mean[:2] and score.language in averaged:
-            value = score.macro_f1 if mean.metric == "macro_f1" else score.accuracy
-            found.setdefault(score.seed, []).append(100 * value)
-    return tuple(sum(each) / len(each) for _, each in sorted(found.items()))
 
 
 def against(gaps: Sequence[Difference], reference: str) -> list[Difference]:

@@ -18,9 +18,7 @@ from deftx.store.artefact import read_manifest, write_text
 from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile
 
-
-class Params(Comparison):
-    """Which systems are compared on what."""
+Params = Comparison
 
 
 def cards(params: Params, *, config: Path, folder: Path, evaluated: list[Path], out: Path) -> None:

@@ -28,9 +28,7 @@ from deftx.store.artefact import write_text
 
 SPENT = ("seconds", "peak_bytes", "stored_bytes")
 
-
-class Params(Comparison):
-    """Which systems are compared on what."""
+Params = Comparison
 
 
 def costs(params: Params, *, config: Path, folder: Path, evaluated: list[Path], out: Path) -> None:

@@ -106,15 +106,14 @@ def _digits(value: float) -> str:
 
 def _vectors(params: Params, base: Base, paths: Sequence[Path]) -> Vectors:
     """The files by target and seed, in the order of `params`."""
-    targets = params.targets
     files: dict[tuple[str, int], TensorFile] = {}
     for path in paths:
         file = TensorFile(path)
         base.check(file.provenance, path)
         target, own = file.provenance["target"], file.provenance.get("seed")
-        if target not in targets or own not in (None, *params.seeds):
+        if target not in params.targets or own not in (None, *params.seeds):
             raise ArtefactError(
-                f"{path}: of {target} with seed {own}, expected {' or '.join(targets)} with "
+                f"{path}: of {target} with seed {own}, expected {' or '.join(params.targets)} with "
                 f"a seed of {params.seeds}"
             )
         # A converted vector has no seed and is the same for every seed.
@@ -122,17 +121,12 @@ def _vectors(params: Params, base: Base, paths: Sequence[Path]) -> Vectors:
             if (target, seed) in files:
                 raise ArtefactError(f"{path}: a second vector of {target} with seed {seed}")
             files[target, seed] = file
-    for target in targets:
+    for number, target in enumerate(params.targets):
         lacking = [seed for seed in params.seeds if (target, seed) not in files]
         # A language without text has no vector; but one with a vector has it for every seed.
-        if lacking and (lacking != params.seeds or target == params.targets[0]):
+        if lacking and (lacking != params.seeds or number == 0):
             raise ArtefactError(f"no vector of {target} with seed {lacking[0]} among those given")
-    return {
-        (target, seed): files[target, seed]
-        for target in targets
-        for seed in params.seeds
-        if (target, seed) in files
-    }
+    return {key: files[key] for key in product(params.targets, params.seeds) if key in files}
 
 
 def _meetings(

@@ -19,7 +19,7 @@ from deftx.report.figures.style import notice, save
 from deftx.report.figures.transfer import against, difference_figure, transfer_figure
 from deftx.report.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
 from deftx.report.places import place
-from deftx.report.scores import Difference, differences, draw, scores, transfer
+from deftx.report.scores import Difference, differences, draw, transfer
 from deftx.stages.denoise.settings import RankRule
 from deftx.stages.figures.settings import Sweep
 from deftx.store.artefact import canonical
@@ -99,7 +99,7 @@ def figures(
         or notice("No layers: no system of this run has a sparse vector."),
         "mask": _masks(params, encoder, masks or []),
         "spectrum": _spectra(params, denoised or []),
-        "transfer": transfer_figure(params, means, scores(evaluations), classes),
+        "transfer": transfer_figure(params, means, draws, classes),
     }
     for name, figure in drawn.items():
         for suffix in (".png", ".svg"):

@@ -30,9 +30,7 @@ from deftx.store.errors import ArtefactError
 COST = "cost"
 """The figure in the folder of the costs, which the page shows with them."""
 
-
-class Params(Comparison):
-    """Which systems are compared on what."""
+Params = Comparison
 
 
 class Grid(NamedTuple):
