@@ -15,7 +15,7 @@ import torch
 import yaml
 from conftest import sentences
 from huggingface_hub import ModelCard
-from test_tables import LANGUAGES, params, save_evaluation
+from test_tables import LANGUAGES, params, save_evaluations
 
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
@@ -93,8 +93,7 @@ def run(request, base_folder, tmp_path_factory) -> Path:
         SYSTEMS, ("task-mood", "lang-ace", "lang-ban"), range(request.param)
     ):
         save_vector(folder, method, target, seed, base)
-    for system, language, seed in product(SYSTEMS, LANGUAGES, range(request.param)):
-        save_evaluation(folder, system, "mood", language, seed)
+    save_evaluations(folder, SYSTEMS, seeds=request.param)
     return folder
 
 

@@ -1,13 +1,12 @@
 """Claims: the verdict's rule, every statistic beside a plain count, and the stage."""
 
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from test_tables import markdown_tables, save_evaluation
+from test_tables import markdown_tables, save_evaluations
 from test_tables import rows as read_rows
 
 from deftx.report import claims as library
@@ -330,13 +329,10 @@ def test_claims_are_distinct_and_about_known_statistics_and_languages():
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory) -> list[Path]:
     """As in test_tables: zero-shot is bad, lt-sft and deft-x are about equal."""
-    folder = tmp_path_factory.mktemp("results")
-    return [
-        save_evaluation(folder, system, "mood", language, seed)
-        for system, language, seed in product(
-            ["zero-shot", "lt-sft", "deft-x"], ["eng", "ace", "ban"], range(2)
-        )
-    ]
+    systems = ["zero-shot", "lt-sft", "deft-x"]
+    return save_evaluations(
+        tmp_path_factory.mktemp("results"), systems, ["eng", "ace", "ban"], seeds=2
+    )
 
 
 def run(tmp_path, evaluated, diagnostics=(), **changes) -> dict[str, dict[str, str]]:

@@ -13,7 +13,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 from pydantic import ValidationError
-from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
+from test_tables import LANGUAGES, SYSTEMS, params, save_evaluations
 
 from deftx.core.mask import Mask, mask_layout, mask_tensors
 from deftx.report.comparison import MEAN, Comparison
@@ -75,10 +75,7 @@ def inputs(tmp_path_factory) -> dict[str, object]:
     (folder / "base" / "backbone.json").write_text(json.dumps(facts), encoding="utf-8")
     return {
         "base": folder / "base",
-        "evaluated": [
-            save_evaluation(folder, system, "mood", language, seed)
-            for system, language, seed in product(SYSTEMS, LANGUAGES, range(2))
-        ],
+        "evaluated": save_evaluations(folder, seeds=2),
         "masks": [save_mask(folder, "deft-x", target) for target in ("task-mood", "lang-ace")],
         "denoised": [save_denoised(folder, "lang-ace")],
         "diagnostics": [save_diagnostics(folder, system) for system in SYSTEMS],
@@ -137,10 +134,10 @@ def save_diagnostics(folder: Path, system: str, like: str | None = None) -> Path
 
 
 def save_coverage(folder: Path) -> Path:
+    splits = [("moods", "test", 0), ("moods", "valid", 5), ("x", "test", 7)]
     rows = [
         (language, dataset, split, pieces + wrong)
-        for language, pieces in PIECES.items()
-        for dataset, split, wrong in (("moods", "test", 0), ("moods", "valid", 5), ("x", "test", 7))
+        for (language, pieces), (dataset, split, wrong) in product(PIECES.items(), splits)
     ]
     out = folder / "coverage.csv"
     columns = ["language", "dataset", "split", "pieces_per_word"]
@@ -565,15 +562,12 @@ def test_layers_are_the_shares_of_selected_entries_and_add_up(comparison, diagno
         (axes,) = panels(parts[title])["deft-x"]
         frame = pd.DataFrame(measured("deft-x"), columns=MEASURED)
         frame = frame[(frame["measure"] == "entries") & frame["a"].isin(targets)]
+        whole = frame.groupby("a")["value"].sum()
         expected = []
         for part, layer in product(("attention", "other"), ("emb.", "0", "1")):
-            shares = [
-                100
-                * mine["value"][(mine["layer"] == layer) & (mine["part"] == part)].sum()
-                / mine["value"].sum()
-                for _, mine in frame.groupby("a")
-            ]
-            expected.append(np.mean(shares))
+            mine = frame[(frame["layer"] == layer) & (frame["part"] == part)]
+            shares = mine.groupby("a")["value"].sum().reindex(whole.index, fill_value=0) / whole
+            expected.append(100 * shares.mean())
         heights = [bar.get_height() for bar in axes.patches]
         assert heights == pytest.approx(expected)
         assert sum(heights) == pytest.approx(100)
