@@ -77,13 +77,16 @@ def against(gaps: Sequence[Difference], reference: str) -> list[Difference]:
 
 
 @styled
-def difference_figure(comparison: Comparison, gaps: Sequence[Difference]) -> Figure:
+def difference_figure(comparison: Comparison, gaps: Sequence[Difference]) -> Figure | None:
     """As `transfer_figure`: the difference between each system and the reference in points, with
     its paired 95 % interval. Marks of differences that are not significant are hollow.
+    None if there is no difference.
 
     Args:
         gaps: between each task's systems and its reference, by `against`.
     """
+    if not gaps:
+        return None
     panels: Panels = {
         (gap.task, gap.language, gap.system): (Estimate.of(gap), (), not gap.significant)
         for gap in gaps

@@ -94,14 +94,9 @@ def diagnostics(
     ]
     known = [row for row in rows if row.value is not None]
     frame = pd.DataFrame(known, columns=list(Row._fields), dtype=object)
-    frame["value"] = frame["value"].map(_digits)
+    # Counts in full; six digits of the rest, because further ones depend on the order of summation.
+    frame["value"] = [str(v) if isinstance(v, int) else f"{v:.6g}" for v in frame["value"]]
     write_csv(out, frame.assign(system=params.system, task=params.task)[list(DIAGNOSTICS)])
-
-
-def _digits(value: float) -> str:
-    """Counts in full. Six digits of the rest, because further ones depend on the order of summation
-    and thus on threads."""
-    return str(value) if isinstance(value, int) else f"{value:.6g}"
 
 
 def _vectors(params: Params, base: Base, paths: Sequence[Path]) -> Vectors:
@@ -170,13 +165,11 @@ def _sparse(files: Vectors) -> Vectors:
 
 def _overlaps(params: Params, base: Base, files: Vectors) -> Iterator[Row]:
     """Overlaps between the languages' masks of the first seed. Source: DeFT-X Figure 3."""
-    chosen = {
-        target: positions(load_mask(file), base.shapes)
-        for (target, seed), file in _sparse(files).items()
-        if seed == params.seeds[0] and target != params.targets[0]
-    }
+    first, sparse = params.seeds[0], _sparse(files)
+    languages = [target for target in params.targets[1:] if (target, first) in sparse]
+    chosen = {t: positions(load_mask(sparse[t, first]), base.shapes) for t in languages}
     for a, b in combinations(chosen, 2):
-        yield Row(params.seeds[0], "overlap", a, overlap(chosen[a], chosen[b]), b=b)
+        yield Row(first, "overlap", a, overlap(chosen[a], chosen[b]), b=b)
 
 
 def _distribution(base: Base, files: Vectors) -> Iterator[Row]:

@@ -83,12 +83,18 @@ def figures(
     classes = {evaluation.task: evaluation.classes for evaluation in evaluations}
     diagnosed = load_diagnostics(diagnostics or [])
     rulers = _rulers(params, coverage)
-    gains: list[Difference] = []
+    gaps, gains = differences(params, draws), list[Difference]()
+    gaps = [
+        gap
+        for task in params.tasks
+        for gap in against([g for g in gaps if g.task == task], params.reference_of(task))
+    ]
     if params.zero_shot is not None:
         over = params.model_copy(update={"reference": params.zero_shot})
         gains = against(differences(over, draws), params.zero_shot)
     drawn = {
-        "differences": _differences(params, differences(params, draws)),
+        "differences": difference_figure(params, gaps)
+        or notice("No differences: a single system."),
         "sweep": sweep_figure(params, means, params.sweeps)
         or notice("No sweep: no two systems of this run differ in one setting only."),
         "distance": distance_figure(params, means, gains, rulers)
@@ -104,15 +110,6 @@ def figures(
     for name, figure in drawn.items():
         for suffix in (".png", ".svg"):
             save(figure, out.with_name(name + suffix))
-
-
-def _differences(params: Params, gaps: Sequence[Difference]) -> Figure:
-    mine = [
-        gap
-        for task in params.tasks
-        for gap in against([g for g in gaps if g.task == task], params.reference_of(task))
-    ]
-    return difference_figure(params, mine) if mine else notice("No differences: a single system.")
 
 
 def _rulers(params: Params, coverage: Path | None) -> list[Ruler]:
@@ -168,10 +165,8 @@ def _spectra(params: Params, paths: Sequence[Path]) -> Figure:
 def _first_of_each(files: Sequence[File], most: int) -> Sequence[File]:
     """All files if there are at most `most`. Otherwise the first language and the first task of
     each method (or rank rule), at most `most` files."""
-    if len(files) <= most:
-        return files
     first: dict[tuple[str, str], File] = {}
     for file in files:
         rule = file.provenance.get("method") or canonical(file.provenance["params"]["rule"])
         first.setdefault((rule, file.provenance["target"].partition("-")[0]), file)
-    return list(first.values())[:most]
+    return files if len(files) <= most else list(first.values())[:most]

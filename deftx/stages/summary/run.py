@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from io import StringIO
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,6 @@ from deftx.report.written_config import load_config
 from deftx.stages.clean.math import OUTCOMES
 from deftx.stages.mask.settings import entries
 from deftx.store.artefact import canonical, write_text
-from deftx.store.errors import ArtefactError
 
 COST = "cost"
 """The figure in the folder of the costs, which the page shows with them."""
@@ -113,29 +113,19 @@ def summary(
 
 
 def _shown(folder: Path, name: str) -> dict[str, str]:
-    return {
-        "name": name,
-        "image": data_uri(folder / f"{name}.svg"),
-        "caption": CAPTIONS[name],
-    }
+    image = data_uri(folder / f"{name}.svg")
+    return {"name": name, "image": image, "caption": CAPTIONS[name]}
 
 
 def _table(path: Path) -> Grid:
     """A CSV file as text, fractions with three digits."""
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise ArtefactError(f"{path}: expected CSV: {error}") from None
-    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
-    return Grid([str(name).replace("_", " ") for name in frame.columns], rows)
-
-
-def _cell(value: Any) -> str:
-    if pd.isna(value):
-        return ""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return (f"{value:,.0f}" if value == round(value) else f"{value:.3g}").replace("-", "−")
-    return str(value)
+    frame = pd.read_csv(StringIO(read(path)))
+    for name in frame.select_dtypes("number"):
+        numbers = frame[name].astype(float)
+        texts = [f"{x:,.0f}" if x.is_integer() else f"{x:.3g}" for x in numbers]
+        frame[name] = pd.Series(texts).str.replace("-", "−").where(frame[name].notna(), "")
+    frame.columns = frame.columns.str.replace("_", " ")
+    return Grid(frame.columns.tolist(), frame.fillna("").astype(str).to_numpy().tolist())
 
 
 def _warnings(path: Path, comparison: Comparison) -> list[str]:
@@ -161,13 +151,8 @@ def _cleaned(paths: Sequence[Path], comparison: Comparison) -> Grid | None:
 
 def _pair(system: System) -> tuple[str, str]:
     """The methods of a system, with its settings for them."""
-    task, language = (
-        method if scale == 1 else f"{scale:g} × {method}"
-        for method, scale in (
-            (system.task, system.task_scale),
-            (system.language, system.language_scale),
-        )
-    )
+    scales = (system.task, system.task_scale), (system.language, system.language_scale)
+    task, language = (name if scale == 1 else f"{scale:g} × {name}" for name, scale in scales)
     if system.task_start is not None:
         task += f", starting at {system.task_start}"
     if system.combine is not None:
