@@ -27,32 +27,29 @@ def test_alignment_is_what_plain_loops_count(at_once, monkeypatch):
     others = [cosine(i, j) for i in common for j in common if i != j]
     hits = [max(common, key=lambda j, i=i: cosine(i, j)) == i for i in common]
     assert 0 < np.mean(hits) < 1
-    assert found.similarity_matched == pytest.approx(np.mean(matched))
-    assert found.similarity_mismatched == pytest.approx(np.mean(others))
-    assert found.retrieval == np.mean(hits)
+    assert found["similarity_matched"] == pytest.approx(np.mean(matched))
+    assert found["similarity_mismatched"] == pytest.approx(np.mean(others))
+    assert found["retrieval"] == np.mean(hits)
 
 
-def test_equal_representations_align_perfectly_and_orthogonal_ones_apart():
-    found = align(IDS[:8], np.eye(8), IDS[:8], 3 * np.eye(8))
-    assert found == (pytest.approx(1), pytest.approx(0), 1)
+EYE, SAME = np.eye(8), np.random.default_rng(0).normal(size=(1, 64)).repeat(8, axis=0)
 
 
-def test_a_model_that_confuses_languages_finds_nothing():
-    found = align(IDS[:8], np.eye(8), IDS[:8], np.roll(np.eye(8), 1, axis=0))
-    assert found.retrieval == 0
-    assert found.similarity_matched < found.similarity_mismatched
-
-
-def test_items_represented_alike_are_all_found():
-    """As with one premise in several pairs: none of them is nearer than the others."""
-    rows = np.random.default_rng(0).normal(size=(1, 64)).repeat(9, axis=0)
-    assert align(IDS[:9], rows, IDS[:9], rows).retrieval == 1
+@pytest.mark.parametrize(
+    ("mine", "source", "expected"),
+    [
+        pytest.param(EYE, 3 * EYE, (1, 0, 1), id="orthogonal items are found"),
+        pytest.param(EYE, np.roll(EYE, 1, axis=0), (0, 1 / 7, 0), id="confused ones are not"),
+        pytest.param(SAME, SAME, (1, 1, 1), id="of items that are alike none is nearer"),
+        pytest.param(0 * EYE, EYE, (0, 0, 0), id="a state of zeros is like nothing"),
+    ],
+)
+def test_alignment_of_special_states(mine, source, expected):
+    found = align(IDS[:8], mine, IDS[:8], source)
+    assert list(found.values())[:2] == [pytest.approx(x, abs=1e-12) for x in expected[:2]]
+    if mine.any():
+        assert found["retrieval"] == expected[2]
 
 
 def test_fewer_than_two_common_items_say_nothing():
     assert align(IDS[:2], np.eye(2), IDS[1:3], np.eye(2)) is None
-
-
-def test_a_state_of_zeros_is_like_nothing():
-    found = align(IDS[:2], np.zeros((2, 3)), IDS[:2], np.ones((2, 3)))
-    assert (found.similarity_matched, found.similarity_mismatched) == (0, 0)

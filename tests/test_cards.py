@@ -15,19 +15,19 @@ import torch
 import yaml
 from conftest import sentences
 from huggingface_hub import ModelCard
-from test_tables import LANGUAGES, params, save_evaluation
+from test_tables import LANGUAGES, params, save_evaluations
 
 from deftx.core.mask import Mask
 from deftx.core.parameters import head_parameters, weights_of
 from deftx.core.sparse_delta import SparseDelta
 from deftx.models.base import Base
 from deftx.models.load import load_classifier
-from deftx.report.card import DatasetFacts, Vector
-from deftx.report.comparison import Comparison
+from deftx.report.card import DatasetFacts, Part, Vector
 from deftx.report.embed import markdown
 from deftx.report.evaluations import load_evaluations
 from deftx.report.scores import draw, transfer
 from deftx.stages.cards.run import write_cards
+from deftx.stages.sparse.method import Sparse
 from deftx.store.errors import ArtefactError
 from deftx.store.items import write_items
 
@@ -41,14 +41,6 @@ TRAINING = {"learning_rate": 1e-3, "batch_size": 8, "max_length": 16, "max_steps
 DATA = {
     "text": {"licence": "cc-by-sa-4.0", "source": "https://huggingface.co/datasets/me/words"},
     "mood": {"licence": None, "source": None},
-}
-
-ROW = {
-    "selection": {"score": "magnitude", "budget": "1/20"},
-    "denoise": {"rank": 4},
-    "prune": True,
-    "retrain": True,
-    "learning_rate": None,
 }
 
 
@@ -83,22 +75,12 @@ def save_vector(run: Path, method: str, target: str, seed: int, base: Base) -> s
     return path
 
 
-def part(run: Path, dataset: str, language: str, split: str, count: int) -> dict:
+def part(run: Path, dataset: str, language: str, split: str, count: int) -> Part:
     path = f"data/{dataset}/{language}/{split}.parquet"
     rows = [{"id": str(i), "text": s} for i, s in enumerate(sentences(count))]
     write_items(run / path, rows)
-    return {"dataset": dataset, "language": language, "split": split, "path": path, **DATA[dataset]}
-
-
-class Params(Comparison):
-    """The inputs of the cards."""
-
-    vectors: list[Vector]
-    tests: dict[str, DatasetFacts]
-
-
-def cards(asked: Params, *, folder: Path, evaluated: list[Path], out: Path) -> None:
-    write_cards(asked, asked.vectors, asked.tests, folder, evaluated, out)
+    where = {"dataset": dataset, "language": language, "split": split, "path": path}
+    return Part(**where, **DATA[dataset])
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one seed", "two seeds"])
@@ -111,8 +93,7 @@ def run(request, base_folder, tmp_path_factory) -> Path:
         SYSTEMS, ("task-mood", "lang-ace", "lang-ban"), range(request.param)
     ):
         save_vector(folder, method, target, seed, base)
-    for system, language, seed in product(SYSTEMS, LANGUAGES, range(request.param)):
-        save_evaluation(folder, system, "mood", language, seed)
+    save_evaluations(folder, SYSTEMS, seeds=request.param)
     return folder
 
 
@@ -120,28 +101,34 @@ def evaluated(run: Path) -> list[Path]:
     return sorted((run / "evaluate").rglob("*.safetensors"))
 
 
-def stage_params(run: Path, **changes: object) -> Params:
+def vectors_in(run: Path) -> list[Vector]:
     vectors = []
     for path in sorted((run / "sparse").rglob("sft_model.safetensors")):
         where = path.relative_to(run)
         method, target = where.parts[1:3]
-        language = target.removeprefix("lang-")
-        data = (
-            [part(run, "mood", "eng", "train", 60), part(run, "mood", "eng", "valid", 20)]
-            if target == "task-mood"
-            else [part(run, "text", language, "train", 150)]
-        )
-        row = ROW if method == "deft-x" else {**ROW, "denoise": None}
-        vectors.append({"path": str(where), "row": row, "systems": [method], "data": data})
-    settings = params(systems=SYSTEMS).model_dump()
-    tests = {"mood": {"dataset": "nusax", "licence": "cc-by-sa-4.0"}}
-    return Params.model_validate({**settings, "vectors": vectors, "tests": tests, **changes})
+        data = [part(run, "text", target.removeprefix("lang-"), "train", 150)]
+        if target == "task-mood":
+            data = [part(run, "mood", "eng", *split) for split in (("train", 60), ("valid", 20))]
+        row = Sparse(budget="1/20", denoise={"rank": 4} if method == "deft-x" else None)
+        vectors.append(Vector(path=str(where), row=row, systems=[method], data=data))
+    return vectors
+
+
+def cards(run: Path, vectors: list[Vector] | None = None, **changes: object) -> None:
+    tests = {"mood": DatasetFacts(dataset="nusax", licence="cc-by-sa-4.0")}
+    comparison, index = params(systems=SYSTEMS, **changes), run / "cards/index.md"
+    write_cards(comparison, vectors or vectors_in(run), tests, run, evaluated(run), index)
+
+
+@pytest.fixture
+def copy(run, tmp_path) -> Path:
+    return shutil.copytree(run, tmp_path / "run")
 
 
 @pytest.fixture(scope="module")
 def written(run) -> Path:
     """The run with its cards."""
-    cards(stage_params(run), folder=run, evaluated=evaluated(run), out=run / "cards/index.md")
+    cards(run)
     return run
 
 
@@ -187,18 +174,13 @@ def test_licence_and_datasets_are_those_of_the_data(written):
     assert "has no licence for mood" in card(written, target="task-mood/base")
 
 
-def test_two_licences_are_not_one(run, tmp_path):
-    asked = stage_params(run).model_dump()
-    mine = next(v for v in asked["vectors"] if "task-mood" in v["path"])
-    mine["data"][0]["licence"], mine["data"][1]["licence"] = "mit", "cc-by-4.0"
-    copy = shutil.copytree(run, tmp_path / "run")
-    cards(
-        Params.model_validate(asked),
-        folder=copy,
-        evaluated=evaluated(copy),
-        out=copy / "cards/index.md",
-    )
-    text = (copy / mine["path"]).with_name("README.md").read_text(encoding="utf-8")
+def test_two_licences_are_not_one(copy):
+    vectors = vectors_in(copy)
+    mine = next(v for v in vectors if "task-mood" in v.path)
+    for number, licence in enumerate(("mit", "cc-by-4.0")):
+        mine.data[number] = mine.data[number].model_copy(update={"licence": licence})
+    cards(copy, vectors)
+    text = (copy / mine.path).with_name("README.md").read_text(encoding="utf-8")
     assert front(text)["license"] == "other"
     assert "(data: cc-by-4.0, mit)" in text
 
@@ -250,20 +232,18 @@ def test_the_method_is_described_in_words_and_by_its_settings(written):
     assert "None" not in text and "None" not in card(written, target="task-mood/base")
 
 
-def test_names_cannot_break_the_page(run, tmp_path):
+def test_names_cannot_break_the_page(copy, tmp_path):
     """A pipe, a tag or a star in a name is text: it ends no cell and marks up nothing."""
-    asked = stage_params(run, names={"ace": "*A* | <b>", "ban": "`B`"}).model_dump()
-    for vector in asked["vectors"]:
-        vector["data"][0]["source"] = "https://a.org/x|<b>"
-    copy = shutil.copytree(run, tmp_path / "run")
-    out = copy / "cards/index.md"
-    cards(Params.model_validate(asked), folder=copy, evaluated=evaluated(copy), out=out)
+    vectors = vectors_in(copy)
+    for vector in vectors:
+        vector.data[0] = vector.data[0].model_copy(update={"source": "https://a.org/x|<b>"})
+    cards(copy, vectors, names={"ace": "*A* | <b>", "ban": "`B`"})
     shown = []
     for number, target in enumerate(TARGETS):
         body = tmp_path / f"{number}.md"
         body.write_text(card(copy, target=target).split("---\n", 2)[2], encoding="utf-8")
         shown.append(markdown(body))
-    for html in (*shown, markdown(out)):
+    for html in (*shown, markdown(copy / "cards/index.md")):
         assert "<b>" not in html and "<em>" not in html and "<code>B" not in html
         for table in re.findall(r"<table>(.*?)</table>", html, re.S):
             assert len({row.count("<t") for row in re.findall(r"<tr>.*?</tr>", table, re.S)}) == 1
@@ -271,52 +251,44 @@ def test_names_cannot_break_the_page(run, tmp_path):
     assert 'href="https://a.org/x%7C%3Cb%3E"' in shown[0]
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_the_code_of_a_card_runs(written, target, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", card(written, target=target), re.S)
-    monkeypatch.chdir(written)
+def run_code(text: str) -> str:
+    """The output of the code in a card."""
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
     with contextlib.redirect_stdout(io.StringIO()) as output:
         exec(compile(code, "card", "exec"), {})
-    (answer,) = ast.literal_eval(output.getvalue())
+    return output.getvalue()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_code_of_a_card_runs(written, target, monkeypatch):
+    monkeypatch.chdir(written)
+    (answer,) = ast.literal_eval(run_code(card(written, target=target)))
     assert answer["label"] in CLASSES and 0 < answer["score"] <= 1
 
 
-def test_the_code_of_a_language_without_a_task_runs(run, tmp_path, monkeypatch):
-    asked = stage_params(run).model_dump()
-    asked["vectors"] = [v for v in asked["vectors"] if "lang-" in v["path"]]
-    copy = shutil.copytree(run, tmp_path / "run")
-    cards(
-        Params.model_validate(asked),
-        folder=copy,
-        evaluated=evaluated(copy),
-        out=copy / "c/index.md",
-    )
-    (code,) = re.findall(r"```python\n(.*?)```", card(copy), re.S)
+def test_the_code_of_a_language_without_a_task_runs(copy, monkeypatch):
+    cards(copy, [vector for vector in vectors_in(copy) if "lang-" in vector.path])
     monkeypatch.chdir(copy)
-    with contextlib.redirect_stdout(io.StringIO()) as output:
-        exec(compile(code, "card", "exec"), {})
-    assert output.getvalue().startswith("torch.Size([1, ")
+    assert run_code(card(copy)).startswith("torch.Size([1, ")
 
 
-def test_a_missing_vector_is_named(run, tmp_path):
-    copy = shutil.copytree(run, tmp_path / "run")
-    asked = stage_params(copy)
-    (copy / asked.vectors[2].path).unlink()
-    with pytest.raises(ArtefactError, match=f"{asked.vectors[2].path}: no such file"):
-        cards(asked, folder=copy, evaluated=evaluated(copy), out=copy / "cards/index.md")
+def test_a_missing_vector_is_named(copy):
+    vectors = vectors_in(copy)
+    (copy / vectors[2].path).unlink()
+    with pytest.raises(ArtefactError, match=f"{vectors[2].path}: no such file"):
+        cards(copy, vectors)
 
 
-def test_a_vector_of_another_base_is_refused(run, tmp_path):
-    copy = shutil.copytree(run, tmp_path / "run")
+def test_a_vector_of_another_base_is_refused(copy):
     facts = json.loads((copy / "base/backbone.json").read_text())
     facts["identity"]["hash"] = "0" * 64
     (copy / "base/backbone.json").write_text(json.dumps(facts))
     with pytest.raises(ArtefactError, match="made for base"):
-        cards(stage_params(copy), folder=copy, evaluated=evaluated(copy), out=copy / "i.md")
+        cards(copy)
 
 
 def test_same_inputs_same_bytes(written, tmp_path):
     copy = shutil.copytree(written, tmp_path / "run")
-    cards(stage_params(copy), folder=copy, evaluated=evaluated(copy), out=copy / "cards/index.md")
+    cards(copy)
     for path in [*all_cards(written), written / "cards/index.md"]:
         assert (copy / path.relative_to(written)).read_bytes() == path.read_bytes()

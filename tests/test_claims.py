@@ -1,22 +1,35 @@
 """Claims: the verdict's rule, every statistic beside a plain count, and the stage."""
 
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from test_tables import markdown_tables, save_evaluation
+from test_tables import markdown_tables, save_evaluations
 from test_tables import rows as read_rows
 
-from deftx.report import evidence as library
-from deftx.report.claim_statistics import MEASURES, embeddings_lead, embeddings_share, layer_shape
-from deftx.report.claims import HOLDS, NOTHING, OPEN, REFUTED, Claim, load_claims
+from deftx.report import claims as library
+from deftx.report.claims import (
+    HOLDS,
+    MEASURES,
+    NOTHING,
+    OPEN,
+    REFUTED,
+    Case,
+    Claim,
+    Estimate,
+    Evidence,
+    embeddings_lead,
+    embeddings_share,
+    layer_shape,
+    load_claims,
+    over_units,
+    rank_correlation,
+)
 from deftx.report.comparison import Comparison
 from deftx.report.csv_files import DIAGNOSTICS, read_csv
 from deftx.report.evaluations import Evaluation
-from deftx.report.evidence import Case, Estimate, Evidence, over_units, rank_correlation
 from deftx.report.places import NO_LAYER
 from deftx.report.scores import differences, draw
 from deftx.stages.claims.run import Params, _words, claims
@@ -316,13 +329,10 @@ def test_claims_are_distinct_and_about_known_statistics_and_languages():
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory) -> list[Path]:
     """As in test_tables: zero-shot is bad, lt-sft and deft-x are about equal."""
-    folder = tmp_path_factory.mktemp("results")
-    return [
-        save_evaluation(folder, system, "mood", language, seed)
-        for system, language, seed in product(
-            ["zero-shot", "lt-sft", "deft-x"], ["eng", "ace", "ban"], range(2)
-        )
-    ]
+    systems = ["zero-shot", "lt-sft", "deft-x"]
+    return save_evaluations(
+        tmp_path_factory.mktemp("results"), systems, ["eng", "ace", "ban"], seeds=2
+    )
 
 
 def run(tmp_path, evaluated, diagnostics=(), **changes) -> dict[str, dict[str, str]]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -9,17 +10,15 @@ import pytest
 import yaml
 from conftest import PROJECT
 from matplotlib.figure import Figure
-from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
+from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation, save_evaluations
 
-from deftx.plan.config import check_config
+from deftx.plan.config import Config
 from deftx.plan.plan import Plan
-from deftx.report.accounting import UNKNOWN, Job, per_stage, per_system, read_jobs, readable
-from deftx.report.jobs import jobs_of
+from deftx.report.accounting import Job, jobs_of, per_stage, per_system, read_jobs, readable
 from deftx.stages.costs import run as costs_stage
 from deftx.stages.costs.run import account
 from deftx.stages.table import path_of
 from deftx.store.errors import ArtefactError
-from deftx.store.tensors import TensorFile, save_tensors
 
 FILES = ["cost.png", "cost.svg", "costs.md", "jobs.csv", "stages.csv", "systems.csv"]
 
@@ -41,7 +40,7 @@ def jobs() -> list[Job]:
 
 def test_a_job_belongs_to_the_systems_whose_evaluations_need_its_result():
     settings = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text(encoding="utf-8"))
-    graph = Plan(check_config(settings))
+    graph = Plan(Config.model_validate(settings))
 
     def needs(artefact) -> set[str]:
         parts = [part for role in graph.inputs(artefact).values() for part in role]
@@ -88,15 +87,8 @@ def test_a_system_costs_all_its_jobs_and_shares_those_of_others(recorded):
     assert found.at["deft-x", "stored_bytes"] == 5000 + 8000
     assert found.at["deft-x", "cpu_seconds"] == 200
     assert found["unknown"].sum() == 0
-
-
-def test_shares_add_up_to_the_run_but_for_what_belongs_to_no_system(recorded):
-    found = per_system(read_jobs(jobs(), recorded), SYSTEMS)
+    # The shares add up to the run but for the job that belongs to no system.
     assert found["seconds_share"].sum() == sum(job[3] for job in JOBS) - 1.0
-
-
-def test_inference_is_per_thousand_items(recorded):
-    found = per_system(read_jobs(jobs(), recorded), SYSTEMS).set_index("system")
     assert found.at["lt-sft", "inference_seconds_per_1000"] == 1000 * (1.0 + 1.5) / 800
     assert pd.isna(found.at["zero-shot", "inference_seconds_per_1000"])
 
@@ -112,24 +104,22 @@ def test_jobs_without_a_record_are_counted_and_their_sums_are_lower_bounds(recor
     found = per_system(read_jobs(jobs(), recorded), SYSTEMS)
     assert found["unknown"].tolist() == [1, 1, 0]
     assert found["seconds"].tolist() == [90, 110, 100]
-    head, rows = readable(found)
-    time = [row[head.index("time")] for row in rows]
-    assert time == ["≥ 1 min 30 s", "≥ 1 min 50 s", "1 min 40 s"]
-    assert [row[head.index("jobs")] for row in rows] == ["2", "6", "2"]
+    shown = readable(found)
+    assert shown["time"].tolist() == ["≥ 1 min 30 s", "≥ 1 min 50 s", "1 min 40 s"]
+    assert shown["jobs"].tolist() == ["2", "6", "2"]
 
 
 def test_nothing_known_is_no_zero(tmp_path):
     found = per_system(read_jobs(jobs(), tmp_path), SYSTEMS)
     assert found["unknown"].tolist() == found["jobs"].tolist()
     assert found[["seconds", "peak_bytes", "stored_bytes"]].isna().all(axis=None)
-    head, rows = readable(found)
-    assert head == ["system", "jobs"] and rows[0] == ["zero-shot", "2"]
-    assert UNKNOWN not in rows[0]
+    shown = readable(found)
+    assert list(shown) == ["system", "jobs"] and list(shown.iloc[0]) == ["zero-shot", "2"]
 
 
 def test_a_record_of_another_stage_is_refused(recorded):
     changed = jobs()
-    changed[0] = changed[0].model_copy(update={"stage": "full"})
+    changed[0] = changed[0]._replace(stage="full")
     with pytest.raises(
         ArtefactError, match=r"base/model\.json: expected the cost of a job of the stage"
     ):
@@ -139,15 +129,11 @@ def test_a_record_of_another_stage_is_refused(recorded):
 @pytest.fixture
 def evaluated(tmp_path) -> list[Path]:
     """Evaluations whose provenance has the numbers of trained values."""
+    numbers = {"task": 7, "head": 3}
     paths = []
-    for system in SYSTEMS:
-        for place, language in enumerate(LANGUAGES):
-            path = save_evaluation(tmp_path, system, "mood", language, 0)
-            file = TensorFile(path)
-            trained = {"task": 7, "language": 5 * place if system == "lt-sft" else 0, "head": 3}
-            tensors = {name: file[name].clone() for name in file}
-            save_tensors(path, tensors, **{**file.provenance, "trained": trained})
-            paths.append(path)
+    for system, (place, language) in product(SYSTEMS, enumerate(LANGUAGES)):
+        trained = {**numbers, "language": 5 * place if system == "lt-sft" else 0}
+        paths.append(save_evaluation(tmp_path, system, "mood", language, 0, trained=trained))
     return paths
 
 
@@ -164,16 +150,13 @@ def drawn(monkeypatch) -> list:
     return calls
 
 
-def test_the_stage_writes_its_files_with_the_numbers_of_trained_values(recorded, evaluated, drawn):
+def test_the_files_and_the_figure_have_the_same_numbers(recorded, evaluated, drawn):
     out = recorded.parent / "costs/systems.csv"
     account(params(), jobs(), recorded, evaluated, out)
     assert sorted(path.name for path in out.parent.iterdir()) == FILES
     systems = pd.read_csv(out).set_index("system")
-    assert systems.loc["lt-sft", ["trained_task", "trained_language", "trained_head"]].tolist() == [
-        7,
-        15,
-        3,
-    ]
+    trained = systems[["trained_task", "trained_language", "trained_head"]]
+    assert trained.loc["lt-sft"].tolist() == [7, 15, 3]
     assert systems.at["zero-shot", "trained_language"] == 0
     assert systems.at["lt-sft", "seconds"] == 140
     table = pd.read_csv(out.with_name("jobs.csv"))
@@ -181,11 +164,6 @@ def test_the_stage_writes_its_files_with_the_numbers_of_trained_values(recorded,
     assert table["systems"].fillna("").tolist() == [" ".join(job[2]) for job in JOBS]
     assert pd.read_csv(out.with_name("stages.csv"))["jobs"].sum() == len(JOBS)
     assert "Unknown" not in out.with_name("costs.md").read_text(encoding="utf-8")
-
-
-def test_the_figure_gets_the_numbers_of_the_table(recorded, evaluated, drawn):
-    out = recorded.parent / "costs/systems.csv"
-    account(params(), jobs(), recorded, evaluated, out)
     comparison, means, spent = drawn[0]
     assert comparison.systems == list(spent) == SYSTEMS
     assert {mean.system for mean in means} == set(SYSTEMS)
@@ -208,9 +186,8 @@ def test_a_sum_that_is_a_lower_bound_is_not_drawn(recorded, evaluated, drawn):
 
 
 def test_numbers_of_trained_values_are_missing_if_no_evaluation_has_them(recorded, tmp_path, drawn):
-    paths = [save_evaluation(tmp_path, s, "mood", lang, 0) for s in SYSTEMS for lang in LANGUAGES]
     out = tmp_path / "costs/systems.csv"
-    account(params(), jobs(), recorded, paths, out)
+    account(params(), jobs(), recorded, save_evaluations(tmp_path), out)
     assert pd.read_csv(out)["trained_task"].isna().all()
     assert [spent["trained"] for spent in drawn[0][2].values()] == [None] * 3
 

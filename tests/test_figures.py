@@ -13,7 +13,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 from pydantic import ValidationError
-from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation
+from test_tables import LANGUAGES, SYSTEMS, params, save_evaluations
 
 from deftx.core.mask import Mask, mask_layout, mask_tensors
 from deftx.report.comparison import MEAN, Comparison
@@ -21,14 +21,17 @@ from deftx.report.csv_files import DIAGNOSTICS
 from deftx.report.evaluations import load_evaluations
 from deftx.report.figures.captions import CAPTIONS
 from deftx.report.figures.curves import Ruler, cost_figure, distance_figure, sweep_figure
-from deftx.report.figures.diagnosed import load_diagnostics
-from deftx.report.figures.layers import faded, layers_figure
-from deftx.report.figures.overlap import overlap_figure
+from deftx.report.figures.diagnosed import (
+    faded,
+    layers_figure,
+    load_diagnostics,
+    overlap_figure,
+)
 from deftx.report.figures.style import COLOURS, MARKERS, WIDTH, looks
 from deftx.report.figures.transfer import against, difference_figure, transfer_figure
 from deftx.report.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
 from deftx.report.places import place
-from deftx.report.scores import Transfer, differences, draw, scores, transfer
+from deftx.report.scores import Transfer, differences, draw, transfer
 from deftx.stages.figures.run import Params, figures
 from deftx.stages.figures.settings import Sweep
 from deftx.store.errors import ArtefactError
@@ -72,10 +75,7 @@ def inputs(tmp_path_factory) -> dict[str, object]:
     (folder / "base" / "backbone.json").write_text(json.dumps(facts), encoding="utf-8")
     return {
         "base": folder / "base",
-        "evaluated": [
-            save_evaluation(folder, system, "mood", language, seed)
-            for system, language, seed in product(SYSTEMS, LANGUAGES, range(2))
-        ],
+        "evaluated": save_evaluations(folder, seeds=2),
         "masks": [save_mask(folder, "deft-x", target) for target in ("task-mood", "lang-ace")],
         "denoised": [save_denoised(folder, "lang-ace")],
         "diagnostics": [save_diagnostics(folder, system) for system in SYSTEMS],
@@ -134,10 +134,10 @@ def save_diagnostics(folder: Path, system: str, like: str | None = None) -> Path
 
 
 def save_coverage(folder: Path) -> Path:
+    splits = [("moods", "test", 0), ("moods", "valid", 5), ("x", "test", 7)]
     rows = [
         (language, dataset, split, pieces + wrong)
-        for language, pieces in PIECES.items()
-        for dataset, split, wrong in (("moods", "test", 0), ("moods", "valid", 5), ("x", "test", 7))
+        for (language, pieces), (dataset, split, wrong) in product(PIECES.items(), splits)
     ]
     out = folder / "coverage.csv"
     columns = ["language", "dataset", "split", "pieces_per_word"]
@@ -201,7 +201,7 @@ def numbers(inputs, comparison):
         )
         for system in SYSTEMS
     }
-    return scores(evaluations), transfer(comparison, draws), gaps
+    return draws, transfer(comparison, draws), gaps
 
 
 @pytest.fixture(scope="module")
@@ -222,9 +222,9 @@ COSTS = {
 
 @pytest.fixture(scope="module")
 def all_figures(comparison, numbers, diagnosed):
-    each, means, gaps = numbers
+    draws, means, gaps = numbers
     return {
-        "transfer": transfer_figure(comparison, means, each, {"mood": 3}),
+        "transfer": transfer_figure(comparison, means, draws, {"mood": 3}),
         "differences": difference_figure(comparison, gaps["lt-sft"]),
         "sweep": sweep_figure(comparison, means, [SWEEP]),
         "distance": distance_figure(comparison, means, gaps["zero-shot"], RULERS),
@@ -415,8 +415,8 @@ def test_ten_systems_differ_in_colour_and_seventy_in_look():
     assert list(looks(systems[:9]).items()) == list(found.items())[:9]
 
 
-def test_transfer_draws_every_mean_and_every_seed(all_figures, numbers, comparison):
-    each, means, _ = numbers
+def test_transfer_draws_every_mean_and_every_seed(all_figures, numbers, inputs, comparison):
+    means = numbers[1]
     drawn = panels(all_figures["transfer"])
     titles = ["eng (source)", "Acehnese", "ban", "Nahuatl †", MEAN]
     assert list(drawn) == titles
@@ -424,6 +424,7 @@ def test_transfer_draws_every_mean_and_every_seed(all_figures, numbers, comparis
         (axes,) = drawn[title]
         mine = {mean.system: mean for mean in means if mean.language == column}
         languages = ["ace", "ban"] if column == MEAN else [column]
+        single = [e for e in load_evaluations(inputs["evaluated"]) if e.language in languages]
         for y, system in enumerate(SYSTEMS):
             bar, dots = axes.collections[2 * y : 2 * y + 2]
             assert points(axes, system).tolist() == [[100 * mine[system].mean, y]]
@@ -431,12 +432,7 @@ def test_transfer_draws_every_mean_and_every_seed(all_figures, numbers, comparis
             assert [low, high] == [100 * mine[system].low, 100 * mine[system].high]
             by_seed = [
                 np.mean(
-                    [
-                        score.macro_f1
-                        for score in each
-                        if (score.system, score.seed) == (system, seed)
-                        and score.language in languages
-                    ]
+                    [e.metrics.macro_f1 for e in single if (e.system, e.seed) == (system, seed)]
                 )
                 for seed in (0, 1)
             ]
@@ -566,15 +562,12 @@ def test_layers_are_the_shares_of_selected_entries_and_add_up(comparison, diagno
         (axes,) = panels(parts[title])["deft-x"]
         frame = pd.DataFrame(measured("deft-x"), columns=MEASURED)
         frame = frame[(frame["measure"] == "entries") & frame["a"].isin(targets)]
+        whole = frame.groupby("a")["value"].sum()
         expected = []
         for part, layer in product(("attention", "other"), ("emb.", "0", "1")):
-            shares = [
-                100
-                * mine["value"][(mine["layer"] == layer) & (mine["part"] == part)].sum()
-                / mine["value"].sum()
-                for _, mine in frame.groupby("a")
-            ]
-            expected.append(np.mean(shares))
+            mine = frame[(frame["layer"] == layer) & (frame["part"] == part)]
+            shares = mine.groupby("a")["value"].sum().reindex(whole.index, fill_value=0) / whole
+            expected.append(100 * shares.mean())
         heights = [bar.get_height() for bar in axes.patches]
         assert heights == pytest.approx(expected)
         assert sum(heights) == pytest.approx(100)
@@ -677,7 +670,7 @@ def test_legends_and_panels_are_inside_the_figure_and_apart(systems):
 @pytest.mark.parametrize(("systems", "languages"), [(1, 2), (28, 22)])
 def test_titles_and_names_of_transfer_do_not_overlap(systems, languages):
     comparison, means = crowd(systems, languages)
-    figure = transfer_figure(comparison, means, [], {"mood": 2})
+    figure = transfer_figure(comparison, means, {}, {"mood": 2})
     figure.draw_without_rendering()
     every = [axes for axes in figure.axes if axes.get_visible()]
     names = [label for label in every[0].get_yticklabels() if label.get_visible()]

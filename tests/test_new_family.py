@@ -26,7 +26,8 @@ class Scaled(Row):
 
 PLAN = '''
 """What the stage `scaled` reads. Free of torch."""
-from deftx.plan.graph import BASE_MODEL, target_params
+from deftx.plan.graph import BASE_MODEL
+from deftx.plan.graph import target_params
 from deftx.stages.scaled.method import Scaled
 
 

@@ -1,12 +1,11 @@
 """The laws of published numbers: only equal things are compared, and the files have no slips."""
 
 import csv
-from itertools import product
 from pathlib import Path
 
 import pytest
 from conftest import PROJECT
-from test_tables import LANGUAGES, SYSTEMS, page_tables, params, rows, save_evaluation
+from test_tables import LANGUAGES, page_tables, params, rows, save_evaluations
 
 from deftx.report.published import Published, load_published
 from deftx.stages.tables.run import tables
@@ -39,11 +38,7 @@ def save(path: Path, *changes: dict[str, str]) -> Path:
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("results")
-    return [
-        save_evaluation(folder, system, "mood", language, 0)
-        for system, language in product(SYSTEMS, LANGUAGES)
-    ]
+    return save_evaluations(tmp_path_factory.mktemp("results"))
 
 
 def on_moods(**changes: object):

@@ -63,6 +63,14 @@ def save_evaluation(
     return out
 
 
+def save_evaluations(
+    folder: Path, systems=SYSTEMS, languages=LANGUAGES, seeds: int = 1
+) -> list[Path]:
+    """Evaluations of the task `mood` in each language with each seed."""
+    every = product(systems, languages, range(seeds))
+    return [save_evaluation(folder, s, "mood", language, seed) for s, language, seed in every]
+
+
 def params(**changes: object) -> Params:
     task = {"metric": "macro_f1", "source": "eng", "languages": LANGUAGES}
     names = {"ace": "Acehnese", "nah": "Nahuatl"}
@@ -76,11 +84,7 @@ def with_group(**changes: object) -> Params:
 
 @pytest.fixture(scope="module", params=[1, 3], ids=["one seed", "three seeds"])
 def evaluated(request, tmp_path_factory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("results")
-    return [
-        save_evaluation(folder, system, "mood", language, seed)
-        for system, language, seed in product(SYSTEMS, LANGUAGES, range(request.param))
-    ]
+    return save_evaluations(tmp_path_factory.mktemp("results"), seeds=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -118,16 +122,19 @@ def by_seed(metrics: dict, system: str, column: str) -> np.ndarray:
 
 
 class Page(html.parser.HTMLParser):
-    """The tables of an HTML page as rows of texts of cells, its links, and its open elements."""
+    """A page taken apart: its elements, words, and tables as rows of texts of cells. An element
+    that is not closed where it should be is an error."""
 
     def __init__(self, path: Path):
         super().__init__()
-        self.tables, self.links, self.open = [], [], []
-        self.feed(path.read_text(encoding="utf-8"))
+        self.tables, self.open, self.found, self.words = [], [], [], []
+        self.text = path.read_text(encoding="utf-8")
+        self.feed(self.text)
+        assert self.open == []
 
     def handle_starttag(self, tag, attrs):
-        self.links += [value for name, value in attrs if name in ("src", "href")]
-        if tag != "meta":
+        self.found.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
             self.open.append(tag)
         if tag == "table":
             self.tables.append([])
@@ -140,8 +147,15 @@ class Page(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
+        self.words.append(data)
         if {"th", "td"} & set(self.open):
             self.tables[-1][-1][-1] += data.replace("\xa0", "")
+
+    def all(self, attribute: str) -> list[str]:
+        return [attrs[attribute] for _, attrs in self.found if attribute in attrs]
+
+    def tags(self) -> list[str]:
+        return [tag for tag, _ in self.found]
 
 
 def page_tables(path: Path) -> list[list[list[str]]]:
@@ -371,7 +385,7 @@ def test_group_that_would_hide_a_column_is_refused(groups, message):
         params(groups=groups)
 
 
-def test_language_without_text_is_marked(written):
+def test_language_without_text_is_marked_and_no_other(evaluated, written, tmp_path):
     for name in ("transfer.md", "transfer.html"):
         text = (written / name).read_text(encoding="utf-8")
         assert "Nahuatl †" in text
@@ -379,9 +393,6 @@ def test_language_without_text_is_marked(written):
     assert r"Nahuatl $^\dagger$" in (written / "transfer.tex").read_text(encoding="utf-8")
     has_text = {row["language"]: row["has_text"] for row in rows(written / "transfer.csv")}
     assert has_text == {**dict.fromkeys([*LANGUAGES, MEAN, "both"], "True"), "nah": "False"}
-
-
-def test_no_mark_where_every_language_has_text(evaluated, tmp_path):
     tables(params(without_text=[]), evaluated=evaluated, out=tmp_path / "transfer.csv")
     assert "†" not in (tmp_path / "transfer.md").read_text(encoding="utf-8")
 
@@ -458,8 +469,7 @@ def test_trained_parameters_stand_in_the_tables_and_are_blank_where_unknown(tmp_
 
 
 def test_folder_stands_for_what_the_comparison_asks_for(tmp_path):
-    for system, language, seed in product(SYSTEMS, LANGUAGES, range(2)):
-        save_evaluation(tmp_path, system, "mood", language, seed)
+    save_evaluations(tmp_path, seeds=2)
     folder = tmp_path / "evaluate"
     few = params(systems=["lt-sft", "deft-x"], seeds=[1])
     found = {e.key for e in load_evaluations([folder], few)}
@@ -483,11 +493,16 @@ def test_folder_ignores_what_is_not_asked_for_even_if_it_is_broken(tmp_path):
     assert [e.key for e in found] == [("mood", "lt-sft", "ace", 0)]
 
 
-def test_folder_without_what_is_asked_for_names_it(tmp_path):
+def test_missing_evaluation_is_named(evaluated, tmp_path):
     save_evaluation(tmp_path, "lt-sft", "mood", "eng", 0)
-    comparison = params(systems=["lt-sft"], seeds=[0, 1])
-    with pytest.raises(ValueError, match="no evaluation of lt-sft on mood in eng with seed 1"):
-        tables(comparison, evaluated=[tmp_path / "evaluate"], out=tmp_path / "transfer.csv")
+    left = [path for path in evaluated if "lt-sft/mood/ban/seed0" not in str(path)]
+    for comparison, paths, missing in (
+        (params(), left, "ban with seed 0"),
+        (params(systems=["lt-sft"], seeds=[0, 1]), [tmp_path / "evaluate"], "eng with seed 1"),
+    ):
+        with pytest.raises(ValueError, match=f"no evaluation of lt-sft on mood in {missing}"):
+            tables(comparison, evaluated=paths, out=tmp_path / "transfer.csv")
+        assert not (tmp_path / "transfer.csv").exists()
     with pytest.raises(ValueError, match="needs a comparison"):
         load_evaluations([tmp_path])
 
@@ -508,7 +523,7 @@ def test_same_inputs_same_bytes(evaluated, written, tmp_path):
 
 def test_page_is_well_formed_and_needs_no_other_file(written):
     page = Page(written / "transfer.html")
-    assert page.open == page.links == []
+    assert page.all("src") == page.all("href") == []
 
 
 def test_wide_table_is_split_by_columns_in_latex_and_loses_nothing(tmp_path):
@@ -528,19 +543,9 @@ def test_wide_table_is_split_by_columns_in_latex_and_loses_nothing(tmp_path):
     assert text.count("What it says.") == text.count(r"\label{tab:wide}") == 1
 
 
-def test_missing_evaluation_is_named(evaluated, tmp_path):
-    left = [path for path in evaluated if "lt-sft/mood/ban/seed0" not in str(path)]
-    with pytest.raises(ValueError, match="no evaluation of lt-sft on mood in ban with seed 0"):
-        tables(params(), evaluated=left, out=tmp_path / "transfer.csv")
-    assert not (tmp_path / "transfer.csv").exists()
-
-
-def test_second_evaluation_of_the_same_is_refused(evaluated, tmp_path):
+def test_second_evaluation_and_artefact_of_another_stage_are_refused(evaluated, tmp_path):
     with pytest.raises(ArtefactError, match="second evaluation of mood/zero-shot/eng/0"):
-        tables(params(), evaluated=[*evaluated, evaluated[0]], out=tmp_path / "transfer.csv")
-
-
-def test_artefact_of_another_stage_is_refused(tmp_path):
+        load_evaluations([*evaluated, evaluated[0]])
     save_tensors(tmp_path / "mask.safetensors", {}, stage="mask")
     with pytest.raises(ArtefactError, match="made by mask, expected evaluate"):
         load_evaluations([tmp_path / "mask.safetensors"])

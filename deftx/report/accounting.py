@@ -1,34 +1,28 @@
-"""The cost of the jobs of a run, summed for each stage and for each system."""
+"""The jobs of a run and their cost, summed for each stage and for each system."""
 
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
-from pydantic import Field
 
+from deftx.plan.artefact import Artefact
+from deftx.plan.plan import Plan
 from deftx.report.units import duration, size
+from deftx.stages.table import PAGES, path_of
 from deftx.store.errors import ArtefactError
-from deftx.store.strict import Strict
 
 UNKNOWN = "—"
 
-MEASURED = (
-    "seconds",
-    "cpu_seconds",
-    "peak_bytes",
-    "peak_device_bytes",
-    "stored_bytes",
-    "inference_seconds",
-    "items",
-)
-"""The values that are read from the record of a job's cost."""
-
 SUMS = ["seconds", "cpu_seconds", "stored_bytes"]
 PEAKS = ["peak_bytes", "peak_device_bytes"]
+MEASURED = [*SUMS, *PEAKS, "inference_seconds", "items"]
+"""The values that are read from the record of a job's cost."""
 
+UNMEASURED = ("config", *PAGES)
+"""Stages whose jobs record no cost: they belong to the whole run and take seconds."""
 
 _count = "{:,.0f}".format
 
@@ -51,27 +45,36 @@ SHOWN: Mapping[str, tuple[str, Callable[[Any], str]]] = {
 
 LOWER_BOUNDS = {*SUMS, *PEAKS, "seconds_share"}
 
-SYSTEMS_NOTE = (
-    "Time: the sum over all jobs that the system needs, as if no other system were run. Its share: "
-    "the time of a job that several systems need is split evenly among them, so that the shares "
-    "add up to the run. Memory: the largest job. Stored: all intermediate results included. "
-    "Trained: numbers of trained parameters."
-)
-STAGES_NOTE = (
-    "Time: from the start to the end of a job's process, with loading but without waiting for a "
-    "GPU. If a job was interrupted and resumed, only its last part is recorded."
-)
 
-
-class Job(Strict):
-    """A job of the run, named by the artefact that it made."""
+class Job(NamedTuple):
+    """A job of the run, named by the artefact that it made: its path below results/{run}/, and the
+    systems that need it (none for a job of the whole run)."""
 
     stage: str
-    path: str = Field(description="of the artefact, below results/{run}/")
-    systems: list[str] = Field(description="that need it; none for a job of the whole run")
+    path: str
+    systems: list[str]
     task: str | None = None
     language: str | None = None
     seed: int | None = None
+
+
+def jobs_of(plan: Plan) -> list[Job]:
+    """Every job that records a cost, with the systems that need its result."""
+    users: dict[Artefact, dict[str, None]] = {artefact: {} for artefact in plan.artefacts}
+    for evaluation in plan.evaluations:
+        for artefact in plan.closure([evaluation]):
+            users[artefact][evaluation["system"]] = None
+    jobs = []
+    for artefact, systems in users.items():
+        known = dict(artefact.wildcards)
+        if "target" in known:
+            known[artefact.target.kind] = artefact.target.name
+        who = [known["system"]] if artefact.stage == "diagnostics" else list(systems)
+        seed = int(known["seed"]) if "seed" in known else None
+        job = path_of(artefact), who, known.get("task"), known.get("language"), seed
+        if artefact.stage not in UNMEASURED:
+            jobs.append(Job(artefact.stage, *job))
+    return jobs
 
 
 def read_jobs(jobs: Sequence[Job], folder: Path) -> pd.DataFrame:
@@ -80,18 +83,15 @@ def read_jobs(jobs: Sequence[Job], folder: Path) -> pd.DataFrame:
     The file of `full/lang-ace/seed0/model.safetensors` is `full/lang-ace/seed0/model.json`.
     Raises ArtefactError if a file is not a cost of that stage.
     """
-    rows = []
-    for job in jobs:
-        found = _read((folder / job.path).with_suffix(".json"), job.stage)
-        rows.append({**job.model_dump(), **{name: found.get(name) for name in MEASURED}})
-    frame = pd.DataFrame(rows, columns=[*Job.model_fields, *MEASURED])
+    rows = [
+        {**job._asdict(), **_read((folder / job.path).with_suffix(".json"), job.stage)}
+        for job in jobs
+    ]
+    frame = pd.DataFrame(rows, columns=[*Job._fields, *MEASURED])
     whole = ("seed", "items", "stored_bytes", *PEAKS)
     frame = frame.astype({**dict.fromkeys(MEASURED, "float64"), **_whole(*whole)})
-    frame["seconds_share"] = frame["seconds"] / frame["systems"].map(
-        lambda who: len(who) or math.nan
-    )
-    frame["unknown"] = frame["seconds"].isna()
-    return frame
+    sharers = frame["systems"].map(lambda who: len(who) or math.nan)
+    return frame.assign(seconds_share=frame["seconds"] / sharers, unknown=frame["seconds"].isna())
 
 
 def per_stage(jobs: pd.DataFrame) -> pd.DataFrame:
@@ -118,29 +118,19 @@ def _totals(groups: Any, sums: list[str]) -> pd.DataFrame:
     return found.astype(_whole("jobs", "unknown", "stored_bytes", *PEAKS))
 
 
-def readable(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """The table of `per_stage` or `per_system` as text: headings and rows. A sum in which some jobs
-    are unknown is a lower bound, marked with ≥. A column without a number is left out."""
-    names = [name for name in SHOWN if name in frame and frame[name].fillna(0).any()]
-    rows = []
-    for row in frame.to_dict("records"):
-        texts = ["" if pd.isna(row[name]) else SHOWN[name][1](row[name]) for name in names]
-        partly = 0 < row["unknown"] < row["jobs"]
-        rows.append(
-            [
-                f"≥ {text}" if partly and text and name in LOWER_BOUNDS else text or UNKNOWN
-                for name, text in zip(names, texts, strict=True)
+def readable(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table of `per_stage` or `per_system` as text with headings. A sum in which some jobs are
+    unknown is a lower bound, marked with ≥. A column without a number is left out."""
+    partly = (frame["unknown"] > 0) & (frame["unknown"] < frame["jobs"])
+    shown = {}
+    for name, (heading, text) in SHOWN.items():
+        if name in frame and frame[name].fillna(0).any():
+            bound = ["≥ " if some and name in LOWER_BOUNDS else "" for some in partly]
+            shown[heading] = [
+                UNKNOWN if pd.isna(value) else mark + text(value)
+                for mark, value in zip(bound, frame[name], strict=True)
             ]
-        )
-    return [SHOWN[name][0] for name in names], rows
-
-
-def unknown_note(unknown: int, jobs: int) -> str:
-    """A note on the jobs without a record of their cost."""
-    return (
-        f"Unknown: {unknown} of {jobs} jobs have no record of their cost. A number with ≥ is a "
-        "lower bound, since it does not include some of them."
-    )
+    return pd.DataFrame(shown)
 
 
 def _read(path: Path, stage: str) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """How similarly a model represents an item and its translation."""
 
-from typing import NamedTuple
-
 import numpy as np
 
 AT_ONCE = 1024
@@ -11,26 +9,17 @@ ROUNDING = 1e-9
 """Cosines that differ by less are equal: they depend on the order of summation."""
 
 
-class Alignment(NamedTuple):
-    """Cosines in [-1, 1] and a share in [0, 1].
+def align(
+    ids: np.ndarray, pooled: np.ndarray, source_ids: np.ndarray, source_pooled: np.ndarray
+) -> dict[str, float] | None:
+    """Compare the representations (items, hidden) of a language with those of the source, over the
+    items whose ids both have; None if there are fewer than two.
 
-    Attributes:
-        similarity_matched: mean cosine of an item and its translation.
+    Returns:
+        similarity_matched: mean cosine of an item and its translation, in [-1, 1].
         similarity_mismatched: mean cosine of an item and every other item of the other language.
         retrieval: share of items whose translation is nearest among the items of the other
             language.
-    """
-
-    similarity_matched: float
-    similarity_mismatched: float
-    retrieval: float
-
-
-def align(
-    ids: np.ndarray, pooled: np.ndarray, source_ids: np.ndarray, source_pooled: np.ndarray
-) -> Alignment | None:
-    """Compare the representations (items, hidden) of a language with those of the source, over the
-    items whose ids both have; None if there are fewer than two.
 
     Source: planned by Sharma & Chauhan, section 6; the measures are a design choice.
     """
@@ -47,7 +36,11 @@ def align(
         found += int(np.count_nonzero(matched[piece] >= nearest - ROUNDING))
     everything = float(a.sum(axis=0) @ b.sum(axis=0))  # Σ over all pairs at once
     others = (everything - float(matched.sum())) / (items * (items - 1))
-    return Alignment(float(matched.mean()), others, found / items)
+    return {
+        "similarity_matched": float(matched.mean()),
+        "similarity_mismatched": others,
+        "retrieval": found / items,
+    }
 
 
 def _directions(pooled: np.ndarray) -> np.ndarray:

@@ -1,9 +1,11 @@
 """Where in a model a sparse vector has its entries, and what two vectors have in common."""
 
 from collections.abc import Callable, Mapping
-from math import prod, sqrt
+from math import prod
 
+import numpy as np
 import pandas as pd
+import torch
 
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
@@ -24,21 +26,16 @@ def anatomy(
     """A row for each place: `entries`; `of`, the size of its tensors; `share`; `norm`, the root of
     the sum of squares; `largest` absolute value. `shapes` are those of the base's maskable tensors;
     without them `of` counts only tensors with entries."""
-    rows: dict[str, list[float]] = {}
+    rows = []
     for name, shape in {**(shapes or {}), **vector.mask.shapes}.items():
-        row = rows.setdefault(PLACES[by](name), [0, 0, 0.0, 0.0])
-        row[1] += prod(shape)
-        if name in vector.values:
-            values = vector.values[name].double()
-            row[0] += len(values)
-            row[2] += float(values @ values)
-            row[3] = max(row[3], float(values.abs().max()))
-    found = [
-        (where, int(entries), int(size), entries / size, sqrt(squares), largest)
-        for where, (entries, size, squares, largest) in rows.items()
-    ]
-    frame = pd.DataFrame(found, columns=[by, "entries", "of", "share", "norm", "largest"])
-    return _in_order(frame, by)
+        values = vector.values.get(name, torch.empty(0)).double()
+        largest = float(values.abs().max()) if len(values) else 0.0
+        rows.append((PLACES[by](name), len(values), prod(shape), float(values @ values), largest))
+    frame = pd.DataFrame(rows, columns=[by, "entries", "of", "norm", "largest"])
+    each = frame.groupby(by, sort=False)
+    found = each.sum().assign(largest=each["largest"].max())
+    found.insert(2, "share", found["entries"] / found["of"])
+    return _in_order(found.assign(norm=np.sqrt(found["norm"])).reset_index(), by)
 
 
 def common(a: SparseDelta, b: SparseDelta, by: str | None = None) -> pd.DataFrame:

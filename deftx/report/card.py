@@ -2,15 +2,14 @@
 (https://huggingface.co/docs/hub/model-cards)."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCardData
 from pydantic import Field
 
 from deftx.core.vector_files import SFT_STAGES
-from deftx.plan.artefact import OWN_TEXT, Artefact
+from deftx.plan.artefact import OWN_TEXT, Artefact, Target
 from deftx.plan.config import Config
 from deftx.plan.method import Row
 from deftx.plan.plan import Plan
@@ -60,22 +59,16 @@ class Vector(Strict):
         return self.path.rpartition("/")[0]
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(NamedTuple):
     """A vector with the provenance that its file holds."""
 
     vector: Vector
     provenance: Mapping[str, Any]
 
     @property
-    def kind(self) -> str:
-        """`task` or `lang`."""
-        return str(self.provenance["target"]).partition("-")[0]
-
-    @property
-    def name(self) -> str:
+    def target(self) -> Target:
         """The task or the language."""
-        return str(self.provenance["target"]).partition("-")[2]
+        return Target.parse(self.provenance["target"])
 
     @property
     def classes(self) -> list[str]:
@@ -83,38 +76,30 @@ class Made:
         return self.provenance["params"]["classes"] or []
 
 
-def vectors_of(graph: Plan) -> list[Vector]:
+def vectors_of(plan: Plan) -> list[Vector]:
     """Every sparse vector that a system uses."""
     users: dict[Artefact, dict[str, None]] = {}
-    for evaluation in graph.evaluations:
-        for vector in graph.vectors(evaluation):
+    for evaluation in plan.evaluations:
+        for vector in plan.vectors(evaluation):
             if vector is not None and vector.stage in SFT_STAGES:
                 users.setdefault(vector, {})[evaluation["system"]] = None
-    return [
-        Vector(
-            path=path_of(vector),
-            row=graph.row(vector, Row),
-            systems=list(systems),
-            data=[_part(graph.config, data) for data in _data(graph, vector)],
-        )
-        for vector, systems in users.items()
-    ]
-
-
-def _data(graph: Plan, vector: Artefact) -> list[Artefact]:
-    """The data that a vector was trained on, before cleaning; empty for a vector of others."""
-    return [
-        part
-        for data in graph.inputs(vector).get("train", [])
-        for part in graph.inputs(data).get("text", [data])
-    ]
-
-
-def _part(config: Config, data: Artefact) -> Part:
-    facts = dataset_facts(config, data["dataset"])
-    return Part(
-        **facts.model_dump(), language=data["language"], split=data["split"], path=path_of(data)
-    )
+    found = []
+    for vector, systems in users.items():
+        # The data before cleaning; none for a vector of others.
+        trained = plan.inputs(vector).get("train", [])
+        texts = [text for data in trained for text in plan.inputs(data).get("text", [data])]
+        parts = [
+            Part(
+                **dataset_facts(plan.config, data["dataset"]).model_dump(),
+                language=data["language"],
+                split=data["split"],
+                path=path_of(data),
+            )
+            for data in texts
+        ]
+        row = plan.row(vector, Row)
+        found.append(Vector(path=path_of(vector), row=row, systems=list(systems), data=parts))
+    return found
 
 
 def dataset_facts(config: Config, name: str) -> DatasetFacts:
@@ -125,19 +110,13 @@ def dataset_facts(config: Config, name: str) -> DatasetFacts:
     return DatasetFacts(dataset=name, licence=dataset.licence, source=dataset.source)
 
 
-def settings(row: Row) -> Iterator[tuple[str, Any]]:
-    """Name and value of each setting of a method that is not the default. Without the settings of
-    training, which the card shows elsewhere."""
-
-    def flat(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-        for name, inner in value.items():
-            if isinstance(inner, Mapping) and name == "denoise":
-                yield from flat(inner)
-            else:
-                yield name.replace("_", " "), inner
-
+def settings(row: Row) -> dict[str, Any]:
+    """The settings of a method that are not the default, without those of training, which the card
+    shows elsewhere."""
     elsewhere = {"prune", "retrain", "learning_rate", "vector"}
-    yield from flat(row.model_dump(exclude=elsewhere, exclude_none=True, exclude_defaults=True))
+    found = row.model_dump(exclude=elsewhere, exclude_none=True, exclude_defaults=True)
+    found |= found.pop("denoise", {})
+    return {name.replace("_", " "): value for name, value in found.items()}
 
 
 def model_card(
@@ -159,8 +138,8 @@ def model_card(
         items: path of a part → its number of items.
         maskable: how many entries of the base a method may select from.
     """
-    vector, own, name = made.vector, made.provenance, made.name
-    task = name if made.kind == "task" else None
+    vector, own, name = made.vector, made.provenance, made.target.name
+    task = name if made.target.kind == "task" else None
     mine = [
         m for m in means if m.system in vector.systems and name == (m.task if task else m.language)
     ]
@@ -179,7 +158,7 @@ def model_card(
         own=own,
         share=f"{100 * own['k'] / maskable:.2g}",
         maskable=maskable,
-        settings=dict(settings(vector.row)),
+        settings=settings(vector.row),
         training=training if vector.row.retrains else {},
         classes=made.classes or (partner.classes if partner else []),
         selected=vector.row.selected,
@@ -216,12 +195,26 @@ def _front(
     means: Sequence[Transfer],
     tests: Mapping[str, DatasetFacts],
 ) -> ModelCardData:
-    vector, own = made.vector, made.provenance
+    vector, own, target = made.vector, made.provenance, made.target
     languages = list(dict.fromkeys(part.language for part in vector.data))
-    if not vector.data and made.kind == "lang":
-        languages = [made.name]
+    if not vector.data and target.kind == "language":
+        languages = [target.name]
     used = [*vector.data, *(tests[m.task] for m in means)]
-    kind = "task-vector" if made.kind == "task" else "language-vector"
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            task_name=mean.task,
+            dataset_type=tests[mean.task].hub_id or tests[mean.task].dataset,
+            dataset_name=f"{tests[mean.task].dataset}, {comparison.name(mean.language)}",
+            dataset_config=mean.language,
+            dataset_split="test",
+            metric_type=HUB_METRICS[mean.metric],
+            metric_name=f"{METRIC_NAMES[mean.metric]} of {mean.system}",
+            metric_value=round(100 * mean.mean, 2),
+        )
+        for mean in means
+        if mean.language in comparison.tasks[mean.task].languages  # means are left out
+    ]
     return ModelCardData(
         library_name="deftx",
         license=_licence(vector),
@@ -229,13 +222,12 @@ def _front(
         language=languages or None,
         datasets=list(dict.fromkeys(facts.hub_id for facts in used if facts.hub_id)) or None,
         metrics=list(dict.fromkeys(HUB_METRICS[m.metric] for m in means)),
-        tags=["sparse-fine-tuning", "cross-lingual-transfer", own["method"], kind],
-        model_name=vector.folder.partition("/")[2],
-        eval_results=[
-            _result(comparison, mean, tests[mean.task])
-            for mean in means
-            if mean.language in comparison.tasks[mean.task].languages  # means are left out
+        tags=[
+            *("sparse-fine-tuning", "cross-lingual-transfer"),
+            *(own["method"], f"{target.kind}-vector"),
         ],
+        model_name=vector.folder.partition("/")[2],
+        eval_results=results,
     )
 
 
@@ -245,17 +237,3 @@ def _licence(vector: Vector) -> str:
     if None in licences or not licences:
         return "unknown"
     return str(licences.pop()) if len(licences) == 1 else "other"
-
-
-def _result(comparison: Comparison, mean: Transfer, test: DatasetFacts) -> EvalResult:
-    return EvalResult(
-        task_type="text-classification",
-        task_name=mean.task,
-        dataset_type=test.hub_id or test.dataset,
-        dataset_name=f"{test.dataset}, {comparison.name(mean.language)}",
-        dataset_config=mean.language,
-        dataset_split="test",
-        metric_type=HUB_METRICS[mean.metric],
-        metric_name=f"{METRIC_NAMES[mean.metric]} of {mean.system}",
-        metric_value=round(100 * mean.mean, 2),
-    )

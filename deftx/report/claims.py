@@ -1,20 +1,52 @@
-"""Published claims, and their verdicts on a run."""
+"""Published claims, the statistics by which they are judged, and their verdicts on a run."""
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from itertools import product
-from math import inf
+from math import inf, sqrt
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import yaml
 from pydantic import Field
+from scipy import stats
 
-from deftx.report.claim_statistics import MEASURES
-from deftx.report.evidence import Case, Estimate, Evidence
+from deftx.plan.artefact import Target
+from deftx.report.comparison import Comparison
+from deftx.report.evaluations import Evaluation
+from deftx.report.places import NO_LAYER
+from deftx.report.scores import draw
+from deftx.report.statistics import LEVEL, RESAMPLES, interval, over_seeds
 from deftx.store.strict import Strict
 
 HOLDS, REFUTED, OPEN, NOTHING = "holds", "refuted", "inconclusive", "no claim"
+
+FEWEST = 6
+"""The smallest number of languages for which a rank correlation has an interval. Design choice: of
+five languages, one order in 60 is perfect by chance, and a bootstrap has few distinct values."""
+
+FINDINGS = [
+    *("claim", "task", "source", "place", "statistic", "published"),
+    *("ours", "low", "high", "n", "verdict"),
+]
+"""The columns of `judge`."""
+
+Layers = dict[str, float]
+"""Layer, or NO_LAYER → number of a mask's entries in it."""
+
+
+class Estimate(NamedTuple):
+    """A number and its 95 % interval, None if there are too few units; the numbers of units in
+    words; and whether the interval can decide a claim. One over the items of a single training
+    cannot: a claim is about a method."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: str
+    decides: bool = True
 
 
 class Published(Strict):
@@ -74,11 +106,69 @@ def load_claims() -> Claims:
     return Claims.model_validate(yaml.safe_load(text))
 
 
-FINDINGS = [
-    *("claim", "task", "source", "place", "statistic", "published"),
-    *("ours", "low", "high", "n", "verdict"),
-]
-"""The columns of `judge`."""
+class Evidence:
+    """Scores, diagnostics and corpus sizes of a run.
+
+    Attributes:
+        comparison: the systems and tasks of the run.
+        draws: by `deftx.report.scores.draw`.
+        items: task → number of test items.
+        diagnostics: by `deftx.report.csv_files.load_diagnostics`.
+        words: language → words of its unlabelled text; empty if the run did not count them.
+    """
+
+    def __init__(
+        self,
+        comparison: Comparison,
+        evaluations: Sequence[Evaluation],
+        diagnostics: pd.DataFrame,
+        words: Mapping[str, int],
+    ) -> None:
+        self.comparison, self.diagnostics, self.words = comparison, diagnostics, words
+        self.draws = draw(comparison, evaluations)
+        self.items = {
+            task: len(np.unique(np.concatenate([e.ids for e in evaluations if e.task == task])))
+            for task in comparison.tasks
+        }
+
+
+class Case(NamedTuple):
+    """What one claim is measured on: a task, the systems in the claim's order, the languages."""
+
+    evidence: Evidence
+    task: str
+    systems: Sequence[str]
+    languages: Sequence[str]
+
+    @property
+    def task_target(self) -> str:
+        """The name of the task's vector in the diagnostics."""
+        return Target("task", self.task).label
+
+    @property
+    def targets(self) -> list[str]:
+        """The names of the languages' vectors in the diagnostics."""
+        return [Target("language", key).label for key in self.languages]
+
+    def score(self, system: str, language: str) -> np.ndarray:
+        """A system's score in percent (seeds, 1 + resamples): on the original items, then on
+        resamples of them that all systems, languages and seeds share."""
+        return 100 * self.evidence.draws[self.task][system, language]
+
+    def over_items(self, scores: np.ndarray) -> Estimate:
+        """The mean over seeds of such scores (seeds, 1 + resamples), with its interval."""
+        seeds = len(next(iter(self.evidence.draws[self.task].values())))
+        items = self.evidence.items[self.task]
+        units = (len(self.languages), "language"), (items, "item"), (seeds, "seed")
+        n = ", ".join(_plural(*unit) for unit in units)
+        return Estimate(float(scores[:, 0].mean()), *interval(scores), n, decides=seeds > 1)
+
+    def measured(self, measure: str, system: str | None = None) -> pd.DataFrame:
+        """The rows of a measure in the diagnostics of a system, by default the first; empty if
+        there are none."""
+        rows, system = self.evidence.diagnostics, system or self.systems[0]
+        chosen = (rows.task == self.task) & (rows.system == system) & (rows.measure == measure)
+        return rows[chosen]
 
 
 def judge(evidence: Evidence, roles: Mapping[str, str]) -> pd.DataFrame:
@@ -95,7 +185,7 @@ def judge(evidence: Evidence, roles: Mapping[str, str]) -> pd.DataFrame:
     for claim, task in product(load_claims().claims, evidence.comparison.tasks):
         systems = [roles[system] for system in claim.systems if system in roles]
         known = set(systems) <= set(evidence.comparison.systems_of(task))
-        languages, published = _setting(evidence, claim, task)
+        languages, published = _setting(evidence.comparison, claim, task)
         if len(systems) < len(claim.systems) or not known or not languages:
             continue
         estimate = MEASURES[claim.measure](Case(evidence, task, systems, languages))
@@ -106,11 +196,11 @@ def judge(evidence: Evidence, roles: Mapping[str, str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=FINDINGS).astype({"low": float, "high": float})
 
 
-def _setting(evidence: Evidence, claim: Claim, task: str) -> tuple[list[str], str]:
+def _setting(comparison: Comparison, claim: Claim, task: str) -> tuple[list[str], str]:
     """The languages of a task that a claim is measured over, and the published value; no languages
     if the claim is not about the task's test set."""
-    averaged = evidence.comparison.averaged(task)
-    languages, sets = set(evidence.comparison.tasks[task].languages), load_claims().test_sets
+    averaged = comparison.averaged(task)
+    languages, sets = set(comparison.tasks[task].languages), load_claims().test_sets
     test_set = next((name for name, known in sets.items() if languages & set(known)), None)
     if test_set is None:
         values = {published.value for published in claim.published}
@@ -122,3 +212,198 @@ def _setting(evidence: Evidence, claim: Claim, task: str) -> tuple[list[str], st
             wanted = published.languages or sets[test_set]
             return [key for key in averaged if key in wanted], published.value
     return [], ""
+
+
+def over_units(values: Sequence[float], unit: str) -> Estimate | None:
+    """The mean of one value per unit, with Student's interval; no interval for a single unit, and
+    None for no unit."""
+    if not values:
+        return None
+    n, mean = len(values), float(np.mean(values))
+    if n < 2:
+        return Estimate(mean, None, None, _plural(n, unit))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * float(np.std(values, ddof=1)) / sqrt(n)
+    return Estimate(mean, mean - half, mean + half, _plural(n, unit))
+
+
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Estimate | None:
+    """Spearman's ρ over languages with its bootstrap interval over them; no interval below FEWEST
+    languages, None if x or y is constant or fewer than three languages are given."""
+    if min(len(set(x)), len(set(y))) < 2 or len(x) < 3:
+        return None
+    n = _plural(len(x), "language")
+    value = float(_correlations(np.array([x]), np.array([y]))[0])
+    if len(x) < FEWEST:
+        return Estimate(value, None, None, n)
+    drawn = np.random.default_rng(0).integers(0, len(x), (RESAMPLES, len(x)))
+    resampled = _correlations(np.array(x)[drawn], np.array(y)[drawn])
+    # A constant resample is NaN and left out.
+    low, high = np.nanquantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(value, float(low), float(high), n)
+
+
+def _correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Spearman's ρ of each row; NaN if x or y is constant in it."""
+    ranks = [stats.rankdata(values, axis=1) for values in (x, y)]
+    a, b = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
+    scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    return np.divide((a * b).sum(axis=1), scale, out=np.full(len(a), np.nan), where=scale > 0)
+
+
+# The statistics: each takes a `Case` and gives an estimate, or None if the run lacks the
+# measurements. First those of scores.
+
+
+def difference(case: Case) -> Estimate:
+    """The first system's mean over languages minus the second's, in points."""
+    first, second = (
+        np.mean([case.score(system, key) for key in case.languages], axis=0)
+        for system in case.systems
+    )
+    return case.over_items(first - second)
+
+
+def wins(case: Case) -> Estimate:
+    """The part of the languages in which the first system is above the second; ties count half."""
+    gaps = [
+        over_seeds(np.subtract(*(case.score(system, key) for system in case.systems)))
+        for key in case.languages
+    ]
+    share = np.mean([(gap > 0) + 0.5 * (gap == 0) for gap in gaps], axis=0)
+    return case.over_items(share[None])
+
+
+def gain_and_corpus(case: Case) -> Estimate | None:
+    """Spearman's ρ, over languages, of the first system's gain over the second and the number of
+    words of the language's text."""
+    words = case.evidence.words
+    known = [key for key in case.languages if key in words]
+    gains = [
+        np.subtract(*(case.score(system, key)[:, 0].mean() for system in case.systems))
+        for key in known
+    ]
+    return rank_correlation(gains, [words[key] for key in known])
+
+
+def loss_and_score(case: Case) -> Estimate | None:
+    """Spearman's ρ, over languages, of the held-out loss of the language's vector and the score."""
+    losses = _means(case.measured("held_out_loss"))
+    known = {
+        target: float(case.score(case.systems[0], key)[:, 0].mean())
+        for key, target in zip(case.languages, case.targets, strict=True)
+        if target in losses
+    }
+    return rank_correlation([losses[target] for target in known], list(known.values()))
+
+
+# Statistics of vectors
+
+
+def of_masks(
+    case: Case, *, kind: str, statistic: Callable[[Layers], float | None]
+) -> Estimate | None:
+    """A statistic of the entries per layer: of the languages' masks, the mean over languages of
+    means over seeds; of the task's masks, the mean over seeds."""
+    targets = [case.task_target] if kind == "task" else case.targets
+    rows = case.measured("entries")
+    found: dict[Any, list[float]] = {}
+    for (target, seed), mask in rows[rows.a.isin(targets)].groupby(["a", "seed"], sort=False):
+        value = statistic(dict(mask.groupby("layer")["value"].sum()))
+        if value is not None:
+            found.setdefault(seed if kind == "task" else target, []).append(value)
+    means = [float(np.mean(values)) for values in found.values()]
+    return over_units(means, "seed" if kind == "task" else "language")
+
+
+def layer_shape(layers: Layers) -> float | None:
+    """Entries per layer in the first and the last third of the layers together, over those per
+    layer in the middle third: above 1 for a U, below 1 for its inverse; None for fewer than three
+    layers, or if the middle has no entry."""
+    inside = np.array([layers[key] for key in sorted(layers.keys() - {NO_LAYER}, key=int)])
+    count = len(inside)
+    middle = np.array([count <= 3 * i + 1.5 <= 2 * count for i in range(count)], bool)
+    if count < 3 or not inside[middle].sum():
+        return None
+    return float(inside[~middle].mean() / inside[middle].mean())
+
+
+def embeddings_share(layers: Layers) -> float | None:
+    """The share of the entries that are outside of the layers, in percent."""
+    total = sum(layers.values())
+    return 100 * layers.get(NO_LAYER, 0.0) / total if total else None
+
+
+def embeddings_lead(layers: Layers) -> float | None:
+    """That share minus the largest share of one layer, in points."""
+    share, inside = embeddings_share(layers), [n for key, n in layers.items() if key != NO_LAYER]
+    if share is None or not inside:
+        return None
+    return share - 100 * max(inside) / sum(layers.values())
+
+
+def with_task(case: Case, *, measure: str) -> Estimate | None:
+    """A measure of a language's vector and the task's, of the first system minus the second, each a
+    mean over seeds: the mean over languages."""
+    first, second = (
+        _means(rows[rows.b == case.task_target])
+        for rows in (case.measured(measure, system) for system in case.systems)
+    )
+    known = [target for target in case.targets if target in first and target in second]
+    return over_units([first[target] - second[target] for target in known], "language")
+
+
+def between_languages(case: Case) -> Estimate | None:
+    """Mean overlap of pairs of language vectors; without an interval, because pairs share
+    languages and are no independent units."""
+    rows = case.measured("overlap")
+    values = rows[rows.a.isin(case.targets) & rows.b.isin(case.targets)]["value"]
+    if values.empty:
+        return None
+    return Estimate(float(values.mean()), None, None, f"{len(values)} pairs")
+
+
+def stability(case: Case) -> Estimate | None:
+    """Jaccard's index of the masks of a target with two seeds, the mean over all pairs of seeds:
+    the mean over targets, the task among them; with two systems the first minus the second."""
+    found = [_means(case.measured("jaccard", system)) for system in case.systems]
+    targets = [case.task_target, *case.targets]
+    known = [target for target in targets if all(target in each for each in found)]
+    values = [found[0][t] - (found[1][t] if len(found) > 1 else 0.0) for t in known]
+    return over_units(values, "target")
+
+
+def alignment(case: Case) -> Estimate | None:
+    """Mean cosine of an item and its translation minus that of other pairs, over languages."""
+    matched, others = (
+        _means(case.measured(f"similarity_{kind}")) for kind in ("matched", "mismatched")
+    )
+    gaps = [matched[key] - others[key] for key in case.languages if key in matched]
+    return over_units(gaps, "language")
+
+
+MEASURES: dict[str, Callable[[Case], Estimate | None]] = {
+    "difference": difference,
+    "wins": wins,
+    "gain_and_corpus": gain_and_corpus,
+    "loss_and_score": loss_and_score,
+    "overlap_with_task": partial(with_task, measure="overlap"),
+    "interference_with_task": partial(with_task, measure="interference"),
+    "between_languages": between_languages,
+    "stability": stability,
+    "alignment": alignment,
+    "language_layer_shape": partial(of_masks, kind="language", statistic=layer_shape),
+    "language_embeddings_share": partial(of_masks, kind="language", statistic=embeddings_share),
+    "language_embeddings_lead": partial(of_masks, kind="language", statistic=embeddings_lead),
+    "task_layer_shape": partial(of_masks, kind="task", statistic=layer_shape),
+    "task_embeddings_lead": partial(of_masks, kind="task", statistic=embeddings_lead),
+}
+"""The names of the statistics in claims.yaml."""
+
+
+def _means(rows: pd.DataFrame) -> dict[str, float]:
+    """`a` → the mean of its values."""
+    return {str(a): float(value) for a, value in rows.groupby("a")["value"].mean().items()}
+
+
+def _plural(n: int, unit: str) -> str:
+    return f"{n} {unit}" + ("s" if n != 1 else "")

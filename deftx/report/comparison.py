@@ -76,14 +76,18 @@ class Comparison(Strict):
         return [system for system in self.systems if not wanted or system in wanted]
 
     def reference_of(self, task: str) -> str:
-        """The system with which the others are compared in single languages of a task: the first
-        one if the reference is not evaluated on it."""
+        """The reference system, or the first one of a task on which it is not evaluated."""
         systems = self.systems_of(task)
         return self.reference_system if self.reference_system in systems else systems[0]
 
     def name(self, language: str) -> str:
         """The name of a language."""
         return self.names.get(language) or language
+
+    def target_name(self, target: str) -> str:
+        """The language's name for `lang-ace`, `task sentiment` for `task-sentiment`."""
+        kind, _, name = target.partition("-")
+        return self.name(name) if kind == "lang" else f"task {name}"
 
     def heading(self, task: str, column: str) -> str:
         """The heading of a column; a source and a language without text are marked."""

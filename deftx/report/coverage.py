@@ -1,7 +1,7 @@
 """How well a tokenizer covers a text: words, the pieces that they become, and unknown ones."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -20,43 +20,16 @@ UNKNOWN = 0.01
 model then cannot read every hundredth piece."""
 
 
-class Coverage(NamedTuple):
-    """Counts over texts.
-
-    Attributes:
-        items: how many texts; a pair counts once.
-        words: separated by white space.
-        characters: all but white space.
-        pieces: the tokenizer's, without special ones; unknown: how many are the unknown piece.
-    """
-
-    items: int
-    words: int
-    characters: int
-    pieces: int
-    unknown: int
-
-    @property
-    def pieces_per_word(self) -> float | None:
-        """Fertility; None without a word."""
-        return self.pieces / self.words if self.words else None
-
-    @property
-    def unknown_share(self) -> float | None:
-        """The part of the pieces that is unknown; None without a piece."""
-        return self.unknown / self.pieces if self.pieces else None
-
-    @property
-    def characters_per_piece(self) -> float | None:
-        """The mean length of a piece; None without a piece."""
-        return self.characters / self.pieces if self.pieces else None
-
-
-def count(items: Sequence[dict[str, str]], tokenizer: "PreTrainedTokenizerBase") -> Coverage:
+def count(items: Sequence[dict[str, str]], tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
     """Count the texts of items, `text` and perhaps `text_pair`.
 
     Words are what `str.split` separates. A language written without spaces thus has long words, and
     its fertility is not informative.
+
+    Returns:
+        items (a pair counts once); words; pieces of the tokenizer, without special ones; how many
+        are the unknown piece; pieces_per_word (fertility); unknown_share, the part of the pieces
+        that is unknown; characters_per_piece, without white space. A ratio to 0 is None.
     """
     texts = [item[name] for item in items for name in ("text", "text_pair") if name in item]
     words = [word for text in texts for word in text.split()]
@@ -66,7 +39,15 @@ def count(items: Sequence[dict[str, str]], tokenizer: "PreTrainedTokenizerBase")
         encoded = tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
         pieces += sum(map(len, encoded))
         unknown += sum(ids.count(tokenizer.unk_token_id) for ids in encoded)
-    return Coverage(len(items), len(words), sum(map(len, words)), pieces, unknown)
+    return {
+        "items": len(items),
+        "words": len(words),
+        "pieces": pieces,
+        "unknown": unknown,
+        "pieces_per_word": pieces / len(words) if words else None,
+        "unknown_share": unknown / pieces if pieces else None,
+        "characters_per_piece": sum(map(len, words)) / pieces if pieces else None,
+    }
 
 
 def warnings(frame: pd.DataFrame, sources: Sequence[str], names: Mapping[str, str]) -> list[str]:

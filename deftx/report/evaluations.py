@@ -1,13 +1,13 @@
 """Evaluations read back from their files."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from deftx.report.comparison import Comparison
 from deftx.report.metrics import Metrics, measure
@@ -19,12 +19,8 @@ KEY = ("task", "system", "language", "seed")
 """What identifies an evaluation."""
 
 
-class Trained(NamedTuple):
-    """How many parameters were trained for the task, for the language, and of the head."""
-
-    task: int
-    language: int
-    head: int
+TRAINED = ["trained_task", "trained_language", "trained_head"]
+"""The columns of `trained`."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,8 @@ class Evaluation:
         ids, labels: (n,) each, one entry per item; classes are numbers from 0.
         logits: (n, classes).
         class_names: in the order of the logits.
-        trained: None if the file does not record it.
+        trained: numbers of parameters trained for the `task`, for the `language`, and of the
+            `head`; empty if the file does not record them.
     """
 
     system: str
@@ -46,7 +43,7 @@ class Evaluation:
     labels: np.ndarray
     logits: np.ndarray
     class_names: tuple[str, ...]
-    trained: Trained | None = None
+    trained: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -88,7 +85,7 @@ def load_evaluation(path: Path) -> Evaluation:
         labels=labels,
         logits=logits,
         class_names=names,
-        trained=Trained(**facts["trained"]) if facts.get("trained") else None,
+        trained=facts.get("trained") or {},
     )
 
 
@@ -125,3 +122,14 @@ def _wanted(folder: Path, comparison: Comparison | None) -> list[Path]:
         for system, language, seed in product(comparison.systems_of(task), table.languages, seeds)
         for path in sorted((folder / system / task / language).glob(f"seed{seed}.safetensors"))
     ]
+
+
+def trained(evaluations: Iterable[Evaluation], *by: str) -> pd.DataFrame:
+    """The numbers of trained parameters, columns TRAINED with missing values, by fields of KEY: the
+    largest of each group."""
+    rows = [
+        [*e.key, *(e.trained.get(name.removeprefix("trained_")) for name in TRAINED)]
+        for e in evaluations
+    ]
+    frame = pd.DataFrame(rows, columns=[*KEY, *TRAINED]).astype(dict.fromkeys(TRAINED, "Int64"))
+    return frame.groupby(list(by))[TRAINED].max()

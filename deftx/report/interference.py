@@ -48,11 +48,17 @@ def meet(language: Vector, task: Vector) -> Meeting:
     total: dict[str, float] = dict.fromkeys(("language", "task", "dot", "disturbing"), 0.0)
     for name in sorted({*_names(language), *_names(task)}):
         (at, phi), (where, psi) = _entries(language, name), _entries(task, name)
-        count["language"] += len(phi)
-        count["task"] += len(psi)
-        total["language"] += _squares(phi)
-        total["task"] += _squares(psi)
-        for x, y in _met(at, phi, where, psi):
+        for who, values in (("language", phi), ("task", psi)):
+            count[who] += len(values)
+            total[who] += sum(float(piece @ piece) for piece in _pieces(values))
+        if at is not None and where is not None:
+            common = _common(at, where)
+            phi, psi = phi[np.searchsorted(at, common)], psi[np.searchsorted(where, common)]
+        elif at is not None:
+            psi = psi[at]
+        elif where is not None:
+            phi = phi[where]
+        for x, y in zip(_pieces(phi), _pieces(psi), strict=True):
             changed = y != 0
             count["shared"] += len(x)
             count["both"] += int(np.count_nonzero(changed & (x != 0)))
@@ -116,25 +122,9 @@ def _entries(vector: Vector, name: str) -> tuple[np.ndarray | None, np.ndarray]:
     return np.empty(0, np.int64), np.empty(0, np.float32)
 
 
-def _met(
-    at: np.ndarray | None, phi: np.ndarray, where: np.ndarray | None, psi: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The values of both at the entries that both have, in float64 and in pieces."""
-    if at is not None and where is not None:
-        common = _common(at, where)
-        phi, psi = phi[np.searchsorted(at, common)], psi[np.searchsorted(where, common)]
-    elif at is not None:
-        psi = psi[at]
-    elif where is not None:
-        phi = phi[where]
-    for start in range(0, len(phi), AT_ONCE):
-        piece = slice(start, start + AT_ONCE)
-        yield phi[piece].astype(np.float64), psi[piece].astype(np.float64)
-
-
-def _squares(values: np.ndarray) -> float:
-    pieces = (values[i : i + AT_ONCE].astype(np.float64) for i in range(0, len(values), AT_ONCE))
-    return sum(float(piece @ piece) for piece in pieces)
+def _pieces(values: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(values), AT_ONCE):
+        yield values[start : start + AT_ONCE].astype(np.float64)
 
 
 def _ratio(part: float, whole: float) -> float | None:

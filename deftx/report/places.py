@@ -21,3 +21,8 @@ def place(name: str) -> tuple[str, str]:
     inside = f".{path}."[found.end() :] if found else path
     words = [word for word in inside.strip(".").split(".") if word not in ("self", "dense")]
     return " ".join(words if found else words[-1:]).replace("_", " "), layer
+
+
+def depth(layer: str) -> int:
+    """Sorts layers: parameters outside the layers come first."""
+    return -1 if layer == NO_LAYER else int(layer)

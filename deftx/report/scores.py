@@ -18,21 +18,6 @@ Draws = dict[tuple[str, str], np.ndarray]
 `deftx.report.statistics`; [:, 0] are the scores of the seeds on the original items."""
 
 
-class Score(NamedTuple):
-    """The scores of one evaluation, see `deftx.report.metrics.Metrics`."""
-
-    task: str
-    system: str
-    language: str
-    seed: int
-    items: int
-    accuracy: float
-    macro_f1: float
-    nll: float
-    brier: float
-    ece: float
-
-
 class Transfer(NamedTuple):
     """The score in [0, 1] of a system in a language, in the mean (MEAN), or in a group.
 
@@ -79,13 +64,12 @@ class Difference(NamedTuple):
     significant: bool
 
 
-def scores(evaluations: Iterable[Evaluation]) -> list[Score]:
-    """The scores of each evaluation."""
-    found = []
-    for e in evaluations:
-        m = e.metrics
-        found.append(Score(*e.key, len(e.ids), m.accuracy, m.macro_f1, m.nll, m.brier, m.ece))
-    return found
+def scores(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
+    """A row for each evaluation with its number of items and its metrics, see
+    `deftx.report.metrics.Metrics`."""
+    names = ("accuracy", "macro_f1", "nll", "brier", "ece")
+    rows = [[*e.key, len(e.ids), *(asdict(e.metrics)[name] for name in names)] for e in evaluations]
+    return pd.DataFrame(rows, columns=[*KEY, "items", *names])
 
 
 def class_scores(evaluations: Iterable[Evaluation]) -> pd.DataFrame:

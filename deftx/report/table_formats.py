@@ -3,6 +3,7 @@
 import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pandas as pd
 from markupsafe import Markup
@@ -97,9 +98,19 @@ def markdown(table: Table) -> str:
 def latex(table: Table) -> str:
     """A floating table, in several grids if it is too wide for a page; needs the package
     booktabs."""
+    plain, frame = PLAIN.frame(table), LATEX.frame(table)
+    room, used, parts = PAGE - max(map(len, plain.index)), 0.0, [0]
+    for column, (head, texts) in enumerate(plain.items()):
+        width = max(len(str(head)), int(texts.map(len).max())) + 1.5
+        if used and used + width > room:  # a single column may be wider than the page
+            parts.append(column)
+            used = 0.0
+        used += width
     grids = [
-        part.style.to_latex(hrules=True, column_format="l" + "r" * part.shape[1])
-        for part in _parts(table)
+        frame.iloc[:, start:end].style.to_latex(
+            hrules=True, column_format="l" + "r" * (end - start)
+        )
+        for start, end in pairwise([*parts, frame.shape[1]])
     ]
     body = "\\par\\medskip\n".join(grids)
     return (
@@ -113,19 +124,3 @@ def page(tables: Sequence[Table]) -> str:
     """One self-contained page with all tables; wide ones scroll beside their first column."""
     grids = [HTML.frame(table).style.to_html(exclude_styles=True) for table in tables]
     return render("tables.html.j2", tables=list(zip(tables, map(Markup, grids), strict=True)))
-
-
-def _parts(table: Table) -> list[pd.DataFrame]:
-    """The table by columns, no part wider than PAGE unless it is a single column."""
-    plain = PLAIN.frame(table)
-    room, used = PAGE - max(map(len, plain.index)), 0.0
-    starts = [0]
-    for column, (head, texts) in enumerate(plain.items()):
-        width = max(len(str(head)), int(texts.map(len).max())) + 1.5
-        if used and used + width > room:
-            starts.append(column)
-            used = 0.0
-        used += width
-    ends = [*starts[1:], None]
-    frame = LATEX.frame(table)
-    return [frame.iloc[:, start:end] for start, end in zip(starts, ends, strict=True)]

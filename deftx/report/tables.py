@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from deftx.report.comparison import MEAN, METRIC_NAMES, Comparison
-from deftx.report.evaluations import Evaluation, Trained
+from deftx.report.evaluations import TRAINED, Evaluation, trained
 from deftx.report.scores import Difference, Transfer
 from deftx.report.statistics import ALPHA, RESAMPLES
 from deftx.report.table_formats import Cell, Table, number
@@ -23,22 +23,12 @@ def tidy(
     """The one frame behind all formats: a row per task, system and column, with the fields of
     `Transfer` and the numbers of trained parameters, of a mean the most over its languages;
     missing if the evaluations do not record them."""
-    means = list(means)
     frame = pd.DataFrame(means, columns=list(Transfer._fields))
-    known = [
-        [
-            e.trained
-            for e in evaluations
-            if e.trained
-            and (e.task, e.system) == (row.task, row.system)
-            and e.language in comparison.members(row.task, row.language)
-        ]
-        for row in means
-    ]
-    for i, name in enumerate(Trained._fields):
-        counts = [max((counts[i] for counts in each), default=None) for each in known]
-        frame[f"trained_{name}"] = pd.array(counts, dtype="Int64")
-    return frame
+    members = list(map(comparison.members, frame["task"], frame["language"]))
+    each = frame.assign(member=pd.Series(members, dtype=object)).explode("member")
+    key = ["task", "system", "member"]
+    counts = each.join(trained(evaluations, "task", "system", "language"), on=key)[TRAINED]
+    return frame.join(counts.groupby(level=0).max())
 
 
 def score_table(
@@ -71,7 +61,7 @@ def score_table(
         if several:
             cells.append(Cell(number(100 * of[MEAN]["sd"])))
         if counted:
-            numbers = [of[shown][f"trained_{name}"] for name in Trained._fields]
+            numbers = [of[shown][name] for name in TRAINED]
             for_task, language, head = ("" if pd.isna(n) else _count(int(n)) for n in numbers)
             cells += [Cell(f"{for_task} / {language}" if for_task else ""), Cell(head)]
         rows.append((system, cells))

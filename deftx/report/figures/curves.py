@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from deftx.report.comparison import MEAN, METRIC_NAMES, Comparison
 from deftx.report.figures.sheet import Block, sheet
-from deftx.report.figures.style import Estimate, looks, styled, wrapped
+from deftx.report.figures.style import Estimate, Look, looks, styled, wrapped
 from deftx.report.scores import Difference, Transfer
 from deftx.stages.figures.settings import Sweep
 
@@ -27,8 +29,6 @@ UNITS: dict[str, tuple[str, list[tuple[str, float]]]] = {
 """Cost → its name, and its units from small to large."""
 
 Panel = tuple[str, Callable[[Axes], None]]
-Means = Mapping[str, Estimate]
-"""System → its mean over the languages of a task."""
 
 
 def _means(comparison: Comparison, means: Sequence[Transfer]) -> dict[str, dict[str, Estimate]]:
@@ -136,64 +136,32 @@ def distance_figure(
     look = looks(comparison.systems)
     count = -(-len(comparison.systems) // TOGETHER)
     rows = [list(part) for part in np.array_split(np.array(comparison.systems, object), count)]
-
-    def panels(task: str, known: Mapping[str, float], joined: bool) -> list[Panel]:
+    blocks, joined = {}, set()
+    for task, ruler in product(comparison.tasks, rulers):
+        known = _known(comparison, task, ruler)
+        if len(known) < 2:
+            continue
         columns = {f"{METRIC_NAMES[comparison.tasks[task].metric]} (%)": scored}
-        if gained:
-            columns["gain over zero-shot (points)"] = gained
-        curves = {
-            label: {
+        columns |= {"gain over zero-shot (points)": gained} if gained else {}
+        panels: list[Panel] = []
+        for row, (label, numbers) in product(rows, columns.items()):
+            curves = {
                 system: [numbers[task, system, language] for language in known]
                 for system in comparison.systems
                 if (task, system, next(iter(known))) in numbers
             }
-            for label, numbers in columns.items()
-        }
-        last = [*columns][-1]
-        return [
-            (label, panel(curves[label], known, row, joined, legend=label == last))
-            for row in rows
-            for label in columns
-        ]
-
-    def panel(
-        curves: Mapping[str, Sequence[Estimate]],
-        known: Mapping[str, float],
-        systems: Sequence[str],
-        joined: bool,
-        legend: bool,
-    ) -> Callable[[Axes], None]:
-        def draw(axes: Axes) -> None:
-            places = np.array(list(known.values()))
-            for system, curve in curves.items():
-                at, line = _line(places, np.array([e.value for e in curve]), joined)
-                if system not in systems:
-                    axes.plot(at, line, color="#e2e2e2", lw=0.7, zorder=1)
-                    continue
-                # Systems are shifted so that intervals of the same language do not overlap.
-                aside = 0.012 * np.ptp(places) * (systems.index(system) - (len(systems) - 1) / 2)
-                axes.plot(at + aside, line, color=look[system].colour, lw=1.1, zorder=3)
-                look[system].draw(axes, list(places + aside), curve)
-            if legend:
-                handles = [look[system].handle(system) for system in systems]
-                axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5))
-            axes.grid(axis="y")
-
-        return draw
-
-    blocks, joined = {}, set()
-    for task in comparison.tasks:
-        for ruler in rulers:
-            if len(known := _known(comparison, task, ruler)) > 1:
-                names = ", ".join(f"{comparison.name(k)} {value:.3g}" for k, value in known.items())
-                blocks[task if len(rulers) == 1 else f"{task}: {ruler.label}"] = Block(
-                    panels(task, known, ruler.joined),
-                    height=1.5,
-                    most=2 if gained else 1,
-                    x="\n".join([ruler.label, *wrapped(names)]),
-                    share_y="col",
-                )
-                joined.add(ruler.joined)
+            places, legend = np.array(list(known.values())), label == [*columns][-1]
+            draw = partial(_curves, look, curves, places, row, ruler.joined, legend)
+            panels.append((label, draw))
+        names = ", ".join(f"{comparison.name(key)} {value:.3g}" for key, value in known.items())
+        blocks[task if len(rulers) == 1 else f"{task}: {ruler.label}"] = Block(
+            panels,
+            height=1.5,
+            most=len(columns),
+            x="\n".join([ruler.label, *wrapped(names)]),
+            share_y="col",
+        )
+        joined.add(ruler.joined)
     if not blocks:
         return None
     return sheet(
@@ -204,6 +172,30 @@ def distance_figure(
         "Straight lines: least squares." if False in joined else "",
         "Grey: the systems of the other rows." if len(rows) > 1 else "",
     )
+
+
+def _curves(
+    look: Mapping[str, Look],
+    curves: Mapping[str, Sequence[Estimate]],
+    places: np.ndarray,
+    systems: Sequence[str],
+    joined: bool,
+    legend: bool,
+    axes: Axes,
+) -> None:
+    for system, curve in curves.items():
+        at, line = _line(places, np.array([e.value for e in curve]), joined)
+        if system not in systems:
+            axes.plot(at, line, color="#e2e2e2", lw=0.7, zorder=1)
+            continue
+        # Systems are shifted so that intervals of the same language do not overlap.
+        aside = 0.012 * np.ptp(places) * (systems.index(system) - (len(systems) - 1) / 2)
+        axes.plot(at + aside, line, color=look[system].colour, lw=1.1, zorder=3)
+        look[system].draw(axes, list(places + aside), curve)
+    if legend:
+        handles = [look[system].handle(system) for system in systems]
+        axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.grid(axis="y")
 
 
 def _known(comparison: Comparison, task: str, ruler: Ruler) -> dict[str, float]:
@@ -238,15 +230,12 @@ def cost_figure(
             None.
     """
     found, look = _means(comparison, means), looks(comparison.systems)
+    known = [(system, costs.get(system, {})) for system in comparison.systems]
     measured = {
-        cost: {
-            system: value
-            for system in comparison.systems
-            if (value := costs.get(system, {}).get(cost)) is not None
-        }
+        cost: values
         for cost in UNITS
+        if (values := {s: value for s, of in known if (value := of.get(cost)) is not None})
     }
-    measured = {cost: values for cost, values in measured.items() if values}
     if not found or not measured:
         return None
     named = [s for s in comparison.systems if any(s in values for values in measured.values())]

@@ -22,55 +22,15 @@ WIDTH = 7.0
 """Width of every figure in inches."""
 
 SMALL, NORMAL = 6.5, 8.0
-"""Font sizes in points."""
+"""Font sizes in points; NORMAL is that of figures.mplstyle."""
 
-STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": NORMAL,
-    "axes.titlesize": 7.5,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 4,
-    "axes.labelsize": 7.5,
-    "axes.labelcolor": "#333333",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#888888",
-    "axes.linewidth": 0.7,
-    "axes.axisbelow": True,
-    "grid.color": "#eaeaea",
-    "grid.linewidth": 0.5,
-    "xtick.color": "#444444",
-    "ytick.color": "#444444",
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "legend.frameon": False,
-    "legend.fontsize": 7,
-    "figure.titlesize": 9,
-    "figure.titleweight": "bold",
-    "figure.dpi": 100,
-    "figure.constrained_layout.w_pad": 0.05,
-    "figure.constrained_layout.h_pad": 0.05,
-    "savefig.dpi": 200,
-    "svg.hashsalt": "deftx",
-}
-
-styled = matplotlib.rc_context(STYLE)
+styled = matplotlib.rc_context(fname=Path(__file__).with_name("figures.mplstyle"))
 """Decorator of a function that draws."""
 
-COLOURS = (
-    "#332288",
-    "#cc6677",
-    "#117733",
-    "#88ccee",
-    "#ddaa33",
-    "#882255",
-    "#44aa99",
-    "#999933",
-    "#aa4499",
-    "#777777",
-)
+COLOURS = [
+    *("#332288", "#cc6677", "#117733", "#88ccee", "#ddaa33"),
+    *("#882255", "#44aa99", "#999933", "#aa4499", "#777777"),
+]
 """Colours by order, distinct for colour-blind readers. Source: Paul Tol's scheme "muted"."""
 
 MARKERS = {"o": 1.0, "s": 0.95, "D": 0.85, "^": 1.15, "v": 1.15, "<": 1.15, ">": 1.15}
@@ -144,6 +104,15 @@ def looks(systems: Sequence[str]) -> dict[str, Look]:
         system: Look(COLOURS[number % len(COLOURS)], list(MARKERS)[number % len(MARKERS)])
         for number, system in enumerate(systems)
     }
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Rows from top to bottom, with names instead of a vertical axis."""
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid()
 
 
 def letters(inches: float, size: float = 7) -> int:

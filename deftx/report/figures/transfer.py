@@ -3,40 +3,34 @@ system."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from deftx.report.comparison import METRIC_NAMES, Comparison
 from deftx.report.figures.sheet import Block, sheet
-from deftx.report.figures.style import GREY, WIDTH, Estimate, letters, looks, styled
-from deftx.report.scores import Difference, Score, Transfer
+from deftx.report.figures.style import GREY, WIDTH, Estimate, letters, looks, name_rows, styled
+from deftx.report.scores import Difference, Draws, Transfer
 
 ROW = 0.145
 """Height in inches of the row of a system."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One row of a panel: an estimate, the scores of single seeds, and whether it is hollow."""
+Row = tuple[Estimate, Sequence[float] | np.ndarray, bool]
+"""An estimate, the scores of single seeds, and whether the mark is hollow."""
 
-    estimate: Estimate
-    seeds: tuple[float, ...] = ()
-    hollow: bool = False
-
-
-Panels = dict[str, dict[str, Row]]
-"""Column of a task → system → its row."""
+Panels = dict[tuple[str, str, str], Row]
+"""(task, column, system) → its row."""
 
 
 @styled
 def transfer_figure(
     comparison: Comparison,
     means: Sequence[Transfer],
-    scores: Sequence[Score],
+    draws: Mapping[str, Draws],
     classes: Mapping[str, int],
 ) -> Figure:
     """A block per task with a panel per language and per mean: the score of each system in percent
@@ -44,13 +38,14 @@ def transfer_figure(
 
     Args:
         means: by `deftx.report.scores.transfer`.
-        scores: of the single evaluations, by `deftx.report.scores.scores`.
+        draws: by `deftx.report.scores.draw`, read for the scores of single seeds.
         classes: task → number of its classes, for the chance level.
     """
-    panels = _empty(comparison)
+    panels: Panels = {}
     for mean in means:
-        seeds = _seeds(comparison, mean, scores) if mean.seeds > 1 else ()
-        panels[mean.task][mean.language][mean.system] = Row(Estimate.of(mean), seeds)
+        key = mean.system, mean.language
+        seeds = 100 * draws[mean.task][key][:, 0] if mean.seeds > 1 else ()
+        panels[mean.task, mean.language, mean.system] = (Estimate.of(mean), seeds, False)
     labels = {task: f"{METRIC_NAMES[table.metric]} (%)" for task, table in comparison.tasks.items()}
     several = any(mean.seeds > 1 for mean in means)
     return _forest(
@@ -62,17 +57,6 @@ def transfer_figure(
         "Small dots: single seeds." if several else "",
         "Dashed line: chance.",
     )
-
-
-def _seeds(comparison: Comparison, mean: Transfer, scores: Sequence[Score]) -> tuple[float, ...]:
-    """The score of each seed in percent, in a language or in the mean over languages."""
-    averaged = comparison.members(mean.task, mean.language)
-    found: dict[int, list[float]] = {}
-    for score in scores:
-        if (score.task, score.system) == mean[:2] and score.language in averaged:
-            value = score.macro_f1 if mean.metric == "macro_f1" else score.accuracy
-            found.setdefault(score.seed, []).append(100 * value)
-    return tuple(sum(each) / len(each) for _, each in sorted(found.items()))
 
 
 def against(gaps: Sequence[Difference], reference: str) -> list[Difference]:
@@ -93,17 +77,20 @@ def against(gaps: Sequence[Difference], reference: str) -> list[Difference]:
 
 
 @styled
-def difference_figure(comparison: Comparison, gaps: Sequence[Difference]) -> Figure:
+def difference_figure(comparison: Comparison, gaps: Sequence[Difference]) -> Figure | None:
     """As `transfer_figure`: the difference between each system and the reference in points, with
     its paired 95 % interval. Marks of differences that are not significant are hollow.
+    None if there is no difference.
 
     Args:
         gaps: between each task's systems and its reference, by `against`.
     """
-    panels = _empty(comparison)
-    for gap in gaps:
-        row = Row(Estimate.of(gap), hollow=not gap.significant)
-        panels[gap.task][gap.language][gap.system] = row
+    if not gaps:
+        return None
+    panels: Panels = {
+        (gap.task, gap.language, gap.system): (Estimate.of(gap), (), not gap.significant)
+        for gap in gaps
+    }
     labels = {
         task: f"{METRIC_NAMES[table.metric]} minus that of {comparison.reference_of(task)} (points)"
         for task, table in comparison.tasks.items()
@@ -118,37 +105,28 @@ def difference_figure(comparison: Comparison, gaps: Sequence[Difference]) -> Fig
     )
 
 
-def _empty(comparison: Comparison) -> dict[str, Panels]:
-    return {task: {column: {} for column in comparison.columns(task)} for task in comparison.tasks}
-
-
 def _forest(
     comparison: Comparison,
-    panels: Mapping[str, Panels],
+    panels: Panels,
     labels: Mapping[str, str],
     lines: Mapping[str, tuple[float, str]],
     *notes: str,
 ) -> Figure:
     """A block per task with a vertical line, given as (place, style), in each panel."""
     blocks = {}
-    for task, columns in panels.items():
-        systems = [s for s in comparison.systems if any(s in rows for rows in columns.values())]
+    for task in comparison.tasks:
+        systems = [s for s in comparison.systems if any(key[::2] == (task, s) for key in panels)]
         if systems:
-            longest, means = max(map(len, systems)), comparison.means(task)
+            columns, means = comparison.columns(task), comparison.means(task)
+            longest = max(map(len, systems))
             most = 5 if longest <= 24 else 4
             room = letters((WIDTH - 0.065 * longest) / min(most, len(columns)) - 0.1)
-            blocks[task] = Block(
-                [
-                    (
-                        textwrap.fill(comparison.heading(task, column), room),
-                        partial(_rows, comparison, systems, rows, lines[task], column in means),
-                    )
-                    for column, rows in columns.items()
-                ],
-                ROW * len(systems) + 0.1,
-                most,
-                x=labels[task],
-            )
+            drawn = []
+            for column in columns:
+                rows = {system: panels[task, column, system] for system in systems}
+                draw = partial(_rows, comparison, rows, lines[task], column in means)
+                drawn.append((textwrap.fill(comparison.heading(task, column), room), draw))
+            blocks[task] = Block(drawn, ROW * len(systems) + 0.1, most, x=labels[task])
     textless = set(comparison.without_text)
     if any(textless & set(table.languages) for table in comparison.tasks.values()):
         notes = (*notes, "† no text: evaluated without a language vector.")
@@ -156,23 +134,13 @@ def _forest(
 
 
 def _rows(
-    comparison: Comparison,
-    systems: Sequence[str],
-    rows: Mapping[str, Row],
-    line: tuple[float, str],
-    bold: bool,
-    axes: Axes,
+    comparison: Comparison, rows: Mapping[str, Row], line: tuple[float, str], bold: bool, axes: Axes
 ) -> None:
     axes.set_title(axes.get_title(loc="left"), fontweight="bold" if bold else "normal")
     axes.axvline(line[0], color=GREY, ls=line[1], lw=0.8, zorder=1)
-    look = looks(comparison.systems)
-    for y, system in enumerate(systems):
-        row = rows[system]
-        look[system].draw(axes, [y], [row.estimate], horizontal=True, hollow=row.hollow, size=3.7)
-        axes.scatter(row.seeds, [y + 0.32] * len(row.seeds), s=1.6, color=look[system].colour, lw=0)
-    axes.set_ylim(len(systems) - 0.4, -0.6)
-    axes.set_yticks(range(len(systems)), systems)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
+    for y, (system, (estimate, seeds, hollow)) in enumerate(rows.items()):
+        look = looks(comparison.systems)[system]
+        look.draw(axes, [y], [estimate], horizontal=True, hollow=hollow, size=3.7)
+        axes.scatter(seeds, [y + 0.32] * len(seeds), s=1.6, color=look.colour, lw=0)
+    name_rows(axes, list(rows))
     axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))
-    axes.grid()

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from deftx.core.mask import Mask
 from deftx.report.figures.sheet import Block, sheet, together
 from deftx.report.figures.style import GREY, WIDTH, styled
-from deftx.report.places import BIASES, NO_LAYER, NORMS, place
+from deftx.report.places import BIASES, NO_LAYER, NORMS, depth, place
 
 MODULE_ORDER = ("word", "position", "embed", "query", "key", "value", "attention", "intermediate")
 
@@ -38,13 +38,13 @@ class Spectrum:
 
 def mask_shares(mask: Mask, shapes: Mapping[str, tuple[int, ...]]) -> Shares:
     """The fraction of each module's entries that a mask selects, over the tensors of `shapes`."""
-    sizes: dict[tuple[str, str], int] = {}
-    chosen: dict[tuple[str, str], int] = {}
-    for name, shape in shapes.items():
-        where = place(name)
-        sizes[where] = sizes.get(where, 0) + int(np.prod(shape))
-        chosen[where] = chosen.get(where, 0) + len(mask.index.get(name, ()))
-    return {where: chosen[where] / size for where, size in sizes.items()}
+    rows = [
+        (*place(name), int(np.prod(shape)), len(mask.index.get(name, ())))
+        for name, shape in shapes.items()
+    ]
+    frame = pd.DataFrame(rows, columns=["module", "layer", "size", "chosen"])
+    found = frame.groupby(["module", "layer"]).sum()
+    return dict(found["chosen"] / found["size"])
 
 
 @styled
@@ -131,11 +131,6 @@ def _rank(module: str) -> tuple[int, str]:
         return len(MODULE_ORDER) + 1, module
     found = (number for number, word in enumerate(MODULE_ORDER) if word in module)
     return next(found, len(MODULE_ORDER)), module
-
-
-def depth(layer: str) -> int:
-    """Sorts layers: parameters outside the layers come first."""
-    return -1 if layer == NO_LAYER else int(layer)
 
 
 @styled

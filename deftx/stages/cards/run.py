@@ -18,9 +18,7 @@ from deftx.store.artefact import read_manifest, write_text
 from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile
 
-
-class Params(Comparison):
-    """Which systems are compared on what."""
+Params = Comparison
 
 
 def cards(params: Params, *, config: Path, folder: Path, evaluated: list[Path], out: Path) -> None:
@@ -62,7 +60,7 @@ def write_cards(
         write_text(card, text)
         rows.append(
             {
-                "name": comparison.name(made.name) if made.kind == "lang" else f"task {made.name}",
+                "name": comparison.target_name(made.provenance["target"]),
                 "method": made.provenance["method"],
                 "seed": made.provenance.get("seed", ""),
                 "k": made.provenance["k"],
@@ -75,11 +73,9 @@ def write_cards(
 
 def _made(vector: Vector, path: Path, base: Base) -> Made:
     found = TensorFile(path).provenance
-    if found["stage"] not in SFT_STAGES:
+    if (stage := found["stage"]) not in SFT_STAGES:
         expected = " or ".join(SFT_STAGES)
-        raise ArtefactError(
-            f"{path}: made by {found['stage']}, expected a vector, made by {expected}"
-        )
+        raise ArtefactError(f"{path}: made by {stage}, expected a vector, made by {expected}")
     base.check(found, path)
     return Made(vector, found)
 
@@ -87,12 +83,12 @@ def _made(vector: Vector, path: Path, base: Base) -> Made:
 def _partner(made: Made, every: Sequence[Made]) -> Made | None:
     """The first vector of the other kind and the same seed that a system adds to this one. A vector
     without a seed, which was not made here, fits every seed."""
-    seed = made.provenance.get("seed")
-    for other in every:
-        if (
-            other.kind != made.kind
-            and (seed is None or other.provenance.get("seed") in (None, seed))
-            and set(other.vector.systems) & set(made.vector.systems)
-        ):
-            return other
-    return None
+    seed, systems = made.provenance.get("seed"), set(made.vector.systems)
+    fitting = (
+        other
+        for other in every
+        if other.target.kind != made.target.kind
+        and (seed is None or other.provenance.get("seed") in (None, seed))
+        and systems & set(other.vector.systems)
+    )
+    return next(fitting, None)

@@ -6,23 +6,14 @@ from pathlib import Path
 import pandas as pd
 from pydantic import Field
 
-from deftx.report.claims import HOLDS, NOTHING, OPEN, REFUTED, judge, load_claims
+from deftx.report.claims import HOLDS, NOTHING, OPEN, REFUTED, Evidence, judge, load_claims
 from deftx.report.comparison import Comparison
 from deftx.report.csv_files import load_diagnostics, read_csv, write_csv
 from deftx.report.evaluations import load_evaluations
-from deftx.report.evidence import Evidence
 from deftx.report.table_formats import MINUS, bars
+from deftx.report.template import render
 from deftx.store.artefact import write_text
 from deftx.store.errors import InputError
-
-CAPTION = (
-    "Each published claim that this run can re-measure; definitions are in docs/diagnostics.md. "
-    f"“{HOLDS}”: the whole 95 % interval is where the claim says. “{REFUTED}”: all of it is "
-    f"elsewhere. “{OPEN}”: it is partly here and partly there, there are too few units for an "
-    f"interval, or the scores are of a single seed. “{NOTHING}”: a number without a statement "
-    "about it. A verdict is about this run's base, data and settings. It is not corrected for the "
-    "number of claims.\n"
-)
 
 
 class Params(Comparison):
@@ -81,11 +72,12 @@ def _markdown(findings: pd.DataFrame) -> str:
         ours=findings["ours"].map(_short),
         verdict=[f"**{v}**" if v in (HOLDS, REFUTED) else v for v in findings["verdict"]],
     )
-    ends = findings["low"].map(_short).astype(str) + " to " + findings["high"].map(_short)
+    ends = findings["low"].map(_short).astype(str) + " to " + findings["high"].map(_short).astype(str)
     shown["95 % interval"] = ends.where(findings["low"].notna(), "")
     shown = shown[["claim", "task", "source", "published", "ours", "95 % interval", "n", "verdict"]]
     grid = shown.map(bars).to_markdown(index=False, disable_numparse=True)
-    return f"## Claims\n\n{grid}\n\n{CAPTION}"
+    words = {"holds": HOLDS, "refuted": REFUTED, "open": OPEN, "nothing": NOTHING}
+    return render("claims.md.j2", grid=grid, **words)
 
 
 def _short(value: float) -> str:

@@ -9,29 +9,26 @@ from matplotlib.figure import Figure
 
 from deftx.plan.plan import Plan
 from deftx.report.accounting import (
-    STAGES_NOTE,
-    SYSTEMS_NOTE,
     Job,
+    jobs_of,
     per_stage,
     per_system,
     read_jobs,
     readable,
-    unknown_note,
 )
 from deftx.report.comparison import Comparison
-from deftx.report.evaluations import Evaluation, Trained, load_evaluations
+from deftx.report.csv_files import write_csv
+from deftx.report.evaluations import TRAINED, Evaluation, load_evaluations, trained
 from deftx.report.figures.curves import cost_figure
 from deftx.report.figures.style import notice, save
-from deftx.report.jobs import jobs_of
 from deftx.report.scores import draw, transfer
+from deftx.report.template import render
 from deftx.report.written_config import load_config
 from deftx.store.artefact import write_text
 
 SPENT = ("seconds", "peak_bytes", "stored_bytes")
 
-
-class Params(Comparison):
-    """Which systems are compared on what."""
+Params = Comparison
 
 
 def costs(params: Params, *, config: Path, folder: Path, evaluated: list[Path], out: Path) -> None:
@@ -56,44 +53,18 @@ def account(
 ) -> None:
     """The work of `costs` for given jobs."""
     evaluations = load_evaluations(evaluated, comparison)
-    frame = read_jobs(jobs, folder)
-    stages = per_stage(frame)
-    systems = with_trained(per_system(frame, comparison.systems), evaluations)
+    jobs_frame = read_jobs(jobs, folder)
+    stages, systems = per_stage(jobs_frame), per_system(jobs_frame, comparison.systems)
+    systems = systems.join(trained(evaluations, "system"), on="system")
+    figure = _figure(comparison, evaluations, systems)
     for suffix in (".png", ".svg"):
-        save(_figure(comparison, evaluations, systems), out.with_name(f"cost{suffix}"))
-    write_text(out.with_name("jobs.csv"), _jobs_csv(frame))
-    write_text(out.with_name("stages.csv"), _csv(stages))
-    write_text(out.with_name("costs.md"), report(systems, stages))
-    write_text(out, _csv(systems))
-
-
-def with_trained(systems: pd.DataFrame, evaluations: Sequence[Evaluation]) -> pd.DataFrame:
-    """The table with the numbers of values trained for a task, for a language, and of a head: the
-    largest in the provenance of a system's evaluations, or NA."""
-    found: dict[str, list[Trained]] = {}
-    for evaluation in evaluations:
-        if evaluation.trained is not None:
-            found.setdefault(evaluation.system, []).append(evaluation.trained)
-    columns = {
-        f"trained_{name}": pd.array(
-            [
-                max((getattr(trained, name) for trained in found.get(system, [])), default=None)
-                for system in systems["system"]
-            ],
-            dtype="Int64",
-        )
-        for name in Trained._fields
-    }
-    return systems.assign(**columns)
-
-
-def report(systems: pd.DataFrame, stages: pd.DataFrame) -> str:
-    """Both tables as Markdown, with notes on their columns."""
-    parts = ["# Costs", "## Systems", _grid(systems), SYSTEMS_NOTE, "## Stages"]
-    parts += [_grid(stages), STAGES_NOTE]
-    if unknown := int(stages["unknown"].sum()):
-        parts.append(unknown_note(unknown, int(stages["jobs"].sum())))
-    return "\n\n".join(parts) + "\n"
+        save(figure, out.with_name(f"cost{suffix}"))
+    listed = jobs_frame.assign(systems=jobs_frame["systems"].map(" ".join)).drop(columns="unknown")
+    for path, frame in (("jobs.csv", listed), ("stages.csv", stages), (out.name, systems)):
+        write_csv(out.with_name(path), frame, "%.3f")
+    total = {name: int(stages[name].sum()) for name in ("unknown", "jobs")}
+    text = render("costs.md.j2", systems=_grid(systems), stages=_grid(stages), **total)
+    write_text(out.with_name("costs.md"), text)
 
 
 def _figure(
@@ -103,10 +74,10 @@ def _figure(
     spent = {}
     rows: list[dict[str, Any]] = systems.to_dict("records")  # type: ignore[assignment]
     for row in rows:
-        trained = [row[f"trained_{name}"] for name in Trained._fields]
+        numbers = [row[name] for name in TRAINED]
         spent[row["system"]] = {
             **{name: None if row["unknown"] else row[name] for name in SPENT},
-            "trained": None if any(map(pd.isna, trained)) else sum(trained),
+            "trained": None if any(map(pd.isna, numbers)) else sum(numbers),
         }
     means = transfer(comparison, draw(comparison, evaluations))
     nothing = "No costs: some costs of each system are unknown, or there is no mean over languages."
@@ -114,14 +85,6 @@ def _figure(
 
 
 def _grid(frame: pd.DataFrame) -> str:
-    head, rows = readable(frame)
-    lines = [head, [":--", *["--:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _jobs_csv(jobs: pd.DataFrame) -> str:
-    return _csv(jobs.assign(systems=jobs["systems"].map(" ".join)).drop(columns="unknown"))
-
-
-def _csv(frame: pd.DataFrame) -> str:
-    return frame.to_csv(index=False, float_format="%.3f", lineterminator="\n")
+    shown = readable(frame)
+    align = ["left", *["right"] * (shown.shape[1] - 1)]
+    return shown.to_markdown(index=False, disable_numparse=True, colalign=align)

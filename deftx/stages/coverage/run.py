@@ -41,17 +41,8 @@ def coverage(params: Params, *, base: Path, data: list[Path], out: Path) -> None
     rows = []
     for path in data:
         texts, provenance = load_items(path), _provenance(path)
-        found = count(texts, tokenizer)
-        rows.append(
-            {
-                **{name: provenance[name] for name in ("language", "dataset", "split")},
-                "labelled": "label" in texts[0],
-                **{k: v for k, v in found._asdict().items() if k != "characters"},
-                "pieces_per_word": found.pieces_per_word,
-                "unknown_share": found.unknown_share,
-                "characters_per_piece": found.characters_per_piece,
-            }
-        )
+        facts = {name: provenance[name] for name in ("language", "dataset", "split")}
+        rows.append({**facts, "labelled": "label" in texts[0], **count(texts, tokenizer)})
     frame = pd.DataFrame(rows).sort_values(["language", "dataset", "split"], kind="stable")
     for text in warnings(frame, params.sources, params.names):
         log.warning(text)
@@ -59,11 +50,8 @@ def coverage(params: Params, *, base: Path, data: list[Path], out: Path) -> None
 
 
 def _provenance(path: Path) -> dict[str, str]:
-    metadata: dict[str, str] = json.loads(
-        (pq.read_schema(path).metadata or {}).get(METADATA_KEY.encode(), "{}")
-    )
-    if metadata.get("stage") not in OF_ITEMS:
-        raise ArtefactError(
-            f"{path}: made by {metadata.get('stage')}, expected one of {', '.join(OF_ITEMS)}"
-        )
-    return metadata
+    metadata = (pq.read_schema(path).metadata or {}).get(METADATA_KEY.encode(), "{}")
+    found: dict[str, str] = json.loads(metadata)
+    if (stage := found.get("stage")) not in OF_ITEMS:
+        raise ArtefactError(f"{path}: made by {stage}, expected one of {', '.join(OF_ITEMS)}")
+    return found

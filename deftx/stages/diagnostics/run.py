@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import combinations, product
+from itertools import combinations, groupby, product
 from math import prod
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from deftx.plan.artefact import Target
 from deftx.report.alignment import align
 from deftx.report.csv_files import DIAGNOSTICS, write_csv
 from deftx.report.interference import Vector, jaccard, meet, overlap, positions
-from deftx.report.places import place
+from deftx.report.places import depth, place
 from deftx.store.errors import ArtefactError
 from deftx.store.item_ids import decode_ids
 from deftx.store.strict import Strict
@@ -39,14 +39,10 @@ class Params(Strict):
     seeds: list[int]
 
     @property
-    def task_target(self) -> str:
-        """The target of the task's vector, as provenance has it."""
-        return Target("task", self.task).label
-
-    @property
-    def language_targets(self) -> list[str]:
-        """The targets of the languages' vectors, as provenance has them."""
-        return [Target("language", language).label for language in self.languages]
+    def targets(self) -> list[str]:
+        """The task and the languages as provenance names them, the task first."""
+        languages = [Target("language", language).label for language in self.languages]
+        return [Target("task", self.task).label, *languages]
 
 
 class Row(NamedTuple):
@@ -98,27 +94,21 @@ def diagnostics(
     ]
     known = [row for row in rows if row.value is not None]
     frame = pd.DataFrame(known, columns=list(Row._fields), dtype=object)
-    frame["value"] = frame["value"].map(_digits)
+    # Counts in full; six digits of the rest, because further ones depend on the order of summation.
+    frame["value"] = [str(v) if isinstance(v, int) else f"{v:.6g}" for v in frame["value"]]
     write_csv(out, frame.assign(system=params.system, task=params.task)[list(DIAGNOSTICS)])
-
-
-def _digits(value: float) -> str:
-    """Counts in full. Six digits of the rest, because further ones depend on the order of summation
-    and thus on threads."""
-    return str(value) if isinstance(value, int) else f"{value:.6g}"
 
 
 def _vectors(params: Params, base: Base, paths: Sequence[Path]) -> Vectors:
     """The files by target and seed, in the order of `params`."""
-    targets = [params.task_target, *params.language_targets]
     files: dict[tuple[str, int], TensorFile] = {}
     for path in paths:
         file = TensorFile(path)
         base.check(file.provenance, path)
         target, own = file.provenance["target"], file.provenance.get("seed")
-        if target not in targets or own not in (None, *params.seeds):
+        if target not in params.targets or own not in (None, *params.seeds):
             raise ArtefactError(
-                f"{path}: of {target} with seed {own}, expected {' or '.join(targets)} with "
+                f"{path}: of {target} with seed {own}, expected {' or '.join(params.targets)} with "
                 f"a seed of {params.seeds}"
             )
         # A converted vector has no seed and is the same for every seed.
@@ -126,36 +116,30 @@ def _vectors(params: Params, base: Base, paths: Sequence[Path]) -> Vectors:
             if (target, seed) in files:
                 raise ArtefactError(f"{path}: a second vector of {target} with seed {seed}")
             files[target, seed] = file
-    for target in targets:
+    for number, target in enumerate(params.targets):
         lacking = [seed for seed in params.seeds if (target, seed) not in files]
         # A language without text has no vector; but one with a vector has it for every seed.
-        if lacking and (lacking != params.seeds or target == params.task_target):
+        if lacking and (lacking != params.seeds or number == 0):
             raise ArtefactError(f"no vector of {target} with seed {lacking[0]} among those given")
-    return {
-        (target, seed): files[target, seed]
-        for target in targets
-        for seed in params.seeds
-        if (target, seed) in files
-    }
+    return {key: files[key] for key in product(params.targets, params.seeds) if key in files}
 
 
 def _meetings(
     params: Params, base: Base, files: Vectors, starts: Mapping[int, Path]
 ) -> Iterator[Row]:
     """Each language's vector and the task's of the same seed, at most two vectors in memory."""
+    task = params.targets[0]
     for seed in params.seeds:
-        theirs = _read(files[params.task_target, seed], base, starts)
-        for language in params.language_targets:
-            if theirs is None or (language, seed) not in files:
-                continue
-            mine = _read(files[language, seed], base, {})
-            if mine is None:
+        theirs = _read(files[task, seed], base, starts)
+        for language in params.targets[1:]:
+            mine = _read(files[language, seed], base, {}) if (language, seed) in files else None
+            if mine is None or theirs is None:
                 continue
             found = meet(mine, theirs)
             sparse = isinstance(mine, SparseDelta) and isinstance(theirs, SparseDelta)
             for measure, value in zip(found._fields[3:], found[3:], strict=True):
                 if measure != "overlap" or sparse:
-                    yield Row(seed, measure, language, value, b=params.task_target)
+                    yield Row(seed, measure, language, value, b=task)
 
 
 def _read(file: TensorFile, base: Base, starts: Mapping[int, Path]) -> Vector | None:
@@ -180,28 +164,31 @@ def _sparse(files: Vectors) -> Vectors:
 
 def _overlaps(params: Params, base: Base, files: Vectors) -> Iterator[Row]:
     """Overlaps between the languages' masks of the first seed. Source: DeFT-X Figure 3."""
-    chosen = {
-        target: positions(load_mask(file), base.shapes)
-        for (target, seed), file in _sparse(files).items()
-        if seed == params.seeds[0] and target != params.task_target
-    }
+    first, sparse = params.seeds[0], _sparse(files)
+    languages = [target for target in params.targets[1:] if (target, first) in sparse]
+    chosen = {t: positions(load_mask(sparse[t, first]), base.shapes) for t in languages}
     for a, b in combinations(chosen, 2):
-        yield Row(params.seeds[0], "overlap", a, overlap(chosen[a], chosen[b]), b=b)
+        yield Row(first, "overlap", a, overlap(chosen[a], chosen[b]), b=b)
 
 
 def _distribution(base: Base, files: Vectors) -> Iterator[Row]:
     """How many entries of each layer and part are chosen, and how many may be."""
     for (target, seed), file in _sparse(files).items():
         layout = file.provenance["layout"]
-        counts: dict[tuple[str, str], list[int]] = {}
         # Normalisation layers count only if the method may choose them.
-        for name in sorted(base.maskable.keys() | layout.keys()):
-            of = counts.setdefault((place(name)[1], part(name)), [0, 0])
-            of[0] += layout[name]["entries"] if name in layout else 0
-            of[1] += prod(base.shapes[name])
-        for i, measure in enumerate(("entries", "maskable")):
-            for (layer, kind), of in sorted(counts.items(), key=_by_depth):
-                yield Row(seed, measure, target, of[i], layer=layer, part=kind)
+        counts = pd.DataFrame(
+            [
+                (place(name)[1], part(name), layout.get(name, {}).get("entries", 0), prod(shape))
+                for name, shape in base.shapes.items()
+                if name in base.maskable or name in layout
+            ],
+            columns=["layer", "part", "entries", "maskable"],
+        )
+        counts = counts.groupby(["layer", "part"], as_index=False).sum()
+        counts = counts.sort_values("layer", key=lambda each: each.map(depth), kind="stable")
+        for measure in ("entries", "maskable"):
+            for layer, kind, of in counts[["layer", "part", measure]].itertuples(index=False):
+                yield Row(seed, measure, target, int(of), layer=layer, part=kind)
 
 
 def part(name: str) -> str:
@@ -210,20 +197,12 @@ def part(name: str) -> str:
     return "attention" if re.search(r"\battn\b|\battention\b", name) else "other"
 
 
-def _by_depth(item: tuple[tuple[str, str], list[int]]) -> tuple[int, str]:
-    layer, kind = item[0]
-    return int(layer) if layer.isdigit() else -1, kind
-
-
 def _stability(base: Base, files: Vectors) -> Iterator[Row]:
     """How alike the masks of one target are that were made with different seeds; converted vectors,
     the same for all seeds, are left out."""
-    by_target: dict[str, dict[int, TensorFile]] = {}
-    for (target, seed), file in _sparse(files).items():
-        if file.provenance.get("seed") is not None:
-            by_target.setdefault(target, {})[seed] = file
-    for target, each in by_target.items():
-        chosen = {seed: positions(load_mask(file), base.shapes) for seed, file in each.items()}
+    own = {key: f for key, f in _sparse(files).items() if f.provenance.get("seed") is not None}
+    for target, each in groupby(own, key=lambda key: key[0]):
+        chosen = {seed: positions(load_mask(own[t, seed]), base.shapes) for t, seed in each}
         for a, b in combinations(chosen, 2):
             yield Row(f"{a}-{b}", "jaccard", target, jaccard(chosen[a], chosen[b]))
 
@@ -231,7 +210,7 @@ def _stability(base: Base, files: Vectors) -> Iterator[Row]:
 def _held_out(params: Params, files: Vectors) -> Iterator[Row]:
     """The loss on held-out text at the checkpoint that was kept, if the vector was trained."""
     for (target, seed), file in files.items():
-        if target != params.task_target:
+        if target != params.targets[0]:
             loss = file.provenance.get("outcome", {}).get("best", {}).get("loss")
             yield Row(seed, "held_out_loss", target, loss)
 
@@ -255,5 +234,5 @@ def _alignments(params: Params, paths: Iterable[Path]) -> Iterator[Row]:
         mine, source = pooled.get((language, seed)), pooled.get((params.source, seed))
         if language != params.source and mine is not None and source is not None:
             found = align(*mine, *source)
-            for measure, value in found._asdict().items() if found is not None else ():
+            for measure, value in (found or {}).items():
                 yield Row(seed, measure, language, value, b=params.source)

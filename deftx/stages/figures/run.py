@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
@@ -14,14 +14,12 @@ from deftx.report.comparison import Comparison
 from deftx.report.csv_files import read_csv
 from deftx.report.evaluations import load_evaluations
 from deftx.report.figures.curves import Ruler, distance_figure, sweep_figure
-from deftx.report.figures.diagnosed import load_diagnostics
-from deftx.report.figures.layers import layers_figure
-from deftx.report.figures.overlap import overlap_figure
+from deftx.report.figures.diagnosed import layers_figure, load_diagnostics, overlap_figure
 from deftx.report.figures.style import notice, save
 from deftx.report.figures.transfer import against, difference_figure, transfer_figure
 from deftx.report.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
 from deftx.report.places import place
-from deftx.report.scores import Difference, differences, draw, scores, transfer
+from deftx.report.scores import Difference, differences, draw, transfer
 from deftx.stages.denoise.settings import RankRule
 from deftx.stages.figures.settings import Sweep
 from deftx.store.artefact import canonical
@@ -46,15 +44,11 @@ class Params(Comparison):
 
     @model_validator(mode="after")
     def _names_known_systems(self) -> Self:
-        named = [
-            ("zero_shot", self.zero_shot),
-            *((f"sweeps: {s.name}", system) for s in self.sweeps for _, system in s.points),
-        ]
-        for key, system in named:
-            if system is not None and system not in self.systems:
-                raise ValueError(
-                    f"{key}: no system {system!r}, there are {', '.join(self.systems)}"
-                )
+        named = [(f"sweeps: {s.name}", system) for s in self.sweeps for _, system in s.points]
+        for key, system in [*named, ("zero_shot", self.zero_shot or self.systems[0])]:
+            if system not in self.systems:
+                known = ", ".join(self.systems)
+                raise ValueError(f"{key}: no system {system!r}, there are {known}")
         return self
 
 
@@ -89,12 +83,18 @@ def figures(
     classes = {evaluation.task: evaluation.classes for evaluation in evaluations}
     diagnosed = load_diagnostics(diagnostics or [])
     rulers = _rulers(params, coverage)
-    gains: list[Difference] = []
+    gaps, gains = differences(params, draws), list[Difference]()
+    gaps = [
+        gap
+        for task in params.tasks
+        for gap in against([g for g in gaps if g.task == task], params.reference_of(task))
+    ]
     if params.zero_shot is not None:
         over = params.model_copy(update={"reference": params.zero_shot})
         gains = against(differences(over, draws), params.zero_shot)
     drawn = {
-        "differences": _differences(params, differences(params, draws)),
+        "differences": difference_figure(params, gaps)
+        or notice("No differences: a single system."),
         "sweep": sweep_figure(params, means, params.sweeps)
         or notice("No sweep: no two systems of this run differ in one setting only."),
         "distance": distance_figure(params, means, gains, rulers)
@@ -105,20 +105,11 @@ def figures(
         or notice("No layers: no system of this run has a sparse vector."),
         "mask": _masks(params, encoder, masks or []),
         "spectrum": _spectra(params, denoised or []),
-        "transfer": transfer_figure(params, means, scores(evaluations), classes),
+        "transfer": transfer_figure(params, means, draws, classes),
     }
     for name, figure in drawn.items():
         for suffix in (".png", ".svg"):
             save(figure, out.with_name(name + suffix))
-
-
-def _differences(params: Params, gaps: Sequence[Difference]) -> Figure:
-    mine = [
-        gap
-        for task in params.tasks
-        for gap in against([g for g in gaps if g.task == task], params.reference_of(task))
-    ]
-    return difference_figure(params, mine) if mine else notice("No differences: a single system.")
 
 
 def _rulers(params: Params, coverage: Path | None) -> list[Ruler]:
@@ -127,22 +118,16 @@ def _rulers(params: Params, coverage: Path | None) -> list[Ruler]:
         same = dict.fromkeys(params.tasks, params.distances)
         rulers.append(Ruler("distance from the source", same, joined=True))
     if coverage is not None:
-        pieces = _pieces_per_word(params, coverage)
-        rulers.append(Ruler("tokens per word", pieces, joined=False))
-    return rulers
-
-
-def _pieces_per_word(params: Params, coverage: Path) -> dict[str, dict[str, float]]:
-    """Task → language → tokens per word of the items of its evaluation."""
-    frame = read_csv(coverage, language=str, dataset=str, split=str, pieces_per_word=float)
-    frame = frame.dropna(subset="pieces_per_word")
-    found = {}
-    for task, table in params.tasks.items():
-        mine = frame[frame["dataset"] == table.dataset]
+        frame = read_csv(coverage, language=str, dataset=str, split=str, pieces_per_word=float)
         # The split of the evaluation comes last and replaces the others.
-        mine = mine.sort_values("split", key=lambda split: split == "test", kind="stable")
-        found[task] = dict(zip(mine["language"], mine["pieces_per_word"], strict=True))
-    return found
+        frame = frame.sort_values("split", key=lambda split: split == "test", kind="stable")
+        frame = frame.dropna(subset="pieces_per_word")
+        found = {}
+        for task, table in params.tasks.items():
+            mine = frame[frame["dataset"] == table.dataset]
+            found[task] = dict(zip(mine["language"], mine["pieces_per_word"], strict=True))
+        rulers.append(Ruler("tokens per word", found, joined=False))
+    return rulers
 
 
 def _masks(params: Params, base: Base, paths: Sequence[Path]) -> Figure:
@@ -152,7 +137,7 @@ def _masks(params: Params, base: Base, paths: Sequence[Path]) -> Figure:
     found: dict[str, Mask] = {}
     for file in _first_of_each(files, MASK_PANELS):
         base.check(file.provenance, file.path)
-        target = _target(params, file.provenance)
+        target = params.target_name(file.provenance["target"])
         found[f"{file.provenance['method']}, {target}"] = load_mask(file)
     chosen = {name for mask in found.values() for name in mask.index}
     # Normalisation layers are shown only where a method may choose them.
@@ -168,7 +153,8 @@ def _spectra(params: Params, paths: Sequence[Path]) -> Figure:
     panels = {}
     for file in _first_of_each(files, SPECTRUM_PANELS):
         rule = RankRule.model_validate(file.provenance["params"]["rule"])
-        panels[f"{rule.slug()}, {_target(params, file.provenance)}"] = [
+        target = params.target_name(file.provenance["target"])
+        panels[f"{rule.slug()}, {target}"] = [
             Spectrum(place(name)[0], values.numpy(), file.rank(name))
             for name in file
             if (values := file.spectrum(name)) is not None
@@ -179,16 +165,8 @@ def _spectra(params: Params, paths: Sequence[Path]) -> Figure:
 def _first_of_each(files: Sequence[File], most: int) -> Sequence[File]:
     """All files if there are at most `most`. Otherwise the first language and the first task of
     each method (or rank rule), at most `most` files."""
-    if len(files) <= most:
-        return files
     first: dict[tuple[str, str], File] = {}
     for file in files:
         rule = file.provenance.get("method") or canonical(file.provenance["params"]["rule"])
         first.setdefault((rule, file.provenance["target"].partition("-")[0]), file)
-    return list(first.values())[:most]
-
-
-def _target(params: Params, provenance: dict[str, Any]) -> str:
-    """The language's name for `lang-ace`, `task sentiment` for `task-sentiment`."""
-    kind, _, name = provenance["target"].partition("-")
-    return params.name(name) if kind == "lang" else f"task {name}"
+    return files if len(files) <= most else list(first.values())[:most]

@@ -1,15 +1,18 @@
 """Stage `summary`: one page with the results of a run."""
 
+import hashlib
 import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from io import StringIO
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import yaml
 
 from deftx.models.base import Base
 from deftx.plan.schema import System
@@ -19,19 +22,16 @@ from deftx.report.csv_files import read_csv
 from deftx.report.embed import data_uri, markdown, read
 from deftx.report.figures.captions import CAPTIONS, NOTICE
 from deftx.report.template import render
-from deftx.report.written_config import config_sha256, config_text, load_config
+from deftx.report.written_config import load_config
 from deftx.stages.clean.math import OUTCOMES
 from deftx.stages.mask.settings import entries
-from deftx.store.artefact import write_text
-from deftx.store.errors import ArtefactError
+from deftx.store.artefact import canonical, write_text
 from deftx.store.version import VERSION
 
 COST = "cost"
 """The figure in the folder of the costs, which the page shows with them."""
 
-
-class Params(Comparison):
-    """Which systems are compared on what."""
+Params = Comparison
 
 
 class Grid(NamedTuple):
@@ -39,14 +39,6 @@ class Grid(NamedTuple):
 
     head: list[str]
     rows: list[list[str]]
-
-
-class Shown(NamedTuple):
-    """A figure of the page."""
-
-    name: str
-    image: str
-    caption: str
 
 
 def summary(
@@ -76,8 +68,8 @@ def summary(
     """
     run, encoder = load_config(config), Base.load(base)
     maskable = sum(map(prod, encoder.maskable.values()))
+    plain = run.model_dump(mode="json", exclude_none=True)
     folders = {"tables": tables.parent, "figures": figures.parent, "costs": costs.parent}
-    cost = Shown(COST, data_uri(costs.with_name(f"{COST}.svg")), CAPTIONS[COST])
     page = render(
         "summary.html.j2",
         run=run,
@@ -98,48 +90,44 @@ def summary(
         coverage=_table(coverage) if coverage else None,
         warnings=_warnings(coverage, params) if coverage else [],
         cleaned=_cleaned(cleaned or [], params),
-        figures=_figures(figures.parent),
-        cost=cost,
+        figures=[
+            _shown(figures.parent, name)
+            for name in CAPTIONS
+            if name != COST and f'id="{NOTICE}"' not in read(figures.parent / f"{name}.svg")
+        ],
+        cost=_shown(costs.parent, COST),
         versions={
             "Python": platform.python_version(),
             "deftx": VERSION,
             **{name: version(name) for name in ("torch", "transformers")},
         },
-        sha256=config_sha256(run),
-        config=config_text(run),
+        sha256=hashlib.sha256(canonical(run.model_dump(mode="json")).encode()).hexdigest(),
+        config=yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100),
         files={
-            kind: [(path.name, _link(path, out)) for path in sorted(folder.iterdir())]
+            kind: [
+                (path.name, Path(os.path.relpath(path, out.parent)).as_posix())
+                for path in sorted(folder.iterdir())
+            ]
             for kind, folder in folders.items()
         },
     )
     write_text(out, page)
 
 
-def _figures(folder: Path) -> list[Shown]:
-    """The figures that show something, in the order of their captions."""
-    return [
-        Shown(name, data_uri(folder / f"{name}.svg"), caption)
-        for name, caption in CAPTIONS.items()
-        if name != COST and f'id="{NOTICE}"' not in read(folder / f"{name}.svg")
-    ]
+def _shown(folder: Path, name: str) -> dict[str, str]:
+    image = data_uri(folder / f"{name}.svg")
+    return {"name": name, "image": image, "caption": CAPTIONS[name]}
 
 
 def _table(path: Path) -> Grid:
     """A CSV file as text, fractions with three digits."""
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise ArtefactError(f"{path}: expected CSV: {error}") from None
-    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
-    return Grid([str(name).replace("_", " ") for name in frame.columns], rows)
-
-
-def _cell(value: Any) -> str:
-    if pd.isna(value):
-        return ""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return (f"{value:,.0f}" if value == round(value) else f"{value:.3g}").replace("-", "−")
-    return str(value)
+    frame = pd.read_csv(StringIO(read(path)))
+    for name in frame.select_dtypes("number"):
+        numbers = frame[name].astype(float)
+        texts = [f"{x:,.0f}" if x.is_integer() else f"{x:.3g}" for x in numbers]
+        frame[name] = pd.Series(texts).str.replace("-", "−").where(frame[name].notna(), "")
+    frame.columns = frame.columns.str.replace("_", " ")
+    return Grid(frame.columns.tolist(), frame.fillna("").astype(str).to_numpy().tolist())
 
 
 def _warnings(path: Path, comparison: Comparison) -> list[str]:
@@ -165,19 +153,11 @@ def _cleaned(paths: Sequence[Path], comparison: Comparison) -> Grid | None:
 
 def _pair(system: System) -> tuple[str, str]:
     """The methods of a system, with its settings for them."""
-    task = _scaled(system.task, system.task_scale)
-    language = _scaled(system.language, system.language_scale)
+    scales = (system.task, system.task_scale), (system.language, system.language_scale)
+    task, language = (name if scale == 1 else f"{scale:g} × {name}" for name, scale in scales)
     if system.task_start is not None:
         task += f", starting at {system.task_start}"
     if system.combine is not None:
         ways = system.combine.model_dump(exclude_none=True)
         language += f", combined by {' '.join(ways).replace('_', ' ')}"
     return task, language
-
-
-def _scaled(method: str, scale: float) -> str:
-    return method if scale == 1 else f"{scale:g} × {method}"
-
-
-def _link(path: Path, page: Path) -> str:
-    return Path(os.path.relpath(path, page.parent)).as_posix()

@@ -13,9 +13,7 @@ from deftx.report.table_formats import latex, markdown, page
 from deftx.report.tables import difference_tables, published_table, score_table, tidy
 from deftx.store.artefact import write_text
 
-
-class Params(Comparison):
-    """Which systems are compared on which tasks."""
+Params = Comparison
 
 
 def tables(
@@ -46,7 +44,7 @@ def tables(
     write_text(out.with_suffix(".md"), "\n".join(map(markdown, shown)))
     write_text(out.with_suffix(".tex"), "\n".join(map(latex, shown)))
     write_text(out.with_suffix(".html"), page(shown))
-    write_csv(out.with_name("scores.csv"), pd.DataFrame(scores(evaluations)))
+    write_csv(out.with_name("scores.csv"), scores(evaluations))
     write_csv(out.with_name("classes.csv"), class_scores(evaluations))
     write_csv(
         out.with_name("differences.csv"), pd.DataFrame(gaps, columns=list(Difference._fields))
