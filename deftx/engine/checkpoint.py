@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 import torch
 from filelock import FileLock, Timeout
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState
 
 from deftx.engine.guards import KeepBest, LossGuard
 from deftx.engine.processes import is_first, share
@@ -104,12 +104,7 @@ class Checkpoint:
         self._remove_others(OTHERS_KEPT)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._held is None:
             return
         if not self._states():  # nothing in it: do not leave an empty folder
@@ -193,38 +188,27 @@ def _unlink(path: Path) -> None:
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
-class StopRequest:
+class StopRequest(contextlib.ExitStack):
     """A context manager inside of which the first signal of SIGNALS is remembered in `received`.
     Further ones change nothing, except SIGINT, which has its usual effect. Nothing is caught
     outside of the main thread, where Python cannot do so, nor unless `catch`."""
 
     def __init__(self, catch: bool = True) -> None:
+        super().__init__()
         self.received: signal.Signals | None = None
-        self._catch = catch
+        self._catch, self._usual = catch, signal.getsignal(signal.SIGINT)
 
     def __enter__(self) -> Self:
-        self._before = {}
         if self._catch and threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            for number in SIGNALS:
+                self.callback(signal.signal, number, signal.signal(number, self._note))
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or signal.Signals(number)
         # A cluster signals each process of a job, and its parent passes the signal on at the same
         # moment: the second one must not end the saving. A person's second Ctrl-C is meant.
-        signal.signal(signal.SIGINT, self._before[signal.SIGINT])
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, self._usual)
 
 
 MINUTES = 10.0
@@ -232,16 +216,6 @@ MINUTES = 10.0
 changes nothing in the result, so it is no setting."""
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-
-
-def _minutes() -> float:
-    given = os.environ.get("DEFTX_CHECKPOINT_MINUTES", str(MINUTES))
-    try:
-        return float(given)
-    except ValueError:
-        raise InputError(
-            f"DEFTX_CHECKPOINT_MINUTES is {given!r}, expected a number of minutes"
-        ) from None
 
 
 class SaveState(TrainerCallback):
@@ -264,7 +238,13 @@ class SaveState(TrainerCallback):
         self._checkpoint, self._stop = checkpoint, stop
         self._trained, self._optimizer = trained, optimizer
         self._keeper, self._guard, self._progress = keeper, guard, progress
-        self._seconds = 60 * _minutes()
+        given = os.environ.get("DEFTX_CHECKPOINT_MINUTES", str(MINUTES))
+        try:
+            self._seconds = 60 * float(given)
+        except ValueError:
+            raise InputError(
+                f"DEFTX_CHECKPOINT_MINUTES is {given!r}, expected a number of minutes"
+            ) from None
         self._saved_step, self._saved_at = 0, time.monotonic()
 
     @torch.no_grad()
@@ -301,9 +281,11 @@ class SaveState(TrainerCallback):
             return ""
         return f"; the state after step {self._saved_step} is kept ({self._checkpoint.folder})"
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
+        """Let the Trainer count from the steps that are already done."""
+        state.global_step = self._saved_step
+
+    def on_step_begin(self, args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
         """Save if it is time or a signal came. At the beginning of a step, when the evaluation
         that belongs to the last one is over. Raises Stopped after a signal. If
         several processes train, the first one does this, and the others end when they miss it."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from deftx.engine.objective import Objective
 from deftx.engine.processes import is_first
@@ -47,20 +47,14 @@ class KeepBest(TrainerCallback):
         self.facts: dict[str, Any] = {"best": None, "best_step": None, "history": []}
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Ask for an evaluation where one is due."""
         control.should_evaluate = self._validates and (
             state.global_step % self._every == 0 or state.global_step == self._last
         )
 
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **given: Any,
-    ) -> None:
+    def on_evaluate(self, args: Any, state: TrainerState, *_: Any, **given: Any) -> None:
         """Remember the weights if they are the best so far."""
         value, step = given["metrics"][f"eval_{self._name}"], state.global_step
         self.facts["history"].append({"step": step, self._name: value})

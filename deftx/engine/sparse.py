@@ -20,7 +20,7 @@ from deftx.engine.objective import Objective, at_least_float32
 from deftx.engine.session import Session, resolve
 from deftx.engine.settings import Training
 from deftx.engine.sources import around_source
-from deftx.engine.trainer import freeze, train_with_head
+from deftx.engine.trainer import Hooks, freeze, train_with_head
 from deftx.store.errors import ArtefactError
 
 
@@ -63,10 +63,12 @@ def fit_entries(
             total=total,
             part=packed,
             low=low,
-            begin=begin,
-            around_source=around_source(model, objective, source_vectors),
-            around_batch=packed.gathering,
-            after_step=packed.write_back,
+            hooks=Hooks(
+                begin,
+                around_source(model, objective, source_vectors),
+                packed.gathering,
+                packed.write_back,
+            ),
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from deftx.engine.objective import Batch, Example, Objective
+from deftx.engine.objective import Example, Objective
 from deftx.engine.settings import Training
 from deftx.store.seeds import stream
 
@@ -124,8 +124,3 @@ def cut(examples: Sequence[Example], limit: int, cost: int) -> list[Sequence[Exa
         batches.append(examples[first[end] : end])
         end = first[end]
     return batches[::-1]
-
-
-def tokens(batches: Sequence[Batch]) -> int:
-    """Tokens of some batches, padding included."""
-    return sum(batch["input_ids"].numel() for batch in batches)

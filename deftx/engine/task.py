@@ -34,17 +34,9 @@ class Classification(Objective):
         settings: TaskTraining,
         sources: tuple[int, ...] = (),
     ) -> None:
-        self._train, self.valid, self._tokenizer = train, valid, tokenizer
+        super().__init__(train, sources)
+        self.valid, self._tokenizer = valid, tokenizer
         self._max_length, self.best = settings.max_length, settings.metric
-        self._sources = sources or (len(train),)
-
-    def __len__(self) -> int:
-        return len(self._train)
-
-    @property
-    def sources(self) -> tuple[int, ...]:
-        """How many training examples each source has."""
-        return self._sources
 
     def examples(self, indices: Sequence[int], seed: int) -> list[Example]:
         """Items as they are; nothing is drawn."""

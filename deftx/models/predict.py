@@ -41,7 +41,7 @@ def predict(
 ) -> torch.Tensor:
     """Logits (items, classes), float32 on the CPU, in the order of the items: these have `text` and
     perhaps `text_pair`, and need no label."""
-    return logits(model, _encode_unlabelled(items, tokenizer, max_length), tokenizer, batch_size)
+    return predict_and_pool(model, items, tokenizer, max_length, batch_size)[0]
 
 
 @torch.no_grad()
@@ -54,7 +54,7 @@ def predict_and_pool(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (items, classes) and the mean of the backbone's last hidden states over the tokens of
     each item, (items, hidden). Both float32 on the CPU, in the order of the items."""
-    examples = _encode_unlabelled(items, tokenizer, max_length)
+    examples = encode([{"label": 0, **item} for item in items], tokenizer, max_length)
     states: list[torch.Tensor] = []
     pooled: dict[int, torch.Tensor] = {}
     watch = model.base_model.register_forward_hook(
@@ -99,12 +99,6 @@ def logits(
         found.update(zip(chosen, model(**batch).logits.float().cpu(), strict=True))
         after_batch(chosen, batch)
     return torch.stack([found[i] for i in range(len(examples))])
-
-
-def _encode_unlabelled(
-    items: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> list[dict[str, torch.Tensor]]:
-    return encode([{"label": 0, **item} for item in items], tokenizer, max_length)
 
 
 def encode(

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import closing
 
 import torch
 from tokenizers import (
@@ -22,11 +21,12 @@ from transformers import (
     XLMRobertaForMaskedLM,
 )
 
+from deftx.core.parameters import backbone_parameters
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.language import MaskedLanguageModelling, blocks
 from deftx.engine.session import Session
 from deftx.engine.settings import Engine, LanguageTraining
-from deftx.engine.trainer import freeze, train
+from deftx.engine.trainer import freeze, train_with_head
 from deftx.stages.base.settings import Pretrain
 from deftx.store.errors import InputError
 from deftx.store.seeds import stream
@@ -128,10 +128,7 @@ def pretrain(
     objective = MaskedLanguageModelling(
         blocks(lines, tokenizer, settings.max_length), [], tokenizer, MASK_PROBABILITY
     )
-    freeze(model)
-    trained = dict(model.named_parameters())
-    for parameter in trained.values():
-        parameter.requires_grad_(True)
+    total = freeze(model)
     session = Session(
         order_seed=stream(settings.seed, "pretrain", "order"),
         draw_seed=stream(settings.seed, "pretrain", "masks"),
@@ -139,22 +136,21 @@ def pretrain(
         engine=Engine(precision="fp32"),
         checkpoint=checkpoint,
     )
-    with closing(objective.learner(model)) as learner:
-        train(
-            learner,
-            trained,
-            objective,
-            LanguageTraining(
-                learning_rate=settings.learning_rate,
-                batch_size=settings.batch_size,
-                min_steps=settings.steps,
-                max_steps=settings.steps,
-                max_length=settings.max_length,
-                weight_decay=0.01,
-                warmup_steps=settings.warmup_steps,
-                l1=0.0,
-            ),
-            session,
-            total=sum(parameter.numel() for parameter in trained.values()),
-        )
+    train_with_head(
+        model,
+        backbone_parameters(model),
+        objective,
+        LanguageTraining(
+            learning_rate=settings.learning_rate,
+            batch_size=settings.batch_size,
+            min_steps=settings.steps,
+            max_steps=settings.steps,
+            max_length=settings.max_length,
+            weight_decay=0.01,
+            warmup_steps=settings.warmup_steps,
+            l1=0.0,
+        ),
+        session,
+        total=total,
+    )
     return model
