@@ -16,7 +16,6 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -51,12 +50,10 @@ class Checkpoint:
     """The newest state of one phase of training, in `<folder of out>/.checkpoints/<key>/`.
 
     A context manager: inside, this process holds it and no other can, but for those that share
-    its training. The key is a hash of
-    `facts`, everything that the state depends on, so that a state of other parameters, inputs,
-    code or threads is never found. No declared output of a workflow: that would be deleted with
-    the failed job.
+    its training. The key is a hash of `facts`, everything that the state depends on. It is no
+    declared output of a workflow, which would be deleted with the failed job.
 
-    Raises CheckpointError on entering, saying who holds it, if another process does.
+    Raises CheckpointError on entering if another process holds it; the message names that process.
     """
 
     _held: FileLock | None = None
@@ -127,10 +124,9 @@ class Checkpoint:
         self, step: int, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]
     ) -> None:
         """Write the state of a step, then delete the older one: a kill in between leaves one."""
-        older = self._states()
         path = self.folder / f"step-{step:09d}.safetensors"
         save_tensors(path, tensors, stage="checkpoint", state=dict(state))
-        for old in older:
+        for old in self._states():
             if old != path:
                 _unlink(old)
 
@@ -164,11 +160,10 @@ def _lock(folder: Path) -> FileLock | None:
     folder.mkdir(parents=True, exist_ok=True)
     # A second attempt is needed if the last holder deletes the file during the first.
     lock = FileLock(folder / "lock", timeout=0.2)
-    try:
+    with contextlib.suppress(Timeout):
         lock.acquire()
-    except Timeout:
-        return None
-    return lock
+        return lock
+    return None
 
 
 def _holder(folder: Path) -> str:
@@ -255,17 +250,14 @@ class SaveState(TrainerCallback):
             return 0
         tensors, state = found
         moments: dict[int, dict[str, torch.Tensor]] = {}
-        in_order = chain.from_iterable(g["params"] for g in self._optimizer.param_groups)
-        numbers = {id(parameter): number for number, parameter in enumerate(in_order)}
-        for name, parameter in self._trained.items():
-            number = numbers[id(parameter)]
+        # The optimiser has the parameters in the same order.
+        for number, (name, parameter) in enumerate(self._trained.items()):
             parameter.copy_(tensors[f"trained.{name}"])
             if f"{MOMENTS[0]}.{name}" in tensors:
                 moments[number] = {moment: tensors[f"{moment}.{name}"] for moment in MOMENTS}
                 moments[number]["step"] = torch.tensor(state["optimizer_steps"][name])
             if f"best.{name}" in tensors:
-                best = tensors[f"best.{name}"].to(parameter.device)
-                self._keeper.kept[name] = best
+                self._keeper.kept[name] = tensors[f"best.{name}"].to(parameter.device)
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self._keeper.facts = state["keeper"]

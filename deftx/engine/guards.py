@@ -31,17 +31,13 @@ class KeepBest(TrainerCallback):
     """
 
     def __init__(
-        self,
-        trained: Mapping[str, torch.nn.Parameter],
-        objective: Objective,
-        settings: Training,
+        self, trained: Mapping[str, torch.nn.Parameter], objective: Objective, settings: Training
     ) -> None:
-        examples = objective.sources
         self._trained, self._name = trained, objective.best
-        self._last = settings.steps(*examples)
+        self._last = settings.steps(*objective.sources)
         self._sign = -1.0 if objective.best == "loss" else 1.0
         every = settings.evaluate_every
-        self._every = settings.steps_per_epoch(*examples) if every == "epoch" else every
+        self._every = settings.steps_per_epoch(*objective.sources) if every == "epoch" else every
         self._validates = objective.validates and is_first()
         self.kept: dict[str, torch.Tensor] = {}
         self.facts: dict[str, Any] = {"best": None, "best_step": None, "history": []}
@@ -124,14 +120,12 @@ class L1:
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter], weight: float, total: int) -> None:
         self._scale = weight / total
-        self._parameters = list(parameters)
-        self._start = [parameter.detach().clone() for parameter in parameters]
+        self._pairs = [(parameter, parameter.detach().clone()) for parameter in parameters]
 
     @torch.no_grad()
     def add_gradient(self) -> None:
         """Add the gradient to that of each parameter that has one."""
-        pairs = zip(self._parameters, self._start, strict=True)
-        found = [(p, p.grad, start) for p, start in pairs if p.grad is not None]
+        found = [(p, p.grad, start) for p, start in self._pairs if p.grad is not None]
         if not found:
             return
         parameters, gradients, start = (list(column) for column in zip(*found, strict=True))

@@ -33,8 +33,7 @@ class MaskedTokens(Learner):
     def __init__(self, model: PreTrainedModel, decoder_dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.model = model
-        decoder = model.get_output_embeddings()
-        words = model.get_input_embeddings().weight
+        decoder, words = model.get_output_embeddings(), model.get_input_embeddings().weight
         if decoder.weight is words and not words.requires_grad:
             raise InputError(
                 "the decoder is tied to the word embeddings, which train only in part: "
@@ -44,7 +43,10 @@ class MaskedTokens(Learner):
         self._taken = () if decoder.weight.requires_grad else (decoder,)
         if self._taken:
             model.set_output_embeddings(_Passing(decoder, decoder_dtype))
-        self.head = _head(model)
+        # The model without its backbone, whose last hidden states are given as `inputs_embeds`.
+        # For any architecture: all of transformers' models look their parts up by name.
+        self.head = copy.copy(model)
+        self.head.__dict__["_modules"] = {**model._modules, model.base_model_prefix: _Given()}
 
     def forward(
         self,
@@ -95,19 +97,8 @@ class _Given(torch.nn.Module):
         return BaseModelOutput(last_hidden_state=inputs_embeds)
 
 
-def _head(model: PreTrainedModel) -> PreTrainedModel:
-    """The model without its backbone: `inputs_embeds` are the backbone's last hidden states. For
-    any architecture, since every one of transformers' models looks its parts up by name."""
-    head = copy.copy(model)
-    head.__dict__["_modules"] = {**model._modules, model.base_model_prefix: _Given()}
-    return head
-
-
 def decoder_loss(
-    features: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    targets: torch.Tensor,
+    features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
 ) -> torch.Tensor:
     """Σ cross-entropy(features · weightᵀ + bias, targets), float32 (), of a frozen `weight` (v, h):
     `features` (p, h), `bias` (v,) or None, `targets` (p,) with IGNORED where nothing counts.

@@ -52,10 +52,8 @@ class MethodParams(TargetParams):
     @property
     def training(self) -> LanguageTraining | TaskTraining:
         """The settings of this kind of target, with the method's learning rate."""
-        settings = super().training
-        if self.learning_rate is None:
-            return settings
-        return settings.model_copy(update={"learning_rate": self.learning_rate})
+        rate = self.learning_rate
+        return super().training.model_copy(update={"learning_rate": rate} if rate else {})
 
 
 class SourceLanguages(Strict):

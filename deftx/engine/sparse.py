@@ -7,6 +7,7 @@ leaves every other entry alone, which masked gradients do not.
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import groupby
 from typing import Any, cast
 
 import torch
@@ -100,16 +101,14 @@ class PackedEntries(torch.nn.Module):
         device = words.weight.device
         index = {name: mask.index[name].to(device) for name in sorted(mask.index)}
         self._index = dict(index)
-        word_index = torch.empty(0, dtype=torch.int64, device=device)
-        for name in list(index):
-            if weights[name] is words.weight:
-                word_index = index.pop(name)
+        word_name = next((name for name in index if weights[name] is words.weight), "")
+        nothing = torch.empty(0, dtype=torch.int64, device=device)
+        word_index = index.pop(word_name, nothing)
         self.rows = torch.nn.Parameter(words.weight.detach().view(-1)[word_index])
         # Names in the order of their dtype, so that each dtype is one slice of `values`.
         lowered = matrices(model) if low != torch.float32 else {}
-        names = sorted(index, key=lambda name: (name in lowered, name))
-        self._names = names
-        self._chosen = [(weights[name], index[name]) for name in names]
+        self._names = sorted(index, key=lambda name: (name in lowered, name))
+        self._chosen = [(weights[name], index[name]) for name in self._names]
         self.values = torch.nn.Parameter(
             torch.cat([w.detach().view(-1)[i] for w, i in self._chosen] or [words.weight[:0, 0]])
         )
@@ -118,14 +117,7 @@ class PackedEntries(torch.nn.Module):
         self._originals = [(w, w.detach().cpu()) for w in lowered.values()]
         for weight, _ in self._originals:
             weight.data = weight.detach().to(low)
-        self._flats = [
-            _Flat(pairs)
-            for pairs in (
-                [(weights[n], index[n]) for n in names if (n in lowered) == is_low]
-                for is_low in (False, True)
-            )
-            if pairs
-        ]
+        self._flats = [_Flat(list(few)) for _, few in groupby(self._chosen, lambda c: c[0].dtype)]
         # In tuples, where the tree of modules does not find them.
         self._model, self._words = (model,), (words,)
         self._embedding = (_PackedEmbedding(words, self.rows, word_index),)
@@ -211,7 +203,6 @@ class _Flat:
         return len(self._index)
 
     def attach(self) -> None:
-        """Let backward add to the flat gradients."""
         for weight, view in zip(self._weights, self._gradient_views, strict=True):
             weight.grad = view
 
@@ -224,11 +215,9 @@ class _Flat:
         return found
 
     def write(self, values: torch.Tensor) -> None:
-        """Put the entries in."""
         self._storage.index_copy_(0, self._index, values.to(self._storage.dtype))
 
     def close(self) -> None:
-        """Give every tensor a storage of its own again."""
         for weight in self._weights:
             weight.data = weight.detach().clone()
             weight.requires_grad_(False)
@@ -252,7 +241,6 @@ class _PackedEmbedding(torch.nn.Module):
         )
 
     def write_back(self) -> None:
-        """Put the entries into the dense weights."""
         self.weight.view(-1).index_copy_(0, self._index, self.rows)
 
 

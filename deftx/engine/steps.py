@@ -33,8 +33,7 @@ class Steps(Dataset[dict[str, Any]]):
 
     Attributes:
         first: how many steps are already done.
-        order_seed: of the order of the examples, another in each epoch.
-        draw_seed: of what an objective draws in each step.
+        order_seed, draw_seed: see `Session`.
         share: (rank, processes): which part of each step is this process's.
         few_shapes: whether batches are filled up, see `Objective.collate`.
         cost: see COST_OF_A_PASS.

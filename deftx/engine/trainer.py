@@ -112,7 +112,8 @@ def train_with_head(
     resolved = resolve(session.engine, model.device, last)
     rates = (trained, rate or settings.learning_rate), (head, settings.learning_rate)
     optimizer = torch.optim.AdamW(
-        # The schedule needs `initial_lr` to begin later.
+        # In the order of `both`, which checkpoints count on; `initial_lr` lets a schedule begin
+        # later.
         [{"params": list(p.values()), "lr": lr, "initial_lr": lr} for p, lr in rates],
         weight_decay=settings.weight_decay,
         fused=resolved.device == "cuda" or None,
