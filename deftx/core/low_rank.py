@@ -73,11 +73,8 @@ class DeltaFile(Lazy):
 
     def __init__(self, file: TensorFile) -> None:
         self._file, self.provenance = file, file.provenance
-        names = set()
-        for key in file:
-            name, _, part = key.rpartition(".")
-            if not key.startswith(HEAD):
-                names.add(name if part in PARTS else key)
+        split = ((key, *key.rpartition(".")[::2]) for key in file if not key.startswith(HEAD))
+        names = {name if part in PARTS else key for key, name, part in split}
         super().__init__(sorted(names), self._product, f"{file.path}: ")
 
     def _product(self, name: str) -> torch.Tensor:

@@ -74,6 +74,11 @@ def matrices(model: Model) -> dict[str, torch.nn.Parameter]:
     return {name: p for name, p in backbone_parameters(model).items() if id(p) in linear}
 
 
+def shapes_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    """Name → shape."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
 def weights_of(parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
     """Copies of parameters as plain tensors on the CPU."""
     return {name: parameter.detach().clone().cpu() for name, parameter in parameters.items()}

@@ -16,6 +16,7 @@ from deftx.core.parameters import (
     head_of,
     head_parameters,
     put_head,
+    shapes_of,
     stored_head,
 )
 from deftx.store.errors import ArtefactError, InputError
@@ -53,8 +54,7 @@ class SparseDelta:
         index, values = {}, {}
         for name, places in mask.index.items():
             dense = {name: delta[name]} if name in delta else {}
-            one = Mask({}, {name: mask.shapes[name]})
-            one.check_fits({n: tuple(tensor.shape) for n, tensor in dense.items()})
+            Mask({}, {name: mask.shapes[name]}).check_fits(shapes_of(dense))
             index[name] = places.to(dense[name].device)
             values[name] = dense[name].reshape(-1).index_select(0, index[name])
         return cls(Mask(index, mask.shapes), values, dict(head or {}))
@@ -80,7 +80,8 @@ class SparseDelta:
         mine, theirs = (v.provenance.get("base", {}).get("hash") for v in (self, other))
         if mine and theirs and mine != theirs:
             raise ArtefactError(f"vectors of different bases: {mine[:12]} and {theirs[:12]}")
-        self.mask.check_fits({**self.mask.shapes, **other.mask.shapes}, "the vectors disagree")
+        shapes = {**self.mask.shapes, **other.mask.shapes}
+        self.mask.check_fits(shapes, "the vectors disagree")
         index: dict[str, torch.Tensor] = {}
         values: dict[str, torch.Tensor] = {}
         for name in sorted(self.mask.index.keys() | other.mask.index.keys()):
@@ -91,7 +92,6 @@ class SparseDelta:
             values[name] = torch.zeros(len(index[name])).index_add_(
                 0, place, torch.cat([part.values[name] for part in parts])
             )
-        shapes = {**self.mask.shapes, **other.mask.shapes}
         return type(self)(Mask(index, shapes), values, {**self.head, **other.head})
 
     def __mul__(self, scale: float) -> Self:
@@ -107,9 +107,7 @@ class SparseDelta:
         Raises ArtefactError, before anything is changed, if a tensor is absent or has another
         shape.
         """
-        self.mask.check_fits(
-            {name: tuple(tensor.shape) for name, tensor in weights.items()}, "vector"
-        )
+        self.mask.check_fits(shapes_of(weights), "vector")
         with torch.no_grad():
             for name, index in self.mask.index.items():
                 flat = weights[name].view(-1)
@@ -129,10 +127,8 @@ class SparseDelta:
     def put_head(self, model: Model) -> None:
         """Put the head, if there is one, in place of the model's. Raises ArtefactError, before
         anything is changed, if it does not fit."""
-        heads = head_parameters(model)
-        Mask({}, {n: tuple(t.shape) for n, t in self.head.items()}).check_fits(
-            {n: tuple(p.shape) for n, p in heads.items()}, "head of the vector"
-        )
+        expected = shapes_of(head_parameters(model))
+        Mask({}, shapes_of(self.head)).check_fits(expected, "head of the vector")
         put_head(model, self.head)
 
     @contextmanager
@@ -143,7 +139,7 @@ class SparseDelta:
         `model` is a transformers model; raises ArtefactError if the vector does not fit it.
         """
         weights, heads = backbone_parameters(model), head_parameters(model)
-        self.mask.check_fits({n: tuple(p.shape) for n, p in weights.items()}, "vector")
+        self.mask.check_fits(shapes_of(weights), "vector")
         former = {
             name: weights[name].detach().view(-1).index_select(0, index.to(weights[name].device))
             for name, index in self.mask.index.items()

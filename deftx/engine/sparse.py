@@ -15,7 +15,7 @@ from torch.nn.functional import embedding
 from transformers import PreTrainedModel
 
 from deftx.core.mask import Mask
-from deftx.core.parameters import backbone_parameters, matrices
+from deftx.core.parameters import backbone_parameters, matrices, shapes_of
 from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.objective import Objective, at_least_float32
 from deftx.engine.session import Session, resolve
@@ -96,7 +96,7 @@ class PackedEntries(torch.nn.Module):
     ) -> None:
         super().__init__()
         weights = backbone_parameters(model)
-        mask.check_fits({name: tuple(w.shape) for name, w in weights.items()})
+        mask.check_fits(shapes_of(weights))
         words = cast(torch.nn.Embedding, model.get_input_embeddings())
         device = words.weight.device
         index = {name: mask.index[name].to(device) for name in sorted(mask.index)}

@@ -24,9 +24,8 @@ def without_weights(
     config: PreTrainedConfig,
 ) -> tuple[PreTrainedModel, dict[str, tuple[int, ...]], frozenset[str]]:
     """What follows from the architecture alone: a masked-language model without memory for its
-    weights, the shapes of the backbone's parameters by name, and the names of those that belong to
-    normalisation layers.
-    The backbone is what the masked-language model and the classifier share."""
+    weights, name → shape of the backbone's parameters, which it shares with the classifier, and the
+    names of those of normalisation layers."""
     with torch.device("meta"):
         model, classifier = (
             auto.from_config(config)
