@@ -115,8 +115,8 @@ class LossGuard:
 
 
 class L1:
-    """The gradient of λ·Σ|p − p_start| / N in closed form, N counting every parameter of the
-    model, trained or not (as the LT-SFT code does). p_start is what p is when this is made."""
+    """The gradient of λ·Σ|p − p_start| / N in closed form, where N counts every parameter of the
+    model (as the LT-SFT code does), and p_start is the value of p when this is made."""
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter], weight: float, total: int) -> None:
         self._scale = weight / total

@@ -116,10 +116,10 @@ def facts(
 
 def session_of(params: TargetParams, phase: str, checkpoint: Checkpoint | None = None) -> Session:
     """How a phase is trained: each stream of randomness has a seed of its own in each phase."""
-    seeds = (
+    order, masks, dropout = (
         stream(params.seed, params.target, phase, name) for name in ("order", "masks", "dropout")
     )
-    return Session(*seeds, params.engine, checkpoint, params.report_to)
+    return Session(order, masks, dropout, params.engine, checkpoint, params.report_to)
 
 
 def prepare(

@@ -43,8 +43,8 @@ LOSSES_AT_ONCE = {"cpu": 1, "cuda": 50}
 
 
 def freeze(model: PreTrainedModel, attention: str = "sdpa") -> int:
-    """How many parameters the model has, which now is on the device it will train on, and none of
-    which trains. To be called before anything refers to its tensors: moving replaces them.
+    """Move the model to the device where it will train, freeze its parameters, and return their
+    number. Call this before anything refers to its tensors: moving replaces them.
 
     Raises InputError if there is no such attention for it here.
     """

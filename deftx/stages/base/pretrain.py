@@ -67,13 +67,9 @@ def train_tokenizer(lines: Sequence[str], vocabulary: int) -> PreTrainedTokenize
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token=SPECIAL["bos"],
+        **{f"{name}_token": token for name, token in SPECIAL.items()},
         cls_token=SPECIAL["bos"],
-        eos_token=SPECIAL["eos"],
         sep_token=SPECIAL["eos"],
-        pad_token=SPECIAL["pad"],
-        unk_token=SPECIAL["unk"],
-        mask_token=SPECIAL["mask"],
         model_input_names=["input_ids", "attention_mask"],
     )
 
@@ -129,13 +125,10 @@ def pretrain(
         blocks(lines, tokenizer, settings.max_length), [], tokenizer, MASK_PROBABILITY
     )
     total = freeze(model)
-    session = Session(
-        order_seed=stream(settings.seed, "pretrain", "order"),
-        draw_seed=stream(settings.seed, "pretrain", "masks"),
-        dropout_seed=stream(settings.seed, "pretrain", "dropout"),
-        engine=Engine(precision="fp32"),
-        checkpoint=checkpoint,
+    order, masks, dropout = (
+        stream(settings.seed, "pretrain", name) for name in ("order", "masks", "dropout")
     )
+    session = Session(order, masks, dropout, Engine(precision="fp32"), checkpoint)
     train_with_head(
         model,
         backbone_parameters(model),
