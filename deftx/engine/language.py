@@ -17,7 +17,6 @@ VALIDATION_SEED = 0
 VALIDATION_TOKENS = 16_384
 """Tokens that go through the model at a time in validation, where no gradients need memory."""
 
-
 FEW_SIZES = 64
 """Numbers of masked tokens are rounded up to a multiple of this where code is compiled for each."""
 
@@ -53,7 +52,6 @@ class MaskedLanguageModelling(Objective):
         return self._masked([self._train[i] for i in indices], seed)
 
     def _masked(self, blocks: Sequence[Example], seed: int) -> list[Example]:
-        """Blocks with `input_ids` masked and `labels`."""
         self._masker.generator = torch.Generator().manual_seed(seed)
         lengths = [len(block["input_ids"]) for block in blocks]
         # Drawn for all at once: thousands of draws block by block would cost more than a step.

@@ -18,7 +18,6 @@ from deftx.store.errors import InputError
 LOGITS_AT_ONCE = 2**25
 """Entries of the logits that exist at one time: 128 MiB in float32."""
 
-
 TILE = 64
 """GPUs multiply blocks of this many rows."""
 

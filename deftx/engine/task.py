@@ -17,7 +17,7 @@ from deftx.engine.objective import (
     rounded_up,
 )
 from deftx.engine.settings import TaskTraining
-from deftx.models.predict import accuracy_and_f1, encode, logits, padded
+from deftx.models.predict import accuracy_and_f1, encode, outputs, padded
 
 FEW_LENGTHS = 32
 """Lengths are rounded up to a multiple of this where code is compiled for each."""
@@ -62,7 +62,7 @@ class Classification(Objective):
 
     def validate(self, learner: Learner, device: torch.device) -> dict[str, float]:
         """`accuracy` and `macro_f1`."""
-        found = logits(learner.model, self.valid, self._tokenizer)
+        found, _ = outputs(learner.model, self.valid, self._tokenizer)
         return accuracy_and_f1(
             found.numpy(), torch.stack([example["labels"] for example in self.valid]).numpy()
         )

@@ -4,7 +4,7 @@ These metrics are apart from `deftx.report.metrics`: an edit of what is only rep
 training and predictions alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,6 @@ def predict(
     return predict_and_pool(model, items, tokenizer, max_length, batch_size)[0]
 
 
-@torch.no_grad()
 def predict_and_pool(
     model: PreTrainedModel,
     items: Sequence[dict[str, Any]],
@@ -55,50 +54,40 @@ def predict_and_pool(
     """Logits (items, classes) and the mean of the backbone's last hidden states over the tokens of
     each item, (items, hidden). Both float32 on the CPU, in the order of the items."""
     examples = encode([{"label": 0, **item} for item in items], tokenizer, max_length)
-    states: list[torch.Tensor] = []
-    pooled: dict[int, torch.Tensor] = {}
-    watch = model.base_model.register_forward_hook(
-        lambda _, __, output: states.append(output.last_hidden_state)
-    )
-
-    def pool(chosen: Sequence[int], batch: Tensors) -> None:
-        here = batch["attention_mask"].unsqueeze(2)
-        means = ((states.pop() * here).sum(1) / here.sum(1)).float().cpu()
-        pooled.update(zip(chosen, means, strict=True))
-
-    try:
-        found = logits(model, examples, tokenizer, batch_size, pool)
-    finally:
-        watch.remove()
-    return found, torch.stack([pooled[i] for i in range(len(items))])
+    return outputs(model, examples, tokenizer, batch_size)
 
 
 @torch.no_grad()
-def logits(
+def outputs(
     model: PreTrainedModel,
     examples: Sequence[Tensors],
     tokenizer: PreTrainedTokenizerBase,
     batch_size: int = PREDICTED_AT_ONCE,
-    after_batch: Callable[[Sequence[int], Tensors], None] = lambda chosen, batch: None,
-) -> torch.Tensor:
-    """Logits (examples, classes), float32 on the CPU, in the order of the examples, which have
-    `input_ids` and `labels` as `encode` makes them; the labels are not used. The model is put into
-    evaluation mode. Examples of similar length go together, so that little is padded;
-    `after_batch` gets the numbers of the examples of each batch, and the batch.
-    """
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `predict_and_pool` returns, for examples as `encode` makes them, whose labels are not
+    used. The model is put into evaluation mode. Examples of similar length go together, so that
+    little is padded."""
     model.eval()
-    device = next(model.parameters()).device
+    states: list[torch.Tensor] = []
+    watch = model.base_model.register_forward_hook(
+        lambda _, __, output: states.append(output.last_hidden_state)
+    )
     order = sorted(range(len(examples)), key=lambda i: (len(examples[i]["input_ids"]), i))
-    found: dict[int, torch.Tensor] = {}
-    for first in range(0, len(order), batch_size):
-        chosen = order[first : first + batch_size]
-        longest = len(examples[chosen[-1]]["input_ids"])
-        batch = padded([examples[i] for i in chosen], tokenizer, longest)
-        del batch["labels"]
-        batch = {name: tensor.to(device) for name, tensor in batch.items()}
-        found.update(zip(chosen, model(**batch).logits.float().cpu(), strict=True))
-        after_batch(chosen, batch)
-    return torch.stack([found[i] for i in range(len(examples))])
+    found: list[torch.Tensor] = []
+    pooled: list[torch.Tensor] = []
+    try:
+        for first in range(0, len(order), batch_size):
+            few = [examples[i] for i in order[first : first + batch_size]]
+            batch = padded(few, tokenizer, len(few[-1]["input_ids"]))
+            del batch["labels"]
+            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            found.append(model(**batch).logits.float().cpu())
+            here = batch["attention_mask"].unsqueeze(2)
+            pooled.append(((states.pop() * here).sum(1) / here.sum(1)).float().cpu())
+    finally:
+        watch.remove()
+    places = torch.tensor(order).argsort()
+    return torch.cat(found)[places], torch.cat(pooled)[places]
 
 
 def encode(
