@@ -101,11 +101,8 @@ def mask_layout(mask: Mask) -> dict[str, dict[str, object]]:
 
 
 def load_mask(file: TensorFile) -> Mask:
-    """The mask of an artefact of the stages `mask` or `sparse`, or of a composed vector.
-
-    Raises ArtefactError if it has none, or if a tensor's code does not hold the number of entries
-    that the metadata says, or leads outside of the tensor.
-    """
+    """The mask of an artefact of the stages `mask` or `sparse`, or of a composed vector. Raises
+    ArtefactError if it has none, or a tensor's code does not fit the tensor or the metadata."""
     if "layout" not in file.provenance:
         raise ArtefactError(f"{file.path}: no mask in it (no `layout` in its metadata)")
     mask = Mask({}, {})

@@ -14,7 +14,7 @@ HEAD = "head."
 
 
 class Model(Protocol):
-    """What is asked of a model: transformers' models have it."""
+    """The part of transformers' models that this package uses."""
 
     @property
     def base_model(self) -> torch.nn.Module:

@@ -48,15 +48,15 @@ def pooled(
     scores; see `top_k` for ties and errors, prefixed by `where`. Those of `besides` are never
     chosen, and count as if they were not there (not together with `allow_zero`).
 
-    Each tensor is asked for once and let go. Memory beyond it: a few times k entries; and another
-    tensor where some of its entries are left out.
+    Each tensor is asked for once and let go; beyond it this needs a few times k entries of memory,
+    and a copy of a tensor that `besides` has entries of.
     """
     if k < (0 if allow_zero else 1):
         raise InputError(f"{where}k must be at least 1, got {k}")
     if k == 0:
         return Mask({}, {})
     stream = _Stream(sorted(names), scores, besides or Mask({}, {}))
-    candidates = _Candidates(k, bound=-1.0 if allow_zero else 0.0)
+    candidates = _Candidates(k, -1.0 if allow_zero else 0.0)
     for magnitudes in stream:
         candidates.add(magnitudes)
     stream.check_finite()

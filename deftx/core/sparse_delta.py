@@ -70,11 +70,8 @@ class SparseDelta:
         return len(self.mask)
 
     def __add__(self, other: Self) -> Self:
-        """The sum: entries of either, values added where both have one.
-
-        Raises InputError if both carry a head, ArtefactError if they were made for different
-        bases or disagree on a tensor's shape.
-        """
+        """The sum: entries of either, values added where both have one. Raises InputError if both
+        carry a head, ArtefactError if their bases or a tensor's shapes differ."""
         if self.head and other.head:
             raise InputError("both vectors carry a head; a sum has room for one")
         mine, theirs = (v.provenance.get("base", {}).get("hash") for v in (self, other))
@@ -82,8 +79,7 @@ class SparseDelta:
             raise ArtefactError(f"vectors of different bases: {mine[:12]} and {theirs[:12]}")
         shapes = {**self.mask.shapes, **other.mask.shapes}
         self.mask.check_fits(shapes, "the vectors disagree")
-        index: dict[str, torch.Tensor] = {}
-        values: dict[str, torch.Tensor] = {}
+        index, values = {}, {}
         for name in sorted(self.mask.index.keys() | other.mask.index.keys()):
             parts = [v for v in (self, other) if name in v.mask.index]
             merged = torch.cat([part.mask.index[name] for part in parts])
@@ -102,11 +98,8 @@ class SparseDelta:
     __rmul__ = __mul__
 
     def add_to(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Add the differences to `weights` in place (the head is left alone).
-
-        Raises ArtefactError, before anything is changed, if a tensor is absent or has another
-        shape.
-        """
+        """Add the differences to `weights` in place, without the head. Raises ArtefactError, before
+        anything is changed, if a tensor is absent or has another shape."""
         self.mask.check_fits(shapes_of(weights), "vector")
         with torch.no_grad():
             for name, index in self.mask.index.items():
@@ -133,11 +126,8 @@ class SparseDelta:
 
     @contextmanager
     def applied(self, model: AnyModel) -> Iterator[AnyModel]:
-        """The model with the differences added and the head in place; on leaving the block every
-        weight has its former bits again (they are remembered, not subtracted back).
-
-        `model` is a transformers model; raises ArtefactError if the vector does not fit it.
-        """
+        """The model with the differences added and the head in place; after the block every weight
+        has its former bits. Raises ArtefactError if the vector does not fit the model."""
         weights, heads = backbone_parameters(model), head_parameters(model)
         self.mask.check_fits(shapes_of(weights), "vector")
         former = {
@@ -165,10 +155,8 @@ class SparseDelta:
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Read a vector from a file, or from the folder that holds `sft_model.safetensors`.
-
-        Raises ArtefactError if the file is missing, corrupt or not a vector.
-        """
+        """Read a vector from a file, or from the folder that holds `sft_model.safetensors`. Raises
+        ArtefactError if the file is missing, corrupt or not a vector."""
         path = Path(path)
         return cls.read(TensorFile(path / "sft_model.safetensors" if path.is_dir() else path))
 

@@ -43,10 +43,8 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
 
 
 def load_classifier(base: Base, labels: list[str], seed: int) -> PreTrainedModel:
-    """A sequence classifier in float32; its head is a pure function of `seed`.
-
-    Raises ArtefactError if the base's weights are corrupt.
-    """
+    """A sequence classifier in float32; its head is a pure function of `seed`. Raises ArtefactError
+    if the base's weights are corrupt."""
     verify(base.folder / "model.safetensors")
     torch.manual_seed(seed)
     return AutoModelForSequenceClassification.from_pretrained(

@@ -98,13 +98,11 @@ def encode(
     encoded = tokenizer(
         [item["text"] for item in items], pairs, truncation=True, max_length=max_length
     )
-    columns = [name for name in encoded if name != "attention_mask"]
+    columns = {name: encoded[name] for name in encoded if name != "attention_mask"}
+    columns["labels"] = [item["label"] for item in items]
     return [
-        {
-            **{name: torch.tensor(encoded[name][i]) for name in columns},
-            "labels": torch.tensor(item["label"]),
-        }
-        for i, item in enumerate(items)
+        {name: torch.tensor(values[i]) for name, values in columns.items()}
+        for i in range(len(items))
     ]
 
 
@@ -125,15 +123,8 @@ def padded(
 
 
 def accuracy_and_f1(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Accuracy and macro-F1 in [0, 1] of logits (n, classes) against labels (n,).
-
-    A class that is neither present nor predicted counts with F1 = 0.
-    """
-    predictions = logits.argmax(axis=1)
-    classes = list(range(logits.shape[1]))
-    return {
-        "accuracy": float(accuracy_score(labels, predictions)),
-        "macro_f1": float(
-            f1_score(labels, predictions, labels=classes, average="macro", zero_division=0)
-        ),
-    }
+    """Accuracy and macro-F1 in [0, 1] of logits (n, classes) against labels (n,). A class that is
+    neither present nor predicted counts with F1 = 0."""
+    found, classes = logits.argmax(axis=1), list(range(logits.shape[1]))
+    f1 = f1_score(labels, found, labels=classes, average="macro", zero_division=0)
+    return {"accuracy": float(accuracy_score(labels, found)), "macro_f1": float(f1)}
