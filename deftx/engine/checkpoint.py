@@ -29,13 +29,7 @@ from deftx.engine.processes import is_first, share
 from deftx.models.device import available_device
 from deftx.run.fingerprint import fingerprint
 from deftx.store.artefact import canonical, manifest_path
-from deftx.store.errors import (
-    ArtefactError,
-    CheckpointError,
-    InputError,
-    NotFiniteError,
-    Stopped,
-)
+from deftx.store.errors import ArtefactError, CheckpointError, InputError, NotFiniteError, Stopped
 from deftx.store.tensors import TensorFile, save_tensors
 
 log = logging.getLogger(__name__)
@@ -67,19 +61,17 @@ class Checkpoint:
         cls, stage: str, out: Path, params: Mapping[str, Any], inputs: Mapping[str, str]
     ) -> Self:
         """The checkpoint of a stage's training: its facts are all that bits depend on."""
-        return cls(
-            out,
-            {
-                "stage": stage,
-                "params": params,
-                "inputs": inputs,
-                "code": fingerprint(stage),
-                "versions": [version("torch"), version("transformers")],
-                "threads": torch.get_num_threads(),
-                "device": available_device().type,
-                "processes": share()[1],
-            },
-        )
+        facts = {
+            "stage": stage,
+            "params": params,
+            "inputs": inputs,
+            "code": fingerprint(stage),
+            "versions": [version("torch"), version("transformers")],
+            "threads": torch.get_num_threads(),
+            "device": available_device().type,
+            "processes": share()[1],
+        }
+        return cls(out, facts)
 
     def __enter__(self) -> Self:
         if not is_first():  # it reads with the process that holds it

@@ -60,9 +60,8 @@ class MaskedTokens(Learner):
         chosen = base.last_hidden_state.flatten(0, 1).index_select(0, positions)
         result = self.head(inputs_embeds=chosen.unsqueeze(0)).logits[0]
         if not self._taken:
-            return cross_entropy(
-                at_least_float32(result), targets, ignore_index=IGNORED, reduction="sum"
-            )
+            logits = at_least_float32(result)
+            return cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
         decoder = self.model.get_output_embeddings()
         return decoder_loss(result, decoder.weight, decoder.bias, targets)
 

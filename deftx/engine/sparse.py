@@ -7,7 +7,7 @@ leaves every other entry alone, which masked gradients do not.
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any, cast
 
 import torch
@@ -37,9 +37,7 @@ def fit_entries(
     """Train the entries of the backbone that the mask chooses, and the head in full, in place.
     Every other weight keeps its bits whatever the settings. The best checkpoint is left in place.
 
-    `round_vector`, whose entries the mask must choose, and `source_vectors`: as in
-    `fit_everything`.
-
+    `round_vector`, whose entries the mask must choose, and `source_vectors`: see `fit_everything`.
     Returns and raises what `train_with_head` does; and ArtefactError if the mask or a vector does
     not fit.
     """
@@ -160,9 +158,9 @@ class PackedEntries(torch.nn.Module):
     @torch.no_grad()
     def write_back(self) -> None:
         """Put the entries into the dense weights; every other entry keeps its bits."""
-        parts = self.values.split([len(flat) for flat in self._flats])
+        parts = self.values.split([len(flat.index) for flat in self._flats])
         for flat, values in zip(self._flats, parts, strict=True):
-            flat.write(values)
+            flat.storage.index_copy_(0, flat.index, values.to(flat.storage.dtype))
         self._embedding[0].write_back()
 
     @torch.no_grad()
@@ -187,35 +185,27 @@ class _Flat:
     def __init__(self, chosen: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:
         self._weights = [weight for weight, _ in chosen]
         sizes = [weight.numel() for weight in self._weights]
-        self._storage = torch.cat([weight.detach().view(-1) for weight in self._weights])
-        self._gradients = torch.zeros_like(self._storage)
-        starts = [0, *torch.tensor(sizes).cumsum(0).tolist()]
-        self._index = torch.cat([i + start for (_, i), start in zip(chosen, starts, strict=False)])
-        self._gradient_views = [
-            part.view_as(weight)
-            for part, weight in zip(self._gradients.split(sizes), self._weights, strict=True)
-        ]
-        for part, weight in zip(self._storage.split(sizes), self._weights, strict=True):
+        self.storage = torch.cat([weight.detach().view(-1) for weight in self._weights])
+        self._gradients = torch.zeros_like(self.storage)
+        pairs = zip(self._weights, self._gradients.split(sizes), strict=True)
+        self._views = [(weight, part.view_as(weight)) for weight, part in pairs]
+        starts = accumulate(sizes, initial=0)
+        self.index = torch.cat([i + start for (_, i), start in zip(chosen, starts, strict=False)])
+        for part, weight in zip(self.storage.split(sizes), self._weights, strict=True):
             weight.data = part.view_as(weight)
             weight.requires_grad_(True)
 
-    def __len__(self) -> int:
-        return len(self._index)
-
     def attach(self) -> None:
-        for weight, view in zip(self._weights, self._gradient_views, strict=True):
+        for weight, view in self._views:
             weight.grad = view
 
     def take(self) -> torch.Tensor:
         """The gradients of the entries, float32; those of the tensors are gone after this."""
-        found = at_least_float32(self._gradients.index_select(0, self._index))
+        found = at_least_float32(self._gradients.index_select(0, self.index))
         self._gradients.zero_()
         for weight in self._weights:
             weight.grad = None
         return found
-
-    def write(self, values: torch.Tensor) -> None:
-        self._storage.index_copy_(0, self._index, values.to(self._storage.dtype))
 
     def close(self) -> None:
         for weight in self._weights:

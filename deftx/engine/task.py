@@ -63,9 +63,8 @@ class Classification(Objective):
     def validate(self, learner: Learner, device: torch.device) -> dict[str, float]:
         """`accuracy` and `macro_f1`."""
         found, _ = outputs(learner.model, self.valid, self._tokenizer)
-        return accuracy_and_f1(
-            found.numpy(), torch.stack([example["labels"] for example in self.valid]).numpy()
-        )
+        labels = torch.stack([example["labels"] for example in self.valid])
+        return accuracy_and_f1(found.numpy(), labels.numpy())
 
 
 class Classifying(Learner):
