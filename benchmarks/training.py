@@ -17,7 +17,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +29,11 @@ from transformers import PreTrainedTokenizerFast, TrainerCallback
 import deftx
 from benchmarks import measure, models, reference
 from deftx.core.mask import Mask
-from deftx.core.parameters import backbone_parameters, head_parameters
+from deftx.core.parameters import backbone_parameters
 from deftx.engine.language import MaskedLanguageModelling
 from deftx.engine.objective import Objective
-from deftx.engine.session import resolve
 from deftx.engine.task import Classification
-from deftx.engine.trainer import freeze, train
+from deftx.engine.trainer import Hooks, freeze, train_with_head
 
 VARIANTS = (
     {"precision": "fp32", "compile": False},
@@ -115,10 +114,6 @@ class Case:
         total = freeze(model)
         backbone = backbone_parameters(model)
         masked = [(backbone[n], mask.dense(n).to(model.device)) for n in mask.index]
-        head = head_parameters(model)
-        trained = {**{n: backbone[n] for n in mask.index}, **head}
-        for parameter in trained.values():
-            parameter.requires_grad_(True)
 
         @contextmanager
         def masking() -> Iterator[None]:
@@ -127,17 +122,15 @@ class Case:
                 if parameter.grad is not None:
                     parameter.grad.mul_(chosen)
 
-        low = resolve(engine, model.device).low
-        with closing(objective.learner(model, low)) as learner:
-            train(
-                learner,
-                trained,
-                objective,
-                self.settings(),
-                session,
-                total=total,
-                around_batch=masking,
-            )
+        train_with_head(
+            model,
+            {n: backbone[n] for n in mask.index},
+            objective,
+            self.settings(),
+            session,
+            total=total,
+            hooks=Hooks(around_batch=masking),
+        )
 
 
 def tokenizer_of(size: str) -> PreTrainedTokenizerFast:

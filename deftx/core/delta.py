@@ -13,9 +13,16 @@ class Delta(Lazy):
     """δ = finetuned − start in float32, over the names of `start`. Raises InputError for a tensor
     whose two shapes differ, when it is asked for."""
 
-    def __init__(
-        self, start: Mapping[str, torch.Tensor], finetuned: Mapping[str, torch.Tensor]
-    ) -> None:
+    @classmethod
+    def between(
+        cls, start: Mapping[str, torch.Tensor], finetuned: Mapping[str, torch.Tensor]
+    ) -> Self:
+        """The difference of two sets of weights. Raises InputError at once if a name of `start` is
+        absent from `finetuned`."""
+        for name in start:
+            if name not in finetuned:
+                raise InputError(f"{name}: in the start weights, but not in the fine-tuned ones")
+
         def difference(name: str) -> torch.Tensor:
             before, after = start[name], finetuned[name]
             if before.shape != after.shape:
@@ -25,18 +32,7 @@ class Delta(Lazy):
                 )
             return after.float() - before.float()
 
-        super().__init__(start, difference)
-
-    @classmethod
-    def between(
-        cls, start: Mapping[str, torch.Tensor], finetuned: Mapping[str, torch.Tensor]
-    ) -> Self:
-        """The same, but raises InputError at once if a name of `start` is absent from
-        `finetuned`."""
-        for name in start:
-            if name not in finetuned:
-                raise InputError(f"{name}: in the start weights, but not in the fine-tuned ones")
-        return cls(start, finetuned)
+        return cls(start, difference)
 
 
 def only(tensors: Mapping[str, torch.Tensor], names: Iterable[str]) -> Lazy:

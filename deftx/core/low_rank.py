@@ -26,10 +26,10 @@ class LowRank:
         right: (r, n) float32; None likewise.
         delta: the tensor itself, float32; None where factors are stored.
         rank: r; None for a tensor that was not denoised.
-        singular_values: (min(m, n),) float64, descending: the whole spectrum of the matrix that
-            was denoised; None where none was computed.
-        residual_index: row-major flat positions (int64, ascending) of entries of the discarded
-            part that are added back; None if there are none.
+        singular_values: (min(m, n),) float64, descending: the whole spectrum of the denoised
+            matrix; None where none was computed.
+        residual_index: row-major flat positions (int64, ascending) of discarded entries that are
+            added back; None if there are none.
         residual_value: their values, float32; None likewise.
     """
 
@@ -73,11 +73,8 @@ class DeltaFile(Lazy):
 
     def __init__(self, file: TensorFile) -> None:
         self._file, self.provenance = file, file.provenance
-        names = set()
-        for key in file:
-            name, _, part = key.rpartition(".")
-            if not key.startswith(HEAD):
-                names.add(name if part in PARTS else key)
+        split = ((key, *key.rpartition(".")[::2]) for key in file if not key.startswith(HEAD))
+        names = {name if part in PARTS else key for key, name, part in split}
         super().__init__(sorted(names), self._product, f"{file.path}: ")
 
     def _product(self, name: str) -> torch.Tensor:

@@ -101,28 +101,21 @@ def mask_layout(mask: Mask) -> dict[str, dict[str, object]]:
 
 
 def load_mask(file: TensorFile) -> Mask:
-    """The mask of an artefact of the stages `mask` or `sparse`, or of a composed vector.
-
-    Raises ArtefactError if it has none, or if a tensor's code does not hold the number of entries
-    that the metadata says, or leads outside of the tensor.
-    """
+    """The mask of an artefact of the stages `mask` or `sparse`, or of a composed vector. Raises
+    ArtefactError if it has none, or a tensor's code does not fit the tensor or the metadata."""
     if "layout" not in file.provenance:
         raise ArtefactError(f"{file.path}: no mask in it (no `layout` in its metadata)")
-    layout = file.provenance["layout"]
-    index: dict[str, torch.Tensor] = {}
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name in sorted(layout):
-        positions = decode_gaps(file[f"{name}.gaps"])
-        shape = tuple(layout[name]["shape"])
-        size = prod(shape)
-        if len(positions) != layout[name]["entries"]:
+    mask = Mask({}, {})
+    for name, known in sorted(file.provenance["layout"].items()):
+        positions = mask.index[name] = decode_gaps(file[f"{name}.gaps"])
+        shape = mask.shapes[name] = tuple(known["shape"])
+        if len(positions) != known["entries"]:
             raise ArtefactError(
                 f"{file.path}: {name}.gaps decodes to {len(positions)} entries, the metadata says "
-                f"{layout[name]['entries']}"
+                f"{known['entries']}"
             )
-        if len(positions) and int(positions[-1]) >= size:
+        if len(positions) and int(positions[-1]) >= prod(shape):
             raise ArtefactError(
-                f"{file.path}: {name}.gaps leads to position {int(positions[-1])} of {size}"
+                f"{file.path}: {name}.gaps leads to position {int(positions[-1])} of {prod(shape)}"
             )
-        index[name], shapes[name] = positions, shape
-    return Mask(index, shapes)
+    return mask

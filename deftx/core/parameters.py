@@ -14,7 +14,7 @@ HEAD = "head."
 
 
 class Model(Protocol):
-    """What is asked of a model: transformers' models have it."""
+    """The part of transformers' models that this package uses."""
 
     @property
     def base_model(self) -> torch.nn.Module:
@@ -72,6 +72,11 @@ def matrices(model: Model) -> dict[str, torch.nn.Parameter]:
         if isinstance(module, torch.nn.Linear)
     }
     return {name: p for name, p in backbone_parameters(model).items() if id(p) in linear}
+
+
+def shapes_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    """Name → shape."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def weights_of(parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:

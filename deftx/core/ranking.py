@@ -7,7 +7,6 @@ have been chosen; and since an entry must exceed it, ties go to those that came 
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -49,15 +48,15 @@ def pooled(
     scores; see `top_k` for ties and errors, prefixed by `where`. Those of `besides` are never
     chosen, and count as if they were not there (not together with `allow_zero`).
 
-    Each tensor is asked for once and let go. Memory beyond it: a few times k entries; and another
-    tensor where some of its entries are left out.
+    Each tensor is asked for once and let go; beyond it this needs a few times k entries of memory,
+    and a copy of a tensor that `besides` has entries of.
     """
     if k < (0 if allow_zero else 1):
         raise InputError(f"{where}k must be at least 1, got {k}")
     if k == 0:
         return Mask({}, {})
     stream = _Stream(sorted(names), scores, besides or Mask({}, {}))
-    candidates = _Candidates(k, bound=-1.0 if allow_zero else 0.0)
+    candidates = _Candidates(k, -1.0 if allow_zero else 0.0)
     for magnitudes in stream:
         candidates.add(magnitudes)
     stream.check_finite()
@@ -74,22 +73,15 @@ def pooled(
 
 
 class _Stream:
-    """The magnitudes of all entries, tensor after tensor, in chunks; afterwards, what they were."""
+    """The magnitudes of all entries, tensor after tensor, in chunks; afterwards, what they were:
+    the `sizes` of the tensors, and how many entries were `left_out`."""
 
     def __init__(self, names: list[str], scores: Scores, besides: Mask) -> None:
         self._names, self._scores, self._besides = names, scores, besides
         self._shapes: list[tuple[int, ...]] = []
+        self.sizes: list[int] = []
         self._peaks: list[Flat] = []
-
-    @property
-    def sizes(self) -> list[int]:
-        """Entries of each tensor that was read."""
-        return [prod(shape) for shape in self._shapes]
-
-    @property
-    def left_out(self) -> int:
-        """Entries of these tensors that are not to be chosen."""
-        return sum(len(self._besides.index.get(name, ())) for name in self._names)
+        self.left_out = sum(len(besides.index.get(name, ())) for name in names)
 
     def __iter__(self) -> Iterator[Flat]:
         parts: list[torch.Tensor] = []
@@ -97,6 +89,7 @@ class _Stream:
         for name in self._names:
             scores = self._scores(name).detach()
             self._shapes.append(tuple(scores.shape))
+            self.sizes.append(scores.numel())
             if name in self._besides.index:  # what is zero is never chosen
                 index = self._besides.index[name].to(scores.device)
                 scores = scores.reshape(-1).index_fill(0, index, 0)
@@ -127,13 +120,12 @@ class _Stream:
 
     def mask(self, position: torch.Tensor) -> Mask:
         """Ascending positions in the stream as a mask."""
-        sizes = self.sizes
-        ends = np.cumsum(sizes)
+        ends = np.cumsum(self.sizes)
         cuts = torch.searchsorted(position, torch.from_numpy(ends).to(position.device)).tolist()
         index, shapes, first = {}, {}, 0
         for i, name in enumerate(self._names):
             if cuts[i] > first:
-                index[name] = position[first : cuts[i]] - int(ends[i] - sizes[i])
+                index[name] = position[first : cuts[i]] - int(ends[i] - self.sizes[i])
                 shapes[name] = self._shapes[i]
                 first = cuts[i]
         return Mask(index, shapes)
@@ -179,7 +171,7 @@ class _Candidates:
 
 
 def joined(parts: list[Flat]) -> Flat:
-    """One after the other, in new memory."""
+    """The parts in new memory."""
     return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else torch.cat(parts)
 
 

@@ -16,6 +16,7 @@ from deftx.core.parameters import (
     head_of,
     head_parameters,
     put_head,
+    shapes_of,
     stored_head,
 )
 from deftx.store.errors import ArtefactError, InputError
@@ -53,8 +54,7 @@ class SparseDelta:
         index, values = {}, {}
         for name, places in mask.index.items():
             dense = {name: delta[name]} if name in delta else {}
-            one = Mask({}, {name: mask.shapes[name]})
-            one.check_fits({n: tuple(tensor.shape) for n, tensor in dense.items()})
+            Mask({}, {name: mask.shapes[name]}).check_fits(shapes_of(dense))
             index[name] = places.to(dense[name].device)
             values[name] = dense[name].reshape(-1).index_select(0, index[name])
         return cls(Mask(index, mask.shapes), values, dict(head or {}))
@@ -70,19 +70,16 @@ class SparseDelta:
         return len(self.mask)
 
     def __add__(self, other: Self) -> Self:
-        """The sum: entries of either, values added where both have one.
-
-        Raises InputError if both carry a head, ArtefactError if they were made for different
-        bases or disagree on a tensor's shape.
-        """
+        """The sum: entries of either, values added where both have one. Raises InputError if both
+        carry a head, ArtefactError if their bases or a tensor's shapes differ."""
         if self.head and other.head:
             raise InputError("both vectors carry a head; a sum has room for one")
         mine, theirs = (v.provenance.get("base", {}).get("hash") for v in (self, other))
         if mine and theirs and mine != theirs:
             raise ArtefactError(f"vectors of different bases: {mine[:12]} and {theirs[:12]}")
-        self.mask.check_fits({**self.mask.shapes, **other.mask.shapes}, "the vectors disagree")
-        index: dict[str, torch.Tensor] = {}
-        values: dict[str, torch.Tensor] = {}
+        shapes = {**self.mask.shapes, **other.mask.shapes}
+        self.mask.check_fits(shapes, "the vectors disagree")
+        index, values = {}, {}
         for name in sorted(self.mask.index.keys() | other.mask.index.keys()):
             parts = [v for v in (self, other) if name in v.mask.index]
             merged = torch.cat([part.mask.index[name] for part in parts])
@@ -91,7 +88,6 @@ class SparseDelta:
             values[name] = torch.zeros(len(index[name])).index_add_(
                 0, place, torch.cat([part.values[name] for part in parts])
             )
-        shapes = {**self.mask.shapes, **other.mask.shapes}
         return type(self)(Mask(index, shapes), values, {**self.head, **other.head})
 
     def __mul__(self, scale: float) -> Self:
@@ -102,14 +98,9 @@ class SparseDelta:
     __rmul__ = __mul__
 
     def add_to(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Add the differences to `weights` in place (the head is left alone).
-
-        Raises ArtefactError, before anything is changed, if a tensor is absent or has another
-        shape.
-        """
-        self.mask.check_fits(
-            {name: tuple(tensor.shape) for name, tensor in weights.items()}, "vector"
-        )
+        """Add the differences to `weights` in place, without the head. Raises ArtefactError, before
+        anything is changed, if a tensor is absent or has another shape."""
+        self.mask.check_fits(shapes_of(weights), "vector")
         with torch.no_grad():
             for name, index in self.mask.index.items():
                 flat = weights[name].view(-1)
@@ -129,21 +120,16 @@ class SparseDelta:
     def put_head(self, model: Model) -> None:
         """Put the head, if there is one, in place of the model's. Raises ArtefactError, before
         anything is changed, if it does not fit."""
-        heads = head_parameters(model)
-        Mask({}, {n: tuple(t.shape) for n, t in self.head.items()}).check_fits(
-            {n: tuple(p.shape) for n, p in heads.items()}, "head of the vector"
-        )
+        expected = shapes_of(head_parameters(model))
+        Mask({}, shapes_of(self.head)).check_fits(expected, "head of the vector")
         put_head(model, self.head)
 
     @contextmanager
     def applied(self, model: AnyModel) -> Iterator[AnyModel]:
-        """The model with the differences added and the head in place; on leaving the block every
-        weight has its former bits again (they are remembered, not subtracted back).
-
-        `model` is a transformers model; raises ArtefactError if the vector does not fit it.
-        """
+        """The model with the differences added and the head in place; after the block every weight
+        has its former bits. Raises ArtefactError if the vector does not fit the model."""
         weights, heads = backbone_parameters(model), head_parameters(model)
-        self.mask.check_fits({n: tuple(p.shape) for n, p in weights.items()}, "vector")
+        self.mask.check_fits(shapes_of(weights), "vector")
         former = {
             name: weights[name].detach().view(-1).index_select(0, index.to(weights[name].device))
             for name, index in self.mask.index.items()
@@ -169,10 +155,8 @@ class SparseDelta:
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Read a vector from a file, or from the folder that holds `sft_model.safetensors`.
-
-        Raises ArtefactError if the file is missing, corrupt or not a vector.
-        """
+        """Read a vector from a file, or from the folder that holds `sft_model.safetensors`. Raises
+        ArtefactError if the file is missing, corrupt or not a vector."""
         path = Path(path)
         return cls.read(TensorFile(path / "sft_model.safetensors" if path.is_dir() else path))
 

@@ -16,27 +16,20 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 import torch
 from filelock import FileLock, Timeout
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState
 
 from deftx.engine.guards import KeepBest, LossGuard
 from deftx.engine.processes import is_first, share
 from deftx.models.device import available_device
 from deftx.run.fingerprint import fingerprint
 from deftx.store.artefact import canonical, manifest_path
-from deftx.store.errors import (
-    ArtefactError,
-    CheckpointError,
-    InputError,
-    NotFiniteError,
-    Stopped,
-)
+from deftx.store.errors import ArtefactError, CheckpointError, InputError, NotFiniteError, Stopped
 from deftx.store.tensors import TensorFile, save_tensors
 
 log = logging.getLogger(__name__)
@@ -51,12 +44,10 @@ class Checkpoint:
     """The newest state of one phase of training, in `<folder of out>/.checkpoints/<key>/`.
 
     A context manager: inside, this process holds it and no other can, but for those that share
-    its training. The key is a hash of
-    `facts`, everything that the state depends on, so that a state of other parameters, inputs,
-    code or threads is never found. No declared output of a workflow: that would be deleted with
-    the failed job.
+    its training. The key is a hash of `facts`, everything that the state depends on. It is no
+    declared output of a workflow, which would be deleted with the failed job.
 
-    Raises CheckpointError on entering, saying who holds it, if another process does.
+    Raises CheckpointError on entering if another process holds it; the message names that process.
     """
 
     _held: FileLock | None = None
@@ -70,19 +61,17 @@ class Checkpoint:
         cls, stage: str, out: Path, params: Mapping[str, Any], inputs: Mapping[str, str]
     ) -> Self:
         """The checkpoint of a stage's training: its facts are all that bits depend on."""
-        return cls(
-            out,
-            {
-                "stage": stage,
-                "params": params,
-                "inputs": inputs,
-                "code": fingerprint(stage),
-                "versions": [version("torch"), version("transformers")],
-                "threads": torch.get_num_threads(),
-                "device": available_device().type,
-                "processes": share()[1],
-            },
-        )
+        facts = {
+            "stage": stage,
+            "params": params,
+            "inputs": inputs,
+            "code": fingerprint(stage),
+            "versions": [version("torch"), version("transformers")],
+            "threads": torch.get_num_threads(),
+            "device": available_device().type,
+            "processes": share()[1],
+        }
+        return cls(out, facts)
 
     def __enter__(self) -> Self:
         if not is_first():  # it reads with the process that holds it
@@ -104,12 +93,7 @@ class Checkpoint:
         self._remove_others(OTHERS_KEPT)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._held is None:
             return
         if not self._states():  # nothing in it: do not leave an empty folder
@@ -132,10 +116,9 @@ class Checkpoint:
         self, step: int, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]
     ) -> None:
         """Write the state of a step, then delete the older one: a kill in between leaves one."""
-        older = self._states()
         path = self.folder / f"step-{step:09d}.safetensors"
         save_tensors(path, tensors, stage="checkpoint", state=dict(state))
-        for old in older:
+        for old in self._states():
             if old != path:
                 _unlink(old)
 
@@ -169,11 +152,10 @@ def _lock(folder: Path) -> FileLock | None:
     folder.mkdir(parents=True, exist_ok=True)
     # A second attempt is needed if the last holder deletes the file during the first.
     lock = FileLock(folder / "lock", timeout=0.2)
-    try:
+    with contextlib.suppress(Timeout):
         lock.acquire()
-    except Timeout:
-        return None
-    return lock
+        return lock
+    return None
 
 
 def _holder(folder: Path) -> str:
@@ -193,38 +175,27 @@ def _unlink(path: Path) -> None:
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
-class StopRequest:
+class StopRequest(contextlib.ExitStack):
     """A context manager inside of which the first signal of SIGNALS is remembered in `received`.
     Further ones change nothing, except SIGINT, which has its usual effect. Nothing is caught
     outside of the main thread, where Python cannot do so, nor unless `catch`."""
 
     def __init__(self, catch: bool = True) -> None:
+        super().__init__()
         self.received: signal.Signals | None = None
-        self._catch = catch
+        self._catch, self._usual = catch, signal.getsignal(signal.SIGINT)
 
     def __enter__(self) -> Self:
-        self._before = {}
         if self._catch and threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            for number in SIGNALS:
+                self.callback(signal.signal, number, signal.signal(number, self._note))
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or signal.Signals(number)
         # A cluster signals each process of a job, and its parent passes the signal on at the same
         # moment: the second one must not end the saving. A person's second Ctrl-C is meant.
-        signal.signal(signal.SIGINT, self._before[signal.SIGINT])
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, self._usual)
 
 
 MINUTES = 10.0
@@ -232,16 +203,6 @@ MINUTES = 10.0
 changes nothing in the result, so it is no setting."""
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-
-
-def _minutes() -> float:
-    given = os.environ.get("DEFTX_CHECKPOINT_MINUTES", str(MINUTES))
-    try:
-        return float(given)
-    except ValueError:
-        raise InputError(
-            f"DEFTX_CHECKPOINT_MINUTES is {given!r}, expected a number of minutes"
-        ) from None
 
 
 class SaveState(TrainerCallback):
@@ -264,7 +225,13 @@ class SaveState(TrainerCallback):
         self._checkpoint, self._stop = checkpoint, stop
         self._trained, self._optimizer = trained, optimizer
         self._keeper, self._guard, self._progress = keeper, guard, progress
-        self._seconds = 60 * _minutes()
+        given = os.environ.get("DEFTX_CHECKPOINT_MINUTES", str(MINUTES))
+        try:
+            self._seconds = 60 * float(given)
+        except ValueError:
+            raise InputError(
+                f"DEFTX_CHECKPOINT_MINUTES is {given!r}, expected a number of minutes"
+            ) from None
         self._saved_step, self._saved_at = 0, time.monotonic()
 
     @torch.no_grad()
@@ -275,17 +242,14 @@ class SaveState(TrainerCallback):
             return 0
         tensors, state = found
         moments: dict[int, dict[str, torch.Tensor]] = {}
-        in_order = chain.from_iterable(g["params"] for g in self._optimizer.param_groups)
-        numbers = {id(parameter): number for number, parameter in enumerate(in_order)}
-        for name, parameter in self._trained.items():
-            number = numbers[id(parameter)]
+        # The optimiser has the parameters in the same order.
+        for number, (name, parameter) in enumerate(self._trained.items()):
             parameter.copy_(tensors[f"trained.{name}"])
             if f"{MOMENTS[0]}.{name}" in tensors:
                 moments[number] = {moment: tensors[f"{moment}.{name}"] for moment in MOMENTS}
                 moments[number]["step"] = torch.tensor(state["optimizer_steps"][name])
             if f"best.{name}" in tensors:
-                best = tensors[f"best.{name}"].to(parameter.device)
-                self._keeper.kept[name] = best
+                self._keeper.kept[name] = tensors[f"best.{name}"].to(parameter.device)
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self._keeper.facts = state["keeper"]
@@ -301,9 +265,11 @@ class SaveState(TrainerCallback):
             return ""
         return f"; the state after step {self._saved_step} is kept ({self._checkpoint.folder})"
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
+        """Let the Trainer count from the steps that are already done."""
+        state.global_step = self._saved_step
+
+    def on_step_begin(self, args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
         """Save if it is time or a signal came. At the beginning of a step, when the evaluation
         that belongs to the last one is over. Raises Stopped after a signal. If
         several processes train, the first one does this, and the others end when they miss it."""

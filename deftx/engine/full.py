@@ -11,7 +11,7 @@ from deftx.engine.objective import Objective
 from deftx.engine.session import Session
 from deftx.engine.settings import Training
 from deftx.engine.sources import around_source
-from deftx.engine.trainer import freeze, train_with_head
+from deftx.engine.trainer import Hooks, freeze, train_with_head
 
 
 def fit_everything(
@@ -46,6 +46,5 @@ def fit_everything(
         settings,
         session,
         total=total,
-        begin=begin,
-        around_source=around_source(model, objective, source_vectors),
+        hooks=Hooks(begin, around_source(model, objective, source_vectors)),
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from deftx.engine.objective import Objective
 from deftx.engine.processes import is_first
@@ -31,36 +31,26 @@ class KeepBest(TrainerCallback):
     """
 
     def __init__(
-        self,
-        trained: Mapping[str, torch.nn.Parameter],
-        objective: Objective,
-        settings: Training,
+        self, trained: Mapping[str, torch.nn.Parameter], objective: Objective, settings: Training
     ) -> None:
-        examples = objective.sources
         self._trained, self._name = trained, objective.best
-        self._last = settings.steps(*examples)
+        self._last = settings.steps(*objective.sources)
         self._sign = -1.0 if objective.best == "loss" else 1.0
         every = settings.evaluate_every
-        self._every = settings.steps_per_epoch(*examples) if every == "epoch" else every
+        self._every = settings.steps_per_epoch(*objective.sources) if every == "epoch" else every
         self._validates = objective.validates and is_first()
         self.kept: dict[str, torch.Tensor] = {}
         self.facts: dict[str, Any] = {"best": None, "best_step": None, "history": []}
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Ask for an evaluation where one is due."""
         control.should_evaluate = self._validates and (
             state.global_step % self._every == 0 or state.global_step == self._last
         )
 
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **given: Any,
-    ) -> None:
+    def on_evaluate(self, args: Any, state: TrainerState, *_: Any, **given: Any) -> None:
         """Remember the weights if they are the best so far."""
         value, step = given["metrics"][f"eval_{self._name}"], state.global_step
         self.facts["history"].append({"step": step, self._name: value})
@@ -125,19 +115,17 @@ class LossGuard:
 
 
 class L1:
-    """The gradient of λ·Σ|p − p_start| / N in closed form, N counting every parameter of the
-    model, trained or not (as the LT-SFT code does). p_start is what p is when this is made."""
+    """The gradient of λ·Σ|p − p_start| / N in closed form, where N counts every parameter of the
+    model (as the LT-SFT code does), and p_start is the value of p when this is made."""
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter], weight: float, total: int) -> None:
         self._scale = weight / total
-        self._parameters = list(parameters)
-        self._start = [parameter.detach().clone() for parameter in parameters]
+        self._pairs = [(parameter, parameter.detach().clone()) for parameter in parameters]
 
     @torch.no_grad()
     def add_gradient(self) -> None:
         """Add the gradient to that of each parameter that has one."""
-        pairs = zip(self._parameters, self._start, strict=True)
-        found = [(p, p.grad, start) for p, start in pairs if p.grad is not None]
+        found = [(p, p.grad, start) for p, start in self._pairs if p.grad is not None]
         if not found:
             return
         parameters, gradients, start = (list(column) for column in zip(*found, strict=True))

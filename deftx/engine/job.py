@@ -17,7 +17,7 @@ from deftx.engine.objective import Objective
 from deftx.engine.params import TargetParams
 from deftx.engine.processes import is_first
 from deftx.engine.session import Session
-from deftx.engine.settings import LanguageTraining, TaskTraining
+from deftx.engine.settings import TaskTraining
 from deftx.engine.task import classification_of_sources
 from deftx.models.base import Base
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
@@ -35,8 +35,7 @@ class Job:
     Attributes:
         model: at its start: θs and a fresh head.
         objective: what it learns.
-        session: how this phase is trained. Masked tokens, the order of examples and dropout are
-            streams of their own for each phase, so that no phase depends on what another drew.
+        session: how this phase is trained.
         writes: whether this process is the one that writes the artefact.
     """
 
@@ -78,8 +77,8 @@ def training_job(
     inputs: Mapping[str, str] | None = None,
     phase: str | None = None,
 ) -> Iterator[Job]:
-    """A block in which a target is trained and its artefact is written. Interrupted training goes
-    on where it was; when the block ends well, its checkpoint is removed.
+    """A block in which a target is trained and its artefact written; interrupted training goes on
+    where it was. When the block ends without an error, its checkpoint is removed.
 
     Args:
         train: training data; several files are several sources of a task.
@@ -90,22 +89,14 @@ def training_job(
 
     Raises as `prepare` does, and CheckpointError if another process is training the same.
     """
-    known = digests(valid=valid, start=start_vector)
-    if isinstance(train, Path):
-        known |= digests(train=train)
-    known |= inputs or {}
+    one = train if isinstance(train, Path) else None
+    known = digests(train=one, valid=valid, start=start_vector) | dict(inputs or {})
     checkpointed = {**params.recorded(), "base": base.identity}
     with Checkpoint.of_stage(stage, out, checkpointed, known) as state:
         model, objective = prepare(params, base, train, valid, start_vector)
-        yield Job(
-            model,
-            objective,
-            session_of(params, phase or stage, state),
-            is_first(),
-            params,
-            _out=out,
-            _facts=facts(stage, params, base, known),
-        )
+        session = session_of(params, phase or stage, state)
+        known_facts = facts(stage, params, base, known)
+        yield Job(model, objective, session, is_first(), params, known_facts, out)
         if is_first():
             state.remove()
 
@@ -124,19 +115,11 @@ def facts(
 
 
 def session_of(params: TargetParams, phase: str, checkpoint: Checkpoint | None = None) -> Session:
-    """How a phase is trained."""
-    streams = {
-        name: stream(params.seed, params.target, phase, name)
-        for name in ("order", "masks", "dropout")
-    }
-    return Session(
-        order_seed=streams["order"],
-        draw_seed=streams["masks"],
-        dropout_seed=streams["dropout"],
-        engine=params.engine,
-        checkpoint=checkpoint,
-        report_to=params.report_to,
+    """How a phase is trained: each stream of randomness has a seed of its own in each phase."""
+    order, masks, dropout = (
+        stream(params.seed, params.target, phase, name) for name in ("order", "masks", "dropout")
     )
+    return Session(order, masks, dropout, params.engine, checkpoint, params.report_to)
 
 
 def prepare(
@@ -173,22 +156,17 @@ def prepare(
             raise InputError(f"{params.target}: {len(files)} training files, a language has one")
         model = load_masked_lm(base)
         objective = masked_language_modelling(load_text(files[0]), tokenizer, training)
-    _check_positions(model, params.target, training)
-    if start_vector is not None:
-        vector = SparseDelta.load(start_vector)
-        base.check(vector.provenance, start_vector)
-        vector.add_to(backbone_parameters(model))
-    return model, objective
-
-
-def _check_positions(
-    model: PreTrainedModel, target: str, training: LanguageTraining | TaskTraining
-) -> None:
     room = getattr(model.config, "max_position_embeddings", training.max_length)
     # RoBERTa-like models number positions from padding_idx + 1 on.
     if model.config.model_type in ("roberta", "xlm-roberta"):
         room -= model.config.pad_token_id + 1
     if training.max_length > room:
         raise InputError(
-            f"{target}: max_length is {training.max_length}, the base has room for {room} positions"
+            f"{params.target}: max_length is {training.max_length}, the base has room for {room} "
+            "positions"
         )
+    if start_vector is not None:
+        vector = SparseDelta.load(start_vector)
+        base.check(vector.provenance, start_vector)
+        vector.add_to(backbone_parameters(model))
+    return model, objective

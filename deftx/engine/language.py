@@ -17,9 +17,11 @@ VALIDATION_SEED = 0
 VALIDATION_TOKENS = 16_384
 """Tokens that go through the model at a time in validation, where no gradients need memory."""
 
-
 FEW_SIZES = 64
 """Numbers of masked tokens are rounded up to a multiple of this where code is compiled for each."""
+
+COLUMNS = {"input_ids": torch.int32, "special_tokens_mask": torch.bool}
+"""What an example of text consists of, (length,) each."""
 
 
 class MaskedLanguageModelling(Objective):
@@ -38,22 +40,18 @@ class MaskedLanguageModelling(Objective):
         tokenizer: PreTrainedTokenizerBase,
         mask_probability: float,
     ) -> None:
-        self._train = train
+        super().__init__(train)
         self._pad, self._probability = tokenizer.pad_token_id, mask_probability
         self._longest = max(len(block["input_ids"]) for block in train)
         self._masker = DataCollatorForLanguageModeling(tokenizer, mlm_probability=mask_probability)
         self.valid = self._masked(valid, VALIDATION_SEED) if valid else []
         self.validates = bool(valid)
 
-    def __len__(self) -> int:
-        return len(self._train)
-
     def examples(self, indices: Sequence[int], seed: int) -> list[Example]:
         """Blocks, their tokens masked anew."""
         return self._masked([self._train[i] for i in indices], seed)
 
     def _masked(self, blocks: Sequence[Example], seed: int) -> list[Example]:
-        """Blocks with `input_ids` masked and `labels`."""
         self._masker.generator = torch.Generator().manual_seed(seed)
         lengths = [len(block["input_ids"]) for block in blocks]
         # Drawn for all at once: thousands of draws block by block would cost more than a step.
@@ -85,10 +83,8 @@ class MaskedLanguageModelling(Objective):
             "targets": torch.nn.functional.pad(targets, (0, more), value=IGNORED),
         }
         if min(lengths) < length:
-            here = torch.ones(shape, dtype=torch.int64)
-            for row, size in enumerate(lengths):
-                here[row, size:] = 0
-            batch["attention_mask"] = here
+            here = torch.tensor([*lengths, *[length] * (shape[0] - len(lengths))])
+            batch["attention_mask"] = (torch.arange(length) < here.unsqueeze(1)).long()
         return batch
 
     def _positions(self, shape: tuple[int, int], masked: int) -> int:
@@ -144,15 +140,13 @@ def blocks(lines: Sequence[str], tokenizer: PreTrainedTokenizerBase, length: int
     tokens. The last block starts early enough to be as long as the others, so that nothing of a
     small corpus is lost and nothing is padded; a text shorter than that is one short block."""
     encoded = tokenizer(list(lines), return_special_tokens_mask=True, verbose=False)
-    tokens, special = (
-        torch.tensor([value for line in encoded[key] for value in line], dtype=dtype)
-        for key, dtype in (("input_ids", torch.int32), ("special_tokens_mask", torch.bool))
-    )
-    starts = [max(0, min(at, len(tokens) - length)) for at in range(0, len(tokens), length)]
-    return [
-        {"input_ids": tokens[at : at + length], "special_tokens_mask": special[at : at + length]}
-        for at in starts
-    ]
+    text = {
+        key: torch.tensor([value for line in encoded[key] for value in line], dtype=dtype)
+        for key, dtype in COLUMNS.items()
+    }
+    tokens = len(text["input_ids"])
+    starts = [max(0, min(at, tokens - length)) for at in range(0, tokens, length)]
+    return [{key: text[key][at : at + length] for key in text} for at in starts]
 
 
 def line_by_line(
@@ -163,9 +157,6 @@ def line_by_line(
         list(lines), return_special_tokens_mask=True, truncation=True, max_length=length
     )
     return [
-        {
-            "input_ids": torch.tensor(ids, dtype=torch.int32),
-            "special_tokens_mask": torch.tensor(flags, dtype=torch.bool),
-        }
-        for ids, flags in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True)
+        {key: torch.tensor(encoded[key][i], dtype=dtype) for key, dtype in COLUMNS.items()}
+        for i in range(len(lines))
     ]

@@ -18,7 +18,6 @@ from deftx.store.errors import InputError
 LOGITS_AT_ONCE = 2**25
 """Entries of the logits that exist at one time: 128 MiB in float32."""
 
-
 TILE = 64
 """GPUs multiply blocks of this many rows."""
 
@@ -33,8 +32,7 @@ class MaskedTokens(Learner):
     def __init__(self, model: PreTrainedModel, decoder_dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.model = model
-        decoder = model.get_output_embeddings()
-        words = model.get_input_embeddings().weight
+        decoder, words = model.get_output_embeddings(), model.get_input_embeddings().weight
         if decoder.weight is words and not words.requires_grad:
             raise InputError(
                 "the decoder is tied to the word embeddings, which train only in part: "
@@ -44,7 +42,10 @@ class MaskedTokens(Learner):
         self._taken = () if decoder.weight.requires_grad else (decoder,)
         if self._taken:
             model.set_output_embeddings(_Passing(decoder, decoder_dtype))
-        self.head = _head(model)
+        # The model without its backbone, whose last hidden states are given as `inputs_embeds`.
+        # For any architecture: all of transformers' models look their parts up by name.
+        self.head = copy.copy(model)
+        self.head.__dict__["_modules"] = {**model._modules, model.base_model_prefix: _Given()}
 
     def forward(
         self,
@@ -59,9 +60,8 @@ class MaskedTokens(Learner):
         chosen = base.last_hidden_state.flatten(0, 1).index_select(0, positions)
         result = self.head(inputs_embeds=chosen.unsqueeze(0)).logits[0]
         if not self._taken:
-            return cross_entropy(
-                at_least_float32(result), targets, ignore_index=IGNORED, reduction="sum"
-            )
+            logits = at_least_float32(result)
+            return cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
         decoder = self.model.get_output_embeddings()
         return decoder_loss(result, decoder.weight, decoder.bias, targets)
 
@@ -95,19 +95,8 @@ class _Given(torch.nn.Module):
         return BaseModelOutput(last_hidden_state=inputs_embeds)
 
 
-def _head(model: PreTrainedModel) -> PreTrainedModel:
-    """The model without its backbone: `inputs_embeds` are the backbone's last hidden states. For
-    any architecture, since every one of transformers' models looks its parts up by name."""
-    head = copy.copy(model)
-    head.__dict__["_modules"] = {**model._modules, model.base_model_prefix: _Given()}
-    return head
-
-
 def decoder_loss(
-    features: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    targets: torch.Tensor,
+    features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
 ) -> torch.Tensor:
     """Σ cross-entropy(features · weightᵀ + bias, targets), float32 (), of a frozen `weight` (v, h):
     `features` (p, h), `bias` (v,) or None, `targets` (p,) with IGNORED where nothing counts.

@@ -35,20 +35,19 @@ class Objective(ABC):
     Attributes:
         best: name of the validation value that chooses the checkpoint: `loss`, or a metric.
         validates: whether there are validation examples.
+        sources: how many training examples each source has, in whose order the examples are; most
+            targets have one source.
     """
 
     best: str
     validates: bool = True
 
-    @abstractmethod
-    def __len__(self) -> int:
-        """Training examples."""
+    def __init__(self, train: Sequence[Example], sources: tuple[int, ...] = ()) -> None:
+        self._train = train
+        self.sources = sources or (len(train),)
 
-    @property
-    def sources(self) -> tuple[int, ...]:
-        """How many training examples each source has; the examples are in the order of the sources.
-        Most targets have one source."""
-        return (len(self),)
+    def __len__(self) -> int:
+        return len(self._train)
 
     @abstractmethod
     def examples(self, indices: Sequence[int], seed: int) -> list[Example]:

@@ -52,10 +52,8 @@ class MethodParams(TargetParams):
     @property
     def training(self) -> LanguageTraining | TaskTraining:
         """The settings of this kind of target, with the method's learning rate."""
-        settings = super().training
-        if self.learning_rate is None:
-            return settings
-        return settings.model_copy(update={"learning_rate": self.learning_rate})
+        rate = self.learning_rate
+        return super().training.model_copy(update={"learning_rate": rate} if rate else {})
 
 
 class SourceLanguages(Strict):
@@ -75,8 +73,7 @@ class SourceLanguages(Strict):
     def _each_once(self) -> Self:
         sources = self.sources or []
         for key, languages in (("sources", sources), ("with_vectors", self.with_vectors)):
-            twice = [language for language in languages if languages.count(language) > 1]
-            if twice:
+            if twice := [language for language in languages if languages.count(language) > 1]:
                 raise ValueError(f"{key}: {twice[0]} is there more than once")
         unknown = [language for language in self.with_vectors if language not in sources]
         if unknown:

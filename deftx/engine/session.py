@@ -76,9 +76,4 @@ def resolve(engine: Engine, device: torch.device, steps: int = 0) -> Resolved:
     worth_it = on_gpu and steps >= STEPS_WORTH_COMPILING
     wanted = worth_it if engine.compile == "auto" else engine.compile
     mode = wanted if isinstance(wanted, str) else "default" if wanted else None
-    return Resolved(
-        device=device.type,
-        precision=precision,
-        compile=mode,
-        fall_back=engine.compile == "auto",
-    )
+    return Resolved(device.type, precision, mode, fall_back=engine.compile == "auto")

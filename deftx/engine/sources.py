@@ -68,17 +68,15 @@ class Sources:
     def load_vectors(self, base: Base) -> list[SparseDelta | None]:
         """The vector of each source, or None; empty if no source has one. Raises ArtefactError if
         one was made for another base or another language."""
-        found = {language: _vector(path, language, base) for language, path in self.vectors.items()}
+        found = {}
+        for language, path in self.vectors.items():
+            vector = found[language] = SparseDelta.load(path)
+            base.check(vector.provenance, path)
+            expected = f"lang-{language}"
+            target = vector.provenance.get("target", expected)
+            if target != expected:
+                raise ArtefactError(f"{path}: the vector of {target}, expected that of {expected}")
         return [found.get(language) for language in self.languages or []] if found else []
-
-
-def _vector(path: Path, language: str, base: Base) -> SparseDelta:
-    vector = SparseDelta.load(path)
-    base.check(vector.provenance, path)
-    target = vector.provenance.get("target", f"lang-{language}")
-    if target != f"lang-{language}":
-        raise ArtefactError(f"{path}: the vector of {target}, expected that of lang-{language}")
-    return vector
 
 
 def around_source(

@@ -7,6 +7,7 @@ leaves every other entry alone, which masked gradients do not.
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import accumulate, groupby
 from typing import Any, cast
 
 import torch
@@ -14,13 +15,13 @@ from torch.nn.functional import embedding
 from transformers import PreTrainedModel
 
 from deftx.core.mask import Mask
-from deftx.core.parameters import backbone_parameters, matrices
+from deftx.core.parameters import backbone_parameters, matrices, shapes_of
 from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.objective import Objective, at_least_float32
 from deftx.engine.session import Session, resolve
 from deftx.engine.settings import Training
 from deftx.engine.sources import around_source
-from deftx.engine.trainer import freeze, train_with_head
+from deftx.engine.trainer import Hooks, freeze, train_with_head
 from deftx.store.errors import ArtefactError
 
 
@@ -36,9 +37,7 @@ def fit_entries(
     """Train the entries of the backbone that the mask chooses, and the head in full, in place.
     Every other weight keeps its bits whatever the settings. The best checkpoint is left in place.
 
-    `round_vector`, whose entries the mask must choose, and `source_vectors`: as in
-    `fit_everything`.
-
+    `round_vector`, whose entries the mask must choose, and `source_vectors`: see `fit_everything`.
     Returns and raises what `train_with_head` does; and ArtefactError if the mask or a vector does
     not fit.
     """
@@ -63,10 +62,12 @@ def fit_entries(
             total=total,
             part=packed,
             low=low,
-            begin=begin,
-            around_source=around_source(model, objective, source_vectors),
-            around_batch=packed.gathering,
-            after_step=packed.write_back,
+            hooks=Hooks(
+                begin,
+                around_source(model, objective, source_vectors),
+                packed.gathering,
+                packed.write_back,
+            ),
         )
 
 
@@ -93,21 +94,19 @@ class PackedEntries(torch.nn.Module):
     ) -> None:
         super().__init__()
         weights = backbone_parameters(model)
-        mask.check_fits({name: tuple(w.shape) for name, w in weights.items()})
+        mask.check_fits(shapes_of(weights))
         words = cast(torch.nn.Embedding, model.get_input_embeddings())
         device = words.weight.device
         index = {name: mask.index[name].to(device) for name in sorted(mask.index)}
         self._index = dict(index)
-        word_index = torch.empty(0, dtype=torch.int64, device=device)
-        for name in list(index):
-            if weights[name] is words.weight:
-                word_index = index.pop(name)
+        word_name = next((name for name in index if weights[name] is words.weight), "")
+        nothing = torch.empty(0, dtype=torch.int64, device=device)
+        word_index = index.pop(word_name, nothing)
         self.rows = torch.nn.Parameter(words.weight.detach().view(-1)[word_index])
         # Names in the order of their dtype, so that each dtype is one slice of `values`.
         lowered = matrices(model) if low != torch.float32 else {}
-        names = sorted(index, key=lambda name: (name in lowered, name))
-        self._names = names
-        self._chosen = [(weights[name], index[name]) for name in names]
+        self._names = sorted(index, key=lambda name: (name in lowered, name))
+        self._chosen = [(weights[name], index[name]) for name in self._names]
         self.values = torch.nn.Parameter(
             torch.cat([w.detach().view(-1)[i] for w, i in self._chosen] or [words.weight[:0, 0]])
         )
@@ -116,14 +115,7 @@ class PackedEntries(torch.nn.Module):
         self._originals = [(w, w.detach().cpu()) for w in lowered.values()]
         for weight, _ in self._originals:
             weight.data = weight.detach().to(low)
-        self._flats = [
-            _Flat(pairs)
-            for pairs in (
-                [(weights[n], index[n]) for n in names if (n in lowered) == is_low]
-                for is_low in (False, True)
-            )
-            if pairs
-        ]
+        self._flats = [_Flat(list(few)) for _, few in groupby(self._chosen, lambda c: c[0].dtype)]
         # In tuples, where the tree of modules does not find them.
         self._model, self._words = (model,), (words,)
         self._embedding = (_PackedEmbedding(words, self.rows, word_index),)
@@ -166,9 +158,9 @@ class PackedEntries(torch.nn.Module):
     @torch.no_grad()
     def write_back(self) -> None:
         """Put the entries into the dense weights; every other entry keeps its bits."""
-        parts = self.values.split([len(flat) for flat in self._flats])
+        parts = self.values.split([len(flat.index) for flat in self._flats])
         for flat, values in zip(self._flats, parts, strict=True):
-            flat.write(values)
+            flat.storage.index_copy_(0, flat.index, values.to(flat.storage.dtype))
         self._embedding[0].write_back()
 
     @torch.no_grad()
@@ -193,40 +185,29 @@ class _Flat:
     def __init__(self, chosen: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:
         self._weights = [weight for weight, _ in chosen]
         sizes = [weight.numel() for weight in self._weights]
-        self._storage = torch.cat([weight.detach().view(-1) for weight in self._weights])
-        self._gradients = torch.zeros_like(self._storage)
-        starts = [0, *torch.tensor(sizes).cumsum(0).tolist()]
-        self._index = torch.cat([i + start for (_, i), start in zip(chosen, starts, strict=False)])
-        self._gradient_views = [
-            part.view_as(weight)
-            for part, weight in zip(self._gradients.split(sizes), self._weights, strict=True)
-        ]
-        for part, weight in zip(self._storage.split(sizes), self._weights, strict=True):
+        self.storage = torch.cat([weight.detach().view(-1) for weight in self._weights])
+        self._gradients = torch.zeros_like(self.storage)
+        pairs = zip(self._weights, self._gradients.split(sizes), strict=True)
+        self._views = [(weight, part.view_as(weight)) for weight, part in pairs]
+        starts = accumulate(sizes, initial=0)
+        self.index = torch.cat([i + start for (_, i), start in zip(chosen, starts, strict=False)])
+        for part, weight in zip(self.storage.split(sizes), self._weights, strict=True):
             weight.data = part.view_as(weight)
             weight.requires_grad_(True)
 
-    def __len__(self) -> int:
-        return len(self._index)
-
     def attach(self) -> None:
-        """Let backward add to the flat gradients."""
-        for weight, view in zip(self._weights, self._gradient_views, strict=True):
+        for weight, view in self._views:
             weight.grad = view
 
     def take(self) -> torch.Tensor:
         """The gradients of the entries, float32; those of the tensors are gone after this."""
-        found = at_least_float32(self._gradients.index_select(0, self._index))
+        found = at_least_float32(self._gradients.index_select(0, self.index))
         self._gradients.zero_()
         for weight in self._weights:
             weight.grad = None
         return found
 
-    def write(self, values: torch.Tensor) -> None:
-        """Put the entries in."""
-        self._storage.index_copy_(0, self._index, values.to(self._storage.dtype))
-
     def close(self) -> None:
-        """Give every tensor a storage of its own again."""
         for weight in self._weights:
             weight.data = weight.detach().clone()
             weight.requires_grad_(False)
@@ -250,7 +231,6 @@ class _PackedEmbedding(torch.nn.Module):
         )
 
     def write_back(self) -> None:
-        """Put the entries into the dense weights."""
         self.weight.view(-1).index_copy_(0, self._index, self.rows)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from deftx.engine.objective import Batch, Example, Objective
+from deftx.engine.objective import Example, Objective
 from deftx.engine.settings import Training
 from deftx.store.seeds import stream
 
@@ -33,8 +33,7 @@ class Steps(Dataset[dict[str, Any]]):
 
     Attributes:
         first: how many steps are already done.
-        order_seed: of the order of the examples, another in each epoch.
-        draw_seed: of what an objective draws in each step.
+        order_seed, draw_seed: see `Session`.
         share: (rank, processes): which part of each step is this process's.
         few_shapes: whether batches are filled up, see `Objective.collate`.
         cost: see COST_OF_A_PASS.
@@ -85,7 +84,7 @@ class Steps(Dataset[dict[str, Any]]):
             few = portions[place * settings.accumulation : (place + 1) * settings.accumulation]
             return torch.cat(few).tolist()
         size = settings.batch_size * settings.accumulation
-        return _order(len(self.objective), seed)[place * size : (place + 1) * size].tolist()
+        return _order(*sources, seed)[place * size : (place + 1) * size].tolist()
 
 
 @lru_cache(maxsize=2)
@@ -110,22 +109,12 @@ def cut(examples: Sequence[Example], limit: int, cost: int) -> list[Sequence[Exa
     lengths = [len(example["input_ids"]) for example in examples]
     if not lengths or lengths[0] == lengths[-1]:
         return [examples[at : at + limit] for at in range(0, len(lengths), limit)]
-    best, first = [0.0], [0]
+    best = [(0.0, 0)]  # by end: the least cost, and where the last batch starts
     for end in range(1, len(lengths) + 1):
-        options = [
-            (best[start] + (end - start) * lengths[end - 1] + cost, start)
-            for start in range(max(0, end - limit), end)
-        ]
-        least, start = min(options)
-        best.append(least)
-        first.append(start)
+        starts = range(max(0, end - limit), end)
+        best.append(min((best[s][0] + (end - s) * lengths[end - 1] + cost, s) for s in starts))
     batches, end = [], len(lengths)
     while end:
-        batches.append(examples[first[end] : end])
-        end = first[end]
+        batches.append(examples[best[end][1] : end])
+        end = best[end][1]
     return batches[::-1]
-
-
-def tokens(batches: Sequence[Batch]) -> int:
-    """Tokens of some batches, padding included."""
-    return sum(batch["input_ids"].numel() for batch in batches)

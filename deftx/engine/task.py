@@ -17,7 +17,7 @@ from deftx.engine.objective import (
     rounded_up,
 )
 from deftx.engine.settings import TaskTraining
-from deftx.models.predict import accuracy_and_f1, encode, logits, padded
+from deftx.models.predict import accuracy_and_f1, encode, outputs, padded
 
 FEW_LENGTHS = 32
 """Lengths are rounded up to a multiple of this where code is compiled for each."""
@@ -34,17 +34,9 @@ class Classification(Objective):
         settings: TaskTraining,
         sources: tuple[int, ...] = (),
     ) -> None:
-        self._train, self.valid, self._tokenizer = train, valid, tokenizer
+        super().__init__(train, sources)
+        self.valid, self._tokenizer = valid, tokenizer
         self._max_length, self.best = settings.max_length, settings.metric
-        self._sources = sources or (len(train),)
-
-    def __len__(self) -> int:
-        return len(self._train)
-
-    @property
-    def sources(self) -> tuple[int, ...]:
-        """How many training examples each source has."""
-        return self._sources
 
     def examples(self, indices: Sequence[int], seed: int) -> list[Example]:
         """Items as they are; nothing is drawn."""
@@ -70,10 +62,9 @@ class Classification(Objective):
 
     def validate(self, learner: Learner, device: torch.device) -> dict[str, float]:
         """`accuracy` and `macro_f1`."""
-        found = logits(learner.model, self.valid, self._tokenizer)
-        return accuracy_and_f1(
-            found.numpy(), torch.stack([example["labels"] for example in self.valid]).numpy()
-        )
+        found, _ = outputs(learner.model, self.valid, self._tokenizer)
+        labels = torch.stack([example["labels"] for example in self.valid])
+        return accuracy_and_f1(found.numpy(), labels.numpy())
 
 
 class Classifying(Learner):

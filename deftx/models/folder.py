@@ -3,6 +3,8 @@
 import hashlib
 from pathlib import Path
 
+from deftx.store.artefact import file_sha256
+
 MODEL_FILES = (
     "config.json",
     "tokenizer.json",
@@ -17,8 +19,5 @@ def folder_sha256(folder: Path) -> str:
     digest = hashlib.sha256()
     for name in MODEL_FILES:
         if (folder / name).is_file():
-            with open(folder / name, "rb") as file:
-                digest.update(
-                    f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
-                )
+            digest.update(f"{name} {file_sha256(folder / name)}\n".encode())
     return digest.hexdigest()

@@ -24,9 +24,8 @@ def without_weights(
     config: PreTrainedConfig,
 ) -> tuple[PreTrainedModel, dict[str, tuple[int, ...]], frozenset[str]]:
     """What follows from the architecture alone: a masked-language model without memory for its
-    weights, the shapes of the backbone's parameters by name, and the names of those that belong to
-    normalisation layers.
-    The backbone is what the masked-language model and the classifier share."""
+    weights, name → shape of the backbone's parameters, which it shares with the classifier, and the
+    names of those of normalisation layers."""
     with torch.device("meta"):
         model, classifier = (
             auto.from_config(config)
@@ -44,10 +43,8 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
 
 
 def load_classifier(base: Base, labels: list[str], seed: int) -> PreTrainedModel:
-    """A sequence classifier in float32; its head is a pure function of `seed`.
-
-    Raises ArtefactError if the base's weights are corrupt.
-    """
+    """A sequence classifier in float32; its head is a pure function of `seed`. Raises ArtefactError
+    if the base's weights are corrupt."""
     verify(base.folder / "model.safetensors")
     torch.manual_seed(seed)
     return AutoModelForSequenceClassification.from_pretrained(

@@ -71,19 +71,16 @@ def write_backbone(known: Base) -> None:
     backbone, and the tokenizer's checksum. Raises ArtefactError if weights and config disagree."""
     stored = load_file(known.folder / "model.safetensors")
     keys = stored_names(stored, known.shapes)
+    backbone = {name: stored[key] for name, key in keys.items()}
     for name, shape in known.shapes.items():
-        found = tuple(stored[keys[name]].shape)
-        if found != shape:
+        if (found := tuple(backbone[name].shape)) != shape:
             raise ArtefactError(
                 f"{known.folder}: {keys[name]} has shape {found}, by its config {shape}"
             )
     write_json(
         known.folder / "backbone.json",
         {
-            "identity": {
-                **known.identity,
-                "hash": tensors_sha256({n: stored[k] for n, k in keys.items()}),
-            },
+            "identity": {**known.identity, "hash": tensors_sha256(backbone)},
             "parameters": {
                 name: {"shape": list(shape), "layer_norm": name in known.layer_norms}
                 for name, shape in known.shapes.items()

@@ -4,7 +4,7 @@ These metrics are apart from `deftx.report.metrics`: an edit of what is only rep
 training and predictions alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,10 +41,9 @@ def predict(
 ) -> torch.Tensor:
     """Logits (items, classes), float32 on the CPU, in the order of the items: these have `text` and
     perhaps `text_pair`, and need no label."""
-    return logits(model, _encode_unlabelled(items, tokenizer, max_length), tokenizer, batch_size)
+    return predict_and_pool(model, items, tokenizer, max_length, batch_size)[0]
 
 
-@torch.no_grad()
 def predict_and_pool(
     model: PreTrainedModel,
     items: Sequence[dict[str, Any]],
@@ -54,57 +53,41 @@ def predict_and_pool(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (items, classes) and the mean of the backbone's last hidden states over the tokens of
     each item, (items, hidden). Both float32 on the CPU, in the order of the items."""
-    examples = _encode_unlabelled(items, tokenizer, max_length)
-    states: list[torch.Tensor] = []
-    pooled: dict[int, torch.Tensor] = {}
-    watch = model.base_model.register_forward_hook(
-        lambda _, __, output: states.append(output.last_hidden_state)
-    )
-
-    def pool(chosen: Sequence[int], batch: Tensors) -> None:
-        here = batch["attention_mask"].unsqueeze(2)
-        means = ((states.pop() * here).sum(1) / here.sum(1)).float().cpu()
-        pooled.update(zip(chosen, means, strict=True))
-
-    try:
-        found = logits(model, examples, tokenizer, batch_size, pool)
-    finally:
-        watch.remove()
-    return found, torch.stack([pooled[i] for i in range(len(items))])
+    examples = encode([{"label": 0, **item} for item in items], tokenizer, max_length)
+    return outputs(model, examples, tokenizer, batch_size)
 
 
 @torch.no_grad()
-def logits(
+def outputs(
     model: PreTrainedModel,
     examples: Sequence[Tensors],
     tokenizer: PreTrainedTokenizerBase,
     batch_size: int = PREDICTED_AT_ONCE,
-    after_batch: Callable[[Sequence[int], Tensors], None] = lambda chosen, batch: None,
-) -> torch.Tensor:
-    """Logits (examples, classes), float32 on the CPU, in the order of the examples, which have
-    `input_ids` and `labels` as `encode` makes them; the labels are not used. The model is put into
-    evaluation mode. Examples of similar length go together, so that little is padded;
-    `after_batch` gets the numbers of the examples of each batch, and the batch.
-    """
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `predict_and_pool` returns, for examples as `encode` makes them, whose labels are not
+    used. The model is put into evaluation mode. Examples of similar length go together, so that
+    little is padded."""
     model.eval()
-    device = next(model.parameters()).device
+    states: list[torch.Tensor] = []
+    watch = model.base_model.register_forward_hook(
+        lambda _, __, output: states.append(output.last_hidden_state)
+    )
     order = sorted(range(len(examples)), key=lambda i: (len(examples[i]["input_ids"]), i))
-    found: dict[int, torch.Tensor] = {}
-    for first in range(0, len(order), batch_size):
-        chosen = order[first : first + batch_size]
-        longest = len(examples[chosen[-1]]["input_ids"])
-        batch = padded([examples[i] for i in chosen], tokenizer, longest)
-        del batch["labels"]
-        batch = {name: tensor.to(device) for name, tensor in batch.items()}
-        found.update(zip(chosen, model(**batch).logits.float().cpu(), strict=True))
-        after_batch(chosen, batch)
-    return torch.stack([found[i] for i in range(len(examples))])
-
-
-def _encode_unlabelled(
-    items: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> list[dict[str, torch.Tensor]]:
-    return encode([{"label": 0, **item} for item in items], tokenizer, max_length)
+    found: list[torch.Tensor] = []
+    pooled: list[torch.Tensor] = []
+    try:
+        for first in range(0, len(order), batch_size):
+            few = [examples[i] for i in order[first : first + batch_size]]
+            batch = padded(few, tokenizer, len(few[-1]["input_ids"]))
+            del batch["labels"]
+            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            found.append(model(**batch).logits.float().cpu())
+            here = batch["attention_mask"].unsqueeze(2)
+            pooled.append(((states.pop() * here).sum(1) / here.sum(1)).float().cpu())
+    finally:
+        watch.remove()
+    places = torch.tensor(order).argsort()
+    return torch.cat(found)[places], torch.cat(pooled)[places]
 
 
 def encode(
@@ -115,13 +98,11 @@ def encode(
     encoded = tokenizer(
         [item["text"] for item in items], pairs, truncation=True, max_length=max_length
     )
-    columns = [name for name in encoded if name != "attention_mask"]
+    columns = {name: encoded[name] for name in encoded if name != "attention_mask"}
+    columns["labels"] = [item["label"] for item in items]
     return [
-        {
-            **{name: torch.tensor(encoded[name][i]) for name in columns},
-            "labels": torch.tensor(item["label"]),
-        }
-        for i, item in enumerate(items)
+        {name: torch.tensor(values[i]) for name, values in columns.items()}
+        for i in range(len(items))
     ]
 
 
@@ -142,15 +123,8 @@ def padded(
 
 
 def accuracy_and_f1(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Accuracy and macro-F1 in [0, 1] of logits (n, classes) against labels (n,).
-
-    A class that is neither present nor predicted counts with F1 = 0.
-    """
-    predictions = logits.argmax(axis=1)
-    classes = list(range(logits.shape[1]))
-    return {
-        "accuracy": float(accuracy_score(labels, predictions)),
-        "macro_f1": float(
-            f1_score(labels, predictions, labels=classes, average="macro", zero_division=0)
-        ),
-    }
+    """Accuracy and macro-F1 in [0, 1] of logits (n, classes) against labels (n,). A class that is
+    neither present nor predicted counts with F1 = 0."""
+    found, classes = logits.argmax(axis=1), list(range(logits.shape[1]))
+    f1 = f1_score(labels, found, labels=classes, average="macro", zero_division=0)
+    return {"accuracy": float(accuracy_score(labels, found)), "macro_f1": float(f1)}

@@ -26,12 +26,8 @@ def kind_of(file: TensorFile) -> Kind:
     family is taken for."""
     if "layout" in file.provenance:
         return "sparse"
-    match file.provenance["stage"]:
-        case "full":
-            return "weights"
-        case "adapter":
-            return "modules"
-    return "difference"
+    kinds: dict[str, Kind] = {"full": "weights", "adapter": "modules"}
+    return kinds.get(file.provenance["stage"], "difference")
 
 
 def read_vector(file: TensorFile, base: Base, start: Path | None = None) -> SparseDelta | Vector:
@@ -42,8 +38,7 @@ def read_vector(file: TensorFile, base: Base, start: Path | None = None) -> Spar
     weights.
     """
     base.check(file.provenance, file.path)
-    kind = kind_of(file)
-    if kind == "sparse":
+    if (kind := kind_of(file)) == "sparse":
         return SparseDelta.read(file)
     if kind == "weights":
         return Delta.between(start_weights(base, start), file)

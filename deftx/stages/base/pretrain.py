@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import closing
 
 import torch
 from tokenizers import (
@@ -22,11 +21,12 @@ from transformers import (
     XLMRobertaForMaskedLM,
 )
 
+from deftx.core.parameters import backbone_parameters
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.language import MaskedLanguageModelling, blocks
 from deftx.engine.session import Session
 from deftx.engine.settings import Engine, LanguageTraining
-from deftx.engine.trainer import freeze, train
+from deftx.engine.trainer import freeze, train_with_head
 from deftx.stages.base.settings import Pretrain
 from deftx.store.errors import InputError
 from deftx.store.seeds import stream
@@ -67,13 +67,9 @@ def train_tokenizer(lines: Sequence[str], vocabulary: int) -> PreTrainedTokenize
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token=SPECIAL["bos"],
+        **{f"{name}_token": token for name, token in SPECIAL.items()},
         cls_token=SPECIAL["bos"],
-        eos_token=SPECIAL["eos"],
         sep_token=SPECIAL["eos"],
-        pad_token=SPECIAL["pad"],
-        unk_token=SPECIAL["unk"],
-        mask_token=SPECIAL["mask"],
         model_input_names=["input_ids", "attention_mask"],
     )
 
@@ -128,33 +124,26 @@ def pretrain(
     objective = MaskedLanguageModelling(
         blocks(lines, tokenizer, settings.max_length), [], tokenizer, MASK_PROBABILITY
     )
-    freeze(model)
-    trained = dict(model.named_parameters())
-    for parameter in trained.values():
-        parameter.requires_grad_(True)
-    session = Session(
-        order_seed=stream(settings.seed, "pretrain", "order"),
-        draw_seed=stream(settings.seed, "pretrain", "masks"),
-        dropout_seed=stream(settings.seed, "pretrain", "dropout"),
-        engine=Engine(precision="fp32"),
-        checkpoint=checkpoint,
+    total = freeze(model)
+    order, masks, dropout = (
+        stream(settings.seed, "pretrain", name) for name in ("order", "masks", "dropout")
     )
-    with closing(objective.learner(model)) as learner:
-        train(
-            learner,
-            trained,
-            objective,
-            LanguageTraining(
-                learning_rate=settings.learning_rate,
-                batch_size=settings.batch_size,
-                min_steps=settings.steps,
-                max_steps=settings.steps,
-                max_length=settings.max_length,
-                weight_decay=0.01,
-                warmup_steps=settings.warmup_steps,
-                l1=0.0,
-            ),
-            session,
-            total=sum(parameter.numel() for parameter in trained.values()),
-        )
+    session = Session(order, masks, dropout, Engine(precision="fp32"), checkpoint)
+    train_with_head(
+        model,
+        backbone_parameters(model),
+        objective,
+        LanguageTraining(
+            learning_rate=settings.learning_rate,
+            batch_size=settings.batch_size,
+            min_steps=settings.steps,
+            max_steps=settings.steps,
+            max_length=settings.max_length,
+            weight_decay=0.01,
+            warmup_steps=settings.warmup_steps,
+            l1=0.0,
+        ),
+        session,
+        total=total,
+    )
     return model
