@@ -24,16 +24,13 @@ class Params(Strict):
         default=None, description="hub id, or another name of the vector's origin"
     )
     revision: str | None = Field(default=None, description="commit of the hub id")
-    content: str | None = Field(
-        default=None, description="expected sha256 of the file; any other is an error"
-    )
+    content: str | None = Field(default=None, description="expected sha256 of the file")
     classes: list[str] | None = Field(
         default=None, description="classes of a task, in the order of the logits to write"
     )
     stored_classes: list[str] | None = Field(
         default=None,
-        description="classes of a task, in the order of the stored head; needed if the file does "
-        "not record them",
+        description="the same in the order of the stored head, if the file has no record",
     )
 
     @model_validator(mode="after")

@@ -117,7 +117,7 @@ def _entries(model: PreTrainedModel, mask: Mask) -> dict[str, torch.Tensor]:
 
 def _write(out: Path, params: Params, phi: SparseDelta, provenance: Mapping[str, Any]) -> None:
     # The head of a language model serves no task, but the next round goes on with it.
-    if not params.classes and params.last:
+    if not params.classes and params.round == params.rounds:
         phi = SparseDelta(phi.mask, phi.values)
     write_sft_config(
         out.parent,
