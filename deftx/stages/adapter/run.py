@@ -8,7 +8,7 @@ from pydantic import Field
 from deftx.engine.job import training_job
 from deftx.engine.params import MethodParams
 from deftx.models.base import Base
-from deftx.stages.adapter.file import StoredAdapter, load_adapter
+from deftx.stages.adapter.file import load_adapter
 from deftx.stages.adapter.math import fresh_adapter
 from deftx.stages.adapter.settings import Adapter
 from deftx.stages.adapter.train import fit_adapter
@@ -20,17 +20,13 @@ from deftx.store.tensors import TensorFile
 class Params(MethodParams):
     """What is trained and how, by which method."""
 
-    start: Literal["base"] = Field(
-        default="base", description="adapters are trained on the base itself"
-    )
+    start: Literal["base"] = Field(default="base", description="of the training: the base itself")
     adapter: Adapter = Adapter()
 
     def recorded(self) -> dict[str, Any]:
         """The parameters in the provenance: all that the result depends on."""
-        return {
-            **super().recorded(),
-            "adapter": self.adapter.relevant(language=not self.classes),
-        }
+        adapter = self.adapter.relevant(language=not self.classes)
+        return {**super().recorded(), "adapter": adapter}
 
 
 def adapter(
@@ -47,9 +43,8 @@ def adapter(
     `drop_last`, trained on top of `language_adapter`, the frozen one of the source language, and
     its head under `head.`
 
-    Interrupted training goes on where it was. Source: MAD-X (Pfeiffer et al. 2020). Raises as
-    `training_job` and `fit_adapter` do, and ArtefactError if the language's adapter is none or was
-    made for another base.
+    Source: MAD-X (Pfeiffer et al. 2020). Raises as `training_job`, `fit_adapter` and `load_adapter`
+    do, and ArtefactError if the language's adapter is that of a task.
     """
     encoder = Base.load(base)
     inputs, below = {}, None
@@ -57,8 +52,13 @@ def adapter(
         if not params.classes:
             raise InputError(f"{params.target}: only a task is trained on a language's adapter")
         file = TensorFile(language_adapter)
-        below = _of_language(file, encoder).module
-        inputs["language_adapter"] = file.content
+        language = load_adapter(file, encoder)
+        if language.head:
+            raise ArtefactError(
+                f"{file.path}: the adapter of {file.provenance['target']}, expected that of a "
+                "language"
+            )
+        below, inputs["language_adapter"] = language.module, file.content
     with training_job(
         "adapter", params, encoder, out, train=train, valid=valid, inputs=inputs
     ) as job:
@@ -74,12 +74,3 @@ def adapter(
             session=job.session,
         )
         job.save({**module.state_dict(), **job.head()}, outcome)
-
-
-def _of_language(file: TensorFile, base: Base) -> StoredAdapter:
-    found = load_adapter(file, base)
-    if found.head:
-        raise ArtefactError(
-            f"{file.path}: the adapter of {file.provenance['target']}, expected that of a language"
-        )
-    return found

@@ -23,17 +23,15 @@ def fit_adapter(
 ) -> dict[str, Any]:
     """Train an adapter, and the head of the model, in place: in all layers but the last
     `drop_last`, on top of the frozen adapter `below` (that of the source language, for a task).
-    Every other weight keeps its bits. The best checkpoint is left in place; the model has no
-    adapters afterwards.
-
-    Returns and raises what `train_with_head` does; and ValueError as `installed` does.
+    Every other weight keeps its bits; the model is left with the head of the best checkpoint and
+    without adapters. Returns and raises what `train_with_head` and `installed` do.
     """
     session = session or Session()
     total = freeze(model, session.engine.attention)
     stack = [adapter] if below is None else [below.requires_grad_(False), adapter]
     entries = {f"adapter.{name}": p for name, p in adapter.named_parameters()}
-    count = sum(parameter.numel() for parameter in entries.values())
+    total += sum(parameter.numel() for parameter in entries.values())
     with installed(model, stack, drop_last):
         return train_with_head(
-            model, entries, objective, settings, session, total=total + count, part=adapter
+            model, entries, objective, settings, session, total=total, part=adapter
         )

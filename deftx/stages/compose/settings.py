@@ -1,6 +1,6 @@
 """How a whole task vector and a whole language vector become one, other than by their sum."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -8,6 +8,19 @@ from deftx.store.strict import Strict, exactly_one
 
 Density = Annotated[float, Field(gt=0, le=1)]
 Layers = Annotated[int, Field(ge=0)]
+
+
+class Evaluated(Strict):
+    """The system, task, language and seed that the stages `compose` and `evaluate` work on."""
+
+    system: str
+    task: str
+    language: str
+    seed: int = 0
+
+    def identity(self) -> dict[str, Any]:
+        """These four, by name."""
+        return self.model_dump(include=set(Evaluated.model_fields))
 
 
 class Ties(Strict):

@@ -62,7 +62,7 @@ def convert(params: Params, *, base: Path, vector: Path | None = None, out: Path
     phi = read_foreign(file, encoder, params.classes, params.stored_classes)
     source = {"id": params.id, "revision": params.revision, "file": file.name, "sha256": found}
     made = {k: v for k, v in phi.provenance.items() if k not in ("base", "k", "layout")}
-    provenance: dict[str, Any] = {"method": params.method, "target": params.target}
+    provenance: dict[str, Any] = params.model_dump(include={"method", "target"})
     write_sft_config(
         out.parent, encoder.identity, params.classes, **provenance, source=source, k=len(phi)
     )
@@ -74,8 +74,5 @@ def convert(params: Params, *, base: Path, vector: Path | None = None, out: Path
         params=params.model_dump(),
         inputs={"vector": found},
         source={**source, "made": made or None},
-        outcome={
-            "trained": len(phi),
-            "trained_head": sum(map(torch.numel, phi.head.values())),
-        },
+        outcome={"trained": len(phi), "trained_head": sum(map(torch.numel, phi.head.values()))},
     )

@@ -14,6 +14,18 @@ OF_THE_WORLD = {"world", "items", "columns", "licence", "source"}
 """Settings of datasets that the embedded world has a use for."""
 
 
+class SplitOf(Strict):
+    """A split of a language of a dataset, as the stages `data`, `trim` and `world` write it."""
+
+    dataset: str
+    language: str
+    split: Split
+
+    def identity(self) -> dict[str, str]:
+        """These three, by name."""
+        return self.model_dump(include=set(SplitOf.model_fields))
+
+
 class Columns(Strict):
     """Names of the columns of a table."""
 

@@ -41,8 +41,8 @@ def lora(
     """Write the factors of the change of every linear layer's matrix, as `denoise` writes them, and
     the head of a task.
 
-    Interrupted training goes on where it was. Source: LoRA (Hu et al. 2022). Raises as
-    `training_job` and `fit_factors` do, and InputError if the budget has no room for rank 1.
+    Source: LoRA (Hu et al. 2022). Raises as `training_job` and `fit_factors` do, and ValueError if
+    the budget has no room for rank 1.
     """
     encoder = Base.load(base)
     with training_job(

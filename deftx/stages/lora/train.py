@@ -30,11 +30,11 @@ def fit_factors(
     session: Session | None = None,
 ) -> tuple[dict[str, LowRank], dict[str, Any]]:
     """Train factors A (r, n) and B (m, r) for every linear layer of the backbone, whose matrix
-    counts as W + (alpha / r) · BA, and the head. Afterwards the model has its former layers, every
-    weight of the backbone its former bits, and the head is that of the best checkpoint.
+    counts as W + (alpha / r) · BA, and the head. The model is left with its former layers and
+    backbone, and the head of the best checkpoint.
 
-    Source: LoRA (Hu et al. 2022). B starts at zero and A, as PEFT has it, uniformly in ±1/√n: a
-    function of `seed` and the matrix's name. L1 and weight decay act on the factors.
+    Source: LoRA (Hu et al. 2022). B starts at zero and A, as in PEFT, uniformly in ±1/√n, drawn
+    from `seed` and the matrix's name. L1 and weight decay act on the factors.
 
     Returns name of a matrix → its change at the best checkpoint, with the factors (alpha / r) · B
     and A; and what `train_with_head` returns, with `rank` and `alpha`. Raises as it does.
@@ -42,7 +42,12 @@ def fit_factors(
     session = session or Session()
     total = freeze(model, session.engine.attention)
     with _with_lora(model, rank, alpha) as layers:
-        _start(layers, seed)
+        with torch.no_grad():
+            for name, layer in layers.items():
+                weight = layer.lora_A[ADAPTER].weight
+                generator = torch.Generator().manual_seed(stream(seed, name))
+                drawn = torch.rand(weight.shape, generator=generator) * 2 - 1
+                weight.copy_(drawn / sqrt(weight.shape[1]))
         factors = {
             f"{name}.{factor}": getattr(layer, factor)[ADAPTER].weight
             for name, layer in layers.items()
@@ -78,14 +83,3 @@ def _with_lora(model: PreTrainedModel, rank: int, alpha: float) -> Iterator[dict
         yield {name: model.base_model.get_submodule(path) for name, path in paths.items()}
     finally:
         tuner.unload()
-
-
-@torch.no_grad()
-def _start(layers: dict[str, Any], seed: int) -> None:
-    """Draw A of each layer from a stream of its own; PEFT draws them one after the other from the
-    stream of everything. B is zero already."""
-    for name, layer in layers.items():
-        weight = layer.lora_A[ADAPTER].weight
-        generator = torch.Generator().manual_seed(stream(seed, name))
-        drawn = torch.rand(weight.shape, generator=generator) * 2 - 1
-        weight.copy_(drawn / sqrt(weight.shape[1]))

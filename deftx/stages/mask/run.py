@@ -45,14 +45,11 @@ def mask(
     chosen: Path | None = None,
     out: Path,
 ) -> None:
-    """Write the chosen entries; `delta` is a full or a denoise artefact, `observed` a mask.
+    """Write the chosen entries; `delta` is a full or a denoise artefact, `observed` a mask. Round i
+    of n ends with K · i // n entries, among them those of `chosen`, the mask of the round before.
 
-    Of n rounds the i-th ends with K · i // n entries: those of `chosen`, the mask of the round
-    before, and the rest from among all others.
-
-    Raises ArtefactError if an input was made for another base, or `chosen` is not what the round
-    before leaves; InputError as the functions of `deftx.stages.mask.math` do, if nothing may be
-    chosen, or if an input is missing.
+    Raises ArtefactError if an input was made for another base or `chosen` is not what the round
+    before leaves; InputError as `choose` does, or if an input is missing.
     """
     encoder = Base.load(base)
     rule = params.selection
@@ -80,10 +77,7 @@ def mask(
         out,
         mask_tensors(found),
         stage="mask",
-        method=params.method,
-        target=params.target,
-        start=params.start,
-        seed=params.seed,
+        **params.model_dump(include={"method", "target", "start", "seed"}),
         base=encoder.identity,
         k=len(found),
         layout=mask_layout(found),
@@ -93,8 +87,7 @@ def mask(
 
 
 def _inputs(params: Params, **given: Path | None) -> dict[str, TensorFile]:
-    """The files that this round reads; others are not opened. Raises InputError if one is
-    missing."""
+    """The files that this round reads; others are not opened."""
     rule = params.selection
     needed = {}
     if params.round > 1:
@@ -120,10 +113,8 @@ def _former(
     """The mask of the round before."""
     base.check(file.provenance, file.path)
     former = load_mask(file)
-    if others := sorted(former.index.keys() - shapes.keys()):
-        raise ArtefactError(
-            f"{file.path}: entries of {others[0]}, a tensor that may not be chosen from"
-        )
+    for name in former.index.keys() - shapes.keys():
+        raise ArtefactError(f"{file.path}: entries of {name}, a tensor that may not be chosen from")
     if len(former) != count:
         raise ArtefactError(
             f"{file.path}: {len(former)} entries, but the round before ends with {count}"
