@@ -4,14 +4,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
+from transformers import PreTrainedModel
 
 from deftx.engine.job import training_job
+from deftx.engine.objective import Objective
 from deftx.engine.params import MethodParams
+from deftx.engine.session import Session
+from deftx.engine.settings import Training
+from deftx.engine.trainer import freeze, train_with_head
 from deftx.models.base import Base
 from deftx.stages.adapter.file import load_adapter
-from deftx.stages.adapter.math import fresh_adapter
+from deftx.stages.adapter.math import AdapterModule, fresh_adapter, installed
 from deftx.stages.adapter.settings import Adapter
-from deftx.stages.adapter.train import fit_adapter
 from deftx.store.errors import ArtefactError, InputError
 from deftx.store.seeds import stream
 from deftx.store.tensors import TensorFile
@@ -74,3 +78,29 @@ def adapter(
             session=job.session,
         )
         job.save({**module.state_dict(), **job.head()}, outcome)
+
+
+def fit_adapter(
+    model: PreTrainedModel,
+    objective: Objective,
+    settings: Training,
+    adapter: AdapterModule,
+    *,
+    below: AdapterModule | None = None,
+    drop_last: int = 0,
+    session: Session | None = None,
+) -> dict[str, Any]:
+    """Train an adapter, and the head of the model, in place: in all layers but the last
+    `drop_last`, on top of the frozen adapter `below` (that of the source language, for a task).
+    Every other weight keeps its bits; the model is left with the head of the best checkpoint and
+    without adapters. Returns and raises what `train_with_head` and `installed` do.
+    """
+    session = session or Session()
+    total = freeze(model, session.engine.attention)
+    stack = [adapter] if below is None else [below.requires_grad_(False), adapter]
+    entries = {f"adapter.{name}": p for name, p in adapter.named_parameters()}
+    total += sum(parameter.numel() for parameter in entries.values())
+    with installed(model, stack, drop_last):
+        return train_with_head(
+            model, entries, objective, settings, session, total=total, part=adapter
+        )

@@ -30,10 +30,9 @@ def composed(
     start_vector: Path | None = None,
 ) -> Iterator[PreTrainedModel]:
     """A fresh classifier of the base with what the stage `compose` wrote. A sparse vector and
-    adapters leave the model with the block; other vectors stay in it.
-
-    `vectors` are those of the recipe, the task's first; `start_vector` is what the task was trained
-    on: the vector of the source language, or its adapter.
+    adapters are removed after the block; other vectors stay. `vectors` are those of the recipe, the
+    task's first; `start_vector` is the vector or adapter of the source language that the task was
+    trained on.
 
     Raises ArtefactError if an input was made for another base or is not the one of the recipe.
     """

@@ -33,9 +33,9 @@ def compose(
 ) -> None:
     """Write task_scale · φ_T + language_scale · φ_L with the head of φ_T.
 
-    Where a vector is not sparse, or the two are combined in another way, only the head and a
-    recipe that names the inputs by their content are written, and `evaluate` puts them together
-    in memory. Without a language vector the result is the task vector.
+    Where a vector is not sparse, or the two are combined in another way, only the head and a recipe
+    with the checksums of the inputs are written, and `evaluate` combines them in memory. Without a
+    language vector the result is the task vector.
 
     Raises ArtefactError if a vector was made for another base, or the two have different seeds.
     """

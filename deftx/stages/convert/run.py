@@ -41,12 +41,10 @@ class Params(Strict):
 
 
 def convert(params: Params, *, base: Path, vector: Path | None = None, out: Path) -> None:
-    """Write an SFT file with every difference of `vector` (a file or folder) or of the hub's
-    repository and, for a task, its head with rows in the order of `classes`; and
-    `sft_config.json` beside it.
+    """Write an SFT file, and `sft_config.json` beside it, with every difference of `vector` (a file
+    or folder) or the hub's repository and, for a task, its head in the order of `classes`.
 
-    Raises ArtefactError as `read_foreign` does, if there is no vector, or if the file's checksum is
-    not the given one.
+    Raises ArtefactError as `read_foreign` does, and if there is no vector or its checksum differs.
     """
     encoder = Base.load(base)
     if vector is None:

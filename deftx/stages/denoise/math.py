@@ -110,7 +110,6 @@ def decompose(
 
 
 def _rank(matrix: torch.Tensor, values: list[float], rule: RankRule) -> int:
-    """How many leading components of a matrix with these singular values are kept."""
     if rule.auto is None:
         return rule.components(values, *matrix.shape)
     # Most tokens do not occur in a text: rows that never changed are no sample of the noise.
@@ -123,7 +122,7 @@ def _rank(matrix: torch.Tensor, values: list[float], rule: RankRule) -> int:
 
 
 def _times(matrix: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
-    """matrix (m, k) float32 times basis (k, r) float64: (m, r) float32, multiplied in float64."""
+    """A float32 matrix times a float64 basis, multiplied in float64, as float32."""
     return torch.cat([(block.double() @ basis).float() for block in matrix.split(16_384)])
 
 
@@ -131,9 +130,8 @@ def signal_rank(singular_values: Sequence[float], rows: int, columns: int, rule:
     """How many singular values (descending) of a matrix exceed the noise; `rows` and `columns` are
     the numbers of its rows and columns that are not zero.
 
-    Design choices: 0 for a zero matrix. A median of zero means that there is no noise, and the
-    result is the rank; singular values within the rounding error count as zero. One row or one
-    column has nothing to compare with, and is kept.
+    Design choices: singular values within the rounding error count as zero. If their median is
+    zero there is no noise, and the result is the rank; likewise for a single row or column.
     """
     short, long = sorted((rows, columns))
     values = np.asarray(singular_values[:short], dtype=np.float64)  # all others are zero
@@ -150,7 +148,7 @@ def signal_rank(singular_values: Sequence[float], rows: int, columns: int, rule:
 def median_factor(beta: float, rule: Automatic) -> float:
     """The smallest singular value that is kept, in units of the median one, of matrices whose
     sides have the ratio β = short / long ≤ 1. For `optimal-threshold` that is Gavish & Donoho's
-    ω(β) = λ*(β) / √μ_β, not by their polynomial but by quadrature."""
+    ω(β) = λ*(β) / √μ_β, by quadrature."""
     return BOUNDS[rule](beta) / sqrt(noise_median(beta))
 
 

@@ -45,12 +45,9 @@ def evaluate(
     out: Path,
 ) -> None:
     """Write logits (n, classes), labels (n,), item ids, and the mean of the last hidden states of
-    each item as `pooled` (n, hidden) float16. Accuracy and macro-F1 are logged.
-
-    The vectors themselves are read only if `composed` is a recipe; `start_vector` is what a task
-    was trained on: the source language's vector, or its adapter.
-
-    Raises ArtefactError if an input was made for another base, or is not the one of the recipe.
+    each item as `pooled` (n, hidden) float16. Accuracy and macro-F1 are logged. The vectors are
+    read only if `composed` is a recipe; for `start_vector` and errors see
+    `deftx.stages.compose.apply`.
     """
     encoder = Base.load(base)
     file = TensorFile(composed)

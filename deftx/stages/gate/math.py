@@ -31,10 +31,9 @@ def gate_name(matrix: str, gate: Gate) -> str:
 def initial_gates(shapes: Mapping[str, tuple[int, ...]], gate: Gate) -> dict[str, torch.Tensor]:
     """S before training, float32, by the names of `gate_name`: of the shape of the matrix for
     gates of entries, else ()."""
+    per_entry = gate.granularity == "entry"
     return {
-        gate_name(name, gate): torch.full(
-            shape if gate.granularity == "entry" else (), gate.initial
-        )
+        gate_name(name, gate): torch.full(shape if per_entry else (), gate.initial)
         for name, shape in shapes.items()
     }
 

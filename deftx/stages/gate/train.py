@@ -29,11 +29,9 @@ def fit_gates(
     gate: Gate,
     session: Session | None = None,
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Train S at the learning rate of `gate`, and the head at that of `settings`; the backbone
-    keeps its bits. The head is left at the best checkpoint.
-
-    Returns S at the best checkpoint, on the CPU, by the names of `gate_name`; and what
-    `train_with_head` returns. Raises as it does.
+    """Train S at the learning rate of `gate`, and the head, in place, at that of `settings`; the
+    backbone keeps its bits. Returns S at the best checkpoint, on the CPU, by the names of
+    `gate_name`; and what `train_with_head` returns. Raises as it does.
     """
     session = session or Session()
     total = freeze(model, session.engine.attention)
@@ -61,9 +59,8 @@ def fit_gated(
 ) -> dict[str, Any]:
     """Train the matrices W of the backbone's linear layers and the head, in place, in a model that
     computes with W ⊙ M; `gates` holds M by the names of the matrices. The model is left with W ⊙ M
-    at the best checkpoint as its weights.
-
-    Returns and raises what `train_with_head` does; and ArtefactError if the gates do not fit.
+    at the best checkpoint. Returns and raises what `train_with_head` does, and raises ArtefactError
+    if the gates do not fit.
     """
     session = session or Session()
     total = freeze(model, session.engine.attention)

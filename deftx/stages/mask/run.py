@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import model_validator
 
@@ -12,7 +12,7 @@ from deftx.core.mask import Mask, load_mask, mask_layout, mask_tensors
 from deftx.models.base import Base
 from deftx.models.vectors import dense_vector
 from deftx.stages.full.settings import RoundOf
-from deftx.stages.mask.math import NOTHING, choose
+from deftx.stages.mask.math import choose
 from deftx.stages.mask.settings import ObservedShares, Selection, entries
 from deftx.store.errors import ArtefactError, InputError
 from deftx.store.seeds import stream
@@ -61,18 +61,15 @@ def mask(
             raise InputError("selection.budget: missing; a whole number, a share or a ratio")
         total = entries(rule.budget, sum(map(prod, encoder.maskable.values())))
         before, after = params.budgets(total)
-    found = choose(
-        rule,
-        shapes,
-        after,
-        total=total,
-        former=_former(files["chosen"], encoder, shapes, before) if "chosen" in files else NOTHING,
-        scores=only(dense_vector(files["delta"], encoder, start_vector), shapes)
-        if "delta" in files
-        else None,
-        observed=load_mask(files["observed"]) if "observed" in files else None,
-        seed=stream(params.seed, params.target, "mask"),
-    )
+    read: dict[str, Any] = {}
+    if "chosen" in files:
+        read["former"] = _former(files["chosen"], encoder, shapes, before)
+    if "delta" in files:
+        read["scores"] = only(dense_vector(files["delta"], encoder, start_vector), shapes)
+    if "observed" in files:
+        read["observed"] = load_mask(files["observed"])
+    seed = stream(params.seed, params.target, "mask")
+    found = choose(rule, shapes, after, total=total, seed=seed, **read)
     save_tensors(
         out,
         mask_tensors(found),
@@ -88,8 +85,7 @@ def mask(
 
 def _inputs(params: Params, **given: Path | None) -> dict[str, TensorFile]:
     """The files that this round reads; others are not opened."""
-    rule = params.selection
-    needed = {}
+    rule, needed = params.selection, {}
     if params.round > 1:
         needed["chosen"] = f"round {params.round} adds to the mask of round {params.round - 1}"
     elif given["chosen"] is not None:

@@ -123,8 +123,8 @@ def text(world: World, language: str, lines: int) -> list[str]:
 def sentiment(world: World, language: str, split: str, items: int) -> list[dict[str, str]]:
     """Items of one or two sentences, labelled with their polarity; labels repeat in turn.
 
-    Lengths vary, and the quality may belong to either noun, so no fixed position reveals the label.
-    Otherwise a model would learn positions in the source's word order rather than words.
+    Lengths vary, and the quality may belong to either noun: so a model has to learn words, since no
+    fixed position reveals the label.
     """
     (_, speaker), rng = _language(world, language), _items_of(world, "sentiment", split)
     rows = []
