@@ -26,11 +26,11 @@ Rule = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def merged(task: Vector, language: Vector, combine: Combine, seed: int) -> Vector:
-    """Two vectors, which are scaled already, as one. Each tensor is merged when it is asked for; a
-    tensor that only one vector has is zero in the other. Only `dare` draws, from `seed`.
+    """Two scaled vectors as one. Each tensor is merged when it is asked for; a tensor that only one
+    vector has is zero in the other. Only `dare` draws, from `seed`.
 
-    Raises InputError if fewer layers are there than are to be swapped; with `ties`, if not all
-    entries are finite; and, for a tensor that is asked for, if it has two shapes.
+    Raises InputError if there are fewer layers than are swapped; with `ties`, if an entry is not
+    finite; and, when a tensor is asked for, if it has two shapes.
     """
     names = sorted({*task, *language})
     rule: Rule

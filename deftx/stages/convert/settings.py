@@ -45,11 +45,11 @@ class Foreign(Strict):
         return self
 
     def has(self, name: str) -> bool:
-        """Whether there is a vector of a language or a task."""
+        """Whether there is a vector of this language or task."""
         return self.aliases.get(name) != "none"
 
     def source_of(self, name: str) -> str:
-        """Path or hub id of the vector of a language or a task."""
+        """Path or hub id of its vector."""
         known = self.aliases.get(name, name)
         return self.source.replace("{language}", known).replace("{task}", known)
 

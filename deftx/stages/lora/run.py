@@ -24,7 +24,6 @@ from deftx.stages.lora.settings import Lora, largest_rank
 from deftx.stages.mask.settings import Budget, entries
 from deftx.store.seeds import stream
 
-
 ADAPTER = "default"
 """PEFT's name for an adapter without a name of its own."""
 

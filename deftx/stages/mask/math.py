@@ -89,10 +89,10 @@ def top_k_in_groups(
     """
     groups = group_names(delta, shares)
     total = len(besides) + k if total is None else total
-    if not 1 <= k <= total - len(besides):
+    room = total - len(besides)
+    if not 1 <= k <= room:
         raise InputError(
-            f"k must be at least 1 and at most {total - len(besides)}, what is left of {total}; "
-            f"got {k}"
+            f"k must be at least 1 and at most {room}, what is left of {total}; got {k}"
         )
     parts, lacking = largest_remainder(total, shares), {}
     for pattern, names in groups.items():
@@ -107,10 +107,9 @@ def top_k_in_groups(
     more = largest_remainder(k, {p: Fraction(few, left) for p, few in lacking.items()})
     mask = NOTHING
     for pattern, names in groups.items():
-        if more[pattern] == 0:
-            continue
-        where = f"group '{pattern}': "
-        mask |= pooled(names, delta.__getitem__, more[pattern], where, besides=besides)
+        if more[pattern]:
+            where = f"group '{pattern}': "
+            mask |= pooled(names, delta.__getitem__, more[pattern], where, besides=besides)
     return mask
 
 
