@@ -38,9 +38,8 @@ from deftx.stages.adapter.math import (
     fresh_adapter,
     installed,
 )
-from deftx.stages.adapter.run import Params, adapter
+from deftx.stages.adapter.run import Params, adapter, fit_adapter
 from deftx.stages.adapter.settings import Adapter
-from deftx.stages.adapter.train import fit_adapter
 from deftx.store.errors import ArtefactError
 from deftx.store.items import load_labelled, write_items
 from deftx.store.seeds import stream

@@ -72,7 +72,7 @@ BAD = [
     ("methods/full", {"prune": False}, r"prune: false with retrain: true"),
     ("methods/full", {"prune": False, "retrain": False, "budget": 5}, r"budget has no effect"),
     ("methods/lt-sft", {"budget": 0}, r"methods\.lt-sft\.budget: K must be at least 1, got 0"),
-    ("budget/task", "3/2", r"budget\.task: the ratio 3/2 must lie above 0 and not above 1"),
+    ("budget/task", "3/2", r"budget\.task: a share or ratio must be above 0 and at most 1, got 3/2"),
     ("budget/task", "many", r"budget\.task: 'many' is neither a number nor a ratio"),
     ("systems/x", {"task": "deftx"}, r"systems\.x\.task: no method 'deftx'; did you mean deft-x"),
     (

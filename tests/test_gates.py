@@ -28,9 +28,10 @@ from deftx.models.predict import evaluate, predict
 from deftx.models.vectors import dense_vector
 from deftx.stages.compose.apply import add_dense
 from deftx.stages.gate import run as gate_stage
+from deftx.stages.gate.math import FUNCTIONS as SQUASH
 from deftx.stages.gate.math import block_of, gate_name, gate_values, initial_gates
 from deftx.stages.gate.settings import Gate
-from deftx.stages.gate.train import LearnedGate, fit_gated, fit_gates, gated
+from deftx.stages.gate.train import Gating, fit_gated, fit_gates, gated
 from deftx.stages.gated import run as gated_stage
 from deftx.store.errors import ArtefactError
 from deftx.store.items import write_items
@@ -142,7 +143,8 @@ def test_gradients_of_gates_are_finite_differences(base, granularity, function):
         name: torch.nn.Parameter(s.double() + 0.3 * torch.randn(s.shape, dtype=torch.float64))
         for name, s in initial_gates(shapes(model), gate).items()
     }
-    gates = {name: LearnedGate(learned[gate_name(name, gate)], gate) for name in shapes(model)}
+    squash = SQUASH[gate.function]
+    gates = {name: Gating(learned[gate_name(name, gate)], squash) for name in shapes(model)}
 
     def loss():
         with gated(model, gates):

@@ -16,9 +16,8 @@ from deftx.engine.settings import Engine, LanguageTraining, TaskTraining
 from deftx.models.load import load_classifier, load_masked_lm
 from deftx.models.vectors import dense_vector
 from deftx.stages.compose.apply import add_dense
-from deftx.stages.lora.run import Params, lora
+from deftx.stages.lora.run import Params, fit_factors, lora
 from deftx.stages.lora.settings import Lora, largest_rank
-from deftx.stages.lora.train import fit_factors
 from deftx.store.items import write_items
 from deftx.store.tensors import TensorFile
 

@@ -17,13 +17,7 @@ from deftx.store.tensors import TensorFile
 
 @dataclass(frozen=True)
 class StoredAdapter:
-    """An adapter as its file has it.
-
-    Attributes:
-        module: its weights.
-        settings: how it was made.
-        head: parameter name → tensor of a task's head; empty for a language.
-    """
+    """An adapter, how it was made, and a task's head by parameter names; empty for a language."""
 
     module: AdapterModule
     settings: Adapter
@@ -31,8 +25,7 @@ class StoredAdapter:
 
 
 def load_adapter(file: TensorFile, base: Base) -> StoredAdapter:
-    """Read an adapter from a file that is open. Raises ArtefactError if it holds none, or one that
-    was made for another base."""
+    """Read an adapter. Raises ArtefactError if the file holds none, or one for another base."""
     if file.provenance["stage"] != "adapter":
         raise ArtefactError(
             f"{file.path}: expected an adapter, this is of stage {file.provenance['stage']}"
@@ -54,8 +47,8 @@ def load_adapter(file: TensorFile, base: Base) -> StoredAdapter:
 def stacked(
     model: PreTrainedModel, language: StoredAdapter | None, task: StoredAdapter
 ) -> Iterator[PreTrainedModel]:
-    """The classifier with a task's head and its adapter on that of a language, or alone, in the
-    layers that the task's settings say. On leaving the block the model is as it was, bit for bit.
+    """The classifier with a task's head and its adapter, on that of a language if there is one, in
+    all layers but the task's `drop_last`; after the block the model is as it was, bit for bit.
 
     Raises InputError if the adapters do not fit the model, or are not of a language and a task.
     """

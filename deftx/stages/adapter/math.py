@@ -5,6 +5,7 @@ Source: Pfeiffer et al. 2020 (arXiv 2005.00052). What is computed equals the `ad
 transformers 5.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
@@ -25,23 +26,19 @@ BEFORE_DECODER = {
 """Model types whose layers end as those of BERT do → the part of their masked-language model whose
 output goes into the decoder. Not the decoder itself, which training takes out of the model."""
 
-SPREAD = 0.02
-"""Standard deviation of fresh weights, as in BERT."""
+
+def _bottleneck(given: int, wanted: int, reduction: int, non_linearity: str) -> dict[str, Any]:
+    """The parts of up(activation(down(x))), with given // reduction entries in the middle."""
+    middle = max(1, given // reduction)
+    down, up = torch.nn.Linear(given, middle), torch.nn.Linear(middle, wanted)
+    return {"down": down, "activation": ACT2FN[non_linearity], "up": up}
 
 
-class Bottleneck(torch.nn.Module):
-    """up(activation(down(x))), of hidden // reduction entries in the middle; no residual."""
+class Bottleneck(torch.nn.Sequential):
+    """up(activation(down(x))) of features (…, hidden), without residual."""
 
     def __init__(self, hidden: int, reduction: int, non_linearity: str) -> None:
-        super().__init__()
-        middle = max(1, hidden // reduction)
-        self.down = torch.nn.Linear(hidden, middle)
-        self.activation = ACT2FN[non_linearity]
-        self.up = torch.nn.Linear(middle, hidden)
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """`features` (…, hidden), as what comes out."""
-        return self.up(self.activation(self.down(features)))
+        super().__init__(OrderedDict(_bottleneck(hidden, hidden, reduction, non_linearity)))
 
 
 class Invertible(torch.nn.Module):
@@ -53,16 +50,12 @@ class Invertible(torch.nn.Module):
         first = hidden // 2
         self.sizes = [first, hidden - first]
         self.f, self.g = (
-            torch.nn.Sequential(
-                torch.nn.Linear(given, max(1, given // reduction)),
-                ACT2FN[non_linearity],
-                torch.nn.Linear(max(1, given // reduction), wanted),
-            )
+            torch.nn.Sequential(*_bottleneck(given, wanted, reduction, non_linearity).values())
             for given, wanted in (self.sizes[::-1], self.sizes)
         )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """`features` (…, hidden), as what comes out."""
+        """Features (…, hidden), as what comes out."""
         x1, x2 = features.split(self.sizes, dim=-1)
         y1 = x1 + self.f(x2)
         return torch.cat([y1, x2 + self.g(y1)], dim=-1)
@@ -76,10 +69,8 @@ class Invertible(torch.nn.Module):
 
 class AdapterModule(torch.nn.Module):
     """The weights of one adapter: a bottleneck for each of the first `layers` layers of a model
-    and, for a language, an invertible adapter.
-
-    They are a pure function of `seed`: normal with standard deviation 0.02, biases zero.
-    """
+    and, for a language, an invertible adapter. They are a function of `seed`: normal with standard
+    deviation 0.02 as in BERT, biases zero."""
 
     def __init__(
         self, settings: Adapter, hidden: int, layers: int, *, language: bool, seed: int = 0
@@ -91,15 +82,13 @@ class AdapterModule(torch.nn.Module):
             Bottleneck(hidden, reduction, settings.non_linearity) for _ in range(layers)
         )
         self.invertible = None
-        if language and settings.invertible_reduction is not None:
-            self.invertible = Invertible(
-                hidden, settings.invertible_reduction, settings.non_linearity
-            )
+        if language and (narrow := settings.invertible_reduction) is not None:
+            self.invertible = Invertible(hidden, narrow, settings.non_linearity)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in self.parameters():
                 if parameter.dim() > 1:
-                    parameter.normal_(0.0, SPREAD, generator=generator)
+                    parameter.normal_(0.0, 0.02, generator=generator)
                 else:
                     parameter.zero_()
 
@@ -121,19 +110,31 @@ def fresh_adapter(
 def installed(
     model: PreTrainedModel, stack: Sequence[AdapterModule], drop_last: int = 0
 ) -> Iterator[PreTrainedModel]:
-    """The model with a stack of adapters in all layers but the last `drop_last`; on leaving the
-    block it is as it was. Names of parameters stay what they are, those of the adapters are not
-    among them.
+    """The model with a stack of adapters in all layers but the last `drop_last`; after the block it
+    is as it was. The names of its parameters stay, and the adapters' are not among them.
 
-    The first of the stack is the nearest to the model: a language's, with a task's on top of it.
-    Its invertible adapter is used, if it has one: forward after the embeddings, backward before the
-    decoder of a masked-language model, also where only masked positions reach the decoder.
+    The first of the stack is nearest to the model: a language's, with a task's on top of it. Its
+    invertible adapter, if any, is used forward after the embeddings and backward before the decoder
+    of a masked-language model, also where only masked positions reach the decoder.
 
-    Raises InputError, before anything is changed, if the model is of a type that takes no
-    adapters, has some already, or if one of these does not fit it.
+    Raises InputError, before anything is changed, if the model takes no adapters, has some already,
+    or if one of these does not fit it.
     """
     layers = _layers(model, drop_last)
-    _check(model, stack, layers)
+    if any(isinstance(layer.output, _AdaptedOutput) for layer in layers):
+        raise InputError("the model has adapters already; leave the block that put them in first")
+    hidden, depth = model.config.hidden_size, model.config.num_hidden_layers
+    for adapter in stack:
+        if adapter.hidden != hidden:
+            raise InputError(
+                f"an adapter for hidden size {adapter.hidden} does not fit a base of hidden size "
+                f"{hidden}"
+            )
+        if not len(layers) <= len(adapter.layers) <= depth:
+            raise InputError(
+                f"an adapter of {len(adapter.layers)} layers does not fit a base of {depth} "
+                f"layers: the first {len(layers)} need one each"
+            )
     for adapter in stack:
         adapter.to(model.device, model.dtype)
     invertible = stack[0].invertible
@@ -143,18 +144,17 @@ def installed(
             layer.output = _AdaptedOutput(layer.output, bottlenecks)
         if invertible is not None:
             embeddings = cast(torch.nn.Module, model.base_model.embeddings)
-            undo.enter_context(_after(embeddings, invertible.forward))
+            undo.callback(_hook(embeddings, invertible.forward).remove)
             if model.get_output_embeddings() is not None:
                 last = model.get_submodule(BEFORE_DECODER[model.config.model_type])
-                undo.enter_context(_after(last, invertible.inverse))
+                undo.callback(_hook(last, invertible.inverse).remove)
         yield model
 
 
 class _AdaptedOutput(torch.nn.Module):
-    """In the place of the end of a layer, with its parts under their names: h = dropout(dense(·))
-    is what the feed-forward block gives and x what it was given; each adapter in turn makes
-    h + bottleneck(LayerNorm(h + x)) of h, with the layer's own LayerNorm, which then closes the
-    layer as usual."""
+    """The end of a layer, with its parts under their names: h = dropout(dense(·)) is the output of
+    the feed-forward block and x its input; each adapter in turn makes
+    h + bottleneck(LayerNorm(h + x)) of h, and the layer's own LayerNorm closes it as usual."""
 
     def __init__(self, output: Any, bottlenecks: Sequence[torch.nn.Module]) -> None:
         super().__init__()
@@ -169,14 +169,9 @@ class _AdaptedOutput(torch.nn.Module):
         return self.LayerNorm(features + input_tensor)
 
 
-@contextmanager
-def _after(module: torch.nn.Module, function: Any) -> Iterator[None]:
-    """Inside, what a module gives goes through a function."""
-    handle = module.register_forward_hook(lambda _module, _given, found: function(found))
-    try:
-        yield
-    finally:
-        handle.remove()
+def _hook(module: torch.nn.Module, function: Any) -> Any:
+    """Put what a module computes through a function."""
+    return module.register_forward_hook(lambda _module, _given, found: function(found))
 
 
 def _layers(model: PreTrainedModel, drop_last: int) -> list[Any]:
@@ -193,21 +188,3 @@ def _layers(model: PreTrainedModel, drop_last: int) -> list[Any]:
             f"adapter.drop_last is {drop_last}, the base has {len(layers)} layers: none is left"
         )
     return layers[: len(layers) - drop_last]
-
-
-def _check(model: PreTrainedModel, stack: Sequence[AdapterModule], layers: Sequence[Any]) -> None:
-    """Raise InputError unless the model has no adapters, and these fit it."""
-    if any(isinstance(layer.output, _AdaptedOutput) for layer in layers):
-        raise InputError("the model has adapters already; leave the block that put them in first")
-    hidden, depth = model.config.hidden_size, model.config.num_hidden_layers
-    for adapter in stack:
-        if adapter.hidden != hidden:
-            raise InputError(
-                f"an adapter for hidden size {adapter.hidden} does not fit a base of hidden size "
-                f"{hidden}"
-            )
-        if not len(layers) <= len(adapter.layers) <= depth:
-            raise InputError(
-                f"an adapter of {len(adapter.layers)} layers does not fit a base of {depth} "
-                f"layers: the first {len(layers)} need one each"
-            )

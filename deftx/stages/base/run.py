@@ -33,17 +33,15 @@ class Params(Strict):
     )
     pretrain: Pretrain | None = None
     methods: dict[str, dict[str, Any]] = Field(
-        default_factory=dict,
-        description="methods that are to work on it; that one cannot is told before the expensive "
-        "part, and changes nothing in the base itself",
+        default={}, description="methods that must work on it; checked before it is pretrained"
     )
 
 
 def base(
     params: Params, *, model: Path | None = None, text: list[Path] | None = None, out: Path
 ) -> None:
-    """Write config, tokenizer, `model.safetensors` and `backbone.json` beside each other; `out` is
-    the path of `model.safetensors`, `model` a local folder, `text` what is pretrained on.
+    """Write config, tokenizer, `model.safetensors` (`out`) and `backbone.json` in one folder: from
+    the local folder `model`, from the hub, or by pretraining on `text`.
 
     Raises ArtefactError if the folder lacks a file or has other ones than recorded, or its weights
     do not fit its config; InputError if a method cannot work on this base.
@@ -73,7 +71,7 @@ def base(
 
 
 def _known(config: PreTrainedConfig, folder: Path, params: Params) -> Base:
-    """What the architecture alone determines of the base, once every method is known to fit it."""
+    """The base as its architecture determines it, checked for every method."""
     identity = {"id": params.id, "revision": params.revision}
     known = architecture_of(config, folder, identity, params.model_dump(exclude={"methods"}))
     check_methods(known, params.methods)

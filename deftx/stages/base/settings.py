@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from deftx.store.strict import Strict
+from deftx.store.strict import Strict, exactly_one
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -45,8 +45,4 @@ class BaseModelSource(Strict):
     revision: str | None = Field(default=None, description="of a hub model: a commit")
     pretrain: Pretrain | None = None
 
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.model is None) == (self.pretrain is None):
-            raise ValueError("give exactly one of model and pretrain")
-        return self
+    _one_source = exactly_one("model", "pretrain")

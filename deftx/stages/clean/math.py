@@ -45,9 +45,7 @@ class Sentences:
 
     def __contains__(self, text: str) -> bool:
         found = words(text)
-        if "".join(found) in self._keys:
-            return True
-        return any(run in self._runs for run in self._runs_of(found))
+        return "".join(found) in self._keys or not self._runs.isdisjoint(self._runs_of(found))
 
     def _runs_of(self, found: Sequence[str]) -> Iterable[tuple[str, ...]]:
         if self._run is None:

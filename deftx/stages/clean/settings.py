@@ -10,22 +10,19 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Cleaning(Strict):
-    """What is left out of a language's text, once its lines are in NFC and their white space is
-    collapsed."""
+    """Which lines of a language's text are left out, after its lines are put in NFC and their white
+    space is collapsed."""
 
     min_characters: Count = Field(default=3, description="shorter lines are left out")
     max_characters: Count | None = Field(default=None, description="longer lines are left out")
-    duplicates: bool = Field(
-        default=True,
-        description="leave out lines whose key, their words alone, has been seen",
-    )
+    duplicates: bool = Field(default=True, description="leave out lines whose words have been seen")
     evaluation: bool = Field(
         default=True,
-        description="leave out lines with the key of a sentence of the language's test and "
-        "validation sets, or with a run of its words",
+        description="leave out lines with the words of a sentence of the language's test and "
+        "validation sets, or with a run of them",
     )
     run: Annotated[int, Field(ge=2)] | None = Field(
-        default=10, description="words in a row that are such a run; null: equal keys only"
+        default=10, description="length of such a run in words; null: whole sentences only"
     )
 
     @model_validator(mode="after")

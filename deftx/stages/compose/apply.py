@@ -30,10 +30,9 @@ def composed(
     start_vector: Path | None = None,
 ) -> Iterator[PreTrainedModel]:
     """A fresh classifier of the base with what the stage `compose` wrote. A sparse vector and
-    adapters leave the model with the block; other vectors stay in it.
-
-    `vectors` are those of the recipe, the task's first; `start_vector` is what the task was trained
-    on: the vector of the source language, or its adapter.
+    adapters are removed after the block; other vectors stay. `vectors` are those of the recipe, the
+    task's first; `start_vector` is the vector or adapter of the source language that the task was
+    trained on.
 
     Raises ArtefactError if an input was made for another base or is not the one of the recipe.
     """
@@ -42,7 +41,15 @@ def composed(
         with SparseDelta.read(file).applied(model):
             yield model
         return
-    files = _ingredients(file, vectors)
+    recipe = file.provenance["recipe"]
+    if len(vectors) != len(recipe):
+        raise ArtefactError(f"{file.path}: needs {len(recipe)} vectors, {len(vectors)} were given")
+    files = [TensorFile(path) for path in vectors]
+    for each, part in zip(files, recipe, strict=True):
+        if each.content != part["content"]:
+            raise ArtefactError(
+                f"{each.path}: content {each.content[:12]}, expected {part['content'][:12]}"
+            )
     if kind_of(files[0]) == "modules":
         # A language without an adapter of its own takes the one that the task's was trained on.
         below = files[1] if len(files) > 1 else start_vector and TensorFile(start_vector)
@@ -54,7 +61,7 @@ def composed(
     starts = [start_vector, None]
     parts = [
         _scaled(dense_vector(each, base, start), part["scale"])
-        for each, start, part in zip(files, starts, file.provenance["recipe"], strict=False)
+        for each, start, part in zip(files, starts, recipe, strict=False)
     ]
     combine = file.provenance["params"]["combine"]
     if combine is not None and len(parts) > 1:  # a language without text has no vector
@@ -75,20 +82,6 @@ def add_dense(
         if parts:
             weight.add_(sum(parts[1:], parts[0]).to(weight.device))
     put_head(model, head)
-
-
-def _ingredients(file: TensorFile, paths: Sequence[Path]) -> list[TensorFile]:
-    """The files that a recipe names."""
-    recipe = file.provenance["recipe"]
-    if len(paths) != len(recipe):
-        raise ArtefactError(f"{file.path}: needs {len(recipe)} vectors, {len(paths)} were given")
-    files = [TensorFile(path) for path in paths]
-    for each, part in zip(files, recipe, strict=True):
-        if each.content != part["content"]:
-            raise ArtefactError(
-                f"{each.path}: content {each.content[:12]}, expected {part['content'][:12]}"
-            )
-    return files
 
 
 def _scaled(vector: Vector, scale: float) -> Vector:

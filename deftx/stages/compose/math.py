@@ -8,6 +8,7 @@ docs/method.md lists them.
 import re
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
+from functools import partial
 
 import torch
 
@@ -25,29 +26,25 @@ Rule = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def merged(task: Vector, language: Vector, combine: Combine, seed: int) -> Vector:
-    """Two vectors, which are scaled already, as one. Each tensor is merged when it is asked for; a
-    tensor that only one vector has is zero in the other. Only `dare` draws, from `seed`.
+    """Two scaled vectors as one. Each tensor is merged when it is asked for; a tensor that only one
+    vector has is zero in the other. Only `dare` draws, from `seed`.
 
-    Raises InputError if fewer layers are there than are to be swapped; with `ties`, if not all
-    entries are finite; and, for a tensor that is asked for, if it has two shapes.
+    Raises InputError if there are fewer layers than are swapped; with `ties`, if an entry is not
+    finite; and, when a tensor is asked for, if it has two shapes.
     """
+    names = sorted({*task, *language})
+    rule: Rule
     if combine.ties is not None:
         task, language = (trimmed(vector, combine.ties.density) for vector in (task, language))
-        return _over_both(task, language, lambda _, t, lang: agreeing_mean(t, lang))
-    if combine.dare is not None:
-        density = combine.dare.density
-        return _over_both(
-            task, language, lambda name, t, lang: rescaled_sum(name, t, lang, density, seed)
-        )
-    assert combine.layer_swap is not None
-    share = language_share(combine.layer_swap, {*task, *language})
-    return _over_both(
-        task, language, lambda name, t, lang: (1 - share(name)) * t + share(name) * lang
-    )
+        rule = agreeing_mean
+    elif combine.dare is not None:
+        rule = partial(rescaled_sum, density=combine.dare.density, seed=seed)
+    else:
+        assert combine.layer_swap is not None
+        share = language_share(combine.layer_swap, names)
 
-
-def _over_both(task: Vector, language: Vector, rule: Rule) -> Lazy:
-    """Two vectors as one, over the tensors of either, by a rule for one tensor."""
+        def rule(name: str, task: torch.Tensor, language: torch.Tensor) -> torch.Tensor:
+            return (1 - share(name)) * task + share(name) * language
 
     def tensor(name: str) -> torch.Tensor:
         parts = [vector.get(name) for vector in (task, language)]
@@ -60,12 +57,12 @@ def _over_both(task: Vector, language: Vector, rule: Rule) -> Lazy:
         first, second = (torch.zeros_like(present[0]) if p is None else p for p in parts)
         return rule(name, first, second)
 
-    return Lazy(sorted({*task, *language}), tensor)
+    return Lazy(names, tensor)
 
 
 def trimmed(vector: Vector, density: float) -> Vector:
-    """The vector with all entries zero but the largest: exactly round(density · N) of its N entries
-    stay, pooled over its tensors; ties as in `pooled`."""
+    """The largest round(density · N) of the vector's N entries, pooled over its tensors, all others
+    zero; ties as in `pooled`."""
     if density == 1:
         return vector
     total = sum(vector[name].numel() for name in vector)
@@ -80,7 +77,7 @@ def trimmed(vector: Vector, density: float) -> Vector:
     return Lazy(vector, tensor)
 
 
-def agreeing_mean(task: torch.Tensor, language: torch.Tensor) -> torch.Tensor:
+def agreeing_mean(_name: str, task: torch.Tensor, language: torch.Tensor) -> torch.Tensor:
     """Per entry, the mean of those values that have the sign of the sum: of both, or of one. Zero
     has no sign; opposite values of equal size give zero."""
     elected = (task + language).sign()
@@ -94,8 +91,7 @@ def rescaled_sum(
 ) -> torch.Tensor:
     """The sum of both, each with entries kept at random, independently, and divided by `density`.
 
-    The draw is keyed by seed, tensor and vector; made on the CPU, so that it is the same
-    everywhere.
+    The draw is keyed by seed, vector and tensor, and made on the CPU to be the same everywhere.
     """
     total = torch.zeros_like(task)
     for vector, tensor in (("task", task), ("language", language)):
@@ -108,9 +104,9 @@ def rescaled_sum(
 def language_share(swap: LayerSwap, names: Iterable[str]) -> Callable[[str], float]:
     """Name of a tensor → the part of it that is the language's: 1, ½ or 0.
 
-    The number of layers is inferred from `names`. Embeddings go with the lowest layers if these
-    are the language's, and all else outside of layers with the highest. Raises InputError
-    if there are too few layers.
+    The number of layers is inferred from `names`. Embeddings are the language's if the lowest
+    layers are, and all else outside of layers if the highest are. Raises InputError if there are
+    too few layers.
     """
     numbers = [number for name in names if (number := _layer(name)) is not None]
     layers = max(numbers, default=-1) + 1

@@ -9,18 +9,13 @@ from deftx.core.parameters import head_of, stored_head
 from deftx.core.sparse_delta import SparseDelta
 from deftx.models.base import Base
 from deftx.models.vectors import kind_of
-from deftx.stages.compose.settings import Combine
-from deftx.store.strict import Strict
+from deftx.stages.compose.settings import Combine, Evaluated
 from deftx.store.tensors import TensorFile, save_tensors
 
 
-class Params(Strict):
+class Params(Evaluated):
     """Which vectors are added, and how they are weighted."""
 
-    system: str
-    task: str
-    language: str
-    seed: int = 0
     task_scale: float = 1.0
     language_scale: float = 1.0
     combine: Combine | None = Field(
@@ -38,9 +33,9 @@ def compose(
 ) -> None:
     """Write task_scale · φ_T + language_scale · φ_L with the head of φ_T.
 
-    Where a vector is not sparse, or the two are combined in another way, only the head and a
-    recipe that names the inputs by their content are written, and `evaluate` puts them together
-    in memory. Without a language vector the result is the task vector.
+    Where a vector is not sparse, or the two are combined in another way, only the head and a recipe
+    with the checksums of the inputs are written, and `evaluate` combines them in memory. Without a
+    language vector the result is the task vector.
 
     Raises ArtefactError if a vector was made for another base, or the two have different seeds.
     """
@@ -49,18 +44,21 @@ def compose(
     files = [(TensorFile(path), scale) for path, scale in given if path is not None]
     for file, _ in files:
         encoder.check(file.provenance, file.path)
+    outcomes = [file.provenance.get("outcome", {}) for file, _ in files]
     provenance: dict[str, Any] = {
         "stage": "compose",
-        "system": params.system,
-        "task": params.task,
-        "language": params.language,
-        "seed": params.seed,
+        **params.identity(),
         "base": encoder.identity,
         "params": params.model_dump(),
         "inputs": {
             role: file.content for role, (file, _) in zip(("task", "language"), files, strict=False)
         },
-        "trained": _trained([file for file, _ in files]),
+        # None where the vector's file does not record it.
+        "trained": {
+            "task": outcomes[0].get("trained"),
+            "language": outcomes[1].get("trained") if len(outcomes) > 1 else 0,
+            "head": outcomes[0].get("trained_head"),
+        },
     }
     if params.combine is None and all(kind_of(file) == "sparse" for file, _ in files):
         vectors = [SparseDelta.read(file) * scale for file, scale in files]
@@ -73,15 +71,3 @@ def compose(
             for file, scale in files
         ]
         save_tensors(out, head, recipe=recipe, **provenance)
-
-
-def _trained(files: list[TensorFile]) -> dict[str, int | None]:
-    """How many parameters each vector trained, and the head of the task; None where the vector's
-    file does not record it."""
-    outcomes = [file.provenance.get("outcome", {}) for file in files]
-    language = outcomes[1].get("trained") if len(outcomes) > 1 else 0
-    return {
-        "task": outcomes[0].get("trained"),
-        "language": language,
-        "head": outcomes[0].get("trained_head"),
-    }

@@ -1,25 +1,38 @@
 """How a whole task vector and a whole language vector become one, other than by their sum."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from deftx.store.strict import Strict
+from deftx.store.strict import Strict, exactly_one
 
 Density = Annotated[float, Field(gt=0, le=1)]
 Layers = Annotated[int, Field(ge=0)]
 
 
+class Evaluated(Strict):
+    """The system, task, language and seed that the stages `compose` and `evaluate` work on."""
+
+    system: str
+    task: str
+    language: str
+    seed: int = 0
+
+    def identity(self) -> dict[str, Any]:
+        """These four, by name."""
+        return self.model_dump(include=set(Evaluated.model_fields))
+
+
 class Ties(Strict):
-    """TIES merging: small entries and disagreements about the sign are left out."""
+    """TIES merging: small entries and entries whose signs disagree are left out."""
 
     density: Density = Field(
-        default=0.2, description="share of each vector's entries, the largest, that stays"
+        default=0.2, description="share of each vector's largest entries that stays"
     )
 
 
 class Dare(Strict):
-    """DARE: random entries are dropped, the others scaled up to make good for them."""
+    """DARE: random entries are dropped, and the others scaled up to compensate."""
 
     density: Density = Field(description="probability with which an entry stays")
 
@@ -28,11 +41,11 @@ class LayerSwap(Strict):
     """Layer swapping: the outer layers are those of the language, the inner ones of the task."""
 
     bottom: Layers = Field(
-        description="lowest layers, and if there are any the embeddings, that are the language's"
+        description="lowest layers that are the language's; if there are any, so are the embeddings"
     )
     top: Layers = Field(description="highest layers that are the language's")
     transition: Layers = Field(
-        default=0, description="layers next to each of the two that are the average of both"
+        default=0, description="layers next to these that are the average of both"
     )
 
     @model_validator(mode="after")
@@ -49,12 +62,4 @@ class Combine(Strict):
     dare: Dare | None = None
     layer_swap: LayerSwap | None = None
 
-    @model_validator(mode="after")
-    def _exactly_one_way(self) -> Self:
-        ways = type(self).model_fields
-        given = [name for name in ways if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                f"give exactly one of {', '.join(ways)}; given: {', '.join(given) or 'none'}"
-            )
-        return self
+    _one_way = exactly_one("ties", "dare", "layer_swap")

@@ -24,16 +24,13 @@ class Params(Strict):
         default=None, description="hub id, or another name of the vector's origin"
     )
     revision: str | None = Field(default=None, description="commit of the hub id")
-    content: str | None = Field(
-        default=None, description="expected sha256 of the file; any other is an error"
-    )
+    content: str | None = Field(default=None, description="expected sha256 of the file")
     classes: list[str] | None = Field(
         default=None, description="classes of a task, in the order of the logits to write"
     )
     stored_classes: list[str] | None = Field(
         default=None,
-        description="classes of a task, in the order of the stored head; needed if the file does "
-        "not record them",
+        description="the same in the order of the stored head, if the file has no record",
     )
 
     @model_validator(mode="after")
@@ -44,12 +41,10 @@ class Params(Strict):
 
 
 def convert(params: Params, *, base: Path, vector: Path | None = None, out: Path) -> None:
-    """Write an SFT file with every difference of `vector` (a file or folder) or of the hub's
-    repository and, for a task, its head with rows in the order of `classes`; and
-    `sft_config.json` beside it.
+    """Write an SFT file, and `sft_config.json` beside it, with every difference of `vector` (a file
+    or folder) or the hub's repository and, for a task, its head in the order of `classes`.
 
-    Raises ArtefactError as `read_foreign` does, if there is no vector, or if the file's checksum is
-    not the given one.
+    Raises ArtefactError as `read_foreign` does, and if there is no vector or its checksum differs.
     """
     encoder = Base.load(base)
     if vector is None:
@@ -65,7 +60,7 @@ def convert(params: Params, *, base: Path, vector: Path | None = None, out: Path
     phi = read_foreign(file, encoder, params.classes, params.stored_classes)
     source = {"id": params.id, "revision": params.revision, "file": file.name, "sha256": found}
     made = {k: v for k, v in phi.provenance.items() if k not in ("base", "k", "layout")}
-    provenance: dict[str, Any] = {"method": params.method, "target": params.target}
+    provenance: dict[str, Any] = params.model_dump(include={"method", "target"})
     write_sft_config(
         out.parent, encoder.identity, params.classes, **provenance, source=source, k=len(phi)
     )
@@ -77,8 +72,5 @@ def convert(params: Params, *, base: Path, vector: Path | None = None, out: Path
         params=params.model_dump(),
         inputs={"vector": found},
         source={**source, "made": made or None},
-        outcome={
-            "trained": len(phi),
-            "trained_head": sum(map(torch.numel, phi.head.values())),
-        },
+        outcome={"trained": len(phi), "trained_head": sum(map(torch.numel, phi.head.values()))},
     )

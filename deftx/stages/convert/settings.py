@@ -21,17 +21,16 @@ class Foreign(Strict):
         "may contain {language} or {task}"
     )
     revision: Commit | dict[str, Commit] | None = Field(
-        default=None,
-        description="commit of the hub id, 40 hexadecimal digits; or one for each language or task",
+        default=None, description="commit (40 hexadecimal digits) of the hub id, or of each name's"
     )
     aliases: dict[str, str] = Field(
-        default_factory=dict,
+        default={},
         description="language or task → its name in `source`; `none`: there is no vector",
     )
     classes: Classes | dict[str, Classes] | None = Field(
         default=None,
-        description="classes of a task in the order of the stored head's rows, or these for each "
-        "task; needed if the file does not record them",
+        description="classes of a task, or of each, in the order of the stored head's rows; needed "
+        "if the file does not record them",
     )
 
     @model_validator(mode="before")
@@ -46,11 +45,11 @@ class Foreign(Strict):
         return self
 
     def has(self, name: str) -> bool:
-        """Whether there is a vector of a language or a task."""
+        """Whether there is a vector of this language or task."""
         return self.aliases.get(name) != "none"
 
     def source_of(self, name: str) -> str:
-        """Path or hub id of the vector of a language or a task."""
+        """Path or hub id of its vector."""
         known = self.aliases.get(name, name)
         return self.source.replace("{language}", known).replace("{task}", known)
 

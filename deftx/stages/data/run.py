@@ -6,22 +6,17 @@ from pathlib import Path
 from pydantic import Field
 
 from deftx.data.read import read_items
-from deftx.stages.data.settings import Layout, Split
+from deftx.stages.data.settings import Layout, SplitOf
 from deftx.store.artefact import file_sha256
 from deftx.store.errors import DataError
 from deftx.store.items import write_items
 
 
-class Params(Layout):
+class Params(Layout, SplitOf):
     """Which split of which language is read, and how."""
 
-    dataset: str
-    language: str
-    split: Split
     limit: int | None = Field(default=None, description="number of rows to read, from the top")
-    sha256: str | None = Field(
-        default=None, description="expected checksum of the file; another one is an error"
-    )
+    sha256: str | None = Field(default=None, description="expected checksum of the file")
 
 
 def data(params: Params, *, download: Path | None = None, file: Path, out: Path) -> None:
@@ -47,8 +42,6 @@ def data(params: Params, *, download: Path | None = None, file: Path, out: Path)
         out,
         items,
         stage="data",
-        dataset=params.dataset,
-        language=params.language,
-        split=params.split,
+        **params.identity(),
         sha256=found,
     )

@@ -4,24 +4,26 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from deftx.store.strict import Strict
+from deftx.store.strict import Strict, exactly_one
 
 WorldKind = Literal["text", "sentiment", "inference"]
 Split = Literal["train", "valid", "test"]
 Format = Literal["txt", "csv", "tsv", "jsonl", "parquet"]
-OF_FILES = (
-    "aliases",
-    "format",
-    "header",
-    "hub",
-    "labels",
-    "limit",
-    "quoting",
-    "splits",
-    "url",
-    "without_nearest",
-)
-"""Settings of datasets from files, which the world has no use for."""
+Count = Annotated[int, Field(ge=1)]
+OF_THE_WORLD = {"world", "items", "columns", "licence", "source"}
+"""Settings of datasets that the embedded world has a use for."""
+
+
+class SplitOf(Strict):
+    """A split of a language of a dataset, as the stages `data`, `trim` and `world` write it."""
+
+    dataset: str
+    language: str
+    split: Split
+
+    def identity(self) -> dict[str, str]:
+        """These three, by name."""
+        return self.model_dump(include=set(SplitOf.model_fields))
 
 
 class Columns(Strict):
@@ -36,24 +38,20 @@ class Columns(Strict):
 class Layout(Strict):
     """How the rows of a file are read."""
 
-    model_config = ConfigDict(
-        coerce_numbers_to_str=True
-    )  # labels such as 0, written without quotes
+    # For labels such as 0, written without quotes.
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     columns: Columns = Columns()
     labels: dict[str, str] | None = Field(
         default=None, description="label in the file → class; several may map to one"
     )
-    format: Format | None = Field(
-        default=None, description="format of the files, where their name does not show it"
-    )
+    format: Format | None = Field(default=None, description="where the files' names do not show it")
     header: bool = Field(
         default=True,
-        description="whether csv and tsv files begin with column names; without them the columns "
-        "are called 0, 1, …",
+        description="csv and tsv begin with column names; else the columns are 0, 1, …",
     )
     quoting: bool = Field(
-        default=True, description="whether csv and tsv cells may be quoted; if not, quotes are text"
+        default=True, description="csv and tsv cells may be quoted; else quotes are text"
     )
 
 
@@ -62,20 +60,19 @@ class HubFile(Strict):
 
     dataset: str = Field(description="its id, such as wikimedia/wikipedia")
     revision: str = Field(
-        default="main",
-        description="a commit; a branch or tag is resolved at the first download, see data.lock",
+        default="main", description="a commit; a branch or tag is resolved once, see data.lock"
     )
     file: str = Field(description="path in the repository, with {language} and {split}")
 
     @property
     def url(self) -> str:
-        """What the file is known by; it may be had from elsewhere, as $HF_ENDPOINT says."""
+        """The address of the file on the hub; $HF_ENDPOINT may name a mirror."""
         return f"https://huggingface.co/datasets/{self.dataset}/resolve/{self.revision}/{self.file}"
 
 
 class WithoutNearest(Strict):
-    """Items that a dataset leaves out, as another one was made from them: for each text of that,
-    the nearest one."""
+    """Items that a dataset leaves out: the nearest one to each text of another dataset, which was
+    made from them."""
 
     dataset: str = Field(description="the other dataset")
     language: str
@@ -100,32 +97,36 @@ class Dataset(Layout):
     )
     hub: HubFile | None = Field(default=None, description="instead of url: the Hugging Face hub")
     aliases: dict[str, str] = Field(
-        default_factory=dict, description="language key → what stands for {language}"
+        default={}, description="language key → what replaces {language}"
     )
-    splits: dict[Split, str] = Field(
-        default_factory=dict, description="split → what stands for {split}"
-    )
-    limit: dict[str, Annotated[int, Field(ge=1)]] = Field(
-        default_factory=dict,
-        description="language key → how many rows of the file are read at most, from the top",
+    splits: dict[Split, str] = Field(default={}, description="split → what replaces {split}")
+    limit: dict[str, Count] = Field(
+        default={},
+        description="language key → the largest number of rows that are read, from the top",
     )
     without_nearest: WithoutNearest | None = Field(
         default=None, description="leave out what another dataset was made from"
     )
     world: WorldKind | None = Field(default=None, description="what the embedded world makes")
-    items: dict[Split, Annotated[int, Field(ge=1)]] = Field(
-        default_factory=dict,
-        description="how many there are of each split: what the world makes; of files, what an "
-        "estimate counts on until they are there",
+    items: dict[Split, Count] = Field(
+        default={},
+        description="items of each split: how many the world makes, or how many files have in an "
+        "estimate before they are there",
     )
     licence: str | None = Field(default=None, description="as the cards of vectors state it")
     source: str | None = Field(default=None, description="where it is from, for the cards")
 
+    _one_source = exactly_one("files", "world")
+
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.files is None) == (self.world is None):
-            raise ValueError("give exactly one of files and world")
-        if self.world and (unused := [name for name in OF_FILES if self._is_set(name)]):
+    def _settings_go_together(self) -> Self:
+        unused = [
+            name
+            for name, field in sorted(type(self).model_fields.items())
+            if name not in OF_THE_WORLD
+            and getattr(self, name) != field.get_default(call_default_factory=True)
+        ]
+        if self.world and unused:
             raise ValueError(f"{', '.join(unused)}: of files, not of the world")
         if self.url is not None and self.hub is not None:
             raise ValueError("give one of url and hub")
@@ -133,21 +134,17 @@ class Dataset(Layout):
             raise ValueError(f"url: expected http://, https:// or file://, got {self.url!r}")
         return self
 
-    def _is_set(self, name: str) -> bool:
-        default = type(self).model_fields[name].get_default(call_default_factory=True)
-        return bool(getattr(self, name) != default)
-
     @property
     def remote(self) -> bool:
         """Whether a missing file can be fetched."""
         return self.url is not None or self.hub is not None
 
     def address(self, language: str, split: str) -> str:
-        """What the file of one split of one language is known by, if it can be fetched."""
+        """The address of the file of one split of one language; empty if it has none."""
         found = self.url or (self.hub.url if self.hub else "")
         return self.fill(found, language, split)
 
     def fill(self, pattern: str, language: str, split: str) -> str:
-        """A pattern with a language and a split in it, as their aliases call them."""
+        """A pattern with a language and a split filled in, under their aliases."""
         name = pattern.replace("{language}", self.aliases.get(language, language))
         return name.replace("{split}", self.splits.get(split, split))  # type: ignore[call-overload]

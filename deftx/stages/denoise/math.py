@@ -9,7 +9,8 @@ has to choose. Sources: Gavish & Donoho 2014, "The optimal hard threshold for si
 4/√3", unknown noise level; Marchenko & Pastur 1967 for the singular values of noise.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from math import cos, pi, sin, sqrt
 from typing import Any
@@ -48,21 +49,24 @@ def low_rank(matrix: torch.Tensor, rule: RankRule) -> LowRank:
     rows, columns = matrix.shape
     values, vectors = spectrum(matrix)
     rank = _rank(matrix, values.tolist(), rule)
-    basis = _fixed_signs(vectors[:, :rank])
+    basis = vectors[:, :rank]
+    if rank:  # LAPACK leaves the sign open: the largest entry of each is made positive
+        peak = basis.abs().argmax(dim=0, keepdim=True)
+        basis = basis * basis.gather(0, peak).sign()
     # Projecting onto the kept singular vectors needs no division by small singular values.
     if rows >= columns:
         left, right = _times(matrix, basis), basis.T.float()
     else:
         left, right = basis.float(), _times(matrix.T, basis).T
     left, right = left.contiguous(), right.contiguous()
-    index = value = None
-    if rule.residual_keep:
-        discarded = (matrix - left @ right).reshape(-1)
-        index = largest(discarded, round(rule.residual_keep * discarded.numel()))
-        value = discarded[index]
-    if rank * (rows + columns) < rows * columns:
-        return LowRank(left, right, None, rank, values, index, value)
-    return LowRank(None, None, left @ right, rank, values, index, value)
+    kept = LowRank(left, right, rank=rank, singular_values=values)
+    if rank * (rows + columns) >= rows * columns:
+        kept = LowRank(delta=left @ right, rank=rank, singular_values=values)
+    if not rule.residual_keep:
+        return kept
+    discarded = (matrix - left @ right).reshape(-1)
+    index = largest(discarded, round(rule.residual_keep * discarded.numel()))
+    return replace(kept, residual_index=index, residual_value=discarded[index])
 
 
 def denoise(delta: Mapping[str, torch.Tensor], **rule: Any) -> dict[str, torch.Tensor]:
@@ -79,12 +83,11 @@ def decompose(
     """Name and denoised form of each tensor of `delta`, in name order; each is read once, and one
     is in memory at a time.
 
-    Matrices are denoised, and stay on `device`, or by default where each matrix is. Tensors of
-    another dimension, and embeddings if the rule leaves them out, come back as they are (`rank` is
-    None) and compete so in the mask.
+    Matrices are denoised on `device`, by default where each is, and stay there. Other tensors, and
+    embeddings if the rule leaves them out, come back as they are, with `rank` None.
 
     Raises InputError if a tensor is not finite, and at the end if the rule truncated no matrix,
-    unless the rule says that this is meant.
+    unless it has `allow_full_rank`.
     """
     truncated = matrices = 0
     for name in sorted(delta):
@@ -107,7 +110,6 @@ def decompose(
 
 
 def _rank(matrix: torch.Tensor, values: list[float], rule: RankRule) -> int:
-    """How many leading components of a matrix with these singular values are kept."""
     if rule.auto is None:
         return rule.components(values, *matrix.shape)
     # Most tokens do not occur in a text: rows that never changed are no sample of the noise.
@@ -120,25 +122,16 @@ def _rank(matrix: torch.Tensor, values: list[float], rule: RankRule) -> int:
 
 
 def _times(matrix: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
-    """matrix (m, k) float32 times basis (k, r) float64: (m, r) float32, multiplied in float64."""
+    """A float32 matrix times a float64 basis, multiplied in float64, as float32."""
     return torch.cat([(block.double() @ basis).float() for block in matrix.split(16_384)])
-
-
-def _fixed_signs(vectors: torch.Tensor) -> torch.Tensor:
-    """Columns (k, r) with their largest entry made positive: LAPACK leaves the sign open."""
-    if not vectors.numel():
-        return vectors
-    largest = vectors.abs().argmax(dim=0, keepdim=True)
-    return vectors * vectors.gather(0, largest).sign()
 
 
 def signal_rank(singular_values: Sequence[float], rows: int, columns: int, rule: Automatic) -> int:
     """How many singular values (descending) of a matrix exceed the noise; `rows` and `columns` are
     the numbers of its rows and columns that are not zero.
 
-    Design choices: 0 for a zero matrix. A median of zero means that there is no noise, and the
-    result is the rank; singular values within the rounding error count as zero. One row or one
-    column has nothing to compare with, and is kept.
+    Design choices: singular values within the rounding error count as zero. If their median is
+    zero there is no noise, and the result is the rank; likewise for a single row or column.
     """
     short, long = sorted((rows, columns))
     values = np.asarray(singular_values[:short], dtype=np.float64)  # all others are zero
@@ -155,7 +148,7 @@ def signal_rank(singular_values: Sequence[float], rows: int, columns: int, rule:
 def median_factor(beta: float, rule: Automatic) -> float:
     """The smallest singular value that is kept, in units of the median one, of matrices whose
     sides have the ratio β = short / long ≤ 1. For `optimal-threshold` that is Gavish & Donoho's
-    ω(β) = λ*(β) / √μ_β, not by their polynomial but by quadrature."""
+    ω(β) = λ*(β) / √μ_β, by quadrature."""
     return BOUNDS[rule](beta) / sqrt(noise_median(beta))
 
 
@@ -166,15 +159,12 @@ def optimal_threshold(beta: float) -> float:
 
 
 def noise_edge(beta: float) -> float:
-    """1 + √β, in units of σ·√long, or σ·(√rows + √columns): where the singular values of noise end
-    in the limit of large matrices."""
+    """1 + √β, in units of σ·√long: where the singular values of noise end in the limit of large
+    matrices."""
     return 1 + sqrt(beta)
 
 
-BOUNDS: dict[Automatic, Callable[[float], float]] = {
-    "optimal-threshold": optimal_threshold,
-    "noise-edge": noise_edge,
-}
+BOUNDS = {"optimal-threshold": optimal_threshold, "noise-edge": noise_edge}
 
 
 def noise_median(beta: float) -> float:

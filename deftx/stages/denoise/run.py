@@ -21,7 +21,7 @@ class Params(Strict):
     rule: RankRule
     target: str
     start: str = "base"
-    seed: int = Field(default=0, description="of the training that made θ1; nothing is drawn here")
+    seed: int = Field(default=0, description="of the training that made θ1")
 
 
 def denoise(
@@ -30,8 +30,7 @@ def denoise(
     """Write factors, all singular values, the residual if any, raw one-dimensional differences,
     and the head of θ1. Source: Simon & Jyothi 2025, Figure 1.
 
-    Raises ArtefactError if an input was made for another base; InputError if the rule truncates
-    no matrix or a difference is not finite.
+    Raises ArtefactError if an input was made for another base; InputError as `decompose` does.
     """
     encoder = Base.load(base)
     file = TensorFile(full)
@@ -45,9 +44,7 @@ def denoise(
         out,
         tensors,
         stage="denoise",
-        target=params.target,
-        start=params.start,
-        seed=params.seed,
+        **params.model_dump(include={"target", "start", "seed"}),
         base=encoder.identity,
         params=params.model_dump(),
         ranks=ranks,

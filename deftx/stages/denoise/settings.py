@@ -1,11 +1,11 @@
 """How a difference of weights is denoised: the rank rule and its variants."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from deftx.store.strict import Strict
+from deftx.store.strict import Strict, exactly_one
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Automatic = Literal["optimal-threshold", "noise-edge"]
@@ -22,14 +22,13 @@ class RankRule(Strict):
         default=None, description="this share of min(m, n), rounded (100 of 768 is 0.13)"
     )
     energy: Share | None = Field(
-        default=None,
-        description="the smallest rank whose share of the squared singular values is this",
+        default=None, description="the smallest rank with this share of the squared singular values"
     )
     auto: Automatic | None = Field(
         default=None,
-        description="what stands out from noise, of which the median singular value tells. "
-        "optimal-threshold: what a matrix of low rank is recovered best with (Gavish & Donoho "
-        "2014); noise-edge: what exceeds the largest singular value of noise",
+        description="the components that exceed noise, whose level the median singular value "
+        "gives. optimal-threshold: the least squared error (Gavish & Donoho 2014); noise-edge: "
+        "above the largest singular value of noise",
     )
     residual_keep: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0,
@@ -37,17 +36,10 @@ class RankRule(Strict):
     )
     embeddings: bool = Field(default=True, description="denoise the embedding matrices too")
     allow_full_rank: bool = Field(
-        default=False, description="a rule that truncates no matrix is meant, and no error"
+        default=False, description="accept a rule that truncates no matrix"
     )
 
-    @model_validator(mode="after")
-    def _exactly_one_rule(self) -> Self:
-        given = [name for name in RULES if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                f"give exactly one of {', '.join(RULES)}; given: {', '.join(given) or 'none'}"
-            )
-        return self
+    _one_rule = exactly_one(*RULES)
 
     @property
     def needs_spectrum(self) -> bool:
@@ -60,8 +52,8 @@ class RankRule(Strict):
 
     def components(self, singular_values: list[float], rows: int, columns: int) -> int:
         """How many leading components of a rows × columns matrix with these singular values
-        (descending) are kept; 0 for a zero matrix under `energy`. Not for `auto`, which needs more
-        than these: deftx.stages.denoise.math."""
+        (descending) are kept; 0 for a zero matrix under `energy`. Not for `auto`, which needs the
+        matrix: deftx.stages.denoise.math."""
         full = min(rows, columns)
         if self.rank is not None:
             return min(self.rank, full)
@@ -77,10 +69,7 @@ class RankRule(Strict):
 
     def slug(self) -> str:
         """The rule as a folder name, such as `rank-100` or `energy-0.9-residual-0.05`."""
-        rule = next(
-            f"{name.replace('_', '-')}-{value}"
-            for name in RULES
-            if (value := getattr(self, name)) is not None
-        )
+        name = next(name for name in RULES if getattr(self, name) is not None)
         residual = f"-residual-{self.residual_keep}" if self.residual_keep else ""
-        return rule + residual + ("" if self.embeddings else "-no-embeddings")
+        embeddings = "" if self.embeddings else "-no-embeddings"
+        return f"{name.replace('_', '-')}-{getattr(self, name)}{residual}{embeddings}"

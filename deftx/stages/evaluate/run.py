@@ -14,10 +14,10 @@ from deftx.models.load import load_classifier, load_tokenizer
 from deftx.models.predict import accuracy_and_f1, predict_and_pool
 from deftx.run.cost import measured
 from deftx.stages.compose.apply import composed as with_composed
+from deftx.stages.compose.settings import Evaluated
 from deftx.store.artefact import read_manifest
 from deftx.store.item_ids import encode_ids
 from deftx.store.items import load_labelled
-from deftx.store.strict import Strict
 from deftx.store.tensors import TensorFile, save_tensors
 
 log = logging.getLogger(__name__)
@@ -25,13 +25,9 @@ log = logging.getLogger(__name__)
 Count = Annotated[int, Field(ge=1)]
 
 
-class Params(Strict):
+class Params(Evaluated):
     """Which system is evaluated on what."""
 
-    system: str
-    task: str
-    language: str
-    seed: int = 0
     classes: list[str]
     max_length: Count = 128
     batch_size: Count = 64
@@ -49,12 +45,9 @@ def evaluate(
     out: Path,
 ) -> None:
     """Write logits (n, classes), labels (n,), item ids, and the mean of the last hidden states of
-    each item as `pooled` (n, hidden) float16. Accuracy and macro-F1 are logged.
-
-    The vectors themselves are read only if `composed` is a recipe; `start_vector` is what a task
-    was trained on: the source language's vector, or its adapter.
-
-    Raises ArtefactError if an input was made for another base, or is not the one of the recipe.
+    each item as `pooled` (n, hidden) float16. Accuracy and macro-F1 are logged. The vectors are
+    read only if `composed` is a recipe; for `start_vector` and errors see
+    `deftx.stages.compose.apply`.
     """
     encoder = Base.load(base)
     file = TensorFile(composed)
@@ -72,7 +65,6 @@ def evaluate(
     labels = torch.tensor([item["label"] for item in items])
     for name, value in accuracy_and_f1(logits.numpy(), labels.numpy()).items():
         log.info("%s, %d items: %s %.4f", params.language, len(items), name, value)
-    where = {name: getattr(params, name) for name in ("system", "task", "language", "seed")}
     save_tensors(
         out,
         {
@@ -82,7 +74,7 @@ def evaluate(
             "ids": encode_ids(item["id"] for item in items),
         },
         stage="evaluate",
-        **where,
+        **params.identity(),
         base=encoder.identity,
         params=params.model_dump(),
         trained=file.provenance["trained"],

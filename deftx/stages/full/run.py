@@ -27,14 +27,14 @@ def full(
     source_vector: list[Path] | None = None,
     out: Path,
 ) -> None:
-    """θ1: all weights after fine-tuning, LayerNorm frozen, and the head under `head.`
+    """Write θ1: all weights after fine-tuning, LayerNorm frozen, and the head under `head.`
 
     A later round begins with the vector of the one before (`round_vector`). With several training
     files, one for each source of a task, the vector of a source (`source_vector`) is in the weights
     while its batches are computed, and not in θ1.
 
-    Interrupted training goes on where it was. Source: the first phase of LT-SFT (Ansell et al.
-    2022, section 3). Raises as `training_job`, `load_round_vector`, `Sources` and `fit` do.
+    Source: the first phase of LT-SFT (Ansell et al. 2022, section 3). Raises as `training_job`,
+    `load_round_vector`, `Sources` and `fit_everything` do.
     """
     encoder = Base.load(base)
     sources = Sources.of(params, train, source_vector, start_vector)

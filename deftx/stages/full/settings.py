@@ -25,7 +25,7 @@ class RoundOf(Round):
     """A round of a known number of them."""
 
     rounds: Annotated[int, Field(ge=1)] = Field(
-        default=1, description="how many rounds choose the K entries together"
+        default=1, description="in how many rounds K is chosen"
     )
 
     @model_validator(mode="after")
@@ -33,11 +33,6 @@ class RoundOf(Round):
         if self.round > self.rounds:
             raise ValueError(f"round is {self.round}, but rounds is {self.rounds}")
         return self
-
-    @property
-    def last(self) -> bool:
-        """Whether no round follows."""
-        return self.round == self.rounds
 
     def budgets(self, k: int) -> tuple[int, int]:
         """How many of all k entries are chosen before this round, and at its end."""

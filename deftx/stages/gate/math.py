@@ -4,6 +4,7 @@ Source: the SC-SFT paper, section 3.4 (an M for each weight); one M for a transf
 the proposal of its section 6, one for a matrix is between them.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
@@ -11,20 +12,15 @@ from torch.nn.functional import hardsigmoid
 
 from deftx.stages.gate.settings import Gate
 
-FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "sigmoid": torch.sigmoid,
-    "hard-sigmoid": hardsigmoid,
-}
+Function = Callable[[torch.Tensor], torch.Tensor]
+FUNCTIONS: dict[str, Function] = {"sigmoid": torch.sigmoid, "hard-sigmoid": hardsigmoid}
 
 
 def block_of(name: str) -> str:
     """The transformer block of a parameter: its name up to the first number, `encoder.layer.0` of
     `encoder.layer.0.output.dense.weight`. A parameter outside of all blocks is its own."""
-    parts = name.split(".")
-    for place, part in enumerate(parts):
-        if part.isdigit():
-            return ".".join(parts[: place + 1])
-    return name
+    found = re.match(r"(.*?\.)?[0-9]+(?=\.|$)", name)
+    return found[0] if found else name
 
 
 def gate_name(matrix: str, gate: Gate) -> str:
@@ -35,10 +31,9 @@ def gate_name(matrix: str, gate: Gate) -> str:
 def initial_gates(shapes: Mapping[str, tuple[int, ...]], gate: Gate) -> dict[str, torch.Tensor]:
     """S before training, float32, by the names of `gate_name`: of the shape of the matrix for
     gates of entries, else ()."""
+    per_entry = gate.granularity == "entry"
     return {
-        gate_name(name, gate): torch.full(
-            shape if gate.granularity == "entry" else (), gate.initial
-        )
+        gate_name(name, gate): torch.full(shape if per_entry else (), gate.initial)
         for name, shape in shapes.items()
     }
 

@@ -27,8 +27,8 @@ def gate(
 ) -> None:
     """S, learned at θs with all weights fixed but the head's; the gates are σ(S).
 
-    Interrupted training goes on where it was. Source: the first step of Ada-SFT (the SC-SFT
-    paper, section 3.4). Raises as `training_job` and `fit_gates` do.
+    Source: the first step of Ada-SFT (the SC-SFT paper, section 3.4). Raises as `training_job` and
+    `fit_gates` do.
     """
     encoder = Base.load(base)
     with training_job(

@@ -15,8 +15,8 @@ class Gate(Strict):
 
     granularity: Literal["entry", "matrix", "block"] = Field(
         default="entry",
-        description="what shares one gate: each weight has its own (the paper's), each matrix, or "
-        "all matrices of a transformer block",
+        description="what has its own gate: each weight (as in the paper), each matrix, "
+        "or each transformer block",
     )
     function: Literal["sigmoid", "hard-sigmoid"] = Field(
         default="sigmoid",
@@ -26,8 +26,7 @@ class Gate(Strict):
         default=4.0, description="of every S; σ(4) is 0.982, near the base itself"
     )
     learning_rate: Annotated[float, Field(gt=0)] = Field(
-        default=1e-2,
-        description="of S, instead of the target's own, which the head has",
+        default=1e-2, description="of S; the head has that of the target"
     )
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ from deftx.engine.objective import Objective
 from deftx.engine.session import Session
 from deftx.engine.settings import Training
 from deftx.engine.trainer import freeze, train_with_head
-from deftx.stages.gate.math import FUNCTIONS, gate_name, initial_gates
+from deftx.stages.gate.math import FUNCTIONS, Function, gate_name, initial_gates
 from deftx.stages.gate.settings import Gate
 from deftx.store.errors import ArtefactError
 
@@ -29,11 +29,9 @@ def fit_gates(
     gate: Gate,
     session: Session | None = None,
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Train S at the learning rate of `gate`, and the head at that of `settings`; the backbone
-    keeps its bits. The head is left at the best checkpoint.
-
-    Returns S at the best checkpoint, on the CPU, by the names of `gate_name`; and what
-    `train_with_head` returns. Raises as it does.
+    """Train S at the learning rate of `gate`, and the head, in place, at that of `settings`; the
+    backbone keeps its bits. Returns S at the best checkpoint, on the CPU, by the names of
+    `gate_name`; and what `train_with_head` returns. Raises as it does.
     """
     session = session or Session()
     total = freeze(model, session.engine.attention)
@@ -43,7 +41,8 @@ def fit_gates(
         name: torch.nn.Parameter(initial.to(model.device, model.dtype))
         for name, initial in initial_gates(shapes, gate).items()
     }
-    gates = {name: LearnedGate(learned[gate_name(name, gate)], gate) for name in weights}
+    squash = FUNCTIONS[gate.function]
+    gates = {name: Gating(learned[gate_name(name, gate)], squash) for name in weights}
     with gated(model, gates):
         outcome = train_with_head(
             model, learned, objective, settings, session, total=total, rate=gate.learning_rate
@@ -60,9 +59,8 @@ def fit_gated(
 ) -> dict[str, Any]:
     """Train the matrices W of the backbone's linear layers and the head, in place, in a model that
     computes with W ⊙ M; `gates` holds M by the names of the matrices. The model is left with W ⊙ M
-    at the best checkpoint as its weights.
-
-    Returns and raises what `train_with_head` does; and ArtefactError if the gates do not fit.
+    at the best checkpoint. Returns and raises what `train_with_head` does, and raises ArtefactError
+    if the gates do not fit.
     """
     session = session or Session()
     total = freeze(model, session.engine.attention)
@@ -76,7 +74,7 @@ def fit_gated(
                 f"{tuple(weight.shape)} or one number"
             )
     fixed = {name: gates[name].to(weight.device) for name, weight in weights.items()}
-    with gated(model, {name: FixedGate(values) for name, values in fixed.items()}):
+    with gated(model, {name: Gating(values) for name, values in fixed.items()}):
         outcome = train_with_head(model, weights, objective, settings, session, total=total)
     with torch.no_grad():
         for name, weight in weights.items():
@@ -84,45 +82,28 @@ def fit_gated(
     return outcome
 
 
-class LearnedGate(torch.nn.Module):
-    """W → W ⊙ σ(S), where S trains; several gates may share it."""
+class Gating(torch.nn.Module):
+    """W → W ⊙ M, or with a `function` σ W ⊙ σ(S), where S may train and be shared."""
 
-    def __init__(self, learned: torch.nn.Parameter, gate: Gate) -> None:
+    def __init__(self, gate: torch.Tensor, function: Function | None = None) -> None:
         super().__init__()
-        self.learned, self._squash = learned, FUNCTIONS[gate.function]
+        self._gate, self._function = gate, function
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The gated matrix, of the shape of `weight`."""
-        return weight * self._squash(self.learned)
-
-
-class FixedGate(torch.nn.Module):
-    """W → W ⊙ M."""
-
-    values: torch.Tensor
-
-    def __init__(self, values: torch.Tensor) -> None:
-        super().__init__()
-        self.register_buffer("values", values)
-
-    def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        """The gated matrix, of the shape of `weight`."""
-        return weight * self.values
+        return weight * (self._function(self._gate) if self._function else self._gate)
 
 
 @contextmanager
-def gated(model: PreTrainedModel, gates: Mapping[str, torch.nn.Module]) -> Iterator[None]:
-    """Inside, the linear layers of the backbone compute with what `gates` makes of their matrices,
-    by name. Afterwards the model is as it was made, with W as it then is."""
-    names = {id(weight): name for name, weight in matrices(model).items()}
-    layers = [
-        (layer, gates[names[id(layer.weight)]])
-        for layer in model.base_model.modules()
-        if isinstance(layer, torch.nn.Linear) and id(layer.weight) in names
-    ]
+def gated(model: PreTrainedModel, gates: Mapping[str, Gating]) -> Iterator[None]:
+    """Inside, the linear layers of the backbone compute with their gated matrices; `gates` goes by
+    the names of the matrices. Afterwards the model is as it was made, with W as it then is."""
+    layers = [m for m in model.base_model.modules() if isinstance(m, torch.nn.Linear)]
+    layer_of = {id(layer.weight): layer for layer in layers}
     with ExitStack() as undone:
-        for layer, gate in layers:
-            register_parametrization(layer, "weight", gate)
+        for name, weight in matrices(model).items():
+            layer = layer_of[id(weight)]
+            register_parametrization(layer, "weight", gates[name])
             undone.callback(_remove_gate, layer)
         yield
 

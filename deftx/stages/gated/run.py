@@ -33,14 +33,20 @@ def gated(
     """W ⊙ M − θs of every matrix of the linear layers, and the head of a task in full. `gates` is
     a gate artefact of the same settings.
 
-    Interrupted training goes on where it was. Source: the second step of Ada-SFT (the SC-SFT
-    paper, section 3.4). Raises as `training_job` and `fit_gated` do, and ArtefactError if the
-    gates were made for another base or are of other settings.
+    Source: the second step of Ada-SFT (the SC-SFT paper, section 3.4). Raises as `training_job` and
+    `fit_gated` do, and ArtefactError if the gates were made for another base or other settings.
     """
     encoder = Base.load(base)
     learned = TensorFile(gates)
     encoder.check(learned.provenance, gates)
-    _check_settings(learned, params.gate)
+    stage, found = learned.provenance["stage"], learned.provenance["params"].get("gate")
+    if stage != "gate":
+        raise ArtefactError(f"{gates}: expected a gate artefact, this is of stage {stage}")
+    for key, expected in params.gate.model_dump().items():
+        if found[key] != expected:
+            raise ArtefactError(
+                f"{gates}: gates of {key} {found[key]!r}, expected {key} {expected!r}"
+            )
     with training_job(
         "gated",
         params,
@@ -56,15 +62,3 @@ def gated(
         values = gate_values(learned, weights, params.gate)
         outcome = fit_gated(job.model, job.objective, params.training, values, job.session)
         job.save({**Delta.between(before, weights_of(weights)), **job.head()}, outcome)
-
-
-def _check_settings(learned: TensorFile, gate: Gate) -> None:
-    stage = learned.provenance["stage"]
-    if stage != "gate":
-        raise ArtefactError(f"{learned.path}: expected a gate artefact, this is of stage {stage}")
-    found = learned.provenance["params"]["gate"]
-    for key, expected in gate.model_dump().items():
-        if found[key] != expected:
-            raise ArtefactError(
-                f"{learned.path}: gates of {key} {found[key]!r}, expected {key} {expected!r}"
-            )

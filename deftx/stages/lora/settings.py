@@ -12,13 +12,10 @@ class Lora(Strict):
     """Low-rank adaptation (Hu et al. 2022) of every linear layer, without dropout."""
 
     rank: Annotated[int, Field(ge=1)] | None = Field(
-        default=None,
-        description="of every product; default: the largest whose parameters are not more than K, "
-        "the method's budget",
+        default=None, description="of every product; default: the largest with at most K parameters"
     )
     alpha: Annotated[float, Field(gt=0)] | None = Field(
-        default=None,
-        description="products are scaled by alpha / rank; default: twice the rank",
+        default=None, description="products are scaled by alpha / rank; default: twice the rank"
     )
 
     def alpha_of(self, rank: int) -> float:
@@ -28,7 +25,7 @@ class Lora(Strict):
 
 def largest_rank(shapes: Iterable[tuple[int, ...]], k: int) -> int:
     """The largest rank at which the factors of all matrices of these shapes have together at most
-    k parameters. Raises ValueError if not even rank 1 has."""
+    k parameters. Raises ValueError if rank 1 already has more."""
     each = sum(rows + columns for rows, columns in shapes)
     if k < each:
         raise ValueError(

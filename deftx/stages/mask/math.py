@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from fractions import Fraction
+from math import prod
 
 import numpy as np
 import torch
@@ -36,10 +37,8 @@ def choose(
     seed: int = 0,
 ) -> Mask:
     """The k entries that a rule chooses from tensors of these shapes, those of `former` among them;
-    `total` is the budget of all rounds together. `scores` are for a rule by magnitude, `observed`
-    is the mask for observed shares, and `seed` is for a random choice.
-
-    Raises InputError as the functions below do.
+    `total` is the budget of all rounds. `scores` serve a rule by magnitude, `observed` is the mask
+    for observed shares, `seed` serves a random choice. Raises InputError as the functions below do.
     """
     if rule.score == "none":
         return everything(shapes)
@@ -60,12 +59,11 @@ def choose(
 
 def top_k(delta: Mapping[str, torch.Tensor], k: int, besides: Mask = NOTHING) -> Mask:
     """The k entries of largest magnitude over all tensors of `delta`, pooled, among those that
-    `besides` has not chosen already.
+    `besides` has not chosen. Ties go to the smaller tensor name, then to the smaller row-major
+    position.
 
-    Ties go to the smaller tensor name, then to the smaller row-major position.
-
-    Raises InputError if k is not positive, if more entries are asked for than differ from zero,
-    or if a tensor is not finite.
+    Raises InputError if k is not positive or larger than the number of entries that differ from
+    zero, or if a tensor is not finite.
     """
     return pooled(delta, delta.__getitem__, k, besides=besides)
 
@@ -80,22 +78,21 @@ def top_k_in_groups(
     """k entries, shared out over groups of tensors and chosen as by `top_k` inside each group.
 
     `shares` maps a regular expression, matched from the start of the tensor name, to its part of
-    the `total`: of k and what `besides` has chosen already, unless more is to be chosen later. Each
-    tensor belongs to the first expression that matches. The parts are rounded by largest remainder,
-    so that they sum to exactly `total`, and the k are shared out likewise in proportion to what
-    each group still lacks of its part: so no group ever has to give an entry back, as it might if
-    each growing sum were shared out anew. That is a design choice.
+    the `total`: by default k and what `besides` has chosen. Each tensor belongs to the first
+    expression that matches. The parts are rounded by largest remainder, so that they sum to exactly
+    `total`, and the k are shared out likewise in proportion to what each group still lacks, so that
+    no group ever has to give an entry back (a design choice).
 
     Raises InputError if the shares do not sum to 1, a tensor belongs to no group, a group matches
-    no tensor, `total` leaves no room for k, more than its part of a group is chosen already, or
-    a group has fewer non-zero entries than it should get.
+    no tensor, `total` leaves no room for k, a group has more entries already than its part, or
+    fewer non-zero entries than it should get.
     """
     groups = group_names(delta, shares)
     total = len(besides) + k if total is None else total
-    if not 1 <= k <= total - len(besides):
+    room = total - len(besides)
+    if not 1 <= k <= room:
         raise InputError(
-            f"k must be at least 1 and at most {total - len(besides)}, what is left of {total}; "
-            f"got {k}"
+            f"k must be at least 1 and at most {room}, what is left of {total}; got {k}"
         )
     parts, lacking = largest_remainder(total, shares), {}
     for pattern, names in groups.items():
@@ -110,10 +107,9 @@ def top_k_in_groups(
     more = largest_remainder(k, {p: Fraction(few, left) for p, few in lacking.items()})
     mask = NOTHING
     for pattern, names in groups.items():
-        if more[pattern] == 0:
-            continue
-        where = f"group '{pattern}': "
-        mask |= pooled(names, delta.__getitem__, more[pattern], where, besides=besides)
+        if more[pattern]:
+            where = f"group '{pattern}': "
+            mask |= pooled(names, delta.__getitem__, more[pattern], where, besides=besides)
     return mask
 
 
@@ -121,11 +117,11 @@ def uniform(
     shapes: Mapping[str, tuple[int, ...]], k: int, seed: int, besides: Mask = NOTHING
 ) -> Mask:
     """k entries drawn uniformly without replacement over all tensors of these shapes, from those
-    that `besides` has not chosen already.
+    that `besides` has not chosen.
 
     Each entry gets a random score from a stream keyed by (seed, tensor name), and the largest win:
-    so the draw does not depend on the order of tensors, nor on any draw made before; and entries
-    drawn in several rounds with one seed are those of a single draw.
+    the draw depends neither on the order of tensors nor on earlier draws, and several rounds with
+    one seed draw what a single round does.
     """
 
     def scores(name: str) -> torch.Tensor:
@@ -140,10 +136,7 @@ def uniform(
 
 def everything(shapes: Mapping[str, tuple[int, ...]]) -> Mask:
     """Every entry of the tensors of these shapes."""
-    index = {
-        name: torch.arange(int(np.prod(shape, dtype=np.int64))) for name, shape in shapes.items()
-    }
-    return Mask(index, dict(shapes))
+    return Mask({name: torch.arange(prod(shape)) for name, shape in shapes.items()}, dict(shapes))
 
 
 def observed_shares(

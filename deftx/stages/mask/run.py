@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import model_validator
 
@@ -12,7 +12,7 @@ from deftx.core.mask import Mask, load_mask, mask_layout, mask_tensors
 from deftx.models.base import Base
 from deftx.models.vectors import dense_vector
 from deftx.stages.full.settings import RoundOf
-from deftx.stages.mask.math import NOTHING, choose
+from deftx.stages.mask.math import choose
 from deftx.stages.mask.settings import ObservedShares, Selection, entries
 from deftx.store.errors import ArtefactError, InputError
 from deftx.store.seeds import stream
@@ -45,14 +45,11 @@ def mask(
     chosen: Path | None = None,
     out: Path,
 ) -> None:
-    """Write the chosen entries; `delta` is a full or a denoise artefact, `observed` a mask.
+    """Write the chosen entries; `delta` is a full or a denoise artefact, `observed` a mask. Round i
+    of n ends with K · i // n entries, among them those of `chosen`, the mask of the round before.
 
-    Of n rounds the i-th ends with K · i // n entries: those of `chosen`, the mask of the round
-    before, and the rest from among all others.
-
-    Raises ArtefactError if an input was made for another base, or `chosen` is not what the round
-    before leaves; InputError as the functions of `deftx.stages.mask.math` do, if nothing may be
-    chosen, or if an input is missing.
+    Raises ArtefactError if an input was made for another base or `chosen` is not what the round
+    before leaves; InputError as `choose` does, or if an input is missing.
     """
     encoder = Base.load(base)
     rule = params.selection
@@ -64,26 +61,20 @@ def mask(
             raise InputError("selection.budget: missing; a whole number, a share or a ratio")
         total = entries(rule.budget, sum(map(prod, encoder.maskable.values())))
         before, after = params.budgets(total)
-    found = choose(
-        rule,
-        shapes,
-        after,
-        total=total,
-        former=_former(files["chosen"], encoder, shapes, before) if "chosen" in files else NOTHING,
-        scores=only(dense_vector(files["delta"], encoder, start_vector), shapes)
-        if "delta" in files
-        else None,
-        observed=load_mask(files["observed"]) if "observed" in files else None,
-        seed=stream(params.seed, params.target, "mask"),
-    )
+    read: dict[str, Any] = {}
+    if "chosen" in files:
+        read["former"] = _former(files["chosen"], encoder, shapes, before)
+    if "delta" in files:
+        read["scores"] = only(dense_vector(files["delta"], encoder, start_vector), shapes)
+    if "observed" in files:
+        read["observed"] = load_mask(files["observed"])
+    seed = stream(params.seed, params.target, "mask")
+    found = choose(rule, shapes, after, total=total, seed=seed, **read)
     save_tensors(
         out,
         mask_tensors(found),
         stage="mask",
-        method=params.method,
-        target=params.target,
-        start=params.start,
-        seed=params.seed,
+        **params.model_dump(include={"method", "target", "start", "seed"}),
         base=encoder.identity,
         k=len(found),
         layout=mask_layout(found),
@@ -93,10 +84,8 @@ def mask(
 
 
 def _inputs(params: Params, **given: Path | None) -> dict[str, TensorFile]:
-    """The files that this round reads; others are not opened. Raises InputError if one is
-    missing."""
-    rule = params.selection
-    needed = {}
+    """The files that this round reads; others are not opened."""
+    rule, needed = params.selection, {}
     if params.round > 1:
         needed["chosen"] = f"round {params.round} adds to the mask of round {params.round - 1}"
     elif given["chosen"] is not None:
@@ -120,10 +109,8 @@ def _former(
     """The mask of the round before."""
     base.check(file.provenance, file.path)
     former = load_mask(file)
-    if others := sorted(former.index.keys() - shapes.keys()):
-        raise ArtefactError(
-            f"{file.path}: entries of {others[0]}, a tensor that may not be chosen from"
-        )
+    for name in former.index.keys() - shapes.keys():
+        raise ArtefactError(f"{file.path}: entries of {name}, a tensor that may not be chosen from")
     if len(former) != count:
         raise ArtefactError(
             f"{file.path}: {len(former)} entries, but the round before ends with {count}"

@@ -17,24 +17,21 @@ def _pattern(value: str) -> str:
     return value
 
 
-Pattern = Annotated[str, AfterValidator(_pattern)]
-
-
 def _budget(value: int | float | str) -> int | float | str:
-    if isinstance(value, str):
-        try:
-            fraction = Fraction(value)
-        except (ValueError, ZeroDivisionError):
-            raise ValueError(f"{value!r} is neither a number nor a ratio such as 1/20") from None
-        if not 0 < fraction <= 1:
-            raise ValueError(f"the ratio {value} must lie above 0 and not above 1")
-    elif isinstance(value, float) and not 0 < value <= 1:
-        raise ValueError(f"a share must lie above 0 and not above 1, got {value}")
-    elif isinstance(value, int) and value < 1:
-        raise ValueError(f"K must be at least 1, got {value}")
+    if isinstance(value, int):
+        if value < 1:
+            raise ValueError(f"K must be at least 1, got {value}")
+        return value
+    try:
+        share = Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{value!r} is neither a number nor a ratio such as 1/20") from None
+    if not 0 < share <= 1:
+        raise ValueError(f"a share or ratio must be above 0 and at most 1, got {value}")
     return value
 
 
+Pattern = Annotated[str, AfterValidator(_pattern)]
 Budget = Annotated[
     int | float | str,
     AfterValidator(_budget),
@@ -57,7 +54,7 @@ class ObservedShares(Strict):
 
     observed: str = Field(description="the method whose mask is counted")
     groups: Annotated[list[Pattern], Field(min_length=1)] | None = Field(
-        default=None, description="regular expressions; without them each tensor is its own group"
+        default=None, description="regular expressions; by default each tensor is its own group"
     )
 
 
@@ -74,9 +71,10 @@ class Selection(Strict):
         "everything that may be chosen is",
     )
     choose_from: Pattern = Field(
-        default="", description="only tensors in whose name this regular expression is found"
+        default="",
+        description="choose only from tensors in whose name this regular expression is found",
     )
-    layer_norm: bool = Field(default=False, description="normalisation layers may be chosen too")
+    layer_norm: bool = Field(default=False, description="choose from normalisation layers too")
     budget: Budget | None = None
     shares: Shares | None = Field(
         default=None, description="groups of tensors (regular expressions) and their part of K"

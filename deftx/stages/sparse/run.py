@@ -55,9 +55,9 @@ def sparse(
     A later round begins with the vector of the one before (`round_vector`), which φ contains. For
     several training files and `source_vector` see `full`.
 
-    Interrupted training goes on where it was. Source: the second phase of LT-SFT (Ansell et al.
-    2022, section 3). Raises as `training_job`, `load_round_vector`, `Sources` and `fit`
-    do, and ArtefactError if the mask was made for another base.
+    Source: the second phase of LT-SFT (Ansell et al. 2022, section 3). Raises as `training_job`,
+    `load_round_vector`, `Sources` and `fit_entries` do, and ArtefactError if the mask was made for
+    another base.
     """
     encoder = Base.load(base)
     chosen_file = TensorFile(mask)
@@ -73,12 +73,11 @@ def sparse(
     if not params.retrain:
         if delta is None:
             raise InputError("retrain: false needs the difference (--delta)")
-        phi = _prune(TensorFile(delta), chosen, encoder, start_vector)
+        difference = TensorFile(delta)
+        dense = dense_vector(difference, encoder, start_vector)
+        phi = SparseDelta.from_dense(dense, chosen, head_of(difference))
         inputs |= digests(valid=valid, start=start_vector)
-        outcome = {
-            "trained": len(phi),
-            "trained_head": sum(map(torch.numel, phi.head.values())),
-        }
+        outcome = {"trained": len(phi), "trained_head": sum(map(torch.numel, phi.head.values()))}
         _write(out, params, phi, {**facts("sparse", params, encoder, inputs), "outcome": outcome})
         return
     with training_job(
@@ -104,11 +103,6 @@ def sparse(
             _write(out, params, phi, job.provenance(outcome))
 
 
-def _prune(file: TensorFile, mask: Mask, base: Base, start: Path | None) -> SparseDelta:
-    """The chosen entries of a difference, and its head, without training."""
-    return SparseDelta.from_dense(dense_vector(file, base, start), mask, head_of(file))
-
-
 def _entries(model: PreTrainedModel, mask: Mask) -> dict[str, torch.Tensor]:
     """The chosen entries of a model's weights, on the CPU."""
     weights = {name: weight.detach() for name, weight in backbone_parameters(model).items()}
@@ -117,17 +111,14 @@ def _entries(model: PreTrainedModel, mask: Mask) -> dict[str, torch.Tensor]:
 
 def _write(out: Path, params: Params, phi: SparseDelta, provenance: Mapping[str, Any]) -> None:
     # The head of a language model serves no task, but the next round goes on with it.
-    if not params.classes and params.last:
+    if not params.classes and params.round == params.rounds:
         phi = SparseDelta(phi.mask, phi.values)
     write_sft_config(
         out.parent,
         provenance["base"],
         params.classes,
         max_length=params.training.max_length,
-        method=params.method,
-        target=params.target,
-        start=params.start,
-        seed=params.seed,
         k=len(phi),
+        **params.model_dump(include={"method", "target", "start", "seed"}),
     )
     phi.save(out, **provenance)

@@ -25,8 +25,7 @@ class Nearest:
     def to(self, text: str) -> int:
         """Position of the text with the smallest edit distance (insertions, deletions and
         substitutions of characters) to this one; the first of several."""
-        # The difference in length is a lower bound of the distance, so similar lengths come first
-        # and the search ends early.
+        # The difference in length is a lower bound of the distance: the search can end early.
         apart = np.abs(self._lengths - len(text))
         best, found = max(len(text), int(self._lengths.max())) + 1, -1
         for position in np.argsort(apart, kind="stable").tolist():

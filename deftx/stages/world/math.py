@@ -10,7 +10,7 @@ Distances are only compared with drawn numbers: a language that is moved away fr
 replaces more words and keeps its earlier replacements.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from random import Random
@@ -32,13 +32,11 @@ LETTERS = CONSONANTS + "fchjx", VOWELS + "y"
 # Nouns fall into classes, and each class has its own article. With a single article for all nouns a
 # model misreads the article of another language.
 CLASSES = ("round", "long", "small")
-ENDINGS = ("object", "verb")
 ROLES = ("subject", "verb", "object", "quality", "manner")
 ORDERS = ("subject verb object", "subject object verb", "verb subject object")
 
 T = TypeVar("T")
 Word = tuple[str, int, int]  # kind, topic or polarity, number
-K = TypeVar("K", str, Word)
 
 
 class Sentence(NamedTuple):
@@ -61,12 +59,6 @@ class Sentence(NamedTuple):
         """
         return STREAMS[sum(self) % len(STREAMS)]
 
-    def concept(self, role: str) -> Word:
-        """The kind, group and number of the word in this role."""
-        if role in ("subject", "object"):
-            return "noun", self.topic, getattr(self, role)
-        return role, self.polarity, getattr(self, role)
-
 
 @dataclass(frozen=True)
 class Language:
@@ -86,20 +78,25 @@ class Language:
         word = {role: (lender if role in borrowed else self).word(sentence, role) for role in ROLES}
         nouns = [[word["subject"]], [word["object"]]]
         nouns[sentence.place].insert(0 if self.quality_first else 1, word["quality"])
+        articles = [
+            self.articles[CLASSES[noun % len(CLASSES)]]
+            for noun in (sentence.subject, sentence.object)
+        ]
         parts = {
-            "subject": (self._article(sentence.subject), *nouns[0]),
+            "subject": (articles[0], *nouns[0]),
             "verb": (word["verb"], word["manner"]),
-            "object": (self._article(sentence.object), *nouns[1]),
+            "object": (articles[1], *nouns[1]),
         }
         return " ".join(word for part in self.order.split() for word in parts[part]) + "."
 
     def word(self, sentence: Sentence, role: str) -> str:
         """The word in this role with its ending. International words take no ending."""
-        word = self.words[sentence.concept(role)]
+        number = getattr(sentence, role)
+        if role in ("subject", "object"):
+            word = self.words["noun", sentence.topic, number]
+        else:
+            word = self.words[role, sentence.polarity, number]
         return word + self.endings.get(role, "") if word[-1] in LETTERS[1] else word
-
-    def _article(self, noun: int) -> str:
-        return self.articles[CLASSES[noun % len(CLASSES)]]
 
 
 def text(world: World, language: str, lines: int) -> list[str]:
@@ -109,26 +106,27 @@ def text(world: World, language: str, lines: int) -> list[str]:
     Each language has its own documents, as in real monolingual text. A share of the words is
     borrowed from the source, as in real text of small languages; task items borrow no words.
     """
-    speaker, rng = _language(world, language), _rng(world, "text", _name(world, language))
-    source, mixing = _build(world, "source", 0.0), _rng(world, "borrowed", _name(world, language))
-    documents = (
-        _document(world, rng, "text", DOCUMENT, _below(rng, len(SENTIMENT))) for _ in range(lines)
-    )
+    name, speaker = _language(world, language)
+    source = _build(world, "source", 0.0)
+    rng, mixing = _rng(world, "text", name), _rng(world, "borrowed", name)
 
     def say(sentence: Sentence) -> str:
         borrowed = {role for role in ROLES if mixing.random() < world.borrowed}
         return speaker.say(sentence, source, borrowed)
 
+    documents = (
+        _document(world, rng, "text", DOCUMENT, _below(rng, len(SENTIMENT))) for _ in range(lines)
+    )
     return [" ".join(map(say, document)) for document in documents]
 
 
 def sentiment(world: World, language: str, split: str, items: int) -> list[dict[str, str]]:
     """Items of one or two sentences, labelled with their polarity; labels repeat in turn.
 
-    Lengths vary, and the quality may belong to either noun, so no fixed position reveals the label.
-    Otherwise a model would learn positions in the source's word order rather than words.
+    Lengths vary, and the quality may belong to either noun: so a model has to learn words, since no
+    fixed position reveals the label.
     """
-    speaker, rng = _language(world, language), _rng(world, "sentiment", _split(split))
+    (_, speaker), rng = _language(world, language), _items_of(world, "sentiment", split)
     rows = []
     for number in range(items):
         polarity = number % len(SENTIMENT)
@@ -151,7 +149,7 @@ def inference(world: World, language: str, split: str, items: int) -> list[dict[
     neutral polarity is neutral. So the premise alone does not reveal the label, and the hypothesis
     alone reveals at most that it is neutral.
     """
-    speaker, rng = _language(world, language), _rng(world, "inference", _split(split))
+    (_, speaker), rng = _language(world, language), _items_of(world, "inference", split)
     rows = []
     for number in range(items):
         label = INFERENCE[number % len(INFERENCE)]
@@ -168,6 +166,13 @@ def inference(world: World, language: str, split: str, items: int) -> list[dict[
 
 
 # Contents
+
+
+def _items_of(world: World, task: str, split: str) -> Random:
+    """What draws the contents of a split, which are the same in all languages."""
+    if split not in STREAMS[1:]:
+        raise InputError(f"no split {split!r}; there are {', '.join(STREAMS[1:])}")
+    return _rng(world, task, split)
 
 
 def _document(
@@ -198,67 +203,59 @@ def _sentence(world: World, rng: Random, stream: str, **fixed: int) -> Sentence:
 # Languages
 
 
-def _language(world: World, key: str) -> Language:
-    return _build(world, _name(world, key), _distance(world, key))
+def _language(world: World, key: str) -> tuple[str, Language]:
+    """The name under which a language draws, and the language."""
+    if key not in world.languages:
+        raise KeyError(f"no language {key!r} in this world; it has {', '.join(world.languages)}")
+    distance = world.languages[key]
+    name = key if distance else "source"
+    return name, _build(world, name, distance)
 
 
 def _build(world: World, name: str, distance: float) -> Language:
     """The language with this name at this distance; distance 0 is the source itself."""
     shift = str.maketrans(dict(_first(_rng(world, "shifts", name), SHIFTS, distance / 2)))
 
-    def native(kind: str, keys: list[K], syllables: tuple[int, ...]) -> dict[K, str]:
-        roots = _roots(world, kind, keys, syllables, name, distance)
+    def native(
+        kind: str, groups: Mapping[str, Sequence[T]], syllables: tuple[int, ...]
+    ) -> dict[T, str]:
+        """The source's roots, with a share of each group replaced by the language's own, so that a
+        distance affects all labels alike."""
+        taken: set[str] = set()
+        keys = [key for group in groups.values() for key in group]
+        roots, own = (
+            {key: _fresh(rng, (CONSONANTS, VOWELS), syllables, taken) for key in keys}
+            for rng in (_rng(world, kind, "source"), _rng(world, kind, name))
+        )
+        for group, members in groups.items():
+            replaced = _first(_rng(world, "replaced", kind, group, name), members, distance)
+            roots |= {key: own[key] for key in replaced}
         return {key: root.translate(shift) for key, root in roots.items()}
 
+    groups = [("noun", topic) for topic in range(world.topics)]
+    groups += [(kind, mood) for kind in ("verb", "quality", "manner") for mood in range(3)]
+    shared = round(world.international * world.words)
+    own = {
+        f"{k} {group}": [(k, group, n) for n in range(shared, world.words)] for k, group in groups
+    }
+    # The words that all languages share end in a consonant; native words end in a vowel.
+    rng, taken = _rng(world, "international"), set[str]()
+    international = {
+        (*group, number): _fresh(rng, LETTERS, (2,), taken) + _pick(rng, "nrslm")
+        for group in groups
+        for number in range(shared)
+    }
     rng = _rng(world, "order", name)
     # Word order changes at larger distances than words: never in a close relative, always in the
     # farthest language.
     moved = [0.25 + rng.random() / 2 < distance for _ in range(2)]
     return Language(
-        words=native("words", _native(world), (2, 2, 2, 3)) | _international(world),
-        articles=native("articles", list(CLASSES), (1,)),
-        endings=native("endings", list(ENDINGS), (1,)),
+        words=native("words", own, (2, 2, 2, 3)) | international,
+        articles=native("articles", {"": CLASSES}, (1,)),
+        endings=native("endings", {"": ("object", "verb")}, (1,)),
         order=_pick(rng, ORDERS[1:]) if moved[0] else ORDERS[0],
         quality_first=moved[1],
     )
-
-
-def _roots(
-    world: World, kind: str, keys: list[K], syllables: tuple[int, ...], name: str, distance: float
-) -> dict[K, str]:
-    """The source's roots, with the given share replaced by the language's own."""
-    taken: set[str] = set()
-    rng = _rng(world, kind, "source")
-    roots = {key: _fresh(rng, (CONSONANTS, VOWELS), syllables, taken) for key in keys}
-    rng = _rng(world, kind, name)
-    own = {key: _fresh(rng, (CONSONANTS, VOWELS), syllables, taken) for key in keys}
-    # The share is taken from each kind of word, so that a distance affects all labels alike.
-    for group in sorted({_group(key) for key in keys}):
-        members = [key for key in keys if _group(key) == group]
-        for key in _first(_rng(world, "replaced", kind, group, name), members, distance):
-            roots[key] = own[key]
-    return roots
-
-
-def _group(key: str | Word) -> str:
-    return "" if isinstance(key, str) else f"{key[0]} {key[1]}"
-
-
-def _words(world: World) -> list[Word]:
-    groups = [("noun", topic) for topic in range(world.topics)]
-    groups += [(kind, mood) for kind in ("verb", "quality", "manner") for mood in range(3)]
-    return [(*group, number) for group in groups for number in range(world.words)]
-
-
-def _native(world: World) -> list[Word]:
-    return [word for word in _words(world) if word[2] >= round(world.international * world.words)]
-
-
-def _international(world: World) -> dict[Word, str]:
-    """The words that all languages share. They end in a consonant; native words end in a vowel."""
-    rng, taken = _rng(world, "international"), set[str]()
-    words = [word for word in _words(world) if word not in set(_native(world))]
-    return {w: _fresh(rng, LETTERS, (2,), taken) + _pick(rng, "nrslm") for w in words}
 
 
 def _fresh(
@@ -271,22 +268,6 @@ def _fresh(
         if root not in taken:
             taken.add(root)
             return root
-
-
-def _distance(world: World, key: str) -> float:
-    if key not in world.languages:
-        raise KeyError(f"no language {key!r} in this world; it has {', '.join(world.languages)}")
-    return world.languages[key]
-
-
-def _name(world: World, key: str) -> str:
-    return key if _distance(world, key) else "source"
-
-
-def _split(split: str) -> str:
-    if split not in STREAMS[1:]:
-        raise InputError(f"no split {split!r}; there are {', '.join(STREAMS[1:])}")
-    return split
 
 
 # Randomness. Only Random.random() is guaranteed to stay the same in later versions of Python.

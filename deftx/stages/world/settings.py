@@ -7,7 +7,7 @@ from pydantic import Field
 from deftx.store.strict import Strict
 
 Key = Annotated[str, Field(pattern="^[a-z]{3}$")]
-Distance = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class World(Strict):
@@ -18,44 +18,27 @@ class World(Strict):
     """
 
     seed: int = Field(0, ge=0, description="Another seed draws another family of languages.")
-    languages: dict[Key, Distance] = Field(
-        default={
-            "qaa": 0.0,
-            "qba": 0.1,
-            "qbb": 0.2,
-            "qbc": 0.3,
-            "qbd": 0.4,
-            "qbe": 0.5,
-            "qbf": 0.6,
-            "qbg": 0.7,
-            "qbh": 0.8,
-            "qta": 0.2,
-            "qtb": 0.5,
-            "qtc": 0.8,
-        },
+    languages: dict[Key, Share] = Field(
+        {"qaa": 0.0}
+        | {f"qb{letter}": number / 10 for number, letter in enumerate("abcdefgh", 1)}
+        | {"qta": 0.2, "qtb": 0.5, "qtc": 0.8},
         description="Each language's distance from the source: the share of native roots, endings "
         "and function words that it has replaced, and how far its sounds have shifted. The source "
         "is at 0.",
     )
-    international: float = Field(
+    international: Share = Field(
         0.5,
-        ge=0,
-        le=1,
-        description="Share of the words that are the same in every language. They are the bridge "
-        "over which meaning reaches a language that was never seen.",
+        description="Share of the words that are the same in every language. Through them "
+        "meaning reaches a language that was never seen.",
     )
-    borrowed: float = Field(
+    borrowed: Share = Field(
         0.25,
-        ge=0,
-        le=1,
-        description="Share of the words of unlabelled text that are taken from the source, as "
-        "writers of small languages do. Task items borrow nothing.",
+        description="Share of the words of unlabelled text that are taken from the source. "
+        "Task items borrow none.",
     )
     topics: int = Field(2, ge=2, le=16, description="Subjects that a text can be about.")
-    words: int = Field(
+    words: Annotated[int, Field(ge=4, le=64)] = Field(
         6,
-        ge=4,
-        le=64,
-        description="Words of each kind: nouns of one topic; verbs, qualities and manners of "
-        "one polarity. A larger vocabulary needs more text and more training.",
+        description="Nouns of each topic; verbs, qualities and manners of each polarity. A larger "
+        "vocabulary needs more text and more training.",
     )
