@@ -24,12 +24,14 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server need
 VERBS = """
 import json, os, signal, sys, time
 from pathlib import Path
+def prepare():
+    import sklearn.metrics, torch
 def main():
     kind = "fork" if "deftx.run.warm" in sys.modules else "new"
     verb, *rest = sys.argv[1:]
     if verb == "--serve-jobs":
         from deftx.run.warm import serve
-        serve(main, ("sklearn.metrics", "torch", "no_such_module"), rest)
+        serve(main, prepare, rest)
     if verb == "report":
         print(json.dumps({"argv": sys.argv, "folder": os.getcwd(), "own": os.environ.get("OWN"),
                           "input": sys.stdin.read(), "kind": kind,

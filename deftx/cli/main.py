@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 import time
-import types
 import typing
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -135,7 +134,13 @@ def _run_stage(stage: str, arguments: list[str]) -> int:
 
 def _params(stage: str, options: dict[str, Any], model: Any) -> Any:
     """The validated parameters of a stage; sets the CPU threads, which they may hold too."""
-    given = _read_params(options["params"])
+    text = options["params"] or "{}"
+    if not text.lstrip().startswith("{"):
+        text = Path(text).read_text(encoding="utf-8")
+    try:
+        given: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"--params: not JSON: {error}") from None
     for name in model.model_fields:
         if (value := options[f"param_{name}"]) is not None:
             given[name] = yaml.safe_load(value)
@@ -146,29 +151,13 @@ def _params(stage: str, options: dict[str, Any], model: Any) -> Any:
             "was edited after the workflow started; start the workflow again"
         )
     if threads is not None:
-        _set_threads(int(threads))
+        import torch
+
+        torch.set_num_threads(int(threads))
     try:
         return model.model_validate(given)
     except ValidationError as error:
         raise InputError(str(error)) from None
-
-
-def _read_params(text: str | None) -> dict[str, Any]:
-    """Parameters from JSON, or from a file of it."""
-    text = text or "{}"
-    if not text.lstrip().startswith("{"):
-        text = Path(text).read_text(encoding="utf-8")
-    try:
-        params: dict[str, Any] = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"--params: not JSON: {error}") from None
-    return params
-
-
-def _set_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
 
 
 def _path_options(function: Callable[..., None]) -> dict[str, tuple[bool, bool]]:
@@ -177,8 +166,7 @@ def _path_options(function: Callable[..., None]) -> dict[str, tuple[bool, bool]]
     options = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            union = typing.get_origin(hints[name]) in (typing.Union, types.UnionType)
-            kinds = typing.get_args(hints[name]) if union else (hints[name],)
+            kinds = (hints[name], *typing.get_args(hints[name]))
             several = any(typing.get_origin(kind) is list for kind in kinds)
             options[name] = parameter.default is inspect.Parameter.empty, several
     return options

@@ -50,12 +50,10 @@ def _path(module: str) -> Path:
     return inside / "__init__.py" if inside.is_dir() else inside.with_suffix(".py")
 
 
-def _imported(node: ast.AST) -> list[str] | None:
-    """What an import of the package brings: for each name the digest of its module, the name there
-    and the name here. None if the node is not such an import."""
-    if not isinstance(node, ast.ImportFrom) or not node.module:
-        return None
-    if node.module.split(".")[0] != "deftx":
+def _imported(node: ast.ImportFrom) -> list[str] | None:
+    """What an import brings: for each name the digest of its module, the name there and the name
+    here. None if it is not one of the package."""
+    if not node.module or node.module.split(".")[0] != "deftx":
         return None
     found = []
     for alias in node.names:
@@ -98,11 +96,15 @@ def _statements(nodes: list[object]) -> list[str]:
     imports: set[str] = set()
     others = []
     for node in nodes:
-        names = _imported(node) if isinstance(node, ast.AST) else None
-        if names is not None:
-            imports.update(names)
-        elif not _is_bare_string(node) and not _is_for_types(node):
-            others.append(_dump(node))
+        match node:
+            case ast.Expr(value=ast.Constant(value=str())):  # a docstring, or below an attribute
+                pass
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                pass
+            case ast.ImportFrom() if (names := _imported(node)) is not None:
+                imports.update(names)
+            case _:
+                others.append(_dump(node))
     return [*sorted(imports), *others]
 
 
@@ -119,21 +121,3 @@ def _without_words(node: ast.AST) -> dict[str, object]:
             case ast.Attribute(value=ast.Name(id=name)) if name in LOGS:
                 fields = {"func": node.func}
     return fields
-
-
-def _is_bare_string(node: object) -> bool:
-    """A docstring, or the text below an attribute."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
-
-
-def _is_for_types(node: object) -> bool:
-    """A block that only type checkers read."""
-    return (
-        isinstance(node, ast.If)
-        and isinstance(node.test, ast.Name)
-        and node.test.id == "TYPE_CHECKING"
-    )

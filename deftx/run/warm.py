@@ -88,23 +88,20 @@ def serve(run: Callable[[], int], prepare: Callable[[], None], arguments: list[s
         os._exit(0)
 
     signal.signal(signal.SIGTERM, stop)
-    end_with_parent(signal.SIGTERM)
+    end_with_parent(signal.SIGTERM, parent)
     try:
-        if os.getppid() != parent:  # it ended before end_with_parent
-            stop(0, None)
         code, before = code_on_disk(), dict(os.environ)
         prepare()
         gc.collect()
         gc.freeze()  # else the collector would write to, and so copy, all that forks share
         with socket.socket(fileno=descriptor) as listener:
-            connection = _connection_in_a_fork(listener)
+            connection = _client(listener)
     except BaseException:
         shutil.rmtree(folder)
         raise
     _become_the_job(connection, code, before)
     status = run()
-    # The end of an interpreter, but without freeing objects: that would copy all the memory that is
-    # shared with the server. multiprocessing ends its forks like this.
+    # As multiprocessing ends its forks: freeing objects would copy the memory that all share.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -121,7 +118,7 @@ def code_on_disk(package: Path = PACKAGE) -> str:
     return digest.hexdigest()
 
 
-def _connection_in_a_fork(listener: socket.socket) -> socket.socket:
+def _client(listener: socket.socket) -> socket.socket:
     """A client's connection, returned in a fork for each client; the server never returns."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps the guards
     while True:
@@ -136,11 +133,10 @@ def _connection_in_a_fork(listener: socket.socket) -> socket.socket:
 def _become_the_job(connection: socket.socket, code: str, before: dict[str, str]) -> None:
     """Take over what the client hands over and fork once more. Returns in the job, never in its
     guard, which forwards signals, returns the exit status, and kills the job if the client ends."""
-    message, streams, _, _ = socket.recv_fds(connection, 1 << 16, 3)
-    while not message.endswith(b"\n"):
-        if not (part := connection.recv(1 << 16)):
-            os._exit(1)
-        message += part
+    message, streams, _, _ = socket.recv_fds(connection, 1, 3)
+    message += connection.makefile("rb").readline()
+    if not message.endswith(b"\n"):  # the client has ended
+        os._exit(1)
     request = json.loads(message)
     if reason := _difference(request, code, before):
         _reply(connection, reason=reason)
@@ -162,10 +158,14 @@ def _become_the_job(connection: socket.socket, code: str, before: dict[str, str]
     if job := os.fork():
         _watch(connection, job)
     connection.close()
-    end_with_parent(signal.SIGKILL)
-    if os.getppid() != guard:
-        os._exit(1)
-    _set_threads()
+    end_with_parent(parent=guard)
+    # As many threads as the libraries would have read from the environment at their import. What
+    # they read later, as MKL does, is there already.
+    from threadpoolctl import threadpool_limits
+
+    threads = int(os.environ["OMP_NUM_THREADS"])
+    blas = min(threads, len(os.sched_getaffinity(0)))  # OpenBLAS takes no more
+    threadpool_limits({"openmp": threads, "blas": blas})
 
 
 def _difference(request: dict[str, Any], code: str, before: dict[str, str]) -> str | None:
@@ -189,16 +189,6 @@ def _difference(request: dict[str, Any], code: str, before: dict[str, str]) -> s
     if torch is not None and torch.cuda._is_in_bad_fork():
         return "a library looked for GPUs when it was imported, which a fork cannot undo"
     return None
-
-
-def _set_threads() -> None:
-    """As many threads as the libraries would have read from the environment at their import. What
-    they read later, as MKL does, is there already."""
-    from threadpoolctl import threadpool_limits
-
-    threads = int(os.environ["OMP_NUM_THREADS"])
-    blas = min(threads, len(os.sched_getaffinity(0)))  # OpenBLAS takes no more
-    threadpool_limits({"openmp": threads, "blas": blas})
 
 
 def _watch(connection: socket.socket, job: int) -> Never:
