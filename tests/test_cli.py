@@ -55,7 +55,6 @@ def test_the_stages_follow_each_other_by_hand(base_folder, files):
     call("evaluate", "--system", "s", "--task", "x", "--language", "qaa", "--classes",
          "[low, high]", *base, "--composed", composed, "--test", files / "test.parquet",
          "--out", files / "e.safetensors")  # fmt: skip
-    assert json.loads((files / "e.json").read_text())["items"] == 20
     assert load_file(files / "e.safetensors")["logits"].shape == (20, 2)
     config = json.loads((vector.parent / "sft_config.json").read_text())
     assert config["k"] == len(SparseDelta.load(vector.parent)) == 500

@@ -75,7 +75,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
-        return _run_stage(verb, rest) if verb in STAGES else _run_tool(verb, rest)
+        if verb in STAGES:
+            return _run_stage(verb, rest)
+        tools = importlib.import_module(f"deftx.cli.{'tools' if verb in TOOLS else 'vectors'}")
+        getattr(tools, verb)(rest)
+        return 0
     except DeftxError as error:
         if os.environ.get("DEFTX_DEBUG"):
             raise
@@ -99,12 +103,6 @@ def _overview() -> str:
     return "\n".join(lines)
 
 
-def _run_tool(tool: str, arguments: list[str]) -> int:
-    module = importlib.import_module("deftx.cli.tools" if tool in TOOLS else "deftx.cli.vectors")
-    getattr(module, tool)(arguments)
-    return 0
-
-
 def _run_stage(stage: str, arguments: list[str]) -> int:
     """Run a stage on the GPUs that it needs and write what that cost; the exit status."""
     module = importlib.import_module(f"deftx.stages.{stage}.run")
@@ -112,7 +110,10 @@ def _run_stage(stage: str, arguments: list[str]) -> int:
     kinds = _path_options(function)
     options = vars(_stage_parser(stage, function, module.Params, kinds).parse_args(arguments))
     params = _params(stage, options, module.Params)
-    paths = {name: _path(options[f"path_{name}"], several) for name, (_, several) in kinds.items()}
+    paths = {}
+    for name, (_, several) in kinds.items():
+        given = options[f"path_{name}"]
+        paths[name] = given if several or not isinstance(given, list) else next(iter(given), None)
     if is_worker():  # its launcher claims the GPUs and writes the cost
         end_with_parent()
         function(params, **paths)
@@ -170,12 +171,6 @@ def _path_options(function: Callable[..., None]) -> dict[str, tuple[bool, bool]]
             several = any(typing.get_origin(kind) is list for kind in kinds)
             options[name] = parameter.default is inspect.Parameter.empty, several
     return options
-
-
-def _path(value: Path | list[Path] | None, several: bool) -> Path | list[Path] | None:
-    if isinstance(value, list) and not several:
-        return value[0] if value else None
-    return value
 
 
 def _stage_parser(

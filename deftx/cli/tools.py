@@ -85,14 +85,9 @@ def show(arguments: list[str]) -> None:
     if not table.is_file():
         raise ArtefactError(f"{table}: no such file; has the run finished?")
     print(table.read_text(encoding="utf-8"))
-    for name, path in {
-        "page": folder / "summary" / "index.html",
-        "tables": folder / "tables",
-        "figures": folder / "figures",
-        "report": folder / "report.html",
-    }.items():
-        if path.exists():
-            print(f"{name:8} {path}")
+    for name in ("summary/index.html", "tables", "figures", "report.html"):
+        if (folder / name).exists():
+            print(folder / name)
 
 
 def verify(arguments: list[str]) -> None:
@@ -114,7 +109,7 @@ def verify(arguments: list[str]) -> None:
         try:
             verify_artefact(path)
         except ArtefactError as error:
-            problems.append(str(error))
+            problems.append(f"{error}")
     if problems:
         raise ArtefactError("\n".join([f"{len(problems)} of {len(paths)} artefacts:", *problems]))
     print(f"{len(paths)} artefacts match their manifests")

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deftx.stages.data.settings import Columns, Format, Layout
+from deftx.stages.data.settings import Format, Layout
 from deftx.store.errors import DataError
 from deftx.store.items import Item
 
@@ -35,7 +35,13 @@ def read_items(path: Path, layout: Layout, limit: int | None = None) -> list[Ite
     """
     columns = layout.columns
     rows = _rows(path, layout, limit)
-    _check_columns(path, rows, columns)
+    for role, column in columns.model_dump().items():
+        missing = next((n for n, row in enumerate(rows) if column and column not in row), None)
+        if missing is not None:
+            raise DataError(
+                f"{path}: no column {column!r} (columns.{role}) in item {missing}; "
+                f"its columns are {', '.join(map(repr, rows[missing]))}"
+            )
     items = []
     for number, row in enumerate(rows):
         item = {"id": row[columns.id] if columns.id else str(number), "text": row[columns.text]}
@@ -135,13 +141,3 @@ def _errors_with_file(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: no items: the file is empty") from None
     except (ValueError, OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
-
-
-def _check_columns(path: Path, rows: Rows, columns: Columns) -> None:
-    for role, column in columns.model_dump().items():
-        missing = next((n for n, row in enumerate(rows) if column and column not in row), None)
-        if missing is not None:
-            raise DataError(
-                f"{path}: no column {column!r} (columns.{role}) in item {missing}; "
-                f"its columns are {', '.join(map(repr, rows[missing]))}"
-            )

@@ -75,13 +75,14 @@ def claimed(count: int, holder: str) -> Iterator[None]:
     if shared not in ("0", "1"):
         raise InputError(f"DEFTX_SHARE_DEVICES is {shared!r}, expected 0 or 1")
     locks = {} if shared == "1" else _wait(devices, count, holder)
-    before = dict(os.environ)
+    before = os.environ.pop(VISIBLE, None)
     os.environ[VISIBLE] = ",".join(locks or devices[:count])
     try:
         yield
     finally:
         del os.environ[VISIBLE]
-        os.environ.update({VISIBLE: before[VISIBLE]} if VISIBLE in before else {})
+        if before is not None:
+            os.environ[VISIBLE] = before
         _release(locks)
 
 
@@ -91,7 +92,7 @@ def _wait(devices: list[str], count: int, holder: str) -> dict[str, FileLock]:
     while len(locks := _free(devices, count)) < count:
         if time.monotonic() - last_message >= SECONDS_BETWEEN_MESSAGES:
             last_message = time.monotonic()
-            states = [f"{d} is {'free' if d in locks else _holder(d)}" for d in devices]
+            states = [f"{d} is {'free' if d in locks else _held(d)}" for d in devices]
             log.info("waiting for %d of %d GPUs: %s", count, len(devices), "; ".join(states))
         _release(locks)
         time.sleep(chance.uniform(0.3, 0.9))  # two jobs that each took some must not do so again
@@ -128,9 +129,8 @@ def _release(locks: dict[str, FileLock]) -> None:
         lock.release()
 
 
-def _holder(device: str) -> str:
-    text = _lock_file(device).read_text(encoding="utf-8")
-    return f"held by {text or 'a job that is starting'}"
+def _held(device: str) -> str:
+    return f"held by {_lock_file(device).read_text('utf-8') or 'a job that is starting'}"
 
 
 def _lock_file(device: str) -> Path:

@@ -18,9 +18,6 @@ PACKAGE = Path(__file__).parents[1]
 BLIND = ("deftx.run", "deftx.plan.feasible", "deftx.store.version")
 """Modules and packages that cannot change a result: the fingerprint does not look inside."""
 
-LOGS = ("log", "warnings")
-"""Names whose methods write messages."""
-
 
 def fingerprint(stage: str) -> str:
     """Twelve hexadecimal digits over the code that `deftx.stages.<stage>` reaches by imports inside
@@ -58,11 +55,9 @@ def _imported(node: ast.ImportFrom) -> list[str] | None:
     found = []
     for alias in node.names:
         submodule = f"{node.module}.{alias.name}"
-        here = alias.asname or alias.name
-        if _path(submodule).is_file():
-            found.append(f"{_digest(submodule)} as {here}")
-        else:
-            found.append(f"{_digest(node.module)} {alias.name} as {here}")
+        inside = _path(submodule).is_file()
+        what = _digest(submodule) if inside else f"{_digest(node.module)} {alias.name}"
+        found.append(f"{what} as {alias.asname or alias.name}")
     return found
 
 
@@ -76,8 +71,8 @@ def _templates(tree: ast.Module) -> list[Path]:
 
 
 def _dump(node: object) -> str:
-    """A syntax tree as text: without what `_without_words` drops, and without empty fields, whose
-    set differs between versions of Python."""
+    """A syntax tree as text: without what only people read, and without empty fields, whose set
+    differs between versions of Python."""
     if isinstance(node, list):
         return "[" + ",".join(_statements(node)) + "]"
     if not isinstance(node, ast.AST):
@@ -109,7 +104,6 @@ def _statements(nodes: list[object]) -> list[str]:
 
 
 def _without_words(node: ast.AST) -> dict[str, object]:
-    """The fields of a node without what only people read."""
     fields = dict(ast.iter_fields(node))
     if isinstance(node, ast.Raise):
         fields = {"exc": node.exc.func if isinstance(node.exc, ast.Call) else node.exc}
@@ -118,6 +112,6 @@ def _without_words(node: ast.AST) -> dict[str, object]:
     elif isinstance(node, ast.Call):
         fields["keywords"] = [k for k in node.keywords if k.arg != "description"]
         match node.func:
-            case ast.Attribute(value=ast.Name(id=name)) if name in LOGS:
+            case ast.Attribute(value=ast.Name(id=name)) if name in ("log", "warnings"):
                 fields = {"func": node.func}
     return fields

@@ -24,8 +24,8 @@ def handed_over(arguments: list[str]) -> int | None:
     Returns None if nothing has run and the job must start as a new process: no server is named or
     answers, or a fork would differ from a new process; standard error then states why.
 
-    The fork has the arguments, folder, environment and standard streams of this process. The
-    signals of FORWARDED go on to it; it is killed if this process ends.
+    The fork has the arguments, folder, environment and standard streams of this process, gets the
+    signals of FORWARDED, and is killed if this process ends.
     """
     path = os.environ.get(VARIABLE, "off")
     if path == "off":

@@ -16,10 +16,8 @@ def launch(workers: int, program: list[str]) -> int:
 
     The signals of FORWARDED go on to all workers, which then have 30 seconds to end. A worker that
     fails ends the others. If this process is killed, so are the workers. Call it from the main
-    thread: only that can handle signals.
-
-    Source: torchrun. Design choice: it sets up ranks and the meeting point as PyTorch users know
-    them, and restarts nothing, because restarting is up to the workflow.
+    thread: only that can handle signals. Source: torchrun; it restarts nothing, because restarting
+    is up to the workflow.
     """
     names = ",".join(number.name for number in FORWARDED)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone",

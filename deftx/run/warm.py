@@ -131,7 +131,7 @@ def _client(listener: socket.socket) -> socket.socket:
 
 
 def _become_the_job(connection: socket.socket, code: str, before: dict[str, str]) -> None:
-    """Take over what the client hands over and fork once more. Returns in the job, never in its
+    """Take over what the client hands over and fork once more. Returns in the job, not in its
     guard, which forwards signals, returns the exit status, and kills the job if the client ends."""
     message, streams, _, _ = socket.recv_fds(connection, 1, 3)
     message += connection.makefile("rb").readline()
@@ -171,14 +171,13 @@ def _become_the_job(connection: socket.socket, code: str, before: dict[str, str]
 def _difference(request: dict[str, Any], code: str, before: dict[str, str]) -> str | None:
     """Why a fork would differ from a new process; None if it would not."""
     given = request["environment"]
-    names = sorted(
-        name
-        for name in {*given, *before} - OF_THE_JOB - {*QUIET, *THREADS}
-        if given.get(name) != before.get(name) and not name.startswith(OF_THE_STEP)
-    )
     if (request["package"], request["python"]) != (str(PACKAGE), sys.prefix):
         return "the server has another installation"
-    if names:
+    if names := [
+        name
+        for name in sorted({*given, *before} - OF_THE_JOB - {*QUIET, *THREADS})
+        if given.get(name) != before.get(name) and not name.startswith(OF_THE_STEP)
+    ]:
         return f"the server has another environment: {', '.join(names)}"
     threads = {given[name] for name in THREADS if name in given}
     if "OMP_NUM_THREADS" not in given or len(threads) > 1 or not threads.pop().isdigit():
@@ -192,8 +191,6 @@ def _difference(request: dict[str, Any], code: str, before: dict[str, str]) -> s
 
 
 def _watch(connection: socket.socket, job: int) -> Never:
-    """Be the guard of a job."""
-
     def collect(number: int = 0, frame: FrameType | None = None) -> None:
         ended, status = os.waitpid(job, os.WNOHANG)
         if ended:

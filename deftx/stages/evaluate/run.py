@@ -15,10 +15,9 @@ from deftx.models.predict import accuracy_and_f1, predict_and_pool
 from deftx.run.cost import measured
 from deftx.stages.compose.apply import composed as with_composed
 from deftx.store.artefact import read_manifest
-from deftx.store.item_ids import encode_ids
 from deftx.store.items import load_labelled
 from deftx.store.strict import Strict
-from deftx.store.tensors import TensorFile, save_tensors
+from deftx.store.tensors import TensorFile, encode_ids, save_tensors
 
 log = logging.getLogger(__name__)
 
