@@ -31,27 +31,18 @@ def test_a_job_writes_what_it_cost(base_folder, tmp_path):
     assert cost["stored_bytes"] == sum(file.stat().st_size for file in files)
 
 
-def test_no_cost_is_written_where_none_is_asked_for(base_folder, tmp_path):
-    arguments = mask_job(base_folder, tmp_path)
-    at = arguments.index("--cost")
-    assert main([*arguments[:at], *arguments[at + 2 :]]) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "m.safetensors",
-        "m.safetensors.json",
-    ]
-
-
-def test_a_failing_job_writes_no_cost(tmp_path):
+def test_no_cost_is_written_unless_asked_for_nor_by_a_failing_job_or_a_worker(
+    base_folder, tmp_path, monkeypatch
+):
+    job = mask_job(base_folder, tmp_path)
+    at = job.index("--cost")
+    assert main([*job[:at], *job[at + 2 :]]) == 0
     assert main(mask_job("nowhere", tmp_path)) == 1
-    assert not (tmp_path / "c.json").exists()
-
-
-def test_a_worker_writes_no_cost(base_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setattr("deftx.cli.main.end_with_parent", lambda: None)
-    assert main(mask_job(base_folder, tmp_path)) == 0
-    assert (tmp_path / "m.safetensors").exists()
-    assert not (tmp_path / "c.json").exists()
+    assert main(job) == 0
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == ["m.safetensors", "m.safetensors.json"]
 
 
 def test_the_launcher_writes_the_cost_of_its_workers(base_folder, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ import torch
 import yte
 from conftest import PATIENCE, PROJECT
 from imports import reached
+from processes import runs, until
 
 from deftx.cli.main import main
 from deftx.models.device import available_device
@@ -50,13 +51,6 @@ def locks(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(devices, "DEV", tmp_path / "dev")
     return folder
-
-
-def until(condition):
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 def is_free(*names):
@@ -264,21 +258,13 @@ def running(tmp_path, monkeypatch):
         process.kill()
 
 
-def alive(pid):
-    """Whether a process runs; one that has ended and is not yet reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_reaches_every_worker(running, number):
     process, workers = running
     process.send_signal(number)
     assert process.wait(PATIENCE) != 0
     assert [Path(f"stopped-{rank}").read_text() for rank in (0, 1)] == [str(int(number))] * 2
-    assert not any(map(alive, workers))
+    assert not any(map(runs, workers))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
@@ -289,7 +275,7 @@ def test_when_job_or_launcher_is_killed_no_worker_goes_on(running, whom):
     launcher = int(stat.rsplit(")", 1)[1].split()[1])
     os.kill(launcher if whom == "launcher" else process.pid, signal.SIGKILL)
     assert process.wait(PATIENCE) == (128 + signal.SIGKILL if whom == "launcher" else -9)
-    until(lambda: not any(map(alive, [*workers, launcher])))
+    until(lambda: not any(map(runs, [*workers, launcher])))
     assert is_free("0", "1")
 
 

@@ -62,9 +62,15 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def whole(handler, number):
-    handler.begin(200, len(CONTENT), ETag='"one"')
-    handler.wfile.write(CONTENT)
+def answering(body):
+    def answer(handler, number):
+        handler.begin(200, len(body), ETag='"one"')
+        handler.wfile.write(body)
+
+    return answer
+
+
+whole = answering(CONTENT)
 
 
 @pytest.fixture
@@ -127,11 +133,7 @@ def test_the_first_download_is_recorded_and_the_next_one_held_to_it(place, serve
 
 
 def test_a_tampered_file_never_gets_the_final_name(place, serve):
-    def tampered(handler, number):
-        handler.begin(200, len(CONTENT), ETag='"one"')
-        handler.wfile.write(CONTENT.replace(b"line 7,good", b"line 7,evil"))
-
-    url = f"{serve(tampered).url}/x.csv"
+    url = f"{serve(answering(CONTENT.replace(b'line 7,good', b'line 7,evil'))).url}/x.csv"
     record(place.lock, url, {"sha256": SHA256, "bytes": len(CONTENT)})
     place.fails(
         url, rf"its sha256 is (?!{SHA256})\w+ .* records {SHA256} .*another file than at the"
@@ -158,13 +160,14 @@ def test_a_server_that_does_not_answer_is_given_up(place, serve, monkeypatch):
 
 
 def test_a_busy_server_is_asked_again(place, serve):
-    def busy(handler, number):
-        if number < 3:
-            handler.begin((503, 429)[number - 1], 0, Retry_After="0")
-        else:
-            whole(handler, number)
-
-    server = serve(busy)
+    busy = {1: 503, 2: 429}
+    server = serve(
+        lambda handler, number: (
+            handler.begin(busy[number], 0, Retry_After="0")
+            if number in busy
+            else whole(handler, number)
+        )
+    )
     assert place.get(f"{server.url}/x.csv")["sha256"] == SHA256
     assert len(server.asked) == 3
 
@@ -189,11 +192,7 @@ def test_a_moved_file_is_an_error_at_once(place, serve, status, message):
     ],
 )
 def test_what_is_no_data_is_refused_and_not_recorded(place, serve, body, message):
-    def other(handler, number):
-        handler.begin(200, len(body))
-        handler.wfile.write(body)
-
-    place.fails(f"{serve(other).url}/x.csv", f"the download is .*{message}")
+    place.fails(f"{serve(answering(body)).url}/x.csv", f"the download is .*{message}")
     assert not place.file.exists() and not place.lock.exists()
 
 
@@ -293,16 +292,8 @@ def hub(commit, tag):
 
 
 def from_hub(place, server, revision, **environment):
-    params = {
-        "dataset": "wiki",
-        "language": "ace",
-        "split": "train",
-        "hub": {
-            "dataset": "wikimedia/wikipedia",
-            "revision": revision,
-            "file": "20231101.ace/x.csv",
-        },
-    }
+    file = {"dataset": "wikimedia/wikipedia", "revision": revision, "file": "20231101.ace/x.csv"}
+    params = {"dataset": "wiki", "language": "ace", "split": "train", "hub": file}
     command = [sys.executable, "-m", "deftx", "download", "--params", json.dumps(params)]
     for name in ("lock", "file", "out"):
         command += [f"--{name}", str(getattr(place, name))]

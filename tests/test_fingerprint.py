@@ -10,19 +10,22 @@ from conftest import PROJECT
 from imports import imports, modules, reached
 
 import deftx.run.fingerprint as module
-from deftx.stages.table import STAGES
+from deftx.stages.table import PAGES, STAGES
 
-TRAINING = ("full", "sparse", "adapter", "gate", "gated", "lora")
-COMPARING = ("tables", "claims", "figures", "costs", "cards", "summary")
+TRAINING = {"full", "sparse", "adapter", "gate", "gated", "lora"}
+DENOISER = "stages/denoise/math.py"
+CHECKPOINT = "engine/checkpoint.py"
+TEMPLATES = "report/templates"
 
 
-@pytest.fixture
-def package(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
     """A copy of the package that may be edited."""
-    copy = tmp_path / "deftx"
+    copy = tmp_path_factory.mktemp("copy") / "deftx"
     shutil.copytree(PROJECT / "deftx", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(module, "PACKAGE", copy)
-    return copy
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PACKAGE", copy)
+        yield copy
 
 
 def fingerprints():
@@ -30,180 +33,123 @@ def fingerprints():
     return {stage: module.fingerprint(stage) for stage in STAGES}
 
 
-def changed_by(package, file, old, new):
-    before = fingerprints()
-    path = package / file
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
-    after = fingerprints()
-    return {stage for stage in STAGES if before[stage] != after[stage]}
+@pytest.fixture(scope="module")
+def unedited(package):
+    return fingerprints()
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ('"""Denoising:', '"""Other words:'),
-        ("    # Projecting onto", "    # Some other reason for projecting onto"),
-        ("    rows, columns = matrix.shape\n", "\n    rows, columns = (matrix.shape)\n"),
-        ('"""The (m, n) matrix with', '"""A matrix (m, n) with'),
-    ],
-)
-def test_comments_docstrings_and_layout_change_nothing(package, old, new):
-    assert changed_by(package, "stages/denoise/math.py", old, new) == set()
+@pytest.fixture
+def changed_by(package, unedited):
+    """The stages whose fingerprint an edit changes; the edit is undone."""
+
+    def edit(file, old, new):
+        path = package / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+        found = fingerprints()
+        path.write_text(text)
+        return {stage for stage in STAGES if found[stage] != unedited[stage]}
+
+    return edit
 
 
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        (
-            "stages/denoise/math.py",
-            "the difference is not finite",
-            "it has an entry that is not finite",
-        ),
+        (DENOISER, '"""Denoising:', '"""Other words:'),
+        (DENOISER, "    # Projecting onto", "    # Some other reason for projecting onto"),
+        (DENOISER, "    rows, columns = matrix.shape\n", "\n    rows, columns = (matrix.shape)\n"),
+        (DENOISER, '"""The (m, n) matrix with', '"""A matrix (m, n) with'),
+        (DENOISER, "the difference is not finite", "it has an entry that is not finite"),
         ("stages/mask/settings.py", "K must be at least 1", "K must be 1 at least"),
-        ("engine/checkpoint.py", "a checkpoint cannot be used", "this checkpoint is not usable"),
-        ("engine/checkpoint.py", "going on from step", "resuming at step"),
+        (CHECKPOINT, "a checkpoint cannot be used", "this checkpoint is not usable"),
+        (CHECKPOINT, "going on from step", "resuming at step"),
+        ("stages/denoise/settings.py", "denoise the embedding", "reduce the embedding"),
+        ("report/coverage.py", "import PreTrainedTokenizerBase", "import Tokenizer"),
     ],
 )
-def test_error_and_log_messages_change_nothing(package, file, old, new):
-    assert changed_by(package, file, old, new) == set()
+def test_what_only_people_and_type_checkers_read_changes_nothing(changed_by, file, old, new):
+    assert changed_by(file, old, new) == set()
 
 
-def test_the_class_of_an_error_is_code(package):
-    old = 'raise InputError(f"{name}: the difference'
-    assert changed_by(package, "stages/denoise/math.py", old, old.replace("Input", "Key")) == {
-        "denoise"
-    }
-
-
-def test_a_moved_and_renamed_module_changes_nothing(package):
-    before = fingerprints()
-    (package / "elsewhere").mkdir()
-    (package / "elsewhere/__init__.py").write_text("")
-    (package / "stages/denoise/math.py").rename(package / "elsewhere/another_name.py")
-    (package / "engine/steps.py").rename(package / "elsewhere/a_schedule.py")
-    for path in package.rglob("*.py"):
+def test_a_moved_and_renamed_module_changes_nothing(package, unedited, tmp_path, monkeypatch):
+    moved = shutil.copytree(package, tmp_path / "deftx")
+    monkeypatch.setattr(module, "PACKAGE", moved)
+    (moved / "elsewhere").mkdir()
+    (moved / "elsewhere/__init__.py").write_text("")
+    (moved / DENOISER).rename(moved / "elsewhere/another_name.py")
+    (moved / "engine/steps.py").rename(moved / "elsewhere/a_schedule.py")
+    for path in moved.rglob("*.py"):
         text = path.read_text().replace(
             "deftx.stages.denoise.math import", "deftx.elsewhere.another_name import"
         )
         path.write_text(text.replace("deftx.engine.steps", "deftx.elsewhere.a_schedule"))
     subprocess.run(
-        [sys.executable, "-m", "ruff", "check", "--select", "I", "--fix", "-q", package], check=True
+        [sys.executable, "-m", "ruff", "check", "--select", "I", "--fix", "-q", moved], check=True
     )
-    assert fingerprints() == before
-
-
-def test_what_only_type_checkers_read_changes_nothing(package):
-    old, new = "import PreTrainedTokenizerBase", "import Tokenizer"
-    assert changed_by(package, "report/coverage.py", old, new) == set()
-
-
-def test_a_description_of_a_setting_is_prose(package):
-    assert (
-        changed_by(package, "stages/denoise/settings.py", "denoise the embedding", "reduce the emb")
-        == set()
-    )
-
-
-def test_editing_the_denoiser_reaches_denoise_and_neither_mask_nor_training(package):
-    changed = changed_by(
-        package, "stages/denoise/math.py", "truncated = matrices = 0", "truncated = matrices = 1"
-    )
-    assert changed == {"denoise"}
-
-
-def test_editing_a_figure_reaches_figures_alone(package):
-    text = (package / "report/figures/transfer.py").read_text()
-    (package / "report/figures/transfer.py").write_text(text + "\nUNUSED = 1\n")
-    (package / "report/figures/transfer.py").write_text(text)
-    before = fingerprints()
-    (package / "report/figures/transfer.py").write_text(text + "\nUNUSED = 1\n")
-    after = fingerprints()
-    assert {stage for stage in STAGES if before[stage] != after[stage]} == {"figures"}
-
-
-def test_editing_the_sparse_phase_leaves_the_full_phase_alone(package):
-    assert changed_by(package, "engine/sparse.py", "weight.grad = None", "weight.grad = 0") == {
-        "sparse"
-    }
-
-
-def test_editing_the_trainer_reaches_what_trains(package):
-    changed = changed_by(package, "engine/trainer.py", "max(1, labels)", "max(2, labels)")
-    assert changed == {"base", *TRAINING}
-
-
-def test_editing_what_is_shown_of_training_reaches_nothing(package):
-    assert changed_by(package, "run/progress.py", "SECONDS = 60.0", "SECONDS = 30.0") == set()
-
-
-def test_editing_a_metric_reaches_no_base(package):
-    changed = changed_by(package, "models/predict.py", "zero_division=0", "zero_division=1")
-    assert changed == {*TRAINING, "evaluate"}
-
-
-def test_editing_what_is_only_reported_reaches_no_training(package):
-    changed = changed_by(package, "report/metrics.py", "BINS = 15", "BINS = 16")
-    assert changed <= {*COMPARING}
-
-
-@pytest.mark.parametrize(
-    ("file", "old", "new"),
-    [
-        ("core/shares.py", "parts[group] += 1", "parts[group] += int(1)"),
-        ("stages/mask/settings.py", "value < 1", "value <= 0"),
-        ("plan/feasible.py", "lower it, or say", "say"),
-        ("plan/checks.py", "did you mean", "is it"),
-    ],
-)
-def test_editing_what_chooses_or_checks_never_reaches_training(package, file, old, new):
-    changed = changed_by(package, file, old, new)
-    assert changed <= {"mask", "lora", "config", "costs", "cards", "summary"}
-
-
-def test_editing_the_world_reaches_no_users_data(package):
-    changed = changed_by(package, "stages/world/math.py", "def text(", "def text_of(")
-    assert changed == {"world"}
+    assert fingerprints() == unedited
 
 
 @pytest.mark.parametrize(
     ("file", "old", "new", "stages"),
     [
+        # The class of an error is code.
+        (DENOISER, 'raise InputError(f"{name}: the', 'raise KeyError(f"{name}: the', {"denoise"}),
+        (DENOISER, "truncated = matrices = 0", "truncated = matrices = 1", {"denoise"}),
+        ("engine/sparse.py", "weight.grad = None", "weight.grad = 0", {"sparse"}),
+        ("engine/trainer.py", "max(1, labels)", "max(2, labels)", {"base", *TRAINING}),
+        ("models/predict.py", "zero_division=0", "zero_division=1", {*TRAINING, "evaluate"}),
+        ("report/figures/transfer.py", "\n\n\ndef ", "\n\nUNUSED = 1\n\n\ndef ", {"figures"}),
+        ("stages/world/math.py", "def text(", "def text_of(", {"world"}),
         ("data/read.py", "min(limit, 10_000)", "min(limit, 9_999)", {"data"}),
         ("data/download.py", "total=6", "total=7", {"download"}),
         ("stages/trim/math.py", 'kind="stable"', 'kind="mergesort"', {"trim"}),
         ("stages/clean/math.py", '"NFKC"', '"NFKD"', {"clean", "summary"}),
+        # A template belongs to the code that names it, and a style to its page.
+        (f"{TEMPLATES}/summary.html.j2", "<", " <", {"summary"}),
+        (f"{TEMPLATES}/summary.css", "{", " {", {"summary"}),
+        (f"{TEMPLATES}/card.md.j2", "#", " #", {"cards"}),
+        (f"{TEMPLATES}/cards.md.j2", "#", " #", {"cards"}),
+        # What a job costs, and what is shown of it, cannot change its result.
+        ("run/progress.py", "SECONDS = 60.0", "SECONDS = 30.0", set()),
+        ("run/cost.py", "else 1024", "else 1000", set()),
+        ("plan/feasible.py", "known.validate_python", "known.validate_json", set()),
     ],
 )
-def test_editing_what_makes_data_reaches_its_own_stage(package, file, old, new, stages):
-    assert changed_by(package, file, old, new) == stages
+def test_an_edit_reaches_the_stages_that_run_the_code(changed_by, file, old, new, stages):
+    assert changed_by(file, old, new) == stages
 
 
-def test_a_template_belongs_to_the_code_that_names_it(package):
-    def edited(name):
-        before = fingerprints()
-        with open(package / "report/templates" / name, "a", encoding="utf-8") as file:
-            file.write(" ")
-        return {stage for stage, found in fingerprints().items() if found != before[stage]}
-
-    assert edited("summary.html.j2") == edited("summary.css") == {"summary"}
-    assert edited("card.md.j2") == edited("cards.md.j2") == {"cards"}
+CHOOSING = {"mask", "lora", "config", "costs", "cards", "summary"}
 
 
-def test_what_a_job_cost_reaches_nothing(package):
-    assert changed_by(package, "run/cost.py", "else 1024", "else 1000") == set()
+@pytest.mark.parametrize(
+    ("file", "old", "new", "stages"),
+    [
+        ("core/shares.py", "parts[group] += 1", "parts[group] += int(1)", CHOOSING),
+        ("stages/mask/settings.py", "value < 1", "value <= 0", CHOOSING),
+        ("plan/checks/data.py", "did you mean", "is it", CHOOSING),
+        ("report/metrics.py", "BINS = 15", "BINS = 16", {*PAGES}),
+    ],
+)
+def test_an_edit_of_what_chooses_checks_or_reports_reaches_no_training(
+    changed_by, file, old, new, stages
+):
+    assert changed_by(file, old, new) <= stages
+
+
+def test_no_stage_that_makes_a_result_reaches_a_report():
+    for stage in {*TRAINING, "base", "denoise", "mask", "compose", "evaluate"}:
+        found = reached(f"deftx.stages.{stage}.run")
+        assert not [name for name in found if name.startswith("deftx.report")], stage
 
 
 def test_the_package_is_never_imported_by_its_name_and_no_module_by_reflection():
     """`from deftx import name` would lead the fingerprint to everything, reflection to nothing."""
     for path in (PROJECT / "deftx").rglob("*.py"):
         text = path.read_text()
-        if (
-            path.parent.name != "cli"
-            and path.name != "warm.py"
-            and path != PROJECT / "deftx/__init__.py"
-        ):
+        if path.parent.name != "cli" and path != PROJECT / "deftx/__init__.py":
             assert "import_module" not in text, path
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ImportFrom):

@@ -1,6 +1,6 @@
-"""Artefacts on disk are enough to recompute every later one.
+"""Artefacts on disk are enough to recompute every later one, and outlive an edit of the code.
 
-The tests use NumPy and the standard library, and read files as docs/format.md describes them; only
+Most tests use NumPy and the standard library, and read files as docs/format.md describes them; only
 the last step, from weights to logits, needs transformers.
 """
 
@@ -208,3 +208,19 @@ def test_provenance_names_base_inputs_and_parameters_and_no_path(results):
         if "base" not in str(path.relative_to(results)).split("/")[0]:
             assert len(metadata["base"]["hash"]) == 64, path
             assert metadata["inputs"] is not None and metadata["stage"] in str(path)
+
+
+def test_results_of_an_earlier_version_are_taken_over_by_verify_and_touch(workspace):
+    """docs/config.md, Results of an earlier version: for an edit that changes no result."""
+    before = workspace.artefacts()
+    workspace.append("deftx/core/mask.py", "\nUNUSED = 1\n")
+    assert {"mask", "sparse", "compose"} <= workspace.planned().keys()
+    verified = workspace.deftx("verify", "results/tiny")
+    assert verified.returncode == 0 and "artefacts match their manifests" in verified.stdout
+    touched = workspace.snakemake("--touch", "--forceall", DEFTX_WARM="off")
+    assert touched.returncode == 0, touched.stdout[-3000:]
+    assert workspace.planned() == {} and workspace.artefacts() == before
+    with workspace.edited() as config:
+        config["budget"]["task"] = 0.085
+        workspace.write_config()
+        assert "mask" in workspace.planned() and "full" not in workspace.planned()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PATIENCE, PROJECT, sentences
+from processes import runs, until
 
 from deftx.run.warm import QUIET, start
 from deftx.store.items import write_items
@@ -24,12 +25,14 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server need
 VERBS = """
 import json, os, signal, sys, time
 from pathlib import Path
+def prepare():
+    import sklearn.metrics, torch
 def main():
     kind = "fork" if "deftx.run.warm" in sys.modules else "new"
     verb, *rest = sys.argv[1:]
     if verb == "--serve-jobs":
         from deftx.run.warm import serve
-        serve(main, ("sklearn.metrics", "torch", "no_such_module"), rest)
+        serve(main, prepare, rest)
     if verb == "report":
         print(json.dumps({"argv": sys.argv, "folder": os.getcwd(), "own": os.environ.get("OWN"),
                           "input": sys.stdin.read(), "kind": kind,
@@ -66,24 +69,12 @@ def main():
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     folder = tmp_path_factory.mktemp("python path")
-    (folder / "deftx/run").mkdir(parents=True)
-    (folder / "deftx/cli").mkdir()
-    for name in ("run/__init__", "cli/__init__"):
-        (folder / f"deftx/{name}.py").touch()
     for name in ("__init__", "__main__", "run/handover", "run/launcher", "run/warm"):
+        (folder / f"deftx/{name}.py").parent.mkdir(parents=True, exist_ok=True)
         (folder / f"deftx/{name}.py").write_text((PROJECT / f"deftx/{name}.py").read_text())
+    (folder / "deftx/cli").mkdir()
     (folder / "deftx/cli/main.py").write_text(VERBS)
     return folder
-
-
-@contextmanager
-def edited(package, text):
-    """The copy with other verbs."""
-    (package / "deftx/cli/main.py").write_text(text)
-    try:
-        yield
-    finally:
-        (package / "deftx/cli/main.py").write_text(VERBS)
 
 
 @contextmanager
@@ -140,22 +131,6 @@ def waiting(package, socket, seconds=60):
     return client, int(job), int(guard)
 
 
-def runs(process):
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def soon(law):
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if law():
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def test_a_job_has_its_clients_arguments_folder_environment_and_streams(package, socket, tmp_path):
     arguments = ("report", "3", "two words", "", "ä'\"\n")
     given = {"cwd": tmp_path, "stdin": "in\nput", "DEFTX_OWN": "x", "PWD": "elsewhere"}
@@ -172,36 +147,26 @@ def test_an_exception_ends_a_job_as_it_ends_a_process(package, socket):
     assert done.returncode == 1 and done.stderr.endswith("KeyError: 'raised'\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_to_the_client_reaches_the_job(package, socket, number):
-    client, job, _ = waiting(package, socket)
-    client.send_signal(number)
-    output, errors = client.communicate(timeout=PATIENCE)
-    assert (output, errors, client.returncode) == (f"received {number}\n", "", 7)
-    assert not runs(job)
-
-
 @pytest.mark.parametrize(
-    ("whom", "number", "status", "message"),
+    ("whom", "number", "status", "output", "message"),
     [
-        ("client", signal.SIGINT, 130, "ended by SIGINT"),
-        ("job", signal.SIGKILL, 137, "ended by SIGKILL"),
-        ("guard", signal.SIGKILL, 1, "ended without a status"),
+        ("client", signal.SIGTERM, 7, "received 15\n", ""),
+        ("client", signal.SIGUSR1, 7, "received 10\n", ""),
+        ("client", signal.SIGINT, 130, "", "deftx wait: ended by SIGINT\n"),
+        ("client", signal.SIGKILL, -9, "", ""),
+        ("job", signal.SIGKILL, 137, "", "deftx wait: ended by SIGKILL\n"),
+        ("guard", signal.SIGKILL, 1, "", "deftx wait: ended without a status: "),
     ],
 )
-def test_a_job_that_is_killed_is_reported(package, socket, whom, number, status, message):
+def test_a_signal_to_the_client_reaches_the_job_and_a_killed_job_is_reported(
+    package, socket, whom, number, status, output, message
+):
     client, job, guard = waiting(package, socket)
     os.kill({"client": client.pid, "job": job, "guard": guard}[whom], number)
-    _, errors = client.communicate(timeout=PATIENCE)
-    assert client.returncode == status and f"deftx wait: {message}" in errors
-    assert soon(lambda: not runs(job))
-
-
-def test_a_killed_client_leaves_no_job(package, socket):
-    client, job, guard = waiting(package, socket)
-    client.kill()
-    client.communicate(timeout=PATIENCE)
-    assert soon(lambda: not runs(job) and not runs(guard))
+    found, errors = client.communicate(timeout=PATIENCE)
+    assert (found, client.returncode) == (output, status)
+    assert message in errors if message else errors == ""
+    until(lambda: not runs(job) and not runs(guard))
 
 
 def test_without_a_server_a_job_starts_plainly(package, tmp_path):
@@ -243,14 +208,16 @@ def test_the_server_ends_with_its_parent_and_leaves_no_file(package, ready):
         assert run(package, path, "report", "0").returncode == 0
     parent.kill()
     parent.communicate()
-    assert soon(lambda: not runs(pid) and not Path(path).parent.exists())
+    until(lambda: not runs(pid) and not Path(path).parent.exists())
 
 
 def test_code_edited_after_the_start_of_the_server_runs_in_a_new_process(package):
     with server(package) as (_, path):
         assert kind_of(run(package, path, "report", "0")) == "fork"
-        with edited(package, VERBS.replace('"error"', '"edited"')):
-            done = run(package, path, "report", "0")
+        verbs = package / "deftx/cli/main.py"
+        verbs.write_text(VERBS.replace('"error"', '"edited"'))
+        done = run(package, path, "report", "0")
+        verbs.write_text(VERBS)
         reason = "a new process for this job: the code was edited after the server started\n"
         assert done.stderr == f"{reason}edited\n"
         assert kind_of(run(package, path, "report", "0")) == "fork"
@@ -276,9 +243,12 @@ def test_an_environment_that_libraries_read_at_import_needs_a_new_process(
 
 def test_where_a_fork_could_use_no_gpu_a_job_is_a_new_process(package):
     """PyTorch knows as soon as something has counted GPUs, which no build for CPUs does."""
-    asked = f"{VERBS}\nimport torch\ntorch.cuda._is_in_bad_fork = lambda: True\n"
-    with edited(package, asked), server(package) as (_, path):
+    counted = "    import torch\n    torch.cuda._is_in_bad_fork = lambda: True\n"
+    verbs = package / "deftx/cli/main.py"
+    verbs.write_text(VERBS.replace("def prepare():\n", f"def prepare():\n{counted}"))
+    with server(package) as (_, path):
         done = run(package, path, "report", "0")
+    verbs.write_text(VERBS)
     assert kind_of(done) == "new"
     assert "a new process for this job: a library looked for GPUs" in done.stderr
 
@@ -301,8 +271,7 @@ def test_workers_of_a_job_are_new_processes(package, socket, tmp_path):
 
 def test_importing_everything_asks_for_no_device_and_starts_no_thread():
     """What a fork could not undo: CUDA initialised, or a number of devices remembered from before
-    a job's claim; threads; what was read of the code. A job
-    claims its GPUs after its imports."""
+    a job's claim; threads; what was read of the code."""
     code = """
 import os, torch
 from deftx.cli.main import import_everything
@@ -318,10 +287,7 @@ assert len(os.listdir("/proc/self/task")) == 1, os.listdir("/proc/self/task")
 assert fingerprint._digest.cache_info().currsize == 0
 """
     settings = {**environment(PROJECT, None), **QUIET}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=settings, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    subprocess.run([sys.executable, "-c", code], env=settings, check=True)
 
 
 def test_a_warm_job_writes_the_bytes_of_a_plain_one_and_what_it_cost_itself(base_folder, tmp_path):

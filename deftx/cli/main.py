@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 import time
-import types
 import typing
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -76,7 +75,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
-        return _run_stage(verb, rest) if verb in STAGES else _run_tool(verb, rest)
+        if verb in STAGES:
+            return _run_stage(verb, rest)
+        tools = importlib.import_module(f"deftx.cli.{'tools' if verb in TOOLS else 'vectors'}")
+        getattr(tools, verb)(rest)
+        return 0
     except DeftxError as error:
         if os.environ.get("DEFTX_DEBUG"):
             raise
@@ -100,12 +103,6 @@ def _overview() -> str:
     return "\n".join(lines)
 
 
-def _run_tool(tool: str, arguments: list[str]) -> int:
-    module = importlib.import_module("deftx.cli.tools" if tool in TOOLS else "deftx.cli.vectors")
-    getattr(module, tool)(arguments)
-    return 0
-
-
 def _run_stage(stage: str, arguments: list[str]) -> int:
     """Run a stage on the GPUs that it needs and write what that cost; the exit status."""
     module = importlib.import_module(f"deftx.stages.{stage}.run")
@@ -113,7 +110,10 @@ def _run_stage(stage: str, arguments: list[str]) -> int:
     kinds = _path_options(function)
     options = vars(_stage_parser(stage, function, module.Params, kinds).parse_args(arguments))
     params = _params(stage, options, module.Params)
-    paths = {name: _path(options[f"path_{name}"], several) for name, (_, several) in kinds.items()}
+    paths = {}
+    for name, (_, several) in kinds.items():
+        given = options[f"path_{name}"]
+        paths[name] = given if several or not isinstance(given, list) else next(iter(given), None)
     if is_worker():  # its launcher claims the GPUs and writes the cost
         end_with_parent()
         function(params, **paths)
@@ -135,7 +135,13 @@ def _run_stage(stage: str, arguments: list[str]) -> int:
 
 def _params(stage: str, options: dict[str, Any], model: Any) -> Any:
     """The validated parameters of a stage; sets the CPU threads, which they may hold too."""
-    given = _read_params(options["params"])
+    text = options["params"] or "{}"
+    if not text.lstrip().startswith("{"):
+        text = Path(text).read_text(encoding="utf-8")
+    try:
+        given: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"--params: not JSON: {error}") from None
     for name in model.model_fields:
         if (value := options[f"param_{name}"]) is not None:
             given[name] = yaml.safe_load(value)
@@ -146,29 +152,13 @@ def _params(stage: str, options: dict[str, Any], model: Any) -> Any:
             "was edited after the workflow started; start the workflow again"
         )
     if threads is not None:
-        _set_threads(int(threads))
+        import torch
+
+        torch.set_num_threads(int(threads))
     try:
         return model.model_validate(given)
     except ValidationError as error:
         raise InputError(str(error)) from None
-
-
-def _read_params(text: str | None) -> dict[str, Any]:
-    """Parameters from JSON, or from a file of it."""
-    text = text or "{}"
-    if not text.lstrip().startswith("{"):
-        text = Path(text).read_text(encoding="utf-8")
-    try:
-        params: dict[str, Any] = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"--params: not JSON: {error}") from None
-    return params
-
-
-def _set_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
 
 
 def _path_options(function: Callable[..., None]) -> dict[str, tuple[bool, bool]]:
@@ -177,17 +167,10 @@ def _path_options(function: Callable[..., None]) -> dict[str, tuple[bool, bool]]
     options = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            union = typing.get_origin(hints[name]) in (typing.Union, types.UnionType)
-            kinds = typing.get_args(hints[name]) if union else (hints[name],)
+            kinds = (hints[name], *typing.get_args(hints[name]))
             several = any(typing.get_origin(kind) is list for kind in kinds)
             options[name] = parameter.default is inspect.Parameter.empty, several
     return options
-
-
-def _path(value: Path | list[Path] | None, several: bool) -> Path | list[Path] | None:
-    if isinstance(value, list) and not several:
-        return value[0] if value else None
-    return value
 
 
 def _stage_parser(

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-import shutil
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -28,8 +28,7 @@ def plan(arguments: list[str]) -> None:
     """Print how many jobs of a config remain to be done and what they will take: training steps,
     time and disk, for each stage and each language, with the source of each number. Run it in the
     project's folder. Nothing is trained, except for a short measurement with --measure."""
-    parser = argparse.ArgumentParser(prog="deftx plan", description=plan.__doc__)
-    parser.add_argument("config", type=Path)
+    parser = _parser(plan)
     _add_choice(parser)
     parser.add_argument(
         "--measure",
@@ -51,8 +50,7 @@ def plan(arguments: list[str]) -> None:
 def targets(arguments: list[str]) -> None:
     """Print the paths of the evaluations of the chosen languages, tasks, systems and seeds, as
     targets for Snakemake: snakemake $(deftx targets config.yaml --language grn)."""
-    parser = argparse.ArgumentParser(prog="deftx targets", description=targets.__doc__)
-    parser.add_argument("config", type=Path)
+    parser = _parser(targets)
     _add_choice(parser)
     options = parser.parse_args(arguments)
     found = Plan(read_config(options.config))
@@ -60,11 +58,16 @@ def targets(arguments: list[str]) -> None:
         print(f"{found.path(artefact)}")
 
 
+def _parser(tool: Callable[[list[str]], None]) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(prog=f"deftx {tool.__name__}", description=tool.__doc__)
+
+
 CHOICE = ("language", "task", "system", "seed")
 """The properties by which evaluations are chosen."""
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path)
     for name in CHOICE:
         parser.add_argument(f"--{name}", nargs="+", default=[], help="only these; default: all")
 
@@ -75,27 +78,22 @@ def _chosen(options: argparse.Namespace) -> dict[str, list[str]]:
 
 def show(arguments: list[str]) -> None:
     """Print the transfer table of a run and the paths of its figures and report."""
-    parser = argparse.ArgumentParser(prog="deftx show", description=show.__doc__)
+    parser = _parser(show)
     parser.add_argument("run", type=Path, help="folder of the run, such as results/demo")
     folder: Path = parser.parse_args(arguments).run
     table = folder / "tables" / "transfer.md"
     if not table.is_file():
         raise ArtefactError(f"{table}: no such file; has the run finished?")
     print(table.read_text(encoding="utf-8"))
-    for name, path in {
-        "page": folder / "summary" / "index.html",
-        "tables": folder / "tables",
-        "figures": folder / "figures",
-        "report": folder / "report.html",
-    }.items():
-        if path.exists():
-            print(f"{name:8} {path}")
+    for name in ("summary/index.html", "tables", "figures", "report.html"):
+        if (folder / name).exists():
+            print(folder / name)
 
 
 def verify(arguments: list[str]) -> None:
     """Compare every artefact below a folder with its manifest. A corrupt artefact is renamed to
     `*.corrupt`; the exit status is then 1."""
-    parser = argparse.ArgumentParser(prog="deftx verify", description=verify.__doc__)
+    parser = _parser(verify)
     parser.add_argument("folder", type=Path, help="such as results or results/demo")
     folder: Path = parser.parse_args(arguments).folder
     paths = sorted(
@@ -111,7 +109,7 @@ def verify(arguments: list[str]) -> None:
         try:
             verify_artefact(path)
         except ArtefactError as error:
-            problems.append(str(error))
+            problems.append(f"{error}")
     if problems:
         raise ArtefactError("\n".join([f"{len(problems)} of {len(paths)} artefacts:", *problems]))
     print(f"{len(paths)} artefacts match their manifests")
@@ -121,7 +119,7 @@ def check(arguments: list[str]) -> None:
     """List the files that a config needs, its base included: present, to be downloaded, or missing,
     with sizes and licences. Present files are compared with data.lock. Nothing is downloaded; the
     exit status is 1 if a file is missing or changed."""
-    parser = argparse.ArgumentParser(prog="deftx check", description=check.__doc__)
+    parser = _parser(check)
     parser.add_argument("config", type=Path, help="the config of the run")
     path: Path = parser.parse_args(arguments).config
     plan = Plan(read_config(path))
@@ -148,7 +146,7 @@ def check(arguments: list[str]) -> None:
 def prune(arguments: list[str]) -> None:
     """List the files of a run that its config no longer asks for, with their sizes; --yes removes
     them. Logs and benchmarks are kept."""
-    parser = argparse.ArgumentParser(prog="deftx prune", description=prune.__doc__)
+    parser = _parser(prune)
     parser.add_argument("config", type=Path, help="the config of the run")
     parser.add_argument("--yes", action="store_true", help="remove them")
     options = parser.parse_args(arguments)
@@ -175,17 +173,13 @@ def prune(arguments: list[str]) -> None:
         return
     for path in idle:
         path.unlink()
-    _remove_empty(root)
-    print(f"removed {len(idle)} files, {total:.1f} MB")
-
-
-def _remove_empty(root: Path) -> None:
     for folder in sorted((p for p in root.rglob("*") if p.is_dir()), reverse=True):
         if not any(folder.iterdir()):
-            shutil.rmtree(folder)
+            folder.rmdir()
+    print(f"removed {len(idle)} files, {total:.1f} MB")
 
 
 def schema(arguments: list[str]) -> None:
     """Print the JSON Schema of the config, for editors."""
-    argparse.ArgumentParser(prog="deftx schema", description=schema.__doc__).parse_args(arguments)
+    _parser(schema).parse_args(arguments)
     print(json.dumps(json_schema(), sort_keys=True, indent=2, ensure_ascii=False))

@@ -34,10 +34,8 @@ class FetchError(DataError):
 
 
 def fetch_url(url: str, to: Path) -> None:
-    """Write the content of a URL, http(s):// or file://, to a path.
-
-    Raises FetchError with the reason if it cannot be downloaded.
-    """
+    """Write the content of a URL, http(s):// or file://, to a path. Raises FetchError with the
+    reason if it cannot be downloaded."""
     parts = urlsplit(url)
     if parts.scheme == "file":
         source = Path(unquote(parts.path))

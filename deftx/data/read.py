@@ -4,17 +4,17 @@ import csv
 import gzip
 import json
 import lzma
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO, get_args
+from typing import Any, get_args
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deftx.stages.data.settings import Columns, Format, Layout
+from deftx.stages.data.settings import Format, Layout
 from deftx.store.errors import DataError
 from deftx.store.items import Item
 
@@ -25,27 +25,36 @@ def read_items(path: Path, layout: Layout, limit: int | None = None) -> list[Ite
     """The items of a file, as dictionaries of strings: `id` and `text`, and where the layout names
     such columns `text_pair` and `label` (a class of the task).
 
-    Every cell is read as text; numbers and missing values are not guessed. Labelled items may have
-    a blank text: published scores count them. In unlabelled text each line of a cell becomes an
-    item, and blank lines are dropped, so an article gives one item per paragraph.
-
-    Args:
-        layout: the format of the file, its columns and its labels.
-        limit: the number of rows to read, from the top; None reads all.
+    Only the first `limit` rows are read, or all. Every cell is read as text; numbers and missing
+    values are not guessed. Labelled items may have a blank text: published scores count them. In
+    unlabelled text each line of a cell becomes an item, and blank lines are dropped, so an article
+    gives one item per paragraph.
 
     Raises DataError if the file is missing, empty, not UTF-8, of an unknown format, lacks a column,
     or has a label that `layout.labels` does not map.
     """
     columns = layout.columns
     rows = _rows(path, layout, limit)
-    _check_columns(path, rows, columns)
+    for role, column in columns.model_dump().items():
+        missing = next((n for n, row in enumerate(rows) if column and column not in row), None)
+        if missing is not None:
+            raise DataError(
+                f"{path}: no column {column!r} (columns.{role}) in item {missing}; "
+                f"its columns are {', '.join(map(repr, rows[missing]))}"
+            )
     items = []
     for number, row in enumerate(rows):
         item = {"id": row[columns.id] if columns.id else str(number), "text": row[columns.text]}
         if columns.text_pair:
             item["text_pair"] = row[columns.text_pair]
         if columns.label:
-            item["label"] = _label(path, number, row[columns.label], layout.labels)
+            raw = row[columns.label]
+            if layout.labels is not None and raw not in layout.labels:
+                raise DataError(
+                    f"{path}: item {number} has the label {raw!r}, which `labels` does not map; "
+                    f"it maps {', '.join(map(repr, layout.labels))}"
+                )
+            item["label"] = raw if layout.labels is None else layout.labels[raw]
         items.append(item)
     if not columns.label:
         items = [part for item in items for part in _lines(item)]
@@ -67,11 +76,17 @@ def _lines(item: Item) -> list[Item]:
 
 def _rows(path: Path, layout: Layout, limit: int | None) -> Rows:
     """The first rows of a file: column → cell."""
-    kind = layout.format or _format(path)
+    suffix = Path(path.name.removesuffix(".xz").removesuffix(".gz")).suffix
+    kind = layout.format or suffix[1:]
+    if kind not in get_args(Format):
+        known = ", ".join(f".{name}" for name in get_args(Format))
+        raise DataError(f"{path}: unknown format {suffix!r}: expected one of {known}")
     with _errors_with_file(path):
         if kind == "parquet":
             return _parquet(path, limit)
-        with _open(path) as file:
+        opener: Any = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
+        # Without a byte-order mark.
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
             if kind == "txt":
                 return [{layout.columns.text: line} for line in file.read().splitlines()[:limit]]
             if kind == "jsonl":
@@ -88,22 +103,6 @@ def _rows(path: Path, layout: Layout, limit: int | None) -> Rows:
                 quoting=csv.QUOTE_MINIMAL if layout.quoting else csv.QUOTE_NONE,
             )
             return _records(table)
-
-
-def _format(path: Path) -> str:
-    """The format according to the file's name, without `.gz` or `.xz`."""
-    suffix = Path(path.name.removesuffix(".xz").removesuffix(".gz")).suffix
-    if suffix[1:] not in get_args(Format):
-        known = ", ".join(f".{name}" for name in get_args(Format))
-        raise DataError(f"{path}: unknown format {suffix!r}: expected one of {known}")
-    return suffix[1:]
-
-
-def _open(path: Path) -> TextIO:
-    """The file as UTF-8 text, decompressed if its name ends in .gz or .xz, without a byte-order
-    mark."""
-    opener: Any = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
-    return opener(path, "rt", encoding="utf-8-sig", newline="")
 
 
 def _parquet(path: Path, limit: int | None) -> Rows:
@@ -142,26 +141,3 @@ def _errors_with_file(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: no items: the file is empty") from None
     except (ValueError, OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
-
-
-def _check_columns(path: Path, rows: Sequence[Mapping[str, str]], columns: Columns) -> None:
-    if not rows:
-        raise DataError(f"{path}: no items: the file is empty")
-    for role, column in columns.model_dump().items():
-        missing = next((n for n, row in enumerate(rows) if column and column not in row), None)
-        if missing is not None:
-            raise DataError(
-                f"{path}: no column {column!r} (columns.{role}) in item {missing}; "
-                f"its columns are {', '.join(map(repr, rows[missing]))}"
-            )
-
-
-def _label(path: Path, number: int, raw: str, labels: Mapping[str, str] | None) -> str:
-    if labels is None:
-        return raw
-    if raw not in labels:
-        raise DataError(
-            f"{path}: item {number} has the label {raw!r}, which `labels` does not map; "
-            f"it maps {', '.join(map(repr, labels))}"
-        )
-    return labels[raw]

@@ -12,8 +12,7 @@ import pandas as pd
 from deftx.report.comparison import Comparison
 from deftx.report.metrics import Metrics, measure
 from deftx.store.errors import ArtefactError, InputError
-from deftx.store.item_ids import decode_ids
-from deftx.store.tensors import TensorFile
+from deftx.store.tensors import TensorFile, decode_ids
 
 KEY = ("task", "system", "language", "seed")
 """What identifies an evaluation."""

@@ -27,10 +27,10 @@ def write_cost(path: Path, stage: str, out: Path, launched: bool = False) -> Non
     """Write what the job that made `out` cost since `begin`, as JSON.
 
     `seconds` is wall time without waiting for a GPU. `cpu_seconds` and `peak_bytes` (resident
-    memory of the largest process) include child processes. `peak_device_bytes` is what PyTorch
-    allocated on the GPU; null for a job of several processes, which is `launched`. `stored_bytes`
-    counts the artefact and the files beside it that share its stem. What the stage measured is
-    added.
+    memory of the largest process) include child processes that have ended. `peak_device_bytes` is
+    what PyTorch allocated on the GPU: 0 without one, null for a job of several processes, which is
+    `launched`. `stored_bytes` counts the artefact and the files beside it that share its stem. What
+    the stage measured is added.
     """
     stored = [file for file in out.parent.glob(f"{out.stem}.*") if file.suffix != ".corrupt"]
     kilobyte = 1 if sys.platform == "darwin" else 1024
@@ -49,7 +49,6 @@ def write_cost(path: Path, stage: str, out: Path, launched: bool = False) -> Non
 
 
 def _usages() -> list[resource.struct_rusage]:
-    """What the system counted for this process, and for its children that have ended."""
     return [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
 
 
@@ -58,7 +57,6 @@ def _cpu() -> float:
 
 
 def _device_peak() -> int:
-    """The most bytes that PyTorch had allocated on this job's GPU; 0 if it used none."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return 0

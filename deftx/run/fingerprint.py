@@ -18,9 +18,6 @@ PACKAGE = Path(__file__).parents[1]
 BLIND = ("deftx.run", "deftx.plan.feasible", "deftx.store.version")
 """Modules and packages that cannot change a result: the fingerprint does not look inside."""
 
-LOGS = ("log", "warnings")
-"""Names whose methods write messages."""
-
 
 def fingerprint(stage: str) -> str:
     """Twelve hexadecimal digits over the code that `deftx.stages.<stage>` reaches by imports inside
@@ -50,21 +47,17 @@ def _path(module: str) -> Path:
     return inside / "__init__.py" if inside.is_dir() else inside.with_suffix(".py")
 
 
-def _imported(node: ast.AST) -> list[str] | None:
-    """What an import of the package brings: for each name the digest of its module, the name there
-    and the name here. None if the node is not such an import."""
-    if not isinstance(node, ast.ImportFrom) or not node.module:
-        return None
-    if node.module.split(".")[0] != "deftx":
+def _imported(node: ast.ImportFrom) -> list[str] | None:
+    """What an import brings: for each name the digest of its module, the name there and the name
+    here. None if it is not one of the package."""
+    if not node.module or node.module.split(".")[0] != "deftx":
         return None
     found = []
     for alias in node.names:
         submodule = f"{node.module}.{alias.name}"
-        here = alias.asname or alias.name
-        if _path(submodule).is_file():
-            found.append(f"{_digest(submodule)} as {here}")
-        else:
-            found.append(f"{_digest(node.module)} {alias.name} as {here}")
+        inside = _path(submodule).is_file()
+        what = _digest(submodule) if inside else f"{_digest(node.module)} {alias.name}"
+        found.append(f"{what} as {alias.asname or alias.name}")
     return found
 
 
@@ -78,8 +71,8 @@ def _templates(tree: ast.Module) -> list[Path]:
 
 
 def _dump(node: object) -> str:
-    """A syntax tree as text: without what `_without_words` drops, and without empty fields, whose
-    set differs between versions of Python."""
+    """A syntax tree as text: without what only people read, and without empty fields, whose set
+    differs between versions of Python."""
     if isinstance(node, list):
         return "[" + ",".join(_statements(node)) + "]"
     if not isinstance(node, ast.AST):
@@ -98,16 +91,19 @@ def _statements(nodes: list[object]) -> list[str]:
     imports: set[str] = set()
     others = []
     for node in nodes:
-        names = _imported(node) if isinstance(node, ast.AST) else None
-        if names is not None:
-            imports.update(names)
-        elif not _is_bare_string(node) and not _is_for_types(node):
-            others.append(_dump(node))
+        match node:
+            case ast.Expr(value=ast.Constant(value=str())):  # a docstring, or below an attribute
+                pass
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                pass
+            case ast.ImportFrom() if (names := _imported(node)) is not None:
+                imports.update(names)
+            case _:
+                others.append(_dump(node))
     return [*sorted(imports), *others]
 
 
 def _without_words(node: ast.AST) -> dict[str, object]:
-    """The fields of a node without what only people read."""
     fields = dict(ast.iter_fields(node))
     if isinstance(node, ast.Raise):
         fields = {"exc": node.exc.func if isinstance(node.exc, ast.Call) else node.exc}
@@ -116,24 +112,6 @@ def _without_words(node: ast.AST) -> dict[str, object]:
     elif isinstance(node, ast.Call):
         fields["keywords"] = [k for k in node.keywords if k.arg != "description"]
         match node.func:
-            case ast.Attribute(value=ast.Name(id=name)) if name in LOGS:
+            case ast.Attribute(value=ast.Name(id=name)) if name in ("log", "warnings"):
                 fields = {"func": node.func}
     return fields
-
-
-def _is_bare_string(node: object) -> bool:
-    """A docstring, or the text below an attribute."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
-
-
-def _is_for_types(node: object) -> bool:
-    """A block that only type checkers read."""
-    return (
-        isinstance(node, ast.If)
-        and isinstance(node.test, ast.Name)
-        and node.test.id == "TYPE_CHECKING"
-    )

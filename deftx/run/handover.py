@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -23,8 +24,8 @@ def handed_over(arguments: list[str]) -> int | None:
     Returns None if nothing has run and the job must start as a new process: no server is named or
     answers, or a fork would differ from a new process; standard error then states why.
 
-    The fork has the arguments, folder, environment and standard streams of this process. The
-    signals of FORWARDED go on to it; it is killed if this process ends.
+    The fork has the arguments, folder, environment and standard streams of this process, gets the
+    signals of FORWARDED, and is killed if this process ends.
     """
     path = os.environ.get(VARIABLE, "off")
     if path == "off":
@@ -52,21 +53,27 @@ def handed_over(arguments: list[str]) -> int | None:
                 print(f"a new process for this job: {reply['reason']}", file=sys.stderr)
             return None
         connection.settimeout(None)
-
-        def forward(number: int, frame: FrameType | None) -> None:
-            with suppress(OSError):  # the job may have ended just now
-                connection.send(bytes([number]))
-
-        for number in FORWARDED:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, forward)
+        forward_signals(lambda number: connection.send(bytes([number])))
         with suppress(OSError):
             reply = json.loads(replies.readline() or "{}")
     status: int | None = reply.get("status")
-    if status is not None and status >= 0:
+    if status is None:
+        status, end = 1, "ended without a status: its process or its guard was killed"
+    elif status >= 0:
         return status
-    end = "ended without a status: its process or its guard was killed"
-    if status is not None:
-        end = f"ended by {signal.Signals(-status).name}"
+    else:
+        status, end = 128 - status, f"ended by {signal.Signals(-status).name}"
     print(f"deftx {' '.join(arguments[:1])}: {end}", file=sys.stderr)
-    return 1 if status is None else 128 - status
+    return status
+
+
+def forward_signals(send: Callable[[int], object]) -> None:
+    """Call `send` with each signal of FORWARDED that arrives from now on, except ignored ones."""
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        with suppress(OSError):  # the receiver may have ended just now
+            send(number)
+
+    for number in FORWARDED:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, forward)

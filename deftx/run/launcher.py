@@ -5,9 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-from types import FrameType
+from functools import partial
 
-from deftx.run.handover import FORWARDED
+from deftx.run.handover import FORWARDED, forward_signals
 
 
 def launch(workers: int, program: list[str]) -> int:
@@ -16,45 +16,31 @@ def launch(workers: int, program: list[str]) -> int:
 
     The signals of FORWARDED go on to all workers, which then have 30 seconds to end. A worker that
     fails ends the others. If this process is killed, so are the workers. Call it from the main
-    thread: only that can handle signals.
-
-    Source: torchrun. Design choice: it sets up ranks and the meeting point as PyTorch users know
-    them, and restarts nothing, because restarting is up to the workflow.
+    thread: only that can handle signals. Source: torchrun; it restarts nothing, because restarting
+    is up to the workflow.
     """
     names = ",".join(number.name for number in FORWARDED)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
                f"--nproc-per-node={workers}", f"--signals-to-handle={names}", *program]  # fmt: skip
-    early: list[int] = []
-    process: subprocess.Popen[bytes] | None = None
-
-    def forward(number: int, frame: FrameType | None) -> None:
-        if process is None:
-            early.append(number)
-        else:
-            process.send_signal(number)
-
-    before = {number: signal.signal(number, forward) for number in FORWARDED}
-    try:
-        process = subprocess.Popen(
-            command,
-            # torchrun's own default, without its banner; a stage sets its threads anyway.
-            env={"OMP_NUM_THREADS": "1", **os.environ},
-            # A session of its own: Ctrl-C goes to a whole group, and would arrive twice.
-            start_new_session=True,
-            preexec_fn=end_with_parent,
-        )
-        for number in early:
-            process.send_signal(number)
-        status = process.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    process = subprocess.Popen(
+        command,
+        # torchrun's own default, without its banner; a stage sets its threads anyway.
+        env={"OMP_NUM_THREADS": "1", **os.environ},
+        # A session of its own: Ctrl-C goes to a whole group, and would arrive twice.
+        start_new_session=True,
+        preexec_fn=partial(end_with_parent, parent=os.getpid()),
+    )
+    forward_signals(process.send_signal)
+    status = process.wait()
     return status if status >= 0 else 128 - status
 
 
-def end_with_parent(number: int = signal.SIGKILL) -> None:
-    """Ask the system to send this process a signal when its parent ends, for whatever reason:
-    otherwise a job would go on using devices that it no longer holds. Linux only."""
+def end_with_parent(number: int = signal.SIGKILL, parent: int | None = None) -> None:
+    """Ask the system to send this process a signal when its parent ends, for whatever reason, and
+    send it now if `parent` has ended: otherwise a job would go on using devices that it no longer
+    holds. Linux only."""
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, number, 0, 0, 0)
+    if parent is not None and os.getppid() != parent:
+        os.kill(os.getpid(), number)

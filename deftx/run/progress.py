@@ -3,6 +3,8 @@
 import logging
 import sys
 import time
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -19,24 +21,21 @@ SECONDS = 60.0
 class ShowProgress(TrainerCallback):
     """Step, loss, learning rate, tokens a second, GPU memory and time left.
 
-    `recent_loss` is asked when something is shown, and only then waits for the device.
+    `recent_loss` is called only when something is shown: it waits for the device.
     """
 
-    def __init__(self, recent_loss: Any, seconds: float | None = None) -> None:
+    def __init__(self, recent_loss: Callable[[], float]) -> None:
         self._recent_loss = recent_loss
-        on_terminal = sys.stderr.isatty()
-        self._seconds = seconds if seconds is not None else 1.0 if on_terminal else SECONDS
-        self._bar = (
-            Progress(
-                TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.description}"),
-                console=Console(stderr=True),
-            )
-            if on_terminal
-            else None
+        self._on_terminal = sys.stderr.isatty()
+        self._seconds = 1.0 if self._on_terminal else SECONDS
+        self._bar = Progress(
+            TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=Console(stderr=True),
+            disable=not self._on_terminal,
         )
         self.tokens = 0
         """Tokens that went through the model; the trainer counts them."""
@@ -47,16 +46,11 @@ class ShowProgress(TrainerCallback):
         """Start the clock."""
         self._began = self._shown = time.monotonic()
         self._first, self._first_tokens = state.global_step, self.tokens
-        if self._bar is not None:
-            self._bar.start()
-            self._task = self._bar.add_task("", total=state.max_steps)
+        self._bar.start()
+        self._task = self._bar.add_task("", total=state.max_steps)
 
     def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **given: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Show where training is, if it is time."""
         now = time.monotonic()
@@ -73,21 +67,13 @@ class ShowProgress(TrainerCallback):
         ]
         if torch.cuda.is_available():
             facts.append(f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB of GPU memory")
-        if self._bar is not None:
-            self._bar.update(self._task, completed=state.global_step, description=", ".join(facts))
+        self._bar.update(self._task, completed=state.global_step, description=", ".join(facts))
+        if self._on_terminal:
             return
         share = 100 * state.global_step / state.max_steps
         where = f"step {state.global_step:,} of {state.max_steps:,} ({share:.0f} %)"
-        log.info("%s: %s, %s left", where, ", ".join(facts), _duration(left))
+        log.info("%s: %s, %s left", where, ", ".join(facts), timedelta(seconds=round(left)))
 
     def stop(self) -> None:
         """Take the bar away."""
-        if self._bar is not None:
-            self._bar.stop()
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+        self._bar.stop()

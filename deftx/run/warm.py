@@ -88,23 +88,20 @@ def serve(run: Callable[[], int], prepare: Callable[[], None], arguments: list[s
         os._exit(0)
 
     signal.signal(signal.SIGTERM, stop)
-    end_with_parent(signal.SIGTERM)
+    end_with_parent(signal.SIGTERM, parent)
     try:
-        if os.getppid() != parent:  # it ended before end_with_parent
-            stop(0, None)
         code, before = code_on_disk(), dict(os.environ)
         prepare()
         gc.collect()
         gc.freeze()  # else the collector would write to, and so copy, all that forks share
         with socket.socket(fileno=descriptor) as listener:
-            connection = _connection_in_a_fork(listener)
+            connection = _client(listener)
     except BaseException:
         shutil.rmtree(folder)
         raise
     _become_the_job(connection, code, before)
     status = run()
-    # The end of an interpreter, but without freeing objects: that would copy all the memory that is
-    # shared with the server. multiprocessing ends its forks like this.
+    # As multiprocessing ends its forks: freeing objects would copy the memory that all share.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -121,7 +118,7 @@ def code_on_disk(package: Path = PACKAGE) -> str:
     return digest.hexdigest()
 
 
-def _connection_in_a_fork(listener: socket.socket) -> socket.socket:
+def _client(listener: socket.socket) -> socket.socket:
     """A client's connection, returned in a fork for each client; the server never returns."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps the guards
     while True:
@@ -134,13 +131,12 @@ def _connection_in_a_fork(listener: socket.socket) -> socket.socket:
 
 
 def _become_the_job(connection: socket.socket, code: str, before: dict[str, str]) -> None:
-    """Take over what the client hands over and fork once more. Returns in the job, never in its
+    """Take over what the client hands over and fork once more. Returns in the job, not in its
     guard, which forwards signals, returns the exit status, and kills the job if the client ends."""
-    message, streams, _, _ = socket.recv_fds(connection, 1 << 16, 3)
-    while not message.endswith(b"\n"):
-        if not (part := connection.recv(1 << 16)):
-            os._exit(1)
-        message += part
+    message, streams, _, _ = socket.recv_fds(connection, 1, 3)
+    message += connection.makefile("rb").readline()
+    if not message.endswith(b"\n"):  # the client has ended
+        os._exit(1)
     request = json.loads(message)
     if reason := _difference(request, code, before):
         _reply(connection, reason=reason)
@@ -162,23 +158,26 @@ def _become_the_job(connection: socket.socket, code: str, before: dict[str, str]
     if job := os.fork():
         _watch(connection, job)
     connection.close()
-    end_with_parent(signal.SIGKILL)
-    if os.getppid() != guard:
-        os._exit(1)
-    _set_threads()
+    end_with_parent(parent=guard)
+    # As many threads as the libraries would have read from the environment at their import. What
+    # they read later, as MKL does, is there already.
+    from threadpoolctl import threadpool_limits
+
+    threads = int(os.environ["OMP_NUM_THREADS"])
+    blas = min(threads, len(os.sched_getaffinity(0)))  # OpenBLAS takes no more
+    threadpool_limits({"openmp": threads, "blas": blas})
 
 
 def _difference(request: dict[str, Any], code: str, before: dict[str, str]) -> str | None:
     """Why a fork would differ from a new process; None if it would not."""
     given = request["environment"]
-    names = sorted(
-        name
-        for name in {*given, *before} - OF_THE_JOB - {*QUIET, *THREADS}
-        if given.get(name) != before.get(name) and not name.startswith(OF_THE_STEP)
-    )
     if (request["package"], request["python"]) != (str(PACKAGE), sys.prefix):
         return "the server has another installation"
-    if names:
+    if names := [
+        name
+        for name in sorted({*given, *before} - OF_THE_JOB - {*QUIET, *THREADS})
+        if given.get(name) != before.get(name) and not name.startswith(OF_THE_STEP)
+    ]:
         return f"the server has another environment: {', '.join(names)}"
     threads = {given[name] for name in THREADS if name in given}
     if "OMP_NUM_THREADS" not in given or len(threads) > 1 or not threads.pop().isdigit():
@@ -191,19 +190,7 @@ def _difference(request: dict[str, Any], code: str, before: dict[str, str]) -> s
     return None
 
 
-def _set_threads() -> None:
-    """As many threads as the libraries would have read from the environment at their import. What
-    they read later, as MKL does, is there already."""
-    from threadpoolctl import threadpool_limits
-
-    threads = int(os.environ["OMP_NUM_THREADS"])
-    blas = min(threads, len(os.sched_getaffinity(0)))  # OpenBLAS takes no more
-    threadpool_limits({"openmp": threads, "blas": blas})
-
-
 def _watch(connection: socket.socket, job: int) -> Never:
-    """Be the guard of a job."""
-
     def collect(number: int = 0, frame: FrameType | None = None) -> None:
         ended, status = os.waitpid(job, os.WNOHANG)
         if ended:

@@ -28,19 +28,14 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # safetensors writes for the owner alone
+        umask = os.umask(0)  # the system returns it only when it is set
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # safetensors writes for the owner alone
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """The permissions that new files do not get. The system returns it only when it is set."""
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
 
 
 def write_text(path: Path, text: str) -> None:

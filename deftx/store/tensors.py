@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -71,3 +72,13 @@ class TensorFile(Lazy):
                 f"up to {FORMAT}: update deftx"
             )
         super().__init__(sorted(file.keys()), file.get_tensor, f"{self.path}: ")
+
+
+def encode_ids(ids: Iterable[str]) -> torch.Tensor:
+    """The ids of an evaluation's items, UTF-8 with a line feed between them, as uint8 (bytes,)."""
+    return torch.frombuffer(bytearray("\n".join(ids).encode()), dtype=torch.uint8)
+
+
+def decode_ids(tensor: torch.Tensor) -> np.ndarray:
+    """The inverse of `encode_ids`: strings (items,)."""
+    return np.array(tensor.numpy().tobytes().decode().split("\n"))

@@ -21,9 +21,8 @@ from deftx.report.csv_files import DIAGNOSTICS, write_csv
 from deftx.report.interference import Vector, jaccard, meet, overlap, positions
 from deftx.report.places import depth, place
 from deftx.store.errors import ArtefactError
-from deftx.store.item_ids import decode_ids
 from deftx.store.strict import Strict
-from deftx.store.tensors import TensorFile
+from deftx.store.tensors import TensorFile, decode_ids
 
 NOT_ADDED = ("adapter",)
 """Stages whose vectors are no differences of weights, so that they cannot be compared."""

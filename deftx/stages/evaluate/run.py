@@ -16,9 +16,8 @@ from deftx.run.cost import measured
 from deftx.stages.compose.apply import composed as with_composed
 from deftx.stages.compose.settings import Evaluated
 from deftx.store.artefact import read_manifest
-from deftx.store.item_ids import encode_ids
 from deftx.store.items import load_labelled
-from deftx.store.tensors import TensorFile, save_tensors
+from deftx.store.tensors import TensorFile, encode_ids, save_tensors
 
 log = logging.getLogger(__name__)
 
