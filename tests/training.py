@@ -33,9 +33,8 @@ def items(count, seed=0):
     return [{"id": str(i), "text": s, "label": int("la" in s)} for i, s in enumerate(lines)]
 
 
-def write_data(folder, count=40, seed=0, name="labelled"):
+def write_data(folder, made, name="labelled"):
     """The items in a file, and their sentences alone in `text.parquet`."""
-    made = items(count, seed)
     write_items(folder / "text.parquet", [{"id": i["id"], "text": i["text"]} for i in made])
     labelled = [{**item, "label": CLASSES[item["label"]]} for item in made]
     write_items(folder / f"{name}.parquet", labelled)
