@@ -191,19 +191,6 @@ def test_a_stack_computes_what_mad_x_says(kind, drop_last):
     assert all(not torch.allclose(seen[0], other, atol=1e-3) for other in seen[1:])
 
 
-@torch.no_grad()
-def test_an_adapter_that_gives_zero_changes_nothing(base):
-    model = load_masked_lm(base).eval()
-    silent = fresh_adapter(model, SETTINGS, language=True, seed=0)
-    for name, parameter in silent.named_parameters():
-        if ".up." in name or name.startswith(("invertible.f.2", "invertible.g.2")):
-            parameter.zero_()
-    batch = some_batch(base)
-    expected = model(**batch).logits
-    with installed(model, [silent]):
-        assert torch.equal(model(**batch).logits, expected)
-
-
 def test_sizes_are_the_papers():
     """On XLM-R base: 590,976 weights a layer and 295,680 in the invertible adapter of a language,
     74,544 a layer of a task; the last layer left out."""
@@ -282,32 +269,13 @@ def test_gradients_reach_adapters_alone_and_checkpointing_changes_none(base):
         torch.testing.assert_close(found[0][name], found[1][name], rtol=1e-5, atol=1e-7)
 
 
-@torch.no_grad()
-def test_the_last_layer_of_a_language_counts_unless_it_is_left_out(base):
-    model = load_masked_lm(base).eval()
-    batch = some_batch(base)
-    language = language_adapter(model)
-    found = {}
-    for changed in (False, True):
-        if changed:
-            random(language.layers[-1], seed=9)
-        for drop_last in (0, 1):
-            with installed(model, [language], drop_last):
-                found[drop_last, changed] = model(**batch).logits
-    assert torch.equal(found[1, False], found[1, True])
-    assert not torch.allclose(found[0, False], found[0, True], atol=1e-2)
-
-
 def test_what_does_not_fit_is_refused_before_anything_is_changed(base):
     model = load_classifier(base, CLASSES, seed=0)
     shape, fitting = structure(model), task_adapter(model)
-    wrong = {
-        "hidden size 16 does not fit a base of hidden size 32": AdapterModule(
-            SETTINGS, 16, 2, language=True
-        ),
-        "3 layers does not fit a base of 2 layers": AdapterModule(SETTINGS, 32, 3, language=True),
-    }
-    for message, module in wrong.items():
+    sizes = {"hidden size 16 does not fit a base of hidden size 32": (16, 2),
+             "3 layers does not fit a base of 2 layers": (32, 3)}  # fmt: skip
+    for message, size in sizes.items():
+        module = AdapterModule(SETTINGS, *size, language=True)
         with pytest.raises(ValueError, match=message), installed(model, [module, fitting], 1):
             pass
     with pytest.raises(ValueError, match=r"1 layers does not fit .* the first 2"):
@@ -321,10 +289,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_changed(base):
 
 def test_an_unknown_model_type_is_named():
     config = ModernBertConfig(**SHAPE, **ENDS, cls_token_id=0, sep_token_id=2)
-    with pytest.raises(
-        ValueError, match=r"model type 'modernbert'.* bert, camembert, roberta, xlm"
-    ):
-        fresh_adapter(ModernBertForSequenceClassification(config), SETTINGS, language=True, seed=0)
+    model = ModernBertForSequenceClassification(config)
+    with pytest.raises(ValueError, match=r"'modernbert'.* bert, camembert, roberta, xlm"):
+        fresh_adapter(model, SETTINGS, language=True, seed=0)
 
 
 # Training

@@ -1,7 +1,5 @@
 """Every encoder with a masked-language-model and a sequence-classification class is supported."""
 
-import json
-
 import pytest
 import torch
 from conftest import sentences
@@ -18,6 +16,7 @@ from transformers import (
 from deftx.cli.main import main
 from deftx.core.sparse_delta import SparseDelta
 from deftx.stages.base.pretrain import train_tokenizer
+from deftx.store.tensors import TensorFile
 
 SHAPE = {
     "vocab_size": 150,
@@ -79,4 +78,4 @@ def test_an_architecture_goes_from_folder_to_logits(name, tmp_path):
          "--out", tmp_path / "c.safetensors")  # fmt: skip
     call("evaluate", *where, "--classes", "[low, high]", "--composed", tmp_path / "c.safetensors",
          "--test", labelled, "--out", tmp_path / "e.safetensors")  # fmt: skip
-    assert json.loads((tmp_path / "e.json").read_text())["items"] == 40
+    assert TensorFile(tmp_path / "e.safetensors")["logits"].shape == (40, 2)

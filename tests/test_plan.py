@@ -339,6 +339,8 @@ def test_a_system_that_is_combined_otherwise_reads_its_vectors_themselves():
 def from_elsewhere(raw):
     """The world's languages with text and labelled items from a server."""
     raw["base"] = {"model": "someone/model", "revision": "0" * 40}
+    server = "https://example.org"
+    labelled = {"columns": {"label": "label"}}
     raw["datasets"] = {
         "wiki": {
             "files": "wiki/{language}.txt",
@@ -346,18 +348,18 @@ def from_elsewhere(raw):
             "aliases": {"qta": "near"},
             "limit": {"qtb": 7},
         },
-        "news": {"files": "news/{language}.txt", "url": "https://example.org/{language}.txt"},
+        "news": {"files": "news/{language}.txt", "url": f"{server}/{{language}}.txt"},
         "sentiment": {
             "files": "{language}/{split}.csv",
-            "url": "https://example.org/c0ffee/{language}/{split}.csv",
-            "columns": {"label": "label"},
+            "url": f"{server}/c0ffee/{{language}}/{{split}}.csv",
             "splits": {"valid": "dev"},
+            **labelled,
         },
         "smsa": {
             "files": "smsa/{split}.tsv",
-            "url": "https://example.org/{split}.tsv",
-            "columns": {"label": "label"},
+            "url": f"{server}/{{split}}.tsv",
             "without_nearest": {"dataset": "sentiment", "language": "qaa", "split": "test"},
+            **labelled,
         },
     }
     raw["cleaning"] = {}
@@ -443,52 +445,48 @@ def test_without_cleaning_there_is_no_such_stage():
     assert not any(path.startswith("clean/") for path in state(plan()))
 
 
-def finish_download(folder, found, artefact):
-    """What the stage writes for the file that is there."""
-    given = found.params(artefact)["given"]
-    file, out = found.user_files.of(artefact), folder / found.path(artefact)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    said = {"sha256": file_sha256(file), "bytes": file.stat().st_size, "given": given}
-    out.write_text(json.dumps(said))
-
-
 def test_fetching_makes_no_download_stale_and_another_copy_does(tmp_path, monkeypatch):
     """The parameters before and after the first run are the same, also when files were touched."""
     monkeypatch.setenv("DEFTX_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
-    user_files.sha256.cache_clear()
     artefact = Artefact.of("download", dataset="news", language="qta", split="train")
     read = Artefact("data", artefact.wildcards)
 
     def now():
         user_files.sha256.cache_clear()
         found = plan(from_elsewhere)
-        return found, found.params(artefact), found.params(read)
+        return found.params(artefact), found.params(read)
 
-    found, first, first_read = now()
-    file = found.user_files.of(artefact)
+    def touch():
+        os.utime(file, (time.time() + 60,) * 2)
+
+    def finish_download(given):
+        """Write what the stage writes for the file that is there."""
+        out.parent.mkdir(parents=True, exist_ok=True)
+        sizes = {"sha256": file_sha256(file), "bytes": file.stat().st_size}
+        out.write_text(json.dumps({**sizes, "given": given}))
+
+    first, first_read = now()
+    found = plan(from_elsewhere)
+    file, out = found.user_files.of(artefact), tmp_path / found.path(artefact)
     file.parent.mkdir(parents=True)
     file.write_text("one\n")
-    assert now()[1]["given"] is not None  # a copy of the user's own, before any download
-    file.unlink()
-    file.write_text("one\n")
-    out = tmp_path / found.path(artefact)
-    out.parent.mkdir(parents=True)
-    out.write_text(json.dumps({"sha256": file_sha256(file), "bytes": 4, "given": None}))
-    assert now()[1:] == (first, first_read)
-    os.utime(file, (time.time() + 60,) * 2)
-    assert now()[1:] == (first, first_read)
+    assert now()[0]["given"] is not None  # a copy of the user's own, before any download
+    finish_download(given=None)
+    assert now() == (first, first_read)
+    touch()
+    assert now() == (first, first_read)
     file.write_text("two\n")
-    os.utime(file, (time.time() + 60,) * 2)
-    found, second, second_read = now()
+    touch()
+    second, second_read = now()
     assert second["given"] == file_sha256(file) and second_read == first_read
-    finish_download(tmp_path, found, artefact)
-    assert now()[1] == second
+    finish_download(second["given"])
+    assert now()[0] == second
     file.unlink()
-    assert now()[1] == second
+    assert now()[0] == second
 
 
-SENTIMENT, SMSA = "datasets/sentiment", "datasets/smsa"
+NEAREST = "datasets/smsa/without_nearest"
 QTA = "languages/qta/text"
 
 
@@ -496,51 +494,23 @@ QTA = "languages/qta/text"
     ("path", "value", "message"),
     [
         ("datasets/news/hub", {"dataset": "a/b", "file": "c"}, r"news: give one of url and hub"),
+        ("datasets/news/url", "ftp://x/{language}", r"news: url: expected http://, https:// or"),
+        ("datasets/sentiment/url", "https://x/{split}", r"sentiment\.url: .* has no \{language\}"),
+        ("datasets/wiki/hub/file", "all.csv", r"wiki\.hub\.file: 'all.csv' has no \{language\}"),
+        (f"{NEAREST}/dataset", "sentimnt", r"no other dataset 'sentimnt'; did you mean sentiment"),
+        (f"{NEAREST}/dataset", "smsa", r"without_nearest\.dataset: no other dataset 'smsa'"),
+        (f"{NEAREST}/among", ["train"], r"among: no valid, which tasks\.sentiment\.valid\.dataset"),
         (
-            "datasets/news/url",
-            "ftp://example.org/{language}",
-            r"datasets\.news: url: expected http://, https:// or file://",
-        ),
-        (
-            f"{SENTIMENT}/url",
-            "https://example.org/{split}",
-            r"sentiment\.url: 'https://example.org/\{split\}' has no \{language\}",
-        ),
-        (
-            "datasets/wiki/hub/file",
-            "all.parquet",
-            r"datasets\.wiki\.hub\.file: 'all.parquet' has no \{language\}",
-        ),
-        (
-            f"{SMSA}/without_nearest/dataset",
-            "sentimnt",
-            r"without_nearest\.dataset: no other dataset 'sentimnt'; did you mean sentiment",
-        ),
-        (
-            f"{SMSA}/without_nearest/dataset",
-            "smsa",
-            r"without_nearest\.dataset: no other dataset 'smsa'",
-        ),
-        (
-            f"{SMSA}/without_nearest/among",
-            ["train"],
-            r"without_nearest\.among: no valid, which tasks\.sentiment\.valid\.dataset needs",
-        ),
-        (
-            f"{SMSA}/files",
-            "smsa.tsv",
-            r"datasets\.smsa\.files: 'smsa.tsv' has no \{split\}, but is read for test, train",
+            "datasets/smsa/files",
+            "x",
+            r"smsa\.files: 'x' has no \{split\}, but is read for test, tr",
         ),
         ("cleaning", ..., r"languages\.qta\.text: several texts are put together by"),
         (QTA, [], r"languages\.qta\.text: an empty list"),
         (QTA, ["wiki", "none"], r"languages\.qta\.text: none stands alone"),
         (QTA, ["a.txt", "b.txt"], r"languages\.qta\.text: one path at most"),
         (QTA, ["wiki", "wiky"], r"languages\.qta\.text: no dataset 'wiky'; did you mean wiki"),
-        (
-            "cleaning/max_characters",
-            2,
-            r"cleaning: max_characters \(2\) is less than min_characters \(3\)",
-        ),
+        ("cleaning/max_characters", 2, r"max_characters \(2\) is less than min_characters \(3\)"),
     ],
 )
 def test_what_cannot_be_fetched_or_put_together_is_named_by_its_key(path, value, message):

@@ -263,18 +263,6 @@ def test_l1_counts_every_parameter_and_reaches_the_optimiser(base, monkeypatch):
     assert distances[1] < 0.7 * distances[0]  # so strong a pull keeps weights near their start
 
 
-def test_gradient_accumulation_equals_the_larger_batch(base, monkeypatch):
-    in_order(monkeypatch)
-    results = []
-    for batch, accumulation in ((8, 1), (4, 2)):
-        model, *given = task(base, count=32, batch_size=batch, accumulation=accumulation)
-        mask = uniform(without_key_bias(base.maskable), 300, 0)
-        outcome = fit(double(model), *given, mask=mask, session=SEEDS)
-        assert outcome["steps"] == 8
-        results.append(snapshot(model))
-    assert_close(*results)
-
-
 def test_the_best_checkpoint_is_kept(base, tokenizer):
     """A learning rate that destroys the model late: the end is not the best."""
     model, *given = task(base, 32, valid=40, epochs=3, evaluate_every=1, learning_rate=0.05)
