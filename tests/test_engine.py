@@ -261,7 +261,7 @@ def test_auto_compiles_on_a_gpu_what_is_long_enough(asked, device, steps, mode):
     assert resolve(engine, torch.device(device), steps).compile == mode
 
 
-def test_auto_is_plain_float32_on_a_cpu_and_is_said(base):
+def test_auto_is_plain_float32_on_a_cpu_and_is_recorded(base):
     resolved = resolve(Engine(), torch.device("cpu"))
     assert resolved.facts() == {"device": "cpu", "precision": "fp32", "compile": None}
     outcome, _ = trained(base, task(base))
@@ -300,7 +300,7 @@ def test_what_does_not_compile_is_an_error_if_it_was_asked_for(base, monkeypatch
     assert distance(trained(base, made)[1], trained(base, made)[1]) == 0
 
 
-def test_what_is_not_installed_is_said_by_its_key(base):
+def test_what_is_not_installed_is_named_with_its_key(base):
     made = task(base)
     with pytest.raises(ValueError, match=r"engine\.attention is 'flash_attention_2': .*install"):
         trained(base, made, session=with_engine(attention="flash_attention_2"))

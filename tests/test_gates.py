@@ -158,7 +158,7 @@ ENCODERS = {
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_blocks_are_the_layers_of_any_architecture(name):
-    """Told from names alone; and equal to what the layers themselves hold."""
+    """Blocks are inferred from names; they equal what the layers themselves hold."""
     model = ENCODERS[name]()
     found = {}
     for matrix in matrices(model):

@@ -107,7 +107,7 @@ def test_an_automatic_rank_of_what_has_no_noise_is_the_rank(auto):
 
 
 @pytest.mark.parametrize("rule", [{"energy": 1.0}, {"auto": "noise-edge"}])
-def test_what_a_rule_keeps_of_trained_weights_is_not_judged_before(base, rule):
+def test_a_rule_that_depends_on_trained_weights_is_not_judged_before_training(base, rule):
     Sparse(denoise=RankRule(**rule), budget=100).check_base(base)
     with pytest.raises(ValueError, match=r"rank-share-1\.0 truncates none"):
         Sparse(denoise=RankRule(rank_share=1.0), budget=100).check_base(base)
@@ -200,7 +200,7 @@ def test_exactly_one_rule_is_given_and_in_range(wrong, message):
         RankRule(**wrong)
 
 
-def test_a_slug_tells_rules_apart():
+def test_each_rule_has_a_slug_of_its_own():
     rules = [
         {"rank": 100},
         {"rank_share": 0.1},

@@ -156,7 +156,7 @@ def test_more_layers_than_there_are_is_an_error(swap):
         merge(*vectors(), layer_swap=swap)
 
 
-def test_layers_are_told_from_the_names_of_any_architecture():
+def test_layers_are_inferred_from_the_names_of_any_architecture():
     share = language_share(LayerSwap(bottom=1, top=1), ["layers.11.mlp.Wi.weight"])
     assert [share(f"layers.{n}.attn.Wqkv.weight") for n in (0, 1, 10, 11)] == [1, 0, 0, 1]
 

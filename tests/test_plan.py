@@ -412,7 +412,7 @@ def test_the_text_of_a_language_depends_on_its_own_evaluation_items_alone():
     assert "clean/qtc.parquet" in new and all("qtc" in path for path in new)
 
 
-def test_the_source_is_freed_of_what_validates_and_without_evaluation_of_nothing():
+def test_the_text_of_the_source_loses_validation_items_unless_evaluation_is_off():
     def source(raw):
         from_elsewhere(raw)
         raw["languages"]["qaa"] = {"text": "wiki"}

@@ -1,4 +1,4 @@
-"""Interrupted training goes on with the same bits, and nothing else is ever gone on from."""
+"""Interrupted training goes on with the same bits, and training never resumes from anything else."""
 
 import json
 import os
@@ -87,7 +87,7 @@ def test_checkpoints_of_other_parameters_are_few_and_go_when_the_artefact_is_mad
     assert [path.name for path in (tmp_path / ".checkpoints").iterdir()] == [other.folder.name]
 
 
-def test_a_second_process_is_refused_and_told_who_is_there(tmp_path):
+def test_a_second_process_is_refused_and_the_error_names_the_first(tmp_path):
     script = (
         "import sys, pathlib\n"
         "from deftx.engine.checkpoint import Checkpoint\n"
@@ -111,7 +111,7 @@ def test_a_second_process_is_refused_and_told_who_is_there(tmp_path):
         assert checkpoint.load() is None
 
 
-def test_a_truncated_checkpoint_is_set_aside_and_said(base, tmp_path, caplog):
+def test_a_truncated_checkpoint_is_set_aside_and_logged(base, tmp_path, caplog):
     out = tmp_path / "m.safetensors"
     with Checkpoint(out, {}) as checkpoint, pytest.raises(KillError):
         trained(base, task, True, checkpoint=checkpoint, callbacks=[KillBefore(3)])

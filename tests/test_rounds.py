@@ -256,8 +256,8 @@ def test_rounds_over_one_difference_make_the_mask_of_one_round(
     assert as_lists(masks[-1]) == as_lists(once)
 
 
-def test_one_round_is_training_and_choosing_as_ever(two_rounds, files, tmp_path, base):
-    """The first of several rounds, whose budget alone is another; and nothing said of rounds."""
+def test_one_round_has_the_bytes_of_training_without_rounds(two_rounds, files, tmp_path, base):
+    """The first of several rounds and a phase without rounds differ in the budget alone."""
     kind, _, (first, _) = two_rounds
     out = tmp_path / "full.safetensors"
     params = full_stage.Params(**TARGETS[kind])
