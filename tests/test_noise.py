@@ -1,4 +1,4 @@
-"""Laws of separating signal from noise by singular values, against plain sums and simulated noise."""
+"""Laws of separating signal from noise by singular values, against sums and simulated noise."""
 
 from math import sqrt
 

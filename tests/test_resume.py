@@ -1,4 +1,4 @@
-"""Interrupted training goes on with the same bits, and training never resumes from anything else."""
+"""Interrupted training goes on with the same bits, and resumes from nothing else."""
 
 import json
 import os
