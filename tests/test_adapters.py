@@ -5,7 +5,28 @@ from contextlib import closing
 
 import pytest
 import torch
-from conftest import KillBefore, KillError, sentences, without_dropout
+from conftest import sentences, without_dropout
+from training import (
+    CLASSES,
+    NEVER,
+    assert_close,
+    batch_in_order,
+    differing,
+    examples_in_order,
+    in_order,
+    items,
+    killed_and_resumed,
+    language,
+    language_settings,
+    plain_loop,
+    plain_masked_loss,
+    snapshot,
+    structure,
+    task,
+    task_settings,
+    train_only,
+    write_data,
+)
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -22,12 +43,9 @@ from transformers import (
 )
 
 from deftx.core.parameters import head_parameters
-from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.guards import L1
-from deftx.engine.language import masked_language_modelling
 from deftx.engine.session import Session
-from deftx.engine.settings import Engine, LanguageTraining, TaskTraining
-from deftx.engine.task import classification
+from deftx.engine.settings import Engine
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.models.predict import evaluate
 from deftx.stages.adapter.file import load_adapter, stacked
@@ -41,11 +59,10 @@ from deftx.stages.adapter.math import (
 from deftx.stages.adapter.run import Params, adapter, fit_adapter
 from deftx.stages.adapter.settings import Adapter
 from deftx.store.errors import ArtefactError
-from deftx.store.items import load_labelled, write_items
+from deftx.store.items import load_labelled
 from deftx.store.seeds import stream
 from deftx.store.tensors import TensorFile, save_tensors
 
-CLASSES = ["low", "high"]
 SETTINGS = Adapter(task_reduction=8)
 SHAPE = {
     "vocab_size": 60,
@@ -75,12 +92,8 @@ def task_adapter(model, settings=SETTINGS, seed=2):
     return random(fresh_adapter(model, settings, language=False, seed=0), seed=seed)
 
 
-def snapshot(model):
-    return {name: p.detach().clone() for name, p in model.named_parameters()}
-
-
-def structure(model):
-    return [(name, type(m), len(m._forward_hooks)) for name, m in model.named_modules()]
+def some_batch(base, count=3):
+    return load_tokenizer(base)(sentences(count), return_tensors="pt", padding=True)
 
 
 # What is computed
@@ -177,19 +190,6 @@ def test_a_stack_computes_what_mad_x_says(kind, drop_last):
     assert all(not torch.allclose(seen[0], other, atol=1e-3) for other in seen[1:])
 
 
-@torch.no_grad()
-def test_an_adapter_that_gives_zero_changes_nothing(base):
-    model = load_masked_lm(base).eval()
-    silent = fresh_adapter(model, SETTINGS, language=True, seed=0)
-    for name, parameter in silent.named_parameters():
-        if ".up." in name or name.startswith(("invertible.f.2", "invertible.g.2")):
-            parameter.zero_()
-    batch = load_tokenizer(base)(sentences(3), return_tensors="pt", padding=True)
-    expected = model(**batch).logits
-    with installed(model, [silent]):
-        assert torch.equal(model(**batch).logits, expected)
-
-
 def test_sizes_are_the_papers():
     """On XLM-R base: 590,976 weights a layer and 295,680 in the invertible adapter of a language,
     74,544 a layer of a task; the last layer left out."""
@@ -208,8 +208,7 @@ def test_fresh_weights_are_a_pure_function_of_the_seed(base):
     weights = torch.cat([p.flatten() for n, p in one.named_parameters() if "weight" in n])
     assert abs(float(weights.detach().std()) - 0.02) < 1e-3
     assert all((p == 0).all() for n, p in one.named_parameters() if "bias" in n)
-    pairs = zip(one.parameters(), same.parameters(), strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs)
+    assert differing(snapshot(one), snapshot(same)) == set()
     assert not torch.equal(one.layers[0].down.weight, other.layers[0].down.weight)
     # A task's adapter with fewer layers begins like that with more.
     whole, dropped = (
@@ -225,7 +224,7 @@ def test_a_model_is_as_it_was_after_the_block(base):
     """Also after an error; and inside of the block its parameters have their names."""
     model = load_masked_lm(base).eval()
     before, shape, names = snapshot(model), structure(model), list(model.state_dict())
-    batch = load_tokenizer(base)(sentences(3), return_tensors="pt", padding=True)
+    batch = some_batch(base)
     with torch.no_grad():
         expected = model(**batch).logits
     with (
@@ -238,7 +237,7 @@ def test_a_model_is_as_it_was_after_the_block(base):
     assert structure(model) == shape
     with torch.no_grad():
         assert torch.equal(model(**batch).logits, expected)
-    assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
+    assert differing(snapshot(model), before) == set()
 
 
 @pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable:FutureWarning")
@@ -247,7 +246,7 @@ def test_gradients_reach_adapters_alone_and_checkpointing_changes_none(base):
     model = load_masked_lm(base)
     model.requires_grad_(False)
     adapters = [language_adapter(model), task_adapter(model)]
-    batch = load_tokenizer(base)(sentences(3), return_tensors="pt", padding=True)
+    batch = some_batch(base)
     found = []
     without_dropout(model).train()
     for checkpointing in (False, True):
@@ -269,32 +268,13 @@ def test_gradients_reach_adapters_alone_and_checkpointing_changes_none(base):
         torch.testing.assert_close(found[0][name], found[1][name], rtol=1e-5, atol=1e-7)
 
 
-@torch.no_grad()
-def test_the_last_layer_of_a_language_counts_unless_it_is_left_out(base):
-    model = load_masked_lm(base).eval()
-    batch = load_tokenizer(base)(sentences(3), return_tensors="pt", padding=True)
-    language = language_adapter(model)
-    found = {}
-    for changed in (False, True):
-        if changed:
-            random(language.layers[-1], seed=9)
-        for drop_last in (0, 1):
-            with installed(model, [language], drop_last):
-                found[drop_last, changed] = model(**batch).logits
-    assert torch.equal(found[1, False], found[1, True])
-    assert not torch.allclose(found[0, False], found[0, True], atol=1e-2)
-
-
 def test_what_does_not_fit_is_refused_before_anything_is_changed(base):
     model = load_classifier(base, CLASSES, seed=0)
     shape, fitting = structure(model), task_adapter(model)
-    wrong = {
-        "hidden size 16 does not fit a base of hidden size 32": AdapterModule(
-            SETTINGS, 16, 2, language=True
-        ),
-        "3 layers does not fit a base of 2 layers": AdapterModule(SETTINGS, 32, 3, language=True),
-    }
-    for message, module in wrong.items():
+    sizes = {"hidden size 16 does not fit a base of hidden size 32": (16, 2),
+             "3 layers does not fit a base of 2 layers": (32, 3)}  # fmt: skip
+    for message, size in sizes.items():
+        module = AdapterModule(SETTINGS, *size, language=True)
         with pytest.raises(ValueError, match=message), installed(model, [module, fitting], 1):
             pass
     with pytest.raises(ValueError, match=r"1 layers does not fit .* the first 2"):
@@ -308,59 +288,35 @@ def test_what_does_not_fit_is_refused_before_anything_is_changed(base):
 
 def test_an_unknown_model_type_is_named():
     config = ModernBertConfig(**SHAPE, **ENDS, cls_token_id=0, sep_token_id=2)
-    with pytest.raises(
-        ValueError, match=r"model type 'modernbert'.* bert, camembert, roberta, xlm"
-    ):
-        fresh_adapter(ModernBertForSequenceClassification(config), SETTINGS, language=True, seed=0)
+    model = ModernBertForSequenceClassification(config)
+    with pytest.raises(ValueError, match=r"'modernbert'.* bert, camembert, roberta, xlm"):
+        fresh_adapter(model, SETTINGS, language=True, seed=0)
 
 
 # Training
 
 
-def language_task(base, **changes):
-    defaults = {"learning_rate": 1e-2, "batch_size": 4, "epochs": 1.5, "min_steps": 0,
-                "max_length": 16, "evaluate_every": 4}  # fmt: skip
-    settings = LanguageTraining(**{**defaults, **changes})
-    objective = masked_language_modelling(sentences(40), load_tokenizer(base), settings)
-    return load_masked_lm(base), objective, settings
+KINDS = pytest.mark.parametrize("kind", [language, task])
 
 
-def sentiment(base, **changes):
-    defaults = {"learning_rate": 1e-2, "batch_size": 8, "accumulation": 2, "epochs": 2,
-                "max_length": 32, "evaluate_every": 2}  # fmt: skip
-    settings = TaskTraining(**{**defaults, **changes})
-    items = [{"text": line, "label": int("la" in line)} for line in sentences(70)]
-    objective = classification(items[:60], items[60:], load_tokenizer(base), settings)
-    return load_classifier(base, CLASSES, seed=0), objective, settings
+def plain(model):
+    return without_dropout(model).double()
 
 
-def trained(base, kind, **given):
-    """What happened, the model, its adapter and the one below."""
-    model, objective, settings = kind(base)
-    language = objective.best == "loss"
-    module = fresh_adapter(model, SETTINGS, language=language, seed=5)
-    below = None if language else language_adapter(model)
+def module_and_below(model, objective):
+    """A fresh adapter and, for a task, the language's below it."""
+    is_language = objective.best == "loss"
+    module = fresh_adapter(model, SETTINGS, language=is_language, seed=5)
+    return module, None if is_language else language_adapter(model)
+
+
+def trained(made, **given):
+    """The outcome, the adapter and the one below it; the model is trained in place."""
+    module, below = module_and_below(*made[:2])
     session = Session(order_seed=1, draw_seed=2, dropout_seed=3, **given)
-    outcome = fit_adapter(
-        model, objective, settings, module,
-        below=below, drop_last=0 if language else 1, session=session,
-    )  # fmt: skip
-    return outcome, model, module, below
-
-
-def plain_masked_loss(model, tokenizer, examples):
-    """Over the logits at all positions."""
-    batch = tokenizer.pad(
-        {"input_ids": [example["input_ids"].tolist() for example in examples]},
-        return_tensors="pt",
-    )
-    labels = torch.nn.utils.rnn.pad_sequence(
-        [example["labels"] for example in examples], batch_first=True, padding_value=-100
-    )
-    logits = model(**batch).logits
-    return torch.nn.functional.cross_entropy(
-        logits.view(-1, logits.shape[-1]), labels.view(-1), reduction="sum"
-    )
+    drop_last = 0 if below is None else 1
+    outcome = fit_adapter(*made, module, below=below, drop_last=drop_last, session=session)
+    return outcome, module, below
 
 
 @pytest.mark.parametrize("kind", ["xlm-roberta", "bert"])
@@ -369,22 +325,18 @@ def test_the_loss_at_masked_positions_is_that_of_all_logits(base, kind, learner_
     """With the inverse, whether the learner takes the decoder out before or after the adapters are
     put in; gradients of the adapter and of the head too, padding included."""
     tokenizer = load_tokenizer(base)
-    objective = masked_language_modelling(
-        sentences(40), tokenizer, LanguageTraining(max_length=16, packed=False)
-    )
-    lengths = [len(example["input_ids"]) for example in objective._train]
+    model, objective, _ = language(base, packed=False)
+    lengths = [len(example["input_ids"]) for example in objective.examples(range(54), 0)]
     examples = objective.examples([0, 1, 2, lengths.index(min(lengths))], seed=3)
-    models = []
-    for _ in range(2):
-        model = load_masked_lm(base)
-        if kind == "bert":
+    models = [model, load_masked_lm(base)]
+    if kind == "bert":
+        config = BertConfig(**{**SHAPE, "vocab_size": model.config.vocab_size})
+        for i in range(2):
             torch.manual_seed(1)
-            sizes = {**SHAPE, "vocab_size": model.config.vocab_size}
-            model = BertForMaskedLM(BertConfig(**sizes))
-            decoder = model.get_output_embeddings()
+            models[i] = BertForMaskedLM(config)
+            decoder = models[i].get_output_embeddings()
             decoder.weight = torch.nn.Parameter(decoder.weight.detach(), requires_grad=False)
-        models.append(without_dropout(model).double())
-    fast, plain = models
+    fast, slow = map(plain, models)
     one, other = (language_adapter(model) for model in models)
     if learner_first:
         with closing(objective.learner(fast)) as learner, installed(fast, [one]):
@@ -394,93 +346,63 @@ def test_the_loss_at_masked_positions_is_that_of_all_logits(base, kind, learner_
         with installed(fast, [one]), closing(objective.learner(fast)) as learner:
             loss = learner(**objective.collate(examples))
             loss.backward()
-    with installed(plain, [other]):
-        expected = plain_masked_loss(plain, tokenizer, examples)
+    with installed(slow, [other]):
+        expected = plain_masked_loss(slow, tokenizer, examples)
         expected.backward()
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
     with torch.no_grad():  # the inverse matters
-        without = language_adapter(plain, Adapter(invertible_reduction=None))
-        with installed(plain, [without]):
-            assert abs(float(plain_masked_loss(plain, tokenizer, examples) - expected)) > 0.1
-    pairs = [(one, other)] + [
-        (fast.get_submodule(name), plain.get_submodule(name))
-        for name in [BEFORE_DECODER[fast.config.model_type]]
-    ]
-    for ours, theirs in pairs:
-        for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-            assert b.grad.abs().sum() > 0, name
-            assert float((a.grad - b.grad).norm()) <= 1e-10 * float(b.grad.norm()), name
+        without = language_adapter(slow, Adapter(invertible_reduction=None))
+        with installed(slow, [without]):
+            assert abs(float(plain_masked_loss(slow, tokenizer, examples) - expected)) > 0.01
+    before_decoder = BEFORE_DECODER[fast.config.model_type]
+    for modules in ((one, other), [m.get_submodule(before_decoder) for m in (fast, slow)]):
+        found = [{name: p.grad for name, p in m.named_parameters()} for m in modules]
+        assert all(gradient.abs().sum() > 0 for gradient in found[1].values())
+        assert_close(*found)
 
 
-def plain_loop(base, kind):
-    """AdamW over adapter and head, clipping, linear decay, the way it is written in textbooks."""
-    model, objective, settings = kind(base)
-    without_dropout(model).requires_grad_(False)
-    language = objective.best == "loss"
-    module = fresh_adapter(model, SETTINGS, language=language, seed=5)
-    stack = [module] if language else [language_adapter(model).requires_grad_(False), module]
-    trained = [*head_parameters(model).values(), *module.parameters()]
-    for parameter in trained:
-        parameter.requires_grad_(True)
-    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0)
-    steps, per_step = settings.steps(len(objective)), settings.batch_size * settings.accumulation
-    with installed(model, stack, 0 if language else 1):
-        model.train()
-        for step in range(steps):
-            start = step % settings.steps_per_epoch(len(objective)) * per_step
-            few = range(start, min(start + per_step, len(objective)))
-            examples = objective.examples(few, stream(2, "step", str(step)))
-            if language:
-                total = plain_masked_loss(model, load_tokenizer(base), examples)
-                loss = total / sum(objective.labels(example) for example in examples)
-            else:
-                loss = model(**objective.collate(examples)).loss
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(trained, settings.clip)
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * (1 - step / steps)
-            optimizer.step()
-            optimizer.zero_grad()
-    return model, module
+@KINDS
+def test_training_equals_a_plain_loop(base, kind, monkeypatch):
+    in_order(monkeypatch)
+    changes = {"learning_rate": 1e-3, "evaluate_every": NEVER}
+    changes |= {"l1": 0.0} if kind is language else {"accumulation": 2}
+    (model, *given), (slow, objective, settings) = (kind(base, **changes) for _ in range(2))
+    _, module, _ = trained((plain(model), *given))
+    plain_module, below = module_and_below(plain(slow), objective)
+    stack = [plain_module] if below is None else [below.requires_grad_(False), plain_module]
+    tokenizer = load_tokenizer(base)
+
+    def backward(step):
+        if below is not None:
+            loss = slow(**batch_in_order(objective, settings, step)).loss
+        else:
+            seed = stream(2, "step", str(step))
+            examples = examples_in_order(objective, settings, step, seed)
+            total = plain_masked_loss(slow, tokenizer, examples)
+            loss = total / sum(objective.labels(example) for example in examples)
+        loss.backward()
+
+    parameters = train_only(slow, plain_module.parameters())
+    with installed(slow, stack, len(stack) - 1):
+        slow.train()
+        plain_loop(parameters, settings, settings.steps(len(objective)), backward)
+    assert_close(head_parameters(model), head_parameters(slow), 1e-8)
+    assert_close(snapshot(module), snapshot(plain_module), 1e-8)
 
 
-@pytest.mark.parametrize("make", [language_task, sentiment])
-def test_training_equals_a_plain_loop(base, make, monkeypatch):
-    monkeypatch.setattr("deftx.engine.steps._order", lambda examples, seed: torch.arange(examples))
-
-    def kind(base):
-        changes = {"l1": 0.0} if make is language_task else {}
-        model, *rest = make(base, learning_rate=1e-3, evaluate_every=10**6, **changes)
-        return without_dropout(model).double(), *rest
-
-    _, model, module, _ = trained(base, kind)
-    plain_model, plain_module = plain_loop(base, kind)
-    heads = head_parameters(model), head_parameters(plain_model)
-    pairs = dict(module.named_parameters()), dict(plain_module.named_parameters())
-    for ours, theirs in (heads, pairs):
-        for name, parameter in ours.items():
-            difference = float((parameter - theirs[name]).detach().norm())
-            assert parameter.dtype == torch.float64
-            assert difference <= 1e-8 * float(theirs[name].detach().norm()) + 1e-12, name
-
-
-@pytest.mark.parametrize("kind", [language_task, sentiment])
+@KINDS
 def test_only_adapter_and_head_move(base, kind):
     """With weight decay, which would move what it can reach."""
-    before = snapshot(kind(base)[0])
-    outcome, model, module, below = trained(base, lambda base: kind(base, weight_decay=0.1))
-    start = fresh_adapter(model, SETTINGS, language=below is None, seed=5)
-    head = head_parameters(model)
-    for name, parameter in model.named_parameters():
-        assert torch.equal(parameter, before[name]) == (name not in head), name
-    for (name, parameter), first in zip(module.named_parameters(), start.parameters(), strict=True):
-        assert not torch.equal(parameter, first), name
-    assert structure(model) == structure(kind(base)[0])
+    made = model, *_ = kind(base, weight_decay=0.1)
+    before, shape, head = snapshot(model), structure(model), head_parameters(model)
+    outcome, module, below = trained(made)
+    assert differing(snapshot(model), before) == set(head) and structure(model) == shape
+    start, _ = module_and_below(*made[:2])
+    assert differing(snapshot(module), snapshot(start)) == set(snapshot(module))
     assert outcome["trained"] == sum(p.numel() for p in module.parameters())
     assert outcome["trained_head"] == sum(p.numel() for p in head.values())
     if below is not None:
-        expected = language_adapter(model).state_dict()
-        assert all(torch.equal(expected[n], p) for n, p in below.named_parameters())
+        assert differing(snapshot(below), snapshot(language_adapter(model))) == set()
         assert all(p.grad is None for p in below.parameters())
 
 
@@ -493,7 +415,8 @@ def test_l1_counts_the_adapter_among_all_parameters(base, monkeypatch):
         return L1(parameters, weight, total)
 
     monkeypatch.setattr("deftx.engine.trainer.L1", noting)
-    _, model, module, _ = trained(base, lambda base: language_task(base, l1=0.1, max_steps=1))
+    made = model, *_ = language(base, l1=0.1, max_steps=1)
+    _, module, _ = trained(made)
     every = [*model.parameters(), *module.parameters()]
     held = len(head_parameters(model)) + len(list(module.parameters()))
     assert seen == {"held": held, "weight": 0.1, "total": sum(p.numel() for p in every)}
@@ -501,28 +424,25 @@ def test_l1_counts_the_adapter_among_all_parameters(base, monkeypatch):
 
 def test_bf16_stays_within_bounds_of_fp32(base):
     losses = [
-        trained(base, language_task, engine=Engine(precision=precision))[0]["best"]["loss"]
+        trained(language(base), engine=Engine(precision=precision))[0]["best"]["loss"]
         for precision in ("fp32", "bf16")
     ]
     assert losses[0] != losses[1] and abs(losses[0] - losses[1]) < 0.02 * losses[0]
 
 
-@pytest.mark.parametrize("kind", [language_task, sentiment])
+@KINDS
 def test_resumed_training_has_the_bits_of_uninterrupted_training(base, tmp_path, kind, monkeypatch):
     monkeypatch.setenv("DEFTX_CHECKPOINT_MINUTES", "0")
-    expected, whole_model, whole, _ = trained(base, kind)
-    out, last = tmp_path / "adapter.safetensors", expected["steps"] - 1
-    for step in (5, last):
-        with Checkpoint(out, {"x": 1}) as checkpoint, pytest.raises(KillError):
-            trained(base, kind, checkpoint=checkpoint, callbacks=[KillBefore(step)])
-    with Checkpoint(out, {"x": 1}) as checkpoint:
-        assert checkpoint.load()[1]["step"] == last - 1
-        outcome, model, module, _ = trained(base, kind, checkpoint=checkpoint)
-        checkpoint.remove()
-    assert outcome == expected
-    for ours, theirs in ((module, whole), (model, whole_model)):
-        pairs = zip(ours.named_parameters(), theirs.parameters(), strict=True)
-        assert [name for (name, a), b in pairs if not torch.equal(a, b)] == []
+
+    def run(**given):
+        made = kind(base, evaluate_every=3)
+        outcome, module, _ = trained(made, **given)
+        return outcome, {**snapshot(made[0]), **snapshot(module)}
+
+    outcome, weights = run()
+    stops = 5, outcome["steps"] - 1
+    again, resumed = killed_and_resumed(run, tmp_path / "adapter.safetensors", stops)
+    assert again == outcome and differing(resumed, weights) == set()
 
 
 # The stage, its files, and evaluation
@@ -532,25 +452,18 @@ def test_resumed_training_has_the_bits_of_uninterrupted_training(base, tmp_path,
 def files(base_folder, tmp_path_factory):
     """Data, and the adapters of two languages and of a task on the first, as the stage makes them;
     the call that made the task's."""
-    folder = tmp_path_factory.mktemp("adapters")
-    lines = sentences(8) * 10  # of which something can be learned
-    items = [{"id": str(i), "text": s} for i, s in enumerate(lines)]
-    write_items(folder / "text.parquet", items)
-    labelled = [{**item, "label": CLASSES["la" in item["text"]]} for item in items]
-    write_items(folder / "labelled.parquet", labelled)
-    reading = LanguageTraining(learning_rate=3e-2, batch_size=8, epochs=8, min_steps=0,
-                               max_length=16, evaluate_every=20, held_out=0.1)  # fmt: skip
-    for language, seed in (("qaa", 1), ("qab", 2)):
+    folder = write_data(tmp_path_factory.mktemp("adapters"), items(8) * 10)  # to be learned
+    reading = language_settings(learning_rate=3e-2, epochs=8, held_out=0.1)
+    for key, seed in (("qaa", 1), ("qab", 2)):
         params = Params(
-            method="mad-x", target=f"lang-{language}", seed=seed, language=reading, adapter=SETTINGS
+            method="mad-x", target=f"lang-{key}", seed=seed, language=reading, adapter=SETTINGS
         )
-        out = folder / f"{language}.safetensors"
+        out = folder / f"{key}.safetensors"
         adapter(params, base=base_folder, train=folder / "text.parquet", out=out)
-    task = TaskTraining(learning_rate=1e-2, batch_size=8, epochs=2, max_length=32)
 
     def train_task(out, **changes):
         given = {"method": "mad-x", "target": "task-x", "seed": 1, "classes": CLASSES,
-                 "task": task, "adapter": SETTINGS}  # fmt: skip
+                 "task": task_settings(), "adapter": SETTINGS}  # fmt: skip
         below = changes.pop("language_adapter", folder / "qaa.safetensors")
         adapter(
             Params(**{**given, **changes}),
@@ -609,7 +522,7 @@ def test_the_same_call_writes_the_same_bytes(files, tmp_path):
 
 def test_fresh_weights_depend_on_seed_and_target_alone(files, tmp_path):
     """Hardly trained, by a method of another name and learning rate."""
-    still = TaskTraining(batch_size=8, epochs=1, max_steps=1, max_length=32)
+    still = task_settings(max_steps=1)
     found = files[1](tmp_path / "t.safetensors", method="other", task=still, learning_rate=1e-12)
     seed = stream(1, "task-x", "adapter")
     expected = AdapterModule(SETTINGS, 32, 1, language=False, seed=seed)
@@ -634,7 +547,7 @@ def test_evaluation_stacks_what_was_trained_and_swaps_languages(files, base):
     before, shape = snapshot(model), structure(model)
     languages = {n: load_adapter(stored(files, n), base) for n in ("qaa", "qab")}
     task, content = load_adapter(stored(files, "task"), base), stored(files, "task").content
-    batch = load_tokenizer(base)(sentences(20), return_tensors="pt", padding=True)
+    batch = some_batch(base, 20)
     found = []
     for below in (*languages.values(), languages["qaa"], None):
         with stacked(model, below, task), torch.no_grad():
@@ -643,11 +556,10 @@ def test_evaluation_stacks_what_was_trained_and_swaps_languages(files, base):
     assert torch.equal(found[0], found[2])
     for other in (found[1], found[3]):
         assert not torch.allclose(found[0], other, atol=1e-3)
-    for name, parameter in task.module.named_parameters():
-        assert torch.equal(parameter, stored(files, "task")[name]), name
+    module = snapshot(task.module)
+    assert differing(module, {n: stored(files, "task")[n] for n in module}) == set()
     assert stored(files, "task").content == content
-    assert structure(model) == shape
-    assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
+    assert structure(model) == shape and differing(snapshot(model), before) == set()
     # By hand: the base's model with the stored head, and the stack.
     heads = head_parameters(model)
     with torch.no_grad():

@@ -1,10 +1,9 @@
 """Every encoder with a masked-language-model and a sequence-classification class is supported."""
 
-import json
-
 import pytest
 import torch
 from conftest import sentences
+from training import items, write_data
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -17,7 +16,7 @@ from transformers import (
 from deftx.cli.main import main
 from deftx.core.sparse_delta import SparseDelta
 from deftx.stages.base.pretrain import train_tokenizer
-from deftx.store.items import write_items
+from deftx.store.tensors import TensorFile
 
 SHAPE = {
     "vocab_size": 150,
@@ -44,14 +43,7 @@ def test_an_architecture_goes_from_folder_to_logits(name, tmp_path):
     tokenizer = train_tokenizer(sentences(200), SHAPE["vocab_size"])
     MODELS[name]().save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
-    lines = sentences(40)
-    classes = ["low", "high"]
-    text = [{"id": str(i), "text": s} for i, s in enumerate(lines)]
-    write_items(tmp_path / "text.parquet", text)
-    write_items(
-        tmp_path / "labelled.parquet",
-        [{**item, "label": classes["la" in item["text"]]} for item in text],
-    )
+    write_data(tmp_path, items(40))
     base, labelled = tmp_path / "base", tmp_path / "labelled.parquet"
 
     def call(*arguments):
@@ -86,4 +78,4 @@ def test_an_architecture_goes_from_folder_to_logits(name, tmp_path):
          "--out", tmp_path / "c.safetensors")  # fmt: skip
     call("evaluate", *where, "--classes", "[low, high]", "--composed", tmp_path / "c.safetensors",
          "--test", labelled, "--out", tmp_path / "e.safetensors")  # fmt: skip
-    assert json.loads((tmp_path / "e.json").read_text())["items"] == 40
+    assert TensorFile(tmp_path / "e.safetensors")["logits"].shape == (40, 2)

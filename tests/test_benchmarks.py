@@ -7,6 +7,7 @@ import unittest.mock
 
 import pytest
 import torch
+from training import assert_close, differing, snapshot
 
 from benchmarks import measure, models, passes, profile, reference, training
 from deftx.engine.trainer import StepTrainer
@@ -16,44 +17,38 @@ def language_model(**settings):
     return models.masked_lm("tiny", **settings)
 
 
-def copies(model):
-    return {name: p.detach().clone() for name, p in model.named_parameters()}
-
-
 def small_batches(count=3):
     return models.language_batches("tiny", count, batch_size=4, length=32)
 
 
-def test_the_reference_keeps_the_bits_of_entries_outside_the_mask():
+def trained_by_reference(masks=None):
+    """The start and the end of a model that three steps of the plain loop trained."""
     model = language_model()
-    mask = models.random_mask(models.maskable_shapes(model))
-    masks = {name: mask.dense(name) for name in mask.index}
-    before = copies(model)
+    before = snapshot(model)
     trainer = reference.Reference(model, masks, learning_rate=1e-3, l1=0.1, steps=10)
     for batch in small_batches():
         trainer.step(batch)
+    return before, snapshot(model)
+
+
+def test_the_reference_keeps_the_bits_of_entries_outside_the_mask():
+    mask = models.random_mask(models.maskable_shapes(language_model()))
+    before, after = trained_by_reference({name: mask.dense(name) for name in mask.index})
     moved = 0
-    for name, parameter in model.named_parameters():
-        short = name.removeprefix("roberta.")
-        changed = parameter.detach() != before[name]
+    for name in differing(after, before):
+        changed = after[name] != before[name]
         if name.startswith("roberta."):
-            chosen = masks.get(short, torch.zeros_like(changed))
-            assert not (changed & ~chosen).any(), name
+            assert not (changed & ~mask.dense(name.removeprefix("roberta."))).any(), name
             moved += int(changed.sum())
     assert moved > 0.3 * len(mask)  # not all: a batch touches only some rows of the embeddings
-    assert not torch.equal(model.lm_head.dense.weight, before["lm_head.dense.weight"])
-    assert torch.equal(model.lm_head.decoder.weight, before["lm_head.decoder.weight"])
+    moved = differing(after, before)
+    assert "lm_head.dense.weight" in moved and "lm_head.decoder.weight" not in moved
 
 
 def test_the_full_phase_trains_everything_except_normalisation_layers_and_decoder():
-    model = language_model()
-    before = copies(model)
-    trainer = reference.Reference(model, learning_rate=1e-3, l1=0.1, steps=10)
-    for batch in small_batches():
-        trainer.step(batch)
-    for name, parameter in model.named_parameters():
-        frozen = "LayerNorm" in name or name == "lm_head.decoder.weight"
-        assert torch.equal(parameter, before[name]) == frozen, name
+    before, after = trained_by_reference()
+    frozen = {name for name in before if "LayerNorm" in name} | {"lm_head.decoder.weight"}
+    assert differing(after, before) == before.keys() - frozen
 
 
 def test_a_step_is_adamw_on_clipped_gradients_with_linear_decay():
@@ -84,16 +79,16 @@ def test_a_step_is_adamw_on_clipped_gradients_with_linear_decay():
 def test_the_penalty_has_the_gradient_of_the_closed_form():
     model = language_model()
     trainer = reference.Reference(model, l1=0.1)
-    start = copies(model)
+    start = snapshot(model)
     with torch.no_grad():
         for parameter in trainer.trained:
             parameter.add_(torch.randn_like(parameter) * (torch.rand_like(parameter) < 0.5))
     trainer.penalty().backward()
     total = sum(parameter.numel() for parameter in model.parameters())
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            expected = (parameter.detach() - start[name]).sign() * (0.1 / total)
-            torch.testing.assert_close(parameter.grad, expected, msg=name)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    signs = {name: (p.detach() - start[name]).sign() for name, p in trained.items()}
+    expected = {name: sign * (0.1 / total) for name, sign in signs.items()}
+    assert_close({name: p.grad for name, p in trained.items()}, expected, 1e-6)
 
 
 def test_micro_batches_with_equal_numbers_of_labels_train_as_the_whole_batch():
@@ -123,9 +118,7 @@ def test_a_random_mask_has_exactly_k_entries_in_the_shares_of_a_real_one(size, t
     words = len(mask.index["embeddings.word_embeddings.weight"])
     assert words / len(mask) == pytest.approx(0.195, abs=0.001)
     again = models.random_mask(dict(reversed(shapes.items())), target)
-    assert all(
-        torch.equal(mask.index[name], again.index[name]) for name in shapes if name in again.index
-    )
+    assert differing(mask.index, again.index) == set()
 
 
 def shapes_of(size):
@@ -180,12 +173,12 @@ def test_text_is_masked_at_the_given_rates():
 
 
 def test_equal_seeds_give_equal_models_and_data_whatever_else_is_drawn():
-    first = copies(language_model()), small_batches(2)
+    first = snapshot(language_model()), small_batches(2)
     torch.rand(7)
-    second = copies(language_model()), small_batches(2)
-    assert all(torch.equal(first[0][name], second[0][name]) for name in first[0])
+    second = snapshot(language_model()), small_batches(2)
+    assert differing(first[0], second[0]) == set()
     for one, other in zip(first[1], second[1], strict=True):
-        assert all(torch.equal(one[name], other[name]) for name in one)
+        assert differing(one, other) == set()
     assert not torch.equal(first[1][0]["input_ids"], first[1][1]["input_ids"])
 
 
@@ -295,12 +288,12 @@ def test_the_dense_contestant_ends_with_the_engines_weights():
         window = profile.Window(0, 3, lambda: None)
         with held, contextlib.suppress(training.EnoughError):
             fit([window], training.engine_of([]))
-        ends.append(copies(model))
-    start = copies(language_model())
+        ends.append(snapshot(model))
+    start = snapshot(language_model())
     for name in start:
         moved = ends[0][name] - start[name], ends[1][name] - start[name]
         torch.testing.assert_close(*moved, rtol=0, atol=2e-6, msg=name)
-    assert any(not torch.equal(ends[0][name], start[name]) for name in start)
+    assert differing(ends[0], start)
 
 
 def test_engine_settings_are_read_from_the_command_line():

@@ -81,9 +81,8 @@ def test_every_line_has_the_outcome_of_the_plain_rule(lines, evaluation, run, sw
 def test_case_spacing_and_punctuation_make_no_difference():
     assert key("Ba, be!") == key("ba be") == key("BA\u00a0BE.") == "babe"
     assert tidy("e\u0301 \t x\u3000y ") == "\u00e9 x y"
-    kept, counts = clean(
-        [{"id": "0", "text": "Ba, be!"}, {"id": "1", "text": "ba be"}], [], Cleaning()
-    )
+    items = [{"id": "0", "text": "Ba, be!"}, {"id": "1", "text": "ba be"}]
+    kept, counts = clean(items, [], Cleaning())
     assert [item["text"] for item in kept] == ["Ba, be!"] and counts["duplicate"] == 1
 
 
@@ -101,21 +100,11 @@ def test_texts_are_joined_in_order_and_counted(tmp_path):
     for name in ("x", "y"):
         stage(params, text=[a, b], evaluation=[pair], out=tmp_path / f"{name}/qta.parquet")
     out = tmp_path / "x/qta.parquet"
-    assert load_items(out) == [
-        {"id": "a.0", "text": "eka dui"},
-        {"id": "a.1", "text": "tina cari"},
-    ]
-    assert json.loads((tmp_path / "x/qta.json").read_text()) == {
-        "language": "qta",
-        "datasets": {"a": 3, "b": 2},
-        "read": 5,
-        "blank": 1,
-        "short": 0,
-        "long": 0,
-        "evaluation": 1,
-        "duplicate": 1,
-        "kept": 2,
-    }
+    kept = [{"id": "a.0", "text": "eka dui"}, {"id": "a.1", "text": "tina cari"}]
+    dropped = {"blank": 1, "short": 0, "long": 0, "evaluation": 1, "duplicate": 1}
+    counts = {"language": "qta", "datasets": {"a": 3, "b": 2}, "read": 5, **dropped, "kept": 2}
+    assert load_items(out) == kept
+    assert json.loads((tmp_path / "x/qta.json").read_text()) == counts
     assert out.read_bytes() == (tmp_path / "y/qta.parquet").read_bytes()
 
 
@@ -133,13 +122,9 @@ def test_evaluation_sentences_that_drop_nothing_leave_the_same_bytes(tmp_path):
 def test_text_without_a_kept_line_is_an_error_with_the_counts(tmp_path):
     text = saved(tmp_path / "a.parquet", ["eka dui", "..."])
     test = saved(tmp_path / "test.parquet", ["Eka dui"], label="x")
+    params = Params(language="qta", datasets=["a"])
     with pytest.raises(ArtefactError, match=r"qta: no line of text is left.*1 blank.*1 evaluation"):
-        stage(
-            Params(language="qta", datasets=["a"]),
-            text=[text],
-            evaluation=[test],
-            out=tmp_path / "out.parquet",
-        )
+        stage(params, text=[text], evaluation=[test], out=tmp_path / "out.parquet")
 
 
 def test_real_text_that_was_cleaned_by_the_same_rule_is_kept(shared, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from conftest import PROJECT
 from test_download import Server
+from tiny_config import with_change
 
 from deftx.cli.main import main
 from deftx.data.lock import read_lock
@@ -118,11 +119,8 @@ def test_real_files_are_downloaded_checked_and_read(upstream, tmp_path, monkeypa
             else:
                 stage.data(stage.Params.model_validate(params), download=said, out=out, **files)
         found[dataset] = load_items(out)
-    assert {name: len(items) for name, items in found.items()} == {
-        "nusax": 400,
-        "americasnli": 738,
-        "smsa": 1_260,
-    }
+    sizes = {name: len(items) for name, items in found.items()}
+    assert sizes == {"nusax": 400, "americasnli": 738, "smsa": 1_260}
     assert {item["label"] for item in found["smsa"]} == {"negative", "neutral", "positive"}
     assert any("\n" in item["text"] for item in found["nusax"])
     assert sum(not item["text"].strip() for item in found["americasnli"]) == 3
@@ -132,13 +130,9 @@ def test_real_files_are_downloaded_checked_and_read(upstream, tmp_path, monkeypa
 def test_a_downloaded_file_that_is_missing_again_is_an_error(tmp_path):
     (tmp_path / "said.json").write_text('{"sha256": "00"}')
     params = data_stage.Params(dataset="d", language="qta", split="train")
+    paths = {"file": tmp_path / "x.txt", "out": tmp_path / "x.parquet"}
     with pytest.raises(DataError, match=r"x\.txt: no such file, .*restore it, or delete .*said"):
-        data_stage.data(
-            params,
-            download=tmp_path / "said.json",
-            file=tmp_path / "x.txt",
-            out=tmp_path / "x.parquet",
-        )
+        data_stage.data(params, download=tmp_path / "said.json", **paths)
 
 
 def check(tmp_path, capsys):
@@ -151,18 +145,15 @@ def test_check_lists_files_that_are_there_to_download_and_missing(tmp_path, caps
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEFTX_DATA", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "200")
-    raw = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
-    raw["datasets"]["news"] = {
-        "files": "{language}.txt",
-        "url": "https://example.org/{language}",
-        "licence": "CC0",
-    }
-    raw["languages"] = {
-        "qta": {"text": "news"},
-        "qtb": {"text": "news"},
-        "qtc": {"text": "own/qtc.txt"},
-    }
-    raw["world"]["languages"]["qtc"] = 0.5
+
+    def texts_of_three_kinds(raw):
+        url, licence = "https://example.org/{language}", "CC0"
+        raw["datasets"]["news"] = {"files": "{language}.txt", "url": url, "licence": licence}
+        texts = {"qta": "news", "qtb": "news", "qtc": "own/qtc.txt"}
+        raw["languages"] = {key: {"text": text} for key, text in texts.items()}
+        raw["world"]["languages"]["qtc"] = 0.5
+
+    raw = with_change(texts_of_three_kinds)
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(raw))
     (tmp_path / "qta.txt").write_text("one\n")
     (tmp_path / "own").mkdir()
@@ -189,8 +180,5 @@ def test_the_base_is_one_of_the_needed_files(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEFTX_DATA", str(tmp_path))
     base = list(needed_files(Plan(config), {}))[-1]
-    assert (base.dataset, base.path, base.state) == (
-        "base",
-        "FacebookAI/xlm-roberta-base",
-        "to download",
-    )
+    facts = (base.dataset, base.path, base.state)
+    assert facts == ("base", "FacebookAI/xlm-roberta-base", "to download")

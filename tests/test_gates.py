@@ -1,10 +1,32 @@
 """Laws of learned gates, against finite differences and plain loops."""
 
+from functools import partial
+
 import pytest
 import torch
-from conftest import KillBefore, KillError, sentences, without_dropout
+from conftest import sentences, without_dropout
 from pydantic import ValidationError
 from torch.func import functional_call
+from training import (
+    CLASSES,
+    NEVER,
+    assert_close,
+    batch_in_order,
+    classifier,
+    differing,
+    in_order,
+    items,
+    killed_and_resumed,
+    language,
+    language_settings,
+    plain_loop,
+    snapshot,
+    structure,
+    task,
+    task_settings,
+    train_only,
+    write_data,
+)
 from transformers import (
     AlbertConfig,
     AlbertModel,
@@ -17,10 +39,8 @@ from transformers import (
 )
 
 from deftx.core.parameters import head_of, head_parameters, matrices
-from deftx.engine.checkpoint import Checkpoint
-from deftx.engine.language import masked_language_modelling
 from deftx.engine.session import Session
-from deftx.engine.settings import Engine, LanguageTraining, TaskTraining
+from deftx.engine.settings import Engine
 from deftx.engine.task import classification
 from deftx.models.backbone import base_weights
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
@@ -34,46 +54,12 @@ from deftx.stages.gate.settings import Gate
 from deftx.stages.gate.train import Gating, fit_gated, fit_gates, gated
 from deftx.stages.gated import run as gated_stage
 from deftx.store.errors import ArtefactError
-from deftx.store.items import write_items
 from deftx.store.seeds import stream
 from deftx.store.tensors import TensorFile, save_tensors
 
-CLASSES = ["low", "high"]
-GRANULARITIES = ["entry", "matrix", "block"]
-FUNCTIONS = {"sigmoid": 1.5, "hard-sigmoid": 1.5}
+GRANULARITIES = pytest.mark.parametrize("granularity", ["entry", "matrix", "block"])
+PHASES = pytest.mark.parametrize("phase", ["gates", "gated"])
 SESSION = Session(order_seed=1, draw_seed=2, dropout_seed=3)
-
-
-def items(count, seed=0):
-    return [
-        {"id": str(i), "text": line, "label": int("la" in line)}
-        for i, line in enumerate(sentences(count, seed))
-    ]
-
-
-def task(base, valid=10, **changes):
-    defaults = {"learning_rate": 1e-2, "batch_size": 8, "epochs": 2, "max_length": 32}
-    settings = TaskTraining(**{**defaults, **changes})
-    objective = classification(items(48), items(valid, 1), load_tokenizer(base), settings)
-    return load_classifier(base, CLASSES, seed=3), objective, settings
-
-
-def language(base, **changes):
-    defaults = {
-        "learning_rate": 1e-2,
-        "batch_size": 4,
-        "epochs": 2.5,
-        "min_steps": 0,
-        "max_length": 16,
-        "evaluate_every": 4,
-    }
-    settings = LanguageTraining(**{**defaults, **changes})
-    objective = masked_language_modelling(sentences(40), load_tokenizer(base), settings)
-    return load_masked_lm(base), objective, settings
-
-
-def snapshot(model):
-    return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
 def shapes(model):
@@ -84,59 +70,35 @@ def random_gates(model):
     return {name: torch.rand(shape) for name, shape in shapes(model).items()}
 
 
-def assert_close(ours, plain, name="", relative=1e-10):
-    """In float64, relative to the norm of the tensor: single entries that nearly cancel have no
-    digits to compare."""
-    assert ours.dtype == plain.dtype == torch.float64
-    assert float((ours - plain).norm()) <= relative * float(plain.norm()) + 1e-12, name
+def double(model):
+    return without_dropout(model).double()
 
 
-@pytest.fixture
-def in_order(monkeypatch):
-    """Examples in the order they have, so that a plain loop can follow."""
-    monkeypatch.setattr("deftx.engine.steps._order", lambda examples, seed: torch.arange(examples))
+def plain_phase(model, objective, settings, trained, weights_of_step):
+    """Train `trained`, parameters or a group of them, and the head; the model computes with the
+    backbone's tensors that `weights_of_step()` gives."""
+    group = trained if isinstance(trained, dict) else {"params": trained}
+    train_only(model, group["params"])
+    prefix = model.base_model_prefix
 
+    def backward(step):
+        weights = {f"{prefix}.{name}": tensor for name, tensor in weights_of_step().items()}
+        batch = batch_in_order(objective, settings, step)
+        functional_call(model, weights, kwargs=batch).loss.backward()
 
-def plain_loop(model, objective, settings, trained, weights_of_step, rate=None):
-    """AdamW on `trained`, at a rate of its own if it has one, and on the head, linear decay,
-    clipping: the slow way. The model computes with the parameters that `weights_of_step()` gives by
-    their full names."""
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    everything = [*trained, *head_parameters(model).values()]
-    for parameter in everything:
-        parameter.requires_grad_(True)
-    groups = [
-        {"params": list(trained), "lr": rate or settings.learning_rate},
-        {"params": list(head_parameters(model).values()), "lr": settings.learning_rate},
-    ]
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
-    steps = settings.steps(len(objective))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1 - s / steps)
     model.train()
-    for step in range(steps):
-        first = step * settings.batch_size % len(objective)
-        few = range(first, min(first + settings.batch_size, len(objective)))
-        batch = objective.collate(objective.examples(few, seed=0))
-        optimizer.zero_grad()
-        functional_call(model, weights_of_step(), kwargs=batch).loss.backward()
-        torch.nn.utils.clip_grad_norm_(everything, settings.clip)
-        optimizer.step()
-        schedule.step()
-
-
-def full_names(model, tensors):
-    return {f"{model.base_model_prefix}.{name}": tensor for name, tensor in tensors.items()}
+    groups = [group, {"params": list(head_parameters(model).values())}]
+    plain_loop(groups, settings, settings.steps(len(objective)), backward)
 
 
 # Gates
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("function", FUNCTIONS)
+@GRANULARITIES
+@pytest.mark.parametrize("function", ["sigmoid", "hard-sigmoid"])
 def test_gradients_of_gates_are_finite_differences(base, granularity, function):
-    gate = Gate(granularity=granularity, function=function, initial=FUNCTIONS[function])
-    model = load_classifier(base, CLASSES, seed=3).double().eval()
+    gate = Gate(granularity=granularity, function=function, initial=1.5)
+    model = classifier(base).double().eval()
     batch = load_tokenizer(base)(sentences(6), return_tensors="pt", padding=True)
     labels = torch.tensor([0, 1, 1, 0, 1, 0])
     learned = {
@@ -198,7 +160,7 @@ ENCODERS = {
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_blocks_are_the_layers_of_any_architecture(name):
-    """Told from names alone; and equal to what the layers themselves hold."""
+    """Blocks are inferred from names; they equal what the layers themselves hold."""
     model = ENCODERS[name]()
     found = {}
     for matrix in matrices(model):
@@ -221,9 +183,9 @@ def test_a_matrix_outside_of_all_blocks_is_its_own_and_shared_layers_are_one():
     }
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES)
+@GRANULARITIES
 def test_gates_are_as_many_as_their_granularity_says(base, granularity):
-    model = load_classifier(base, CLASSES, seed=3)
+    model = classifier(base)
     names, gate = shapes(model), Gate(granularity=granularity)
     learned = initial_gates(names, gate)
     expected = {
@@ -238,110 +200,94 @@ def test_gates_are_as_many_as_their_granularity_says(base, granularity):
 # Phases
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-def test_the_first_phase_equals_a_plain_loop_over_gates_and_head(base, in_order, granularity):
+@GRANULARITIES
+def test_the_first_phase_equals_a_plain_loop_over_gates_and_head(base, monkeypatch, granularity):
+    in_order(monkeypatch)
     gate = Gate(granularity=granularity, initial=2.0, learning_rate=5e-2)
-    model, objective, settings = task(base, evaluate_every=1000)
-    model = without_dropout(model).double()
-    found, outcome = fit_gates(model, objective, settings, gate, SESSION)
-    plain = without_dropout(task(base)[0]).double()
+    model, objective, settings = task(base, count=48, evaluate_every=NEVER)
+    found, outcome = fit_gates(double(model), objective, settings, gate, SESSION)
+    plain = double(classifier(base))
     weights = {name: p.detach() for name, p in matrices(plain).items()}
-    learned = {
-        name: torch.nn.Parameter(s.double())
-        for name, s in initial_gates(shapes(plain), gate).items()
-    }
+    learned = {n: s.double() for n, s in initial_gates(shapes(plain), gate).items()}
 
     def products():
-        return full_names(
-            plain,
-            {n: w * torch.sigmoid(learned[gate_name(n, gate)]) for n, w in weights.items()},
-        )
+        return {n: w * torch.sigmoid(learned[gate_name(n, gate)]) for n, w in weights.items()}
 
-    plain_loop(plain, objective, settings, learned.values(), products, rate=gate.learning_rate)
-    assert found.keys() == learned.keys()
+    group = {"params": list(learned.values()), "lr": gate.learning_rate}
+    plain_phase(plain, objective, settings, group, products)
     assert outcome["trained"] == sum(s.numel() for s in found.values())
     if granularity == "block":  # one number for all of a block's matrices
         assert outcome["trained"] == 2
-    for name, s in learned.items():
-        assert s.shape == found[name].shape
-        moved = s.detach() - 2.0
-        assert moved.abs().max() > 1e-3, name
-        # AdamW makes steps of gradients that are nothing but rounding.
-        assert_close(found[name] - 2.0, moved, name, relative=1e-7)
-    for (name, ours), other in zip(
-        head_parameters(model).items(), head_parameters(plain).values(), strict=True
-    ):
-        assert_close(ours.detach(), other.detach(), name)
+    moved = [{n: s.detach() - 2.0 for n, s in gates.items()} for gates in (found, learned)]
+    assert all(m.abs().max() > 1e-3 for m in moved[1].values())
+    # AdamW makes steps of gradients that are nothing but rounding.
+    assert_close(*moved, 1e-7)
+    assert_close(head_parameters(model), head_parameters(plain))
 
 
 @pytest.mark.parametrize("ones", [False, True])
-def test_the_second_phase_equals_a_plain_loop_over_linear_layers_and_head(base, in_order, ones):
+def test_the_second_phase_equals_a_plain_loop_over_linear_layers_and_head(base, monkeypatch, ones):
     """With gates of 1 that is full fine-tuning of the linear layers alone. σ reaches 1 where
     hard-sigmoid is flat."""
-    model, objective, settings = task(base, evaluate_every=1000)
-    model = without_dropout(model).double()
+    in_order(monkeypatch)
+    model, objective, settings = task(base, count=48, evaluate_every=NEVER)
     gates = {name: gate.double() for name, gate in random_gates(model).items()}
     if ones:
-        flat = {
-            f"{name}.gate": torch.full(shape, 9.0).double() for name, shape in shapes(model).items()
-        }
+        flat = {f"{n}.gate": torch.full(s, 9.0).double() for n, s in shapes(model).items()}
         gates = gate_values(flat, shapes(model), Gate(function="hard-sigmoid", initial=0.0))
-    outcome = fit_gated(model, objective, settings, gates, SESSION)
-    plain = without_dropout(task(base)[0]).double()
+    outcome = fit_gated(double(model), objective, settings, gates, SESSION)
+    plain = double(classifier(base))
     weights = matrices(plain)
     assert outcome["trained"] == sum(w.numel() for w in weights.values())
 
     def products():
-        return full_names(plain, {n: w * gates[n] for n, w in weights.items()})
+        return {} if ones else {n: w * gates[n] for n, w in weights.items()}
 
-    plain_loop(plain, objective, settings, weights.values(), (lambda: {}) if ones else products)
+    plain_phase(plain, objective, settings, list(weights.values()), products)
     with torch.no_grad():
         for name, weight in weights.items():
             weight.mul_(gates[name])
-    start = dict(task(base)[0].named_parameters())
-    for (name, ours), other in zip(model.named_parameters(), plain.parameters(), strict=True):
-        assert_close(ours.detach(), other.detach(), name)
-        trains = name.removeprefix("roberta.") in weights or name.startswith("classifier.")
-        assert torch.equal(ours, start[name]) == (not trains), name
+    assert_close(snapshot(model), snapshot(plain))
+    start = snapshot(double(classifier(base)))
+    full_names = {f"roberta.{name}" for name in weights}
+    assert differing(snapshot(model), start) == full_names | set(head_parameters(model))
 
 
 @pytest.mark.parametrize(("kind", "precision"), [(language, "bf16"), (task, "fp32")])
 def test_learning_gates_leaves_the_backbone_its_bits_and_the_model_plain(base, kind, precision):
     """Not even weight decay moves a weight; names, order and modules are as they were made."""
     model, objective, settings = kind(base, weight_decay=0.1)
-    before, modules = snapshot(model), [type(m) for m in model.modules()]
-    head = set(head_parameters(model))
+    before, modules = snapshot(model), structure(model)
     session = Session(engine=Engine(precision=precision))
     learned, outcome = fit_gates(model, objective, settings, Gate(), session)
     assert outcome["engine"]["precision"] == precision
-    assert [type(m) for m in model.modules()] == modules
-    assert [name for name, _ in model.named_parameters()] == list(before)
-    for name, parameter in model.named_parameters():
-        assert torch.equal(parameter, before[name]) or name in head, name
-    assert any(not torch.equal(parameter, before[name]) for name, parameter in
-               head_parameters(model).items())  # fmt: skip
+    assert structure(model) == modules and list(snapshot(model)) == list(before)
+    moved = differing(snapshot(model), before)
+    assert moved and moved <= set(head_parameters(model))
     assert all(s.dtype == torch.float32 and bool((s != 4.0).any()) for s in learned.values())
 
 
-@pytest.mark.parametrize("phase", ["gates", "gated"])
+def fit_phase(phase, model, objective, settings, session=SESSION, gate=None):
+    """What is learned besides the model, and the outcome."""
+    if phase == "gates":
+        return fit_gates(model, objective, settings, gate or Gate(), session)
+    return {}, fit_gated(model, objective, settings, random_gates(model), session)
+
+
+@PHASES
 def test_a_failure_leaves_the_model_plain(base, phase):
-    model, objective, settings = task(base)
-    modules, names = [type(m) for m in model.modules()], list(snapshot(model))
+    model, *given = task(base)
+    modules, names = structure(model), list(snapshot(model))
     head_parameters(model)["classifier.out_proj.bias"].data.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="step 1: the loss is nan"):
-        if phase == "gates":
-            fit_gates(model, objective, settings, Gate(), SESSION)
-        else:
-            fit_gated(model, objective, settings, random_gates(model), SESSION)
-    assert [type(m) for m in model.modules()] == modules and list(snapshot(model)) == names
+        fit_phase(phase, model, *given)
+    assert structure(model) == modules and list(snapshot(model)) == names
 
 
 def test_the_best_checkpoint_of_the_gated_model_is_what_its_weights_are_after_it(base):
     """A learning rate that destroys the model late: the end is not the best."""
-    model, objective, settings = task(
-        base, valid=40, epochs=3, evaluate_every=1, learning_rate=0.05
-    )
-    outcome = fit_gated(model, objective, settings, random_gates(model), SESSION)
+    model, *given = task(base, count=48, valid=40, epochs=3, evaluate_every=1, learning_rate=0.05)
+    outcome = fit_gated(model, *given, random_gates(model), SESSION)
     values = [entry["macro_f1"] for entry in outcome["history"]]
     assert outcome["best"]["macro_f1"] == max(values) > values[-1]
     found = evaluate(model, items(40, 1), load_tokenizer(base), 32)
@@ -359,36 +305,24 @@ def test_gates_that_do_not_fit_are_named(base):
         fit_gated(model, objective, settings, gates)
 
 
-@pytest.mark.parametrize("phase", ["gates", "gated"])
+@PHASES
 @pytest.mark.parametrize("kind", [language, task])
 def test_resumed_phases_have_the_bits_of_uninterrupted_ones(
     base, tmp_path, monkeypatch, kind, phase
 ):
     monkeypatch.setenv("DEFTX_CHECKPOINT_MINUTES", "0")
 
-    def trained(**given):
+    def run(**given):
         torch.manual_seed(7)
         model, objective, settings = kind(base)
         session = Session(order_seed=1, draw_seed=2, dropout_seed=3, **given)
-        if phase == "gates":
-            learned, outcome = fit_gates(
-                model, objective, settings, Gate(granularity="matrix"), session
-            )
-        else:
-            gates = random_gates(model)
-            learned, outcome = {}, fit_gated(model, objective, settings, gates, session)
+        gate = Gate(granularity="matrix")
+        learned, outcome = fit_phase(phase, model, objective, settings, session, gate)
         return outcome, {**snapshot(model), **learned}
 
-    expected, weights = trained()
-    out = tmp_path / "m.safetensors"
-    assert expected["steps"] > 8
-    with Checkpoint(out, {}) as checkpoint, pytest.raises(KillError):
-        trained(checkpoint=checkpoint, callbacks=[KillBefore(8)])
-    with Checkpoint(out, {}) as checkpoint:
-        outcome, resumed = trained(checkpoint=checkpoint)
-        checkpoint.remove()
-    assert outcome == expected and resumed.keys() == weights.keys()
-    assert [name for name in weights if not torch.equal(weights[name], resumed[name])] == []
+    outcome, weights = run()
+    again, resumed = killed_and_resumed(run, tmp_path / "m.safetensors", (8,))
+    assert again == outcome and differing(resumed, weights) == set()
 
 
 # Stages
@@ -396,26 +330,19 @@ def test_resumed_phases_have_the_bits_of_uninterrupted_ones(
 
 @pytest.fixture
 def files(tmp_path):
-    lines = items(60)
-    write_items(tmp_path / "text.parquet", [{"id": i["id"], "text": i["text"]} for i in lines])
-    labelled = [{**item, "label": CLASSES[item["label"]]} for item in lines]
-    write_items(tmp_path / "labelled.parquet", labelled)
-    return tmp_path
+    return write_data(tmp_path, items(60))
 
 
-TASK = TaskTraining(learning_rate=1e-2, batch_size=8, epochs=1, max_length=32)
-LANGUAGE = LanguageTraining(
-    learning_rate=1e-2, batch_size=4, epochs=1, min_steps=0, max_length=16, evaluate_every=5
-)
+TASK = task_settings(epochs=1)
+TARGETS = {
+    "task": {"target": "task-x", "classes": CLASSES, "task": TASK},
+    "language": {"target": "lang-qaa", "language": language_settings(epochs=1)},
+}
 
 
 def run(files, base, kind="task", gate=None, expected=None, folder="", **changes):
-    """Both stages of a target; where the gates and the vector lie."""
-    given = {
-        "task": {"target": "task-x", "classes": CLASSES, "task": TASK},
-        "language": {"target": "lang-qaa", "language": LANGUAGE},
-    }[kind]
-    gate = gate or Gate()
+    """Run both stages of a target; the paths of the gates and of the vector."""
+    given, gate = TARGETS[kind], gate or Gate()
     data = files / ("labelled.parquet" if kind == "task" else "text.parquet")
     paths = {"base": base.folder, "train": data, "valid": data if kind == "task" else None}
     first, second = (files / folder / f"{kind}-{s}.safetensors" for s in ("gate", "gated"))
@@ -439,10 +366,9 @@ def test_the_vector_on_the_start_weights_gives_the_logits_of_the_gated_model(
     assert set(delta) == set(matrices(model)) and len(delta) == 12
     add_dense(model, [delta], head_of(vector))
     objective = classification(items(60), items(60), load_tokenizer(base), TASK)
-    session = Session(
-        **{f"{n}_seed": stream(0, "task-x", "gated", s)
-           for n, s in (("order", "order"), ("draw", "masks"), ("dropout", "dropout"))}
-    )  # fmt: skip
+    seed = partial(stream, 0, "task-x", "gated")
+    seeds = {"order_seed": seed("order"), "draw_seed": seed("masks")}
+    session = Session(**seeds, dropout_seed=seed("dropout"))
     gates = gate_values(learned, shapes(other), gate)
     assert gate_name("encoder.layer.0.output.dense.weight", gate) in learned
     outcome = fit_gated(other, objective, TASK, gates, session)
@@ -452,8 +378,7 @@ def test_the_vector_on_the_start_weights_gives_the_logits_of_the_gated_model(
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     plain = predict(load_classifier(base, CLASSES, head), items(60), tokenizer, 32)
     assert (expected - plain).abs().max() > 0.1
-    for name, tensor in head_parameters(other).items():
-        assert torch.equal(vector[f"head.{name}"], tensor), name
+    assert differing(head_of(vector), head_parameters(other)) == set()
 
 
 def test_a_vector_of_a_language_has_the_linear_layers_and_no_head(files, base):
@@ -476,10 +401,10 @@ def test_the_vector_of_weights_that_do_not_move_is_the_gates_alone(files, base):
     """θs ⊙ M − θs, with steps too small to be seen."""
     first, second = run(files, base, gate=Gate(granularity="matrix"), learning_rate=1e-20)
     learned, vector = TensorFile(first), TensorFile(second)
-    for name, delta in dense_vector(vector, base, None).items():
-        start = base_weights(base)[name]
-        expected = start * torch.sigmoid(learned[f"{name}.gate"]) - start
-        assert torch.equal(delta, expected), name
+    found = dict(dense_vector(vector, base, None))
+    start = {name: base_weights(base)[name] for name in found}
+    gates = {name: torch.sigmoid(learned[f"{name}.gate"]) for name in found}
+    assert not differing(found, {n: start[n] * gates[n] - start[n] for n in found})
 
 
 def test_same_parameters_same_bytes(files, base):
@@ -495,9 +420,7 @@ def test_gates_of_another_base_or_of_other_settings_are_refused(files, base):
         run(files, base, gate=Gate(granularity="block"), expected=Gate())
     learned = TensorFile(files / "task-gate.safetensors")
     facts = {k: v for k, v in learned.provenance.items() if k not in ("format", "version")}
-    params = gated_stage.Params(
-        target="task-x", classes=CLASSES, task=TASK, method="m", gate=Gate(granularity="block")
-    )
+    params = gated_stage.Params(**TARGETS["task"], method="m", gate=Gate(granularity="block"))
 
     def refused(match, **changed):
         other = files / "other.safetensors"

@@ -3,39 +3,52 @@
 import peft
 import pytest
 import torch
-from conftest import KillBefore, KillError, sentences, without_dropout
+from conftest import without_dropout
 from hypothesis import given
 from hypothesis import strategies as st
-from test_resume import CLASSES, language, task
+from training import (
+    CLASSES,
+    NEVER,
+    assert_close,
+    batch_in_order,
+    differing,
+    in_order,
+    items,
+    killed_and_resumed,
+    language,
+    language_settings,
+    plain_loop,
+    snapshot,
+    structure,
+    task,
+    task_settings,
+    train_only,
+    write_data,
+)
 
 from deftx.core.low_rank import DeltaFile
 from deftx.core.parameters import backbone_parameters, head_of, head_parameters, matrices
-from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.session import Session
-from deftx.engine.settings import Engine, LanguageTraining, TaskTraining
-from deftx.models.load import load_classifier, load_masked_lm
+from deftx.engine.settings import Engine
+from deftx.models.load import load_masked_lm
 from deftx.models.vectors import dense_vector
 from deftx.stages.compose.apply import add_dense
 from deftx.stages.lora.run import Params, fit_factors, lora
 from deftx.stages.lora.settings import Lora, largest_rank
-from deftx.store.items import write_items
 from deftx.store.tensors import TensorFile
 
-KINDS = [language, task]
+KINDS = pytest.mark.parametrize("kind", [language, task])
 
 
-def fitted(base, kind, rank=3, alpha=6.0, seed=0, **given_session):
+def fitted(base, kind, seed=0, **given_session):
+    """The model, its factors by name, and the outcome."""
     model, objective, settings = kind(base)
     session = Session(order_seed=1, draw_seed=2, dropout_seed=3, **given_session)
-    return model, *fit_factors(model, objective, settings, rank, alpha, seed, session)
+    return model, *fit_factors(model, objective, settings, 3, 6.0, seed, session)
 
 
 def products(factors):
     return {name: change.product() for name, change in factors.items()}
-
-
-def weights(model):
-    return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
 def some_logits(model):
@@ -44,7 +57,7 @@ def some_logits(model):
         return model.eval()(input_ids=tokens).logits
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@KINDS
 def test_the_product_is_the_change_that_the_trained_model_computes_with(base, kind, monkeypatch):
     seen, unload = [], peft.LoraModel.unload
 
@@ -61,17 +74,14 @@ def test_the_product_is_the_change_that_the_trained_model_computes_with(base, ki
     assert (without - seen[0]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@KINDS
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_model_is_left_as_it_was_made_but_for_its_head(base, kind, precision):
     plain = kind(base)[0]
-    before, head = weights(plain), set(head_parameters(plain))
     model, factors, _ = fitted(base, kind, engine=Engine(precision=precision))
-    assert [type(m) for m in model.modules()] == [type(m) for m in plain.modules()]
+    assert structure(model) == structure(plain)
     assert not hasattr(model.base_model, "peft_config")
-    after = weights(model)
-    assert after.keys() == before.keys()
-    assert {name for name in after if not torch.equal(after[name], before[name])} == head
+    assert differing(snapshot(model), snapshot(plain)) == set(head_parameters(plain))
     assert factors.keys() == matrices(plain).keys()
     for name, change in factors.items():
         left, right = change.left, change.right
@@ -80,62 +90,44 @@ def test_the_model_is_left_as_it_was_made_but_for_its_head(base, kind, precision
 
 
 def test_training_equals_a_plain_loop_over_the_sum(base, monkeypatch):
-    """AdamW on A, B and the head, with clipping and linear decay; the product put into the weights
-    by hand in each step."""
-    monkeypatch.setattr("deftx.engine.steps._order", lambda examples, seed: torch.arange(examples))
-    models = []
-    for _ in range(2):
-        model, objective, settings = task(base)
-        models.append(without_dropout(model).double())
-    settings = TaskTraining(learning_rate=1e-2, batch_size=8, epochs=1, evaluate_every=99)
-    factors, _ = fit_factors(models[0], objective, settings, rank=2, alpha=3.0)
-    plain = models[1]
-    still = {**settings.model_dump(), "learning_rate": 1e-30}  # A as it starts
-    start, _ = fit_factors(
-        task(base)[0].double(), objective, TaskTraining(**still), rank=2, alpha=3.0
+    """The product is put into the weights by hand in each step."""
+    in_order(monkeypatch)
+    changes = {"epochs": 1, "evaluate_every": NEVER}
+    (model, objective, settings), (plain, *_), (still, *slow) = (
+        task(base, learning_rate=rate, **changes) for rate in (1e-2, 1e-2, 1e-30)
     )
-    a = {name: change.right.clone().requires_grad_() for name, change in start.items()}
-    b = {name: torch.zeros_like(change.left).requires_grad_() for name, change in start.items()}
+    models = [without_dropout(m).double() for m in (model, plain)]
+    factors, _ = fit_factors(models[0], objective, settings, rank=2, alpha=3.0)
+    start, _ = fit_factors(still.double(), *slow, rank=2, alpha=3.0)
+    a = {name: change.right.clone() for name, change in start.items()}
+    b = {name: torch.zeros_like(change.left) for name, change in start.items()}
     full = {id(p): name for name, p in plain.named_parameters()}
     matrix = {name: (full[id(p)], p.detach()) for name, p in matrices(plain).items()}
-    trained = [*a.values(), *b.values(), *head_parameters(plain).values()]
-    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0)
-    steps = settings.steps(len(objective))
-    for step in range(steps):
-        few = range(8 * step, min(8 * step + 8, len(objective)))
-        batch = objective.collate(objective.examples(few, seed=0))
+
+    def backward(step):
         moved = {full_name: w + 1.5 * b[n] @ a[n] for n, (full_name, w) in matrix.items()}
-        optimizer.zero_grad()
+        batch = batch_in_order(objective, settings, step)
         torch.func.functional_call(plain.train(), moved, kwargs=batch).loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, settings.clip)
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * (1 - step / steps)
-        optimizer.step()
-    assert steps == 8
-    for name, product in products(factors).items():
-        expected = (1.5 * b[name] @ a[name]).detach()
-        assert product.dtype == torch.float64
-        assert (product - expected).norm() < 1e-8 * expected.norm(), name
-    for name, parameter in head_parameters(models[0]).items():
-        torch.testing.assert_close(parameter, head_parameters(plain)[name], rtol=1e-8, atol=1e-10)
+
+    plain_loop(train_only(plain, [*a.values(), *b.values()]), settings, 8, backward)
+    assert_close(products(factors), {name: 1.5 * b[name] @ a[name] for name in a}, 1e-8)
+    assert_close(head_parameters(model), head_parameters(plain), 1e-8)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@KINDS
 def test_resumed_training_has_the_bits_of_uninterrupted_training(base, tmp_path, kind, monkeypatch):
     monkeypatch.setenv("DEFTX_CHECKPOINT_MINUTES", "0")
-    model, expected, outcome = fitted(base, kind)
-    out = tmp_path / "model.safetensors"
-    for step in (3, outcome["steps"] - 1):
-        with Checkpoint(out, {}) as checkpoint, pytest.raises(KillError):
-            fitted(base, kind, checkpoint=checkpoint, callbacks=[KillBefore(step)])
-    with Checkpoint(out, {}) as checkpoint:
-        resumed, found, again = fitted(base, kind, checkpoint=checkpoint)
-    assert again == outcome
-    for name, change in expected.items():
-        assert torch.equal(found[name].left, change.left), name
-        assert torch.equal(found[name].right, change.right), name
-    for name, parameter in head_parameters(model).items():
-        assert torch.equal(parameter, head_parameters(resumed)[name]), name
+
+    def run(**given_session):
+        model, factors, outcome = fitted(base, kind, **given_session)
+        tensors = {f"{n}.{side}": getattr(factors[n], side)
+                   for n in factors for side in ("left", "right")}  # fmt: skip
+        return outcome, {**tensors, **head_parameters(model)}
+
+    outcome, expected = run()
+    last = outcome["steps"] - 1
+    again, found = killed_and_resumed(run, tmp_path / "model.safetensors", (3, last))
+    assert again == outcome and differing(found, expected) == set()
 
 
 def test_where_training_starts_follows_from_the_seed_alone(base):
@@ -171,16 +163,11 @@ def test_alpha_is_twice_the_rank_unless_given():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    text = [{"id": str(i), "text": line} for i, line in enumerate(sentences(40))]
-    write_items(folder / "text.parquet", text)
-    labelled = [{**item, "label": CLASSES["la" in item["text"]]} for item in text]
-    write_items(folder / "labelled.parquet", labelled)
-    return folder
+    return write_data(tmp_path_factory.mktemp("data"), items(40))
 
 
 def params(**changes):
-    settings = TaskTraining(learning_rate=1e-2, batch_size=8, epochs=1, max_length=32)
+    settings = task_settings(epochs=1)
     given_params = {"method": "lora", "target": "task-x", "classes": CLASSES, "task": settings}
     return Params(**{**given_params, **changes})
 
@@ -195,7 +182,7 @@ def made(base, data, out, **changes):
 
 def test_the_stage_writes_a_difference_whose_parameters_fit_the_budget(base, data, tmp_path):
     file = made(base, data, tmp_path / "a.safetensors", budget=2500)
-    outcome, model = file.provenance["outcome"], load_classifier(base, CLASSES, 0)
+    outcome, model = file.provenance["outcome"], task(base)[0]
     factors = [name for name in file if not name.startswith("head.")]
     parameters = sum(file[name].numel() for name in factors)
     each = sum(sum(p.shape) for p in matrices(model).values())
@@ -224,9 +211,7 @@ def test_the_stage_makes_the_same_bytes_again_and_others_for_another_target(base
 
 
 def test_a_language_has_factors_and_no_head(base, data, tmp_path):
-    settings = LanguageTraining(
-        learning_rate=1e-2, batch_size=8, epochs=1, min_steps=0, max_length=16, evaluate_every=9
-    )
+    settings = language_settings(epochs=1)
     changes = {"classes": None, "task": None, "language": settings, "target": "lang-qaa"}
     file = made(base, data, tmp_path / "l.safetensors", lora=Lora(rank=2), **changes)
     assert head_of(file) == {}
@@ -236,12 +221,10 @@ def test_a_language_has_factors_and_no_head(base, data, tmp_path):
 
 
 def test_a_learning_rate_of_its_own_replaces_that_of_the_target(base, data, tmp_path):
-    slow, given_rate = TaskTraining(learning_rate=1e-5, batch_size=8, epochs=1, max_length=32), 1e-2
+    slow = task_settings(learning_rate=1e-5, epochs=1)
     expected = made(base, data, tmp_path / "a.safetensors", lora=Lora(rank=1))
-    found = made(
-        base, data, tmp_path / "b.safetensors",
-        lora=Lora(rank=1), task=slow, learning_rate=given_rate,
-    )  # fmt: skip
+    changes = {"task": slow, "learning_rate": 1e-2}
+    found = made(base, data, tmp_path / "b.safetensors", lora=Lora(rank=1), **changes)
     assert found.content == expected.content
 
 

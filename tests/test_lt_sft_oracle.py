@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from training import dense as dense_over
 from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
 from deftx.core.delta import Delta
@@ -52,8 +53,7 @@ def test_our_mask_is_the_public_mask(oracle):
 
 def test_our_vector_is_the_public_vector(oracle):
     phi = SparseDelta.from_dense(oracle.delta("end"), top_k(oracle.delta("theta1"), oracle.k))
-    ours = {name: torch.zeros_like(oracle["start"][name]) for name in oracle.maskable}
-    phi.add_to(ours)
+    ours = dense_over(phi, {name: oracle["start"][name].shape for name in oracle.maskable})
     theirs = oracle["diff"]
     for name in oracle.maskable:
         # Their vector drops differences of at most 1e-7.
@@ -63,20 +63,13 @@ def test_our_vector_is_the_public_vector(oracle):
         assert (ours[name][dropped].abs() <= 1e-7).all(), name
 
 
-def short(tensors):
-    return {n.removeprefix("roberta."): t for n, t in tensors.items() if n.startswith("roberta.")}
-
-
 def vector(oracle, head):
-    delta, full = oracle.delta("end"), oracle.delta("theta1")
-    mask = top_k(Delta.between(*(short(dict(d)) for d in (zero(full), full))), oracle.k)
-    return SparseDelta.from_dense(
-        Delta.between(*(short(dict(d)) for d in (zero(delta), delta))), mask, head
-    )
-
-
-def zero(delta):
-    return {name: torch.zeros_like(delta[name]) for name in delta}
+    """Under our names, without the prefix of the model's class."""
+    parts = [
+        {n.removeprefix("roberta."): d for n, d in oracle.delta(end).items() if "roberta." in n}
+        for end in ("end", "theta1")
+    ]
+    return SparseDelta.from_dense(parts[0], top_k(parts[1], oracle.k), head)
 
 
 def test_our_composition_and_logits_are_the_public_ones(shared):
@@ -95,9 +88,8 @@ def test_our_composition_and_logits_are_the_public_ones(shared):
             parameter.copy_(parts["base."][name])
     task_vector, language_vector = vector(task, task["abs"]), vector(lang, {})
     total = task_vector + language_vector
-    dense = [{n: torch.zeros_like(t) for n, t in parts["base."].items()} for _ in range(2)]
-    task_vector.add_to(dense[0])
-    language_vector.add_to(dense[1])
+    shapes = {name: tensor.shape for name, tensor in parts["base."].items()}
+    dense = [dense_over(vector, shapes) for vector in (task_vector, language_vector)]
     with total.applied(model), torch.no_grad():
         for name, parameter in backbone_parameters(model).items():
             theirs = parts["composed."][f"roberta.{name}"]

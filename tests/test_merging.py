@@ -49,7 +49,7 @@ def plain_sum(task, language):
 
 @pytest.mark.parametrize("density", [0.1, 0.2, 0.5, 1])
 def test_ties_is_trim_elect_and_mean(density):
-    """As the paper writes it, with each vector as one array."""
+    """As the paper writes it, with each vector as one array; values that cancel are among them."""
     vectors_of_two = [{name: vector[name] for name in sorted(NAMES)} for vector in vectors()]
     trimmed = []
     for vector in vectors_of_two:
@@ -58,6 +58,7 @@ def test_ties_is_trim_elect_and_mean(density):
         values[smallest] = 0
         trimmed.append(values)
     sign = np.sign(np.sum(trimmed, axis=0))
+    assert density < 1 or ((sign == 0) & (trimmed[0] != 0)).any()
     agree = (np.sign(trimmed) == sign) & (sign != 0)
     expected = (trimmed * agree).sum(axis=0) / np.maximum(1, agree.sum(axis=0))
     found = merge(*vectors_of_two, ties={"density": density})
@@ -74,26 +75,13 @@ def test_exactly_the_density_of_each_vector_stays_ties_or_not(density):
             assert kept == round(density * sum(tensor.numel() for tensor in vector.values()))
 
 
-def test_ties_of_equal_signs_with_nothing_trimmed_is_the_mean():
-    task, language = ({n: t.abs() + 1 for n, t in v.items() if n in NAMES} for v in vectors())
-    expected = {name: (task[name] + language[name]) / 2 for name in task}
-    assert_same(merge(task, language, ties={"density": 1}), expected)
-
-
 def test_ties_keeps_what_scales_and_order_do_not_change():
     task, language = vectors()
     found = merge(task, language, ties={"density": 0.3})
     assert_same(merge(language, task, ties={"density": 0.3}), found)
-    twice = merge(
-        *({n: 2 * t for n, t in v.items()} for v in (task, language)), ties={"density": 0.3}
-    )
+    doubled = ({n: 2 * t for n, t in v.items()} for v in (task, language))
+    twice = merge(*doubled, ties={"density": 0.3})
     assert_same(twice, {name: 2 * tensor for name, tensor in found.items()})
-
-
-def test_opposite_values_of_equal_size_are_merged_to_zero():
-    task, language = {"a": torch.tensor([2.0, 2.0])}, {"a": torch.tensor([-2.0, -1.0])}
-    found = merge(task, language, ties={"density": 1})
-    assert found["a"].tolist() == [0.0, 2.0]
 
 
 def test_dare_without_dropping_is_the_sum():
@@ -108,10 +96,8 @@ def test_what_dare_keeps_is_scaled_up_and_the_rest_is_zero():
 
 
 def test_dare_is_the_sum_in_the_mean():
-    task, language = (
-        {"a": torch.ones(40, 50)},
-        {"a": torch.full((40, 50), -3.0), "b": torch.ones(9)},
-    )
+    task = {"a": torch.ones(40, 50)}
+    language = {"a": torch.full((40, 50), -3.0), "b": torch.ones(9)}
     found = [merge(task, language, seed, dare={"density": 0.4})["a"] for seed in range(50)]
     values = torch.stack(found)
     kept = [values == v for v in (2.5, -7.5, -5.0, 0.0)]  # task alone, language alone, both, none
@@ -156,13 +142,6 @@ def test_layers_are_swapped_as_written(swap, expected):
         assert torch.equal(found[name], plain), name
 
 
-def test_swapping_no_layer_leaves_the_task_vector():
-    task, language = vectors()
-    found = merge(task, language, layer_swap={"bottom": 0, "top": 0})
-    assert not found.pop("only.language").any()
-    assert_same(found, task)
-
-
 def test_a_tensor_of_one_vector_is_zero_in_the_other():
     task, language = {LAYERS[0]: torch.ones(3)}, {LAYERS[1]: torch.ones(2)}
     found = merge(task, language, layer_swap={"bottom": 1, "top": 0})
@@ -177,16 +156,15 @@ def test_more_layers_than_there_are_is_an_error(swap):
         merge(*vectors(), layer_swap=swap)
 
 
-def test_layers_are_told_from_the_names_of_any_architecture():
+def test_layers_are_inferred_from_the_names_of_any_architecture():
     share = language_share(LayerSwap(bottom=1, top=1), ["layers.11.mlp.Wi.weight"])
     assert [share(f"layers.{n}.attn.Wqkv.weight") for n in (0, 1, 10, 11)] == [1, 0, 0, 1]
 
 
 def test_a_tensor_of_two_shapes_is_named():
-    with pytest.raises(
-        ValueError, match=r"a: shape \(2,\) in the task's vector, \(3,\) in the lan"
-    ):
-        merge({"a": torch.ones(2)}, {"a": torch.ones(3)}, dare={"density": 0.5})
+    vectors_of_two = {"a": torch.ones(2)}, {"a": torch.ones(3)}
+    with pytest.raises(ValueError, match=r"a: shape \(2,\) in the task's vector, \(3,\) in the"):
+        merge(*vectors_of_two, dare={"density": 0.5})
 
 
 @pytest.mark.parametrize(

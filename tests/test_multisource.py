@@ -6,86 +6,82 @@ from collections import Counter
 
 import pytest
 import torch
-from conftest import KillBefore, KillError, sentences, without_dropout
+from conftest import without_dropout
 from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
+from training import (
+    NEVER,
+    assert_close,
+    classifier,
+    dense,
+    differing,
+    distance,
+    items,
+    killed_and_resumed,
+    plain_loop,
+    save_mask,
+    snapshot,
+    task_settings,
+    train_only,
+    without_key_bias,
+    write_data,
+)
 
 from deftx.cli.main import main
-from deftx.core.mask import mask_layout, mask_tensors
-from deftx.core.parameters import backbone_parameters, layer_norm_names
+from deftx.core.parameters import backbone_parameters, head_parameters
 from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.fit import fit
+from deftx.engine.job import prepare, session_of
 from deftx.engine.session import Session
-from deftx.engine.settings import Engine, TaskTraining
+from deftx.engine.settings import Engine
 from deftx.engine.steps import Steps
 from deftx.engine.task import Classifying, classification_of_sources
-from deftx.models.load import load_classifier, load_tokenizer
+from deftx.models.load import load_tokenizer
 from deftx.models.predict import evaluate
 from deftx.models.vectors import start_weights
 from deftx.stages.mask.math import everything, uniform
-from deftx.store.items import write_items
-from deftx.store.tensors import save_tensors
+from deftx.stages.sparse.run import Params
 
-CLASSES = ["low", "high"]
 SIZES = (37, 20, 9)
-NEVER = 1e-300
-"""A learning rate that moves no float32."""
-
-
-def items(count, seed):
-    lines = [line[: 12 + 7 * (i % 9)] for i, line in enumerate(sentences(count, seed))]
-    return [{"id": str(i), "text": s, "label": int("la" in s)} for i, s in enumerate(lines)]
+SEEDS = {"order_seed": 1, "draw_seed": 2}
+SPARSE = pytest.mark.parametrize("sparse", [False, True])
 
 
 def task(base, sizes=SIZES, **changes):
-    defaults = {"learning_rate": 1e-2, "batch_size": 8, "epochs": 2, "max_length": 32}
-    settings = TaskTraining(**{**defaults, "evaluate_every": 1000, **changes})
+    settings = task_settings(**{"evaluate_every": NEVER, **changes})
     train = [items(size, number) for number, size in enumerate(sizes)]
-    tokenizer = load_tokenizer(base)
-    return classification_of_sources(train, items(16, 9), tokenizer, settings), settings
+    return classification_of_sources(train, items(16, 9), load_tokenizer(base), settings), settings
 
 
-def vector(base, seed, k=2000):
-    """Of a language; normalisation layers too, which never train."""
-    mask = uniform(base.shapes, k, seed)
+def vector(base, seed):
+    """A language's; normalisation layers, which never train, have entries too."""
+    mask = uniform(base.shapes, 2000, seed)
     generator = torch.Generator().manual_seed(seed)
-    values = {
-        name: 0.05 * torch.randn(len(index), generator=generator)
-        for name, index in mask.index.items()
-    }
+    index = mask.index
+    values = {n: 0.05 * torch.randn(len(index[n]), generator=generator) for n in index}
     return SparseDelta(mask, values)
 
 
 @pytest.fixture
 def vectors(base):
-    """Of three sources the second has none. They overlap."""
+    """Three sources, the second without a vector; the other two overlap."""
     first, third = vector(base, 1), vector(base, 2)
-    assert any(
-        set(first.mask.index[name].tolist()) & set(third.mask.index[name].tolist())
-        for name in first.mask.index.keys() & third.mask.index.keys()
-    )
+    both = first.mask.index.keys() & third.mask.index.keys()
+    assert any((first.mask.dense(n) & third.mask.dense(n)).any() for n in both)
     return [first, None, third]
 
 
 def model_for(base):
-    return without_dropout(load_classifier(base, CLASSES, seed=3))
+    return without_dropout(classifier(base))
 
 
-def without_key_bias(base):
-    """Its gradient is nothing but rounding, of which AdamW makes steps as large as any."""
-    return {n: s for n, s in base.maskable.items() if not n.endswith("key.bias")}
+def chosen(base, sparse):
+    return uniform(base.maskable, 900, 0) if sparse else None
 
 
-def dense(found, base):
-    """A vector as dense tensors over the backbone."""
-    tensors = {name: torch.zeros(shape) for name, shape in base.shapes.items()}
-    if found is not None:
-        found.add_to(tensors)
-    return tensors
-
-
-def snapshot(model):
-    return {name: p.detach().clone() for name, p in model.named_parameters()}
+def source_of(example):
+    return sum(example >= end for end in (37, 57))
 
 
 # The order
@@ -97,17 +93,16 @@ def test_an_epoch_has_every_example_once_in_portions_of_one_source(base, accumul
     objective, settings = task(base, epochs=3, accumulation=accumulation)
     portions = [5, 3, 2]
     assert settings.steps_per_epoch(*SIZES) == -(-sum(portions) // accumulation)
-    steps = Steps(objective, settings, 0, order_seed=1, draw_seed=2)
+    steps = Steps(objective, settings, 0, **SEEDS)
     assert len(steps) == 3 * settings.steps_per_epoch(*SIZES)
     orders = []
     for epoch in range(3):
         seen, order = [], []
         for step in range(len(steps) // 3):
             indices = steps._indices(epoch * len(steps) // 3 + step)
-            sources = [sum(i >= end for end in (37, 57)) for i in indices]
-            runs = [indices[at : at + 8] for at in range(0, len(indices), 8)]
+            sources = [source_of(i) for i in indices]
             if accumulation == 1:
-                assert len(runs) == 1 and len(set(sources)) == 1
+                assert len(set(sources)) == 1
                 order.append(sources[0])
             seen += indices
             assert len(indices) <= 8 * accumulation
@@ -122,11 +117,10 @@ def test_an_epoch_has_every_example_once_in_portions_of_one_source(base, accumul
 @pytest.mark.parametrize("parts", [1, 4])
 def test_batches_hold_one_source_each_and_together_the_examples_of_the_step(base, processes, parts):
     objective, settings = task(base, accumulation=3)
-    given = {"order_seed": 1, "draw_seed": 2}
     for number in range(4):
-        indices = Steps(objective, settings, 0, **given)._indices(number)
+        indices = Steps(objective, settings, 0, **SEEDS)._indices(number)
         shares = [
-            Steps(objective, settings, 0, **given, share=(rank, processes)).step(number, parts)
+            Steps(objective, settings, 0, **SEEDS, share=(rank, processes)).step(number, parts)
             for rank in range(processes)
         ]
         assert all(share["labels"] == len(indices) for share in shares)
@@ -138,7 +132,7 @@ def test_batches_hold_one_source_each_and_together_the_examples_of_the_step(base
                 assert len(batch["input_ids"]) <= limit
                 found += [(source, tuple(row[row != 1].tolist())) for row in batch["input_ids"]]
         expected = [
-            (sum(i >= end for end in (37, 57)), tuple(e["input_ids"].tolist()))
+            (source_of(i), tuple(e["input_ids"].tolist()))
             for i, e in zip(indices, objective.examples(indices, 0), strict=True)
         ]
         assert sorted(found) == sorted(expected)
@@ -146,14 +140,12 @@ def test_batches_hold_one_source_each_and_together_the_examples_of_the_step(base
 
 def test_a_step_does_not_depend_on_the_steps_before(base):
     objective, settings = task(base, epochs=3, accumulation=2)
-    whole, later = (
-        Steps(objective, settings, first, order_seed=1, draw_seed=2) for first in (0, 7)
-    )
+    whole, later = (Steps(objective, settings, first, **SEEDS) for first in (0, 7))
     for number in range(len(later)):
         one, other = later[number], whole[number + 7]
         assert one["sources"] == other["sources"] and one["labels"] == other["labels"]
         for ours, theirs in zip(one["batches"], other["batches"], strict=True):
-            assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+            assert not differing(ours, theirs)
 
 
 def test_one_source_is_batched_as_without_sources(base):
@@ -168,79 +160,61 @@ def test_one_source_is_batched_as_without_sources(base):
 # The weights
 
 
-def plain_loop(base, objective, settings, vectors, mask=None):
-    """Gradients through p + φ of the source, by a functional call: no weight is ever moved but by
-    AdamW; dense, times the mask."""
-    model = model_for(base)
-    frozen = layer_norm_names(model)
-    backbone = {n: p for n, p in backbone_parameters(model).items() if n not in frozen}
-    prefix = model.base_model_prefix + "."
-    head = {n: p for n, p in model.named_parameters() if not n.startswith(prefix)}
-    trained = [*backbone.values(), *head.values()]
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    for parameter in trained:
-        parameter.requires_grad_(True)
-    differences = [dense(found, base) for found in vectors]
-    steps = Steps(objective, settings, 0, order_seed=1, draw_seed=2)
-    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: max(0.0, 1 - s / len(steps)))
-    model.train()
-    first = None
-    for step in steps:
+def plain_training(base, objective, settings, vectors, mask=None):
+    """Gradients through p + φ of the source by a functional call, dense and times the mask: only
+    AdamW moves a weight. The model, and the gradients of the first step."""
+    model, first = model_for(base), {}
+    backbone = {n: p for n, p in backbone_parameters(model).items() if n in base.maskable}
+    differences = [dense(found, base.shapes) for found in vectors]
+    steps = Steps(objective, settings, 0, **SEEDS)
+
+    def backward(number):
+        step = steps[number]
         for source, batch in zip(step["sources"], step["batches"], strict=True):
             moved = {
-                prefix + name: p + differences[source][name]
+                f"{model.base_model_prefix}.{name}": p + differences[source][name]
                 for name, p in backbone_parameters(model).items()
             }
             labels = batch.pop("labels")
             logits = torch.func.functional_call(model, moved, (), batch).logits
-            loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
-            (loss / step["labels"]).backward()
-        for name, parameter in backbone.items():
-            if mask is not None:
-                chosen = mask.index.get(name, torch.empty(0, dtype=torch.int64))
-                kept = parameter.grad.view(-1)[chosen].clone()
-                parameter.grad.zero_().view(-1)[chosen] = kept
-        first = first or {n: p.grad.clone() for n, p in {**backbone, **head}.items()}
-        torch.nn.utils.clip_grad_norm_(trained, settings.clip)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
+            (cross_entropy(logits, labels, reduction="sum") / step["labels"]).backward()
+        for name, parameter in backbone.items() if mask is not None else ():
+            parameter.grad *= mask.dense(name) if name in mask.index else 0
+        if number == 0:
+            parts = {**backbone, **head_parameters(model)}
+            first.update({n: p.grad.clone() for n, p in parts.items()})
+
+    model.train()
+    plain_loop(train_only(model, backbone.values()), settings, len(steps), backward)
     return model, first
 
 
-class FirstGradient:
-    """The gradients that the first step of an optimiser sees."""
+def noted_gradients(monkeypatch):
+    """A list that gets the gradients of the first step of the next optimiser."""
+    found, original = [], torch.optim.AdamW.step
 
-    def __init__(self, monkeypatch):
-        self.found = None
-        original = torch.optim.AdamW.step
+    def step(optimizer, *given, **more):
+        if not found:
+            found.extend(p.grad.clone() for p in optimizer.param_groups[0]["params"])
+        return original(optimizer, *given, **more)
 
-        def step(optimizer, *given, **more):
-            if self.found is None:
-                (group,) = optimizer.param_groups
-                self.found = [p.grad.clone() for p in group["params"]]
-            return original(optimizer, *given, **more)
-
-        monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    return found
 
 
-@pytest.mark.parametrize("sparse", [False, True])
+@SPARSE
 def test_training_is_a_plain_loop_through_the_sums_of_weights_and_vectors(
     base, vectors, sparse, monkeypatch
 ):
     """The gradient of the first step, and all weights at the end; steps of several sources, and of
     one."""
     objective, settings = task(base, accumulation=2, clip=1e9)
-    mask = uniform(without_key_bias(base), 900, 0) if sparse else None
-    seen = FirstGradient(monkeypatch)
-    ours = model_for(base)
-    session = Session(order_seed=1, draw_seed=2)
-    fit(ours, objective, settings, mask=mask, session=session, source_vectors=vectors)
-    gradient = torch.cat([g.flatten() for g in seen.found])
+    mask = uniform(without_key_bias(base.maskable), 900, 0) if sparse else None
+    seen, ours = noted_gradients(monkeypatch), model_for(base)
+    fit(ours, objective, settings, mask=mask, session=Session(**SEEDS), source_vectors=vectors)
+    gradient = torch.cat([g.flatten() for g in seen])
     monkeypatch.undo()
-    plain, first = plain_loop(base, objective, settings, vectors, mask)
+    plain, first = plain_training(base, objective, settings, vectors, mask)
     if sparse:  # packed: word embeddings, then all others
         names = sorted(mask.index, key=lambda name: "word_embeddings" not in name)
         parts = [first.pop(name).view(-1)[mask.index[name]] for name in names]
@@ -249,38 +223,31 @@ def test_training_is_a_plain_loop_through_the_sums_of_weights_and_vectors(
         parts = list(first.values())
     expected = torch.cat([part.flatten() for part in parts])
     assert (gradient - expected).norm() <= 1e-6 * expected.norm()
-    for (name, fast), slow in zip(ours.named_parameters(), plain.parameters(), strict=True):
-        if not name.endswith("key.bias"):
-            difference = float((fast - slow).detach().norm())
-            assert difference <= 2e-5 * float(slow.detach().norm()), name
+    assert_close(snapshot(ours), snapshot(plain), 2e-5)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("sparse", [False, True])
+@SPARSE
 def test_a_batch_sees_exactly_the_base_and_its_vector_and_nothing_drifts(
     base, vectors, sparse, precision, monkeypatch
 ):
     """Bits, in every batch of every step, validation included (with the first source's vector);
     afterwards those of the base. In bfloat16, too, vectors are added to float32 weights."""
-    objective, settings = task(base, learning_rate=NEVER, evaluate_every=5, epochs=1)
+    objective, settings = task(base, learning_rate=1e-300, evaluate_every=5, epochs=1)
     model = model_for(base)
     start = snapshot(model)
     bare = {n: p.detach().clone() for n, p in backbone_parameters(model).items()}
-    expected = [
-        {n: bare[n] + d for n, d in dense(found, base).items()} if found else bare
-        for found in vectors
-    ]
+    expected = [{n: bare[n] + d for n, d in dense(v, base.shapes).items()} for v in vectors]
     seen = Counter()
 
     def look(learner):
         here = backbone_parameters(learner.model)
-        which = [
+        (which,) = (
             number
             for number, weights in enumerate(expected)
-            if all(torch.equal(here[n], w) for n, w in weights.items())
-        ]
-        assert len(which) == 1
-        return which[0]
+            if not differing({name: here[name] for name in weights}, weights)
+        )
+        return which
 
     forward, validate = Classifying.forward, type(objective).validate
 
@@ -294,25 +261,19 @@ def test_a_batch_sees_exactly_the_base_and_its_vector_and_nothing_drifts(
 
     monkeypatch.setattr(Classifying, "forward", spied_forward)
     monkeypatch.setattr(type(objective), "validate", spied_validate)
-    fit(
-        model,
-        objective,
-        settings,
-        mask=uniform(base.maskable, 900, 0) if sparse else None,
-        session=Session(engine=Engine(precision=precision)),
-        source_vectors=vectors,
-    )
+    session = Session(engine=Engine(precision=precision))
+    mask = chosen(base, sparse)
+    fit(model, objective, settings, mask=mask, session=session, source_vectors=vectors)
     assert {0, 1, 2, ("validation", 0)} == set(seen)
     assert seen["validation", 0] == 2
-    for name, parameter in model.named_parameters():
-        assert torch.equal(parameter, start[name]), name
+    assert differing(snapshot(model), start) == set()
 
 
-@pytest.mark.parametrize("sparse", [False, True])
+@SPARSE
 def test_what_does_not_train_keeps_its_bits(base, vectors, sparse):
     """Under vectors that touch it, weight decay and dropout."""
     objective, settings = task(base, weight_decay=0.1, evaluate_every=3)
-    model = load_classifier(base, CLASSES, seed=3)
+    model = classifier(base)
     start = {n: p.detach().clone() for n, p in backbone_parameters(model).items()}
     mask = uniform(base.maskable, 900, 0) if sparse else everything(base.maskable)
     fit(model, objective, settings, mask=mask if sparse else None, source_vectors=vectors)
@@ -322,14 +283,14 @@ def test_what_does_not_train_keeps_its_bits(base, vectors, sparse):
     assert any(not torch.equal(p, start[n]) for n, p in backbone_parameters(model).items())
 
 
-@pytest.mark.parametrize("sparse", [False, True])
+@SPARSE
 def test_one_source_with_its_vector_is_training_from_that_start(base, sparse):
     """φ = θ − θ0 here and θ − θs there. fl(fl(θ0 + x) + φs) and fl(fl(θ0 + φs) + x) differ by two
     roundings a step, which AdamW passes on: measured 6e-7 of the norm of what moved, bound 2e-5."""
     objective, settings = task(base, sizes=(40,))
-    mask = uniform(without_key_bias(base), 900, 0) if sparse else None
+    mask = uniform(without_key_bias(base.maskable), 900, 0) if sparse else None
     found = vector(base, 1)
-    moved = []
+    moved, scores = [], []
     for started in (False, True):
         model = model_for(base)
         if started:
@@ -337,19 +298,10 @@ def test_one_source_with_its_vector_is_training_from_that_start(base, sparse):
         start = snapshot(model)
         given = {} if started else {"source_vectors": [found]}
         outcome = fit(model, objective, settings, mask=mask, session=Session(order_seed=1), **given)
-        moved.append(
-            {
-                n: p.detach() - start[n]
-                for n, p in model.named_parameters()
-                if not n.endswith("key.bias")
-            }
-        )
-        moved[-1]["best"] = torch.tensor(outcome["best"]["macro_f1"])
-    ours, theirs = moved
-    assert ours.pop("best") == theirs.pop("best")
-    difference = sum((ours[n] - theirs[n]).norm() ** 2 for n in theirs) ** 0.5
-    length = sum(t.norm() ** 2 for t in theirs.values()) ** 0.5
-    assert 0 < difference <= 2e-5 * length, float(difference / length)
+        scores.append(outcome["best"]["macro_f1"])
+        end = without_key_bias(snapshot(model))
+        moved.append({name: tensor - start[name] for name, tensor in end.items()})
+    assert scores[0] == scores[1] and 0 < distance(*moved) <= 2e-5
 
 
 def test_vectors_change_what_is_learned(base, vectors):
@@ -358,8 +310,8 @@ def test_vectors_change_what_is_learned(base, vectors):
     for given in ((), vectors, [None, None, None]):
         model = model_for(base)
         fit(model, objective, settings, session=Session(order_seed=1), source_vectors=given)
-        ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
-    assert torch.equal(ends[0], ends[2]) and not torch.equal(ends[0], ends[1])
+        ends.append(snapshot(model))
+    assert not differing(ends[0], ends[2]) and differing(ends[0], ends[1])
 
 
 def test_the_best_checkpoint_is_that_with_the_vector_of_the_first_source(base, vectors):
@@ -373,34 +325,25 @@ def test_the_best_checkpoint_is_that_with_the_vector_of_the_first_source(base, v
     assert outcome["best"]["macro_f1"] == max(values) > min(values)
 
 
-@pytest.mark.parametrize("sparse", [False, True])
+@SPARSE
 def test_interrupted_training_goes_on_with_the_same_bits(
     base, vectors, sparse, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("DEFTX_CHECKPOINT_MINUTES", "0")
-    mask = uniform(base.maskable, 900, 0) if sparse else None
 
     def run(**given):
         objective, settings = task(base, accumulation=2, evaluate_every=2, epochs=1)
-        model = load_classifier(base, CLASSES, seed=3)
+        model = classifier(base)
         outcome = fit(
-            model, objective, settings, mask=mask, session=Session(order_seed=1, **given),
-            source_vectors=vectors,
+            model, objective, settings, mask=chosen(base, sparse), source_vectors=vectors,
+            session=Session(order_seed=1, **given),
         )  # fmt: skip
         return outcome, snapshot(model)
 
-    expected, weights = run()
-    assert expected["steps"] == 5
-    for step in (1, 4):
-        with (
-            Checkpoint(tmp_path / "m.safetensors", {}) as checkpoint,
-            pytest.raises(KillError),
-        ):
-            run(checkpoint=checkpoint, callbacks=[KillBefore(step)])
-    with Checkpoint(tmp_path / "m.safetensors", {}) as checkpoint:
-        outcome, resumed = run(checkpoint=checkpoint)
-    assert outcome == expected
-    assert all(torch.equal(weights[name], resumed[name]) for name in weights)
+    outcome, weights = run()
+    assert outcome["steps"] == 5
+    again, resumed = killed_and_resumed(run, tmp_path / "m.safetensors", (1, 4))
+    assert again == outcome and differing(resumed, weights) == set()
 
 
 def test_there_is_a_vector_or_none_for_each_source(base, vectors):
@@ -417,16 +360,11 @@ TRAINING = "{learning_rate: 0.01, batch_size: 8, accumulation: 2, epochs: 1, max
 @pytest.fixture
 def files(base, vectors, tmp_path):
     for name, count, seed in (("ind", 37, 0), ("ace", 20, 1), ("jav", 9, 2), ("valid", 16, 9)):
-        rows = [{**item, "label": CLASSES[item["label"]]} for item in items(count, seed)]
-        write_items(tmp_path / f"{name}.parquet", rows)
+        write_data(tmp_path, items(count, seed), name)
     for name, found in zip(("ind", "ace", "jav"), vectors, strict=True):
         if found is not None:
             found.save(tmp_path / f"{name}.safetensors", base=base.identity, target=f"lang-{name}")
-    mask = uniform(base.maskable, 900, 0)
-    save_tensors(
-        tmp_path / "mask.safetensors", mask_tensors(mask), layout=mask_layout(mask),
-        base=base.identity, stage="mask",
-    )  # fmt: skip
+    save_mask(tmp_path / "mask.safetensors", chosen(base, True), base)
     return tmp_path
 
 
@@ -459,23 +397,15 @@ def test_the_stages_train_on_several_sources_and_leave_no_vector_behind(base, fi
     assert json.loads((files / "sparse/sft_config.json").read_text())["k"] == 900
     assert not (files / "sparse/README.md").exists()
 
-    from deftx.engine.job import prepare, session_of
-    from deftx.stages.sparse.run import Params
-
     known = {name: params[name] for name in Params.model_fields if name in params}
     paths = [files / f"{name}.parquet" for name in ("ind", "ace", "jav")]
     made = Params(**known)
     model, objective = prepare(made, base, paths, files / "valid.parquet", None)
     assert objective.sources == SIZES
     with Checkpoint(files / "other.safetensors", {}) as state:
-        fit(
-            model,
-            objective,
-            made.training,
-            mask=found.mask,
-            session=session_of(made, "sparse", state),
-            source_vectors=vectors,
-        )
+        session = session_of(made, "sparse", state)
+        settings, mask = made.training, found.mask
+        fit(model, objective, settings, mask=mask, session=session, source_vectors=vectors)
     weights, start = backbone_parameters(model), start_weights(base, None)
     for name, index in found.mask.index.items():
         phi = (weights[name].detach() - start[name]).view(-1)[index]
@@ -496,8 +426,7 @@ def test_a_single_file_needs_no_language(base, files):
             **{"sources": sources, "with-vectors": "[]", "out": out},
         )  # fmt: skip
         assert main(words) == 0
-    one, other = map(load_file, outs)
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert differing(*map(load_file, outs)) == set()
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,11 @@
 """The plan: what is made from what, and what makes it stale."""
 
-import copy
 import json
 import os
 import time
 
 import pytest
-import yaml
-from conftest import PROJECT
+from tiny_config import with_change, with_key
 
 from deftx.plan import user_files
 from deftx.plan.artefact import Artefact, Target
@@ -17,13 +15,13 @@ from deftx.stages.table import PAGES, path_of
 from deftx.store.artefact import file_sha256
 from deftx.store.errors import ConfigError
 
-TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
+
+def unchanged(raw):
+    """The tiny config as it is."""
 
 
-def plan(change=lambda raw: None):
-    raw = copy.deepcopy(TINY)
-    change(raw)
-    return Plan(check_config(raw))
+def plan(change=unchanged):
+    return Plan(check_config(with_change(change)))
 
 
 def state(plan):
@@ -41,7 +39,7 @@ PAGES_AND_SUMS = (*PAGES, "config.json", "coverage", "diagnostics")
 
 
 def differing(before, after, ignore=PAGES_AND_SUMS):
-    """Stages/folders of artefacts that are new or have other parameters or inputs."""
+    """Artefacts that are new or have other parameters or inputs."""
     return sorted(
         path
         for path, what in after.items()
@@ -49,13 +47,19 @@ def differing(before, after, ignore=PAGES_AND_SUMS):
     )
 
 
+def inputs(change, path):
+    """Role → paths of what goes into an artefact of the changed plan."""
+    return state(plan(change))[path][1]
+
+
+def params(change, path):
+    return json.loads(state(plan(change))[path][0])
+
+
 def test_a_task_needs_no_language_vector_and_a_language_without_text_has_none():
-    paths = state(plan())
-    assert "full/lang-qtb/seed0/model.safetensors" not in paths
-    _, inputs = paths["compose/deft-x/sentiment/qtb/seed0.safetensors"]
-    assert inputs["language_vector"] == []
-    _, inputs = paths["compose/zero-shot/sentiment/qta/seed0.safetensors"]
-    assert inputs["language_vector"] == []
+    assert "full/lang-qtb/seed0/model.safetensors" not in state(plan())
+    for path in ("deft-x/sentiment/qtb", "zero-shot/sentiment/qta"):
+        assert inputs(unchanged, f"compose/{path}/seed0.safetensors")["language_vector"] == []
 
 
 def users(found, path):
@@ -89,33 +93,28 @@ def test_adding_a_rank_runs_denoise_for_it_and_on():
         raw["systems"]["deft-x-2"] = {"task": "deft-x-2"}
 
     new = differing(state(plan()), state(plan(add)))
-    assert {path.split("/")[0] for path in new} == {
-        "denoise",
-        "mask",
-        "sparse",
-        "compose",
-        "evaluate",
-    }
+    stages = {path.split("/")[0] for path in new}
+    assert stages == {"denoise", "mask", "sparse", "compose", "evaluate"}
     assert all("deft-x-2" in path or "rank-2" in path for path in new)
 
 
+TRAINED = {"full", "sparse"}
+
+
 @pytest.mark.parametrize(
-    ("change", "stages"),
+    ("path", "value", "stages"),
     [
-        (lambda raw: raw["languages"]["qta"].update(name="Other"), set()),
-        (lambda raw: raw["systems"]["lt-sft"].update(task_scale=0.5), {"compose"}),
-        (lambda raw: raw["budget"].update(task=0.05), {"mask"}),
-        (lambda raw: raw["language_training"].update(l1=0.2), {"full", "sparse"}),
-        (
-            lambda raw: raw["tasks"]["sentiment"]["training"].update(max_length=16),
-            {"full", "sparse", "evaluate"},
-        ),
-        (lambda raw: raw["world"].update(international=0.9), {"data"}),
-        (lambda raw: raw["threads"].update(mask=2), {"mask"}),
+        ("languages/qta/name", "Other", set()),
+        ("systems/lt-sft/task_scale", 0.5, {"compose"}),
+        ("budget/task", 0.05, {"mask"}),
+        ("language_training/l1", 0.2, TRAINED),
+        ("tasks/sentiment/training/max_length", 16, {*TRAINED, "evaluate"}),
+        ("world/international", 0.9, {"data"}),
+        ("threads/mask", 2, {"mask"}),
     ],
 )
-def test_a_value_changes_the_parameters_of_the_stages_that_read_it(change, stages):
-    changed = differing(state(plan()), state(plan(change)))
+def test_a_value_changes_the_parameters_of_the_stages_that_read_it(path, value, stages):
+    changed = differing(state(plan()), state(Plan(check_config(with_key(path, value)))))
     assert {path.split("/")[0] for path in changed} == stages
 
 
@@ -128,16 +127,23 @@ def test_equal_values_written_otherwise_change_nothing():
     assert differing(state(plan()), state(plan(rewrite)), ignore=()) == []
 
 
-def test_a_task_that_starts_from_a_vector_names_it_in_its_path():
-    def start(raw):
-        raw["task_start"] = "lt-sft"
-        raw["languages"]["qaa"] = {"text": "text"}
+def from_a_vector(raw):
+    raw["task_start"] = "lt-sft"
+    raw["languages"]["qaa"] = {"text": "text"}
 
-    paths = state(plan(start))
-    _, inputs = paths["full/task-sentiment/lt-sft/seed0/model.safetensors"]
-    assert inputs["start_vector"] == ["sparse/lt-sft/lang-qaa/seed0/sft_model.safetensors"]
-    _, inputs = paths["sparse/deft-x/task-sentiment/lt-sft/seed0/sft_model.safetensors"]
-    assert inputs["start_vector"] == ["sparse/lt-sft/lang-qaa/seed0/sft_model.safetensors"]
+
+SOURCE_VECTOR = "sparse/lt-sft/lang-qaa/seed0/sft_model.safetensors"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "full/task-sentiment/lt-sft/seed0/model.safetensors",
+        "sparse/deft-x/task-sentiment/lt-sft/seed0/sft_model.safetensors",
+    ],
+)
+def test_a_task_that_starts_from_a_vector_names_it_in_its_path(path):
+    assert inputs(from_a_vector, path)["start_vector"] == [SOURCE_VECTOR]
 
 
 def test_methods_that_look_at_no_difference_skip_the_full_phase():
@@ -159,8 +165,8 @@ def test_task_seed_n_goes_with_language_seed_n():
     found = plan(seeds)
     for artefact in found.artefacts:
         if artefact.stage == "compose":
-            inputs = found.inputs(artefact)
-            parts = inputs["task_vector"] + inputs["language_vector"]
+            roles = found.inputs(artefact)
+            parts = roles["task_vector"] + roles["language_vector"]
             assert {part["seed"] for part in parts} == {artefact["seed"]}
 
 
@@ -222,21 +228,23 @@ def in_rounds(raw):
 
 
 def test_each_round_builds_on_the_vector_of_the_one_before():
-    paths = state(plan(in_rounds))
     added = "full/lang-qta/base+lt-sft.round{}/seed0/model.safetensors"
     vector = "sparse/lt-sft.round{}/lang-qta/seed0/sft_model.safetensors"
     mask = "mask/lt-sft{}/lang-qta/seed0.safetensors"
-    assert paths["full/lang-qta/seed0/model.safetensors"][1]["round_vector"] == []
-    for number in (1, 2):
-        assert paths[added.format(number)][1]["round_vector"] == [vector.format(number)]
-    last = paths["sparse/lt-sft/lang-qta/seed0/sft_model.safetensors"][1]
-    assert last["round_vector"] == [vector.format(2)] and last["mask"] == [mask.format("")]
-    params, inputs = paths[mask.format("")]
-    assert inputs["chosen"] == [mask.format(".round2")]
-    assert inputs["delta"] == [added.format(2)]
-    assert (json.loads(params)["round"], json.loads(params)["rounds"]) == (3, 3)
-    params, inputs = paths[mask.format(".round1")]
-    assert inputs["chosen"] == [] and json.loads(params)["round"] == 1
+    for path, before in (
+        ("full/lang-qta/seed0/model.safetensors", []),
+        (added.format(1), [vector.format(1)]),
+        (added.format(2), [vector.format(2)]),
+        ("sparse/lt-sft/lang-qta/seed0/sft_model.safetensors", [vector.format(2)]),
+    ):
+        assert inputs(in_rounds, path)["round_vector"] == before
+    last = inputs(in_rounds, "sparse/lt-sft/lang-qta/seed0/sft_model.safetensors")
+    assert last["mask"] == [mask.format("")]
+    third, facts = (find(in_rounds, mask.format("")) for find in (inputs, params))
+    assert third["chosen"] == [mask.format(".round2")] and third["delta"] == [added.format(2)]
+    assert (facts["round"], facts["rounds"]) == (3, 3)
+    assert inputs(in_rounds, mask.format(".round1"))["chosen"] == []
+    assert params(in_rounds, mask.format(".round1"))["round"] == 1
     assert users(plan(in_rounds), vector.format(1)) == {"full", "sparse"}
 
 
@@ -251,27 +259,25 @@ def families(raw):
 
 
 def test_a_task_adapter_is_trained_on_the_adapter_of_the_source():
-    paths = state(plan(families))
     source = "adapter/mad-x/lang-qaa/seed0.safetensors"
-    _, inputs = paths["adapter/mad-x/task-sentiment/base/seed0.safetensors"]
-    assert inputs["language_adapter"] == [source]
-    assert paths[source][1]["language_adapter"] == []
-    _, inputs = paths["evaluate/mad-x/sentiment/qta/seed0.safetensors"]
-    assert inputs["language_vector"] == ["adapter/mad-x/lang-qta/seed0.safetensors"]
-    _, inputs = paths["evaluate/mad-x/sentiment/qtb/seed0.safetensors"]  # which has no text
-    assert inputs["language_vector"] == [] and inputs["start_vector"] == [source]
+    of_task = inputs(families, "adapter/mad-x/task-sentiment/base/seed0.safetensors")
+    assert of_task["language_adapter"] == [source]
+    assert inputs(families, source)["language_adapter"] == []
+    near = inputs(families, "evaluate/mad-x/sentiment/qta/seed0.safetensors")
+    assert near["language_vector"] == ["adapter/mad-x/lang-qta/seed0.safetensors"]
+    far = inputs(families, "evaluate/mad-x/sentiment/qtb/seed0.safetensors")  # has no text
+    assert far["language_vector"] == [] and far["start_vector"] == [source]
 
 
 def test_a_soft_mask_is_learned_before_the_weights_under_it():
-    paths = state(plan(families))
-    _, inputs = paths["gated/ada-sft/task-sentiment/base/seed0.safetensors"]
-    assert inputs["gates"] == ["gate/ada-sft/task-sentiment/base/seed0.safetensors"]
-    assert not any(path.startswith("full/task") for path in paths)
+    weights = inputs(families, "gated/ada-sft/task-sentiment/base/seed0.safetensors")
+    assert weights["gates"] == ["gate/ada-sft/task-sentiment/base/seed0.safetensors"]
+    assert not any(path.startswith("full/task") for path in state(plan(families)))
 
 
 def test_low_rank_training_gets_the_budget_of_its_kind():
-    params, _ = state(plan(families))["lora/lora/task-sentiment/base/seed0.safetensors"]
-    assert json.loads(params)["budget"] == 0.1
+    path = "lora/lora/task-sentiment/base/seed0.safetensors"
+    assert params(families, path)["budget"] == 0.1
 
 
 def several_sources(raw):
@@ -286,17 +292,17 @@ def test_sources_train_under_their_own_vectors_and_not_on_top_of_one():
         several_sources(raw)
         raw["task_start"] = "lt-sft"
 
-    params, inputs = state(plan(start))["full/task-sentiment/lt-sft/seed0/model.safetensors"]
-    assert inputs["train"] == [
+    path = "full/task-sentiment/lt-sft/seed0/model.safetensors"
+    found, facts = inputs(start, path), params(start, path)
+    assert found["train"] == [
         f"data/sentiment/{key}/train.parquet" for key in ("qaa", "qta", "qtb")
     ]
-    assert inputs["start_vector"] == []
+    assert found["start_vector"] == []
     vectors = [f"sparse/lt-sft/lang-{key}/seed0/sft_model.safetensors" for key in ("qaa", "qta")]
-    assert inputs["source_vector"] == vectors
-    assert json.loads(params)["sources"] == ["qaa", "qta", "qtb"]
-    assert json.loads(params)["with_vectors"] == ["qaa", "qta"]
-    _, inputs = state(plan(several_sources))["full/task-sentiment/base/seed0/model.safetensors"]
-    assert inputs["source_vector"] == []
+    assert found["source_vector"] == vectors
+    assert facts["sources"] == ["qaa", "qta", "qtb"] and facts["with_vectors"] == ["qaa", "qta"]
+    path = "full/task-sentiment/base/seed0/model.safetensors"
+    assert inputs(several_sources, path)["source_vector"] == []
 
 
 def test_a_system_that_no_task_evaluates_makes_nothing_and_stands_on_no_page():
@@ -314,10 +320,10 @@ def test_a_system_may_start_its_task_elsewhere():
         raw["systems"]["on-source"] = {"task": "lt-sft", "task_start": "lt-sft"}
 
     paths = state(plan(start))
-    _, inputs = paths["compose/on-source/sentiment/qta/seed0.safetensors"]
     task = "sparse/lt-sft/task-sentiment/lt-sft/seed0/sft_model.safetensors"
-    assert inputs["task_vector"] == [task]
-    assert paths[task][1]["start_vector"] == ["sparse/lt-sft/lang-qaa/seed0/sft_model.safetensors"]
+    composed = inputs(start, "compose/on-source/sentiment/qta/seed0.safetensors")
+    assert composed["task_vector"] == [task]
+    assert inputs(start, task)["start_vector"] == [SOURCE_VECTOR]
     assert "sparse/lt-sft/task-sentiment/base/seed0/sft_model.safetensors" in paths
 
 
@@ -325,16 +331,16 @@ def test_a_system_that_is_combined_otherwise_reads_its_vectors_themselves():
     def combine(raw):
         raw["systems"]["ties"] = {"task": "lt-sft", "combine": {"ties": {"density": 0.2}}}
 
-    paths = state(plan(combine))
-    _, inputs = paths["evaluate/ties/sentiment/qta/seed0.safetensors"]
-    assert len(inputs["task_vector"]) == len(inputs["language_vector"]) == 1
-    _, inputs = paths["evaluate/lt-sft/sentiment/qta/seed0.safetensors"]
-    assert inputs["task_vector"] == inputs["language_vector"] == []
+    for system, count in (("ties", 1), ("lt-sft", 0)):
+        read = inputs(combine, f"evaluate/{system}/sentiment/qta/seed0.safetensors")
+        assert len(read["task_vector"]) == len(read["language_vector"]) == count
 
 
 def from_elsewhere(raw):
     """The world's languages with text and labelled items from a server."""
     raw["base"] = {"model": "someone/model", "revision": "0" * 40}
+    server = "https://example.org"
+    labelled = {"columns": {"label": "label"}}
     raw["datasets"] = {
         "wiki": {
             "files": "wiki/{language}.txt",
@@ -342,18 +348,18 @@ def from_elsewhere(raw):
             "aliases": {"qta": "near"},
             "limit": {"qtb": 7},
         },
-        "news": {"files": "news/{language}.txt", "url": "https://example.org/{language}.txt"},
+        "news": {"files": "news/{language}.txt", "url": f"{server}/{{language}}.txt"},
         "sentiment": {
             "files": "{language}/{split}.csv",
-            "url": "https://example.org/c0ffee/{language}/{split}.csv",
-            "columns": {"label": "label"},
+            "url": f"{server}/c0ffee/{{language}}/{{split}}.csv",
             "splits": {"valid": "dev"},
+            **labelled,
         },
         "smsa": {
             "files": "smsa/{split}.tsv",
-            "url": "https://example.org/{split}.tsv",
-            "columns": {"label": "label"},
+            "url": f"{server}/{{split}}.tsv",
             "without_nearest": {"dataset": "sentiment", "language": "qaa", "split": "test"},
+            **labelled,
         },
     }
     raw["cleaning"] = {}
@@ -369,34 +375,26 @@ def test_each_file_is_fetched_by_a_job_of_its_own_and_read_from_it(tmp_path, mon
     monkeypatch.setenv("DEFTX_DATA", str(tmp_path))
     found = plan(from_elsewhere)
     found.check_files()  # nothing that is to be fetched is missed
-    paths = state(found)
-    params, inputs = paths["download/wiki/qta/train.json"]
-    assert inputs == {}
-    params = json.loads(params)
-    assert params["hub"] == {
-        "dataset": "some/wiki",
-        "revision": "main",
-        "file": "20231101.near/train.parquet",
-    }
-    assert params["given"] is None
-    params, _ = paths["download/smsa/qaa/valid.json"]
-    assert json.loads(params)["url"] == "https://example.org/dev.tsv".replace("dev", "valid")
-    _, inputs = paths["data/wiki/qta/train.parquet"]
-    assert inputs == {"download": ["download/wiki/qta/train.json"]}
-    assert json.loads(paths["data/wiki/qtb/train.parquet"][0])["limit"] == 7
-    assert json.loads(paths["data/wiki/qta/train.parquet"][0])["limit"] is None
+    wiki, wiki_file = "download/wiki/qta/train.json", "20231101.near/train.parquet"
+    assert inputs(from_elsewhere, wiki) == {}
+    facts = params(from_elsewhere, wiki)
+    assert facts["hub"] == {"dataset": "some/wiki", "revision": "main", "file": wiki_file}
+    assert facts["given"] is None
+    smsa = params(from_elsewhere, "download/smsa/qaa/valid.json")
+    assert smsa["url"] == "https://example.org/valid.tsv"
+    assert inputs(from_elsewhere, "data/wiki/qta/train.parquet") == {"download": [wiki]}
+    for language, limit in (("qtb", 7), ("qta", None)):
+        assert params(from_elsewhere, f"data/wiki/{language}/train.parquet")["limit"] == limit
 
 
 def test_a_trimmed_dataset_takes_all_its_splits_and_the_other_one():
-    paths = state(plan(from_elsewhere))
-    _, inputs = paths["trim/smsa/qaa/train.parquet"]
-    assert inputs == {
+    assert inputs(from_elsewhere, "trim/smsa/qaa/train.parquet") == {
         "splits": [f"data/smsa/qaa/{split}.parquet" for split in ("train", "valid", "test")],
         "made_from": ["data/sentiment/qaa/test.parquet"],
     }
-    _, inputs = paths["full/task-sentiment/base/seed0/model.safetensors"]
-    assert inputs["train"] == ["trim/smsa/qaa/train.parquet"]
-    assert inputs["valid"] == ["trim/smsa/qaa/valid.parquet"]
+    read = inputs(from_elsewhere, "full/task-sentiment/base/seed0/model.safetensors")
+    assert read["train"] == ["trim/smsa/qaa/train.parquet"]
+    assert read["valid"] == ["trim/smsa/qaa/valid.parquet"]
 
 
 def test_the_text_of_a_language_depends_on_its_own_evaluation_items_alone():
@@ -404,19 +402,17 @@ def test_the_text_of_a_language_depends_on_its_own_evaluation_items_alone():
         from_elsewhere(raw)
         raw["languages"]["qtc"] = {"text": "wiki"}
 
-    paths = state(plan(from_elsewhere))
-    _, inputs = paths["clean/qta.parquet"]
-    assert inputs == {
+    assert inputs(from_elsewhere, "clean/qta.parquet") == {
         "text": ["data/wiki/qta/train.parquet", "data/news/qta/train.parquet"],
         "evaluation": ["data/sentiment/qta/test.parquet"],
     }
-    _, inputs = paths["full/lang-qta/seed0/model.safetensors"]
-    assert inputs["train"] == ["clean/qta.parquet"]
-    new = differing(paths, state(plan(more)))
+    read = inputs(from_elsewhere, "full/lang-qta/seed0/model.safetensors")
+    assert read["train"] == ["clean/qta.parquet"]
+    new = differing(state(plan(from_elsewhere)), state(plan(more)))
     assert "clean/qtc.parquet" in new and all("qtc" in path for path in new)
 
 
-def test_the_source_is_freed_of_what_validates_and_without_evaluation_of_nothing():
+def test_the_text_of_the_source_loses_validation_items_unless_evaluation_is_off():
     def source(raw):
         from_elsewhere(raw)
         raw["languages"]["qaa"] = {"text": "wiki"}
@@ -425,18 +421,14 @@ def test_the_source_is_freed_of_what_validates_and_without_evaluation_of_nothing
         source(raw)
         raw["cleaning"] = {"evaluation": False}
 
-    _, inputs = state(plan(source))["clean/qaa.parquet"]
-    assert inputs["evaluation"] == [
-        "data/sentiment/qaa/test.parquet",
-        "trim/smsa/qaa/valid.parquet",
-    ]
-    _, inputs = state(plan(off))["clean/qaa.parquet"]
-    assert inputs["evaluation"] == []
+    evaluation = ["data/sentiment/qaa/test.parquet", "trim/smsa/qaa/valid.parquet"]
+    for change, expected in ((source, evaluation), (off, [])):
+        assert inputs(change, "clean/qaa.parquet")["evaluation"] == expected
 
 
 def test_a_config_written_with_its_defaults_is_the_same_config():
     """As the stage `config` writes it down, and pages read it again."""
-    for change in (lambda raw: None, from_elsewhere):
+    for change in (unchanged, from_elsewhere):
         config = plan(change).config
         assert check_config(json.loads(config.model_dump_json())) == config
 
@@ -453,116 +445,74 @@ def test_without_cleaning_there_is_no_such_stage():
     assert not any(path.startswith("clean/") for path in state(plan()))
 
 
-def finish_download(folder, found, artefact):
-    """What the stage writes for the file that is there."""
-    given = found.params(artefact)["given"]
-    file, out = found.user_files.of(artefact), folder / found.path(artefact)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    said = {"sha256": file_sha256(file), "bytes": file.stat().st_size, "given": given}
-    out.write_text(json.dumps(said))
-
-
 def test_fetching_makes_no_download_stale_and_another_copy_does(tmp_path, monkeypatch):
     """The parameters before and after the first run are the same, also when files were touched."""
     monkeypatch.setenv("DEFTX_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
-    user_files.sha256.cache_clear()
     artefact = Artefact.of("download", dataset="news", language="qta", split="train")
     read = Artefact("data", artefact.wildcards)
 
     def now():
         user_files.sha256.cache_clear()
         found = plan(from_elsewhere)
-        return found, found.params(artefact), found.params(read)
+        return found.params(artefact), found.params(read)
 
-    found, first, first_read = now()
-    file = found.user_files.of(artefact)
+    def touch():
+        os.utime(file, (time.time() + 60,) * 2)
+
+    def finish_download(given):
+        """Write what the stage writes for the file that is there."""
+        out.parent.mkdir(parents=True, exist_ok=True)
+        sizes = {"sha256": file_sha256(file), "bytes": file.stat().st_size}
+        out.write_text(json.dumps({**sizes, "given": given}))
+
+    first, first_read = now()
+    found = plan(from_elsewhere)
+    file, out = found.user_files.of(artefact), tmp_path / found.path(artefact)
     file.parent.mkdir(parents=True)
     file.write_text("one\n")
-    assert now()[1]["given"] is not None  # a copy of the user's own, before any download
-    file.unlink()
-    file.write_text("one\n")
-    out = tmp_path / found.path(artefact)
-    out.parent.mkdir(parents=True)
-    out.write_text(json.dumps({"sha256": file_sha256(file), "bytes": 4, "given": None}))
-    assert now()[1:] == (first, first_read)
-    os.utime(file, (time.time() + 60,) * 2)
-    assert now()[1:] == (first, first_read)
+    assert now()[0]["given"] is not None  # a copy of the user's own, before any download
+    finish_download(given=None)
+    assert now() == (first, first_read)
+    touch()
+    assert now() == (first, first_read)
     file.write_text("two\n")
-    os.utime(file, (time.time() + 60,) * 2)
-    found, second, second_read = now()
+    touch()
+    second, second_read = now()
     assert second["given"] == file_sha256(file) and second_read == first_read
-    finish_download(tmp_path, found, artefact)
-    assert now()[1] == second
+    finish_download(second["given"])
+    assert now()[0] == second
     file.unlink()
-    assert now()[1] == second
+    assert now()[0] == second
+
+
+NEAREST = "datasets/smsa/without_nearest"
+QTA = "languages/qta/text"
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("path", "value", "message"),
     [
+        ("datasets/news/hub", {"dataset": "a/b", "file": "c"}, r"news: give one of url and hub"),
+        ("datasets/news/url", "ftp://x/{language}", r"news: url: expected http://, https:// or"),
+        ("datasets/sentiment/url", "https://x/{split}", r"sentiment\.url: .* has no \{language\}"),
+        ("datasets/wiki/hub/file", "all.csv", r"wiki\.hub\.file: 'all.csv' has no \{language\}"),
+        (f"{NEAREST}/dataset", "sentimnt", r"no other dataset 'sentimnt'; did you mean sentiment"),
+        (f"{NEAREST}/dataset", "smsa", r"without_nearest\.dataset: no other dataset 'smsa'"),
+        (f"{NEAREST}/among", ["train"], r"among: no valid, which tasks\.sentiment\.valid\.dataset"),
         (
-            lambda raw: raw["datasets"]["news"].update(hub={"dataset": "a/b", "file": "c"}),
-            r"datasets\.news: give one of url and hub",
+            "datasets/smsa/files",
+            "x",
+            r"smsa\.files: 'x' has no \{split\}, but is read for test, tr",
         ),
-        (
-            lambda raw: raw["datasets"]["news"].update(url="ftp://example.org/{language}"),
-            r"datasets\.news: url: expected http://, https:// or file://",
-        ),
-        (
-            lambda raw: raw["datasets"]["sentiment"].update(url="https://example.org/{split}"),
-            r"datasets\.sentiment\.url: 'https://example.org/\{split\}' has no \{language\}",
-        ),
-        (
-            lambda raw: raw["datasets"]["wiki"]["hub"].update(file="all.parquet"),
-            r"datasets\.wiki\.hub\.file: 'all.parquet' has no \{language\}",
-        ),
-        (
-            lambda raw: raw["datasets"]["smsa"]["without_nearest"].update(dataset="sentimnt"),
-            r"without_nearest\.dataset: no other dataset 'sentimnt'; did you mean sentiment",
-        ),
-        (
-            lambda raw: raw["datasets"]["smsa"]["without_nearest"].update(dataset="smsa"),
-            r"without_nearest\.dataset: no other dataset 'smsa'",
-        ),
-        (
-            lambda raw: raw["datasets"]["smsa"]["without_nearest"].update(among=["train"]),
-            r"without_nearest\.among: no valid, which tasks\.sentiment\.valid\.dataset needs",
-        ),
-        (
-            lambda raw: raw["datasets"]["smsa"].update(files="smsa.tsv"),
-            r"datasets\.smsa\.files: 'smsa.tsv' has no \{split\}, but is read for test, train",
-        ),
-        (
-            lambda raw: raw.pop("cleaning"),
-            r"languages\.qta\.text: several texts are put together by",
-        ),
-        (
-            lambda raw: raw["languages"]["qta"].update(text=[]),
-            r"languages\.qta\.text: an empty list",
-        ),
-        (
-            lambda raw: raw["languages"]["qta"].update(text=["wiki", "none"]),
-            r"languages\.qta\.text: none stands alone",
-        ),
-        (
-            lambda raw: raw["languages"]["qta"].update(text=["a.txt", "b.txt"]),
-            r"languages\.qta\.text: one path at most",
-        ),
-        (
-            lambda raw: raw["languages"]["qta"].update(text=["wiki", "wiky"]),
-            r"languages\.qta\.text: no dataset 'wiky'; did you mean wiki",
-        ),
-        (
-            lambda raw: raw["cleaning"].update(max_characters=2),
-            r"cleaning: max_characters \(2\) is less than min_characters \(3\)",
-        ),
+        ("cleaning", ..., r"languages\.qta\.text: several texts are put together by"),
+        (QTA, [], r"languages\.qta\.text: an empty list"),
+        (QTA, ["wiki", "none"], r"languages\.qta\.text: none stands alone"),
+        (QTA, ["a.txt", "b.txt"], r"languages\.qta\.text: one path at most"),
+        (QTA, ["wiki", "wiky"], r"languages\.qta\.text: no dataset 'wiky'; did you mean wiki"),
+        ("cleaning/max_characters", 2, r"max_characters \(2\) is less than min_characters \(3\)"),
     ],
 )
-def test_what_cannot_be_fetched_or_put_together_is_told_by_its_key(change, message):
-    def both(raw):
-        from_elsewhere(raw)
-        change(raw)
-
+def test_what_cannot_be_fetched_or_put_together_is_named_by_its_key(path, value, message):
     with pytest.raises(ConfigError, match=message):
-        plan(both)
+        check_config(with_key(path, value, with_change(from_elsewhere)))

@@ -1,4 +1,4 @@
-"""Interrupted training goes on with the same bits, and nothing else is ever gone on from."""
+"""Interrupted training goes on with the same bits, and resumes from nothing else."""
 
 import json
 import os
@@ -12,24 +12,18 @@ import pytest
 import torch
 from conftest import PROJECT, KillBefore, KillError, sentences
 from safetensors.torch import load_file
+from training import differing, killed_and_resumed, language, save_mask, snapshot, task
 from transformers import TrainerCallback
 
 from deftx.cli.main import main
-from deftx.core.mask import mask_layout, mask_tensors
-from deftx.core.parameters import backbone_parameters, layer_norm_names
 from deftx.engine.checkpoint import Checkpoint, StopRequest
 from deftx.engine.fit import fit
-from deftx.engine.language import masked_language_modelling
 from deftx.engine.session import Session
-from deftx.engine.settings import LanguageTraining, TaskTraining
-from deftx.engine.task import classification
-from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
+from deftx.models.base import Base
 from deftx.stages.mask.math import uniform
 from deftx.store.errors import CheckpointError
 from deftx.store.items import write_items
-from deftx.store.tensors import TensorFile, save_tensors
-
-CLASSES = ["low", "high"]
+from deftx.store.tensors import TensorFile
 
 
 @pytest.fixture(autouse=True)
@@ -37,32 +31,13 @@ def _every_step(monkeypatch):
     monkeypatch.setenv("DEFTX_CHECKPOINT_MINUTES", "0")
 
 
-def language(base):
-    settings = LanguageTraining(
-        learning_rate=1e-2, batch_size=4, epochs=2.5, min_steps=0, max_length=16, evaluate_every=4
-    )
-    objective = masked_language_modelling(sentences(40), load_tokenizer(base), settings)
-    return load_masked_lm(base), objective, settings
-
-
-def task(base):
-    settings = TaskTraining(
-        learning_rate=1e-2, batch_size=8, accumulation=2, epochs=3, max_length=32, evaluate_every=2
-    )
-    items = [{"text": line, "label": int("la" in line)} for line in sentences(70)]
-    objective = classification(items[:60], items[60:], load_tokenizer(base), settings)
-    return load_classifier(base, CLASSES, seed=0), objective, settings
-
-
-def trained(base, kind, sparse, **given):
-    model, objective, settings = kind(base)
-    norms, mask = layer_norm_names(model), None
-    if sparse:
-        shapes = {n: p.shape for n, p in backbone_parameters(model).items() if n not in norms}
-        mask = uniform(shapes, 900, 0)
+def trained(base, kind=task, sparse=False, **given):
+    changes = {"accumulation": 2, "evaluate_every": 2} if kind is task else {}
+    model, *objective_and_settings = kind(base, epochs=2.5, **changes)
+    mask = uniform(base.maskable, 900, 0) if sparse else None
     session = Session(order_seed=1, draw_seed=2, dropout_seed=3, **given)
-    outcome = fit(model, objective, settings, mask=mask, session=session)
-    return outcome, {name: p.detach().clone() for name, p in model.named_parameters()}
+    outcome = fit(model, *objective_and_settings, mask=mask, session=session)
+    return outcome, snapshot(model)
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -70,35 +45,28 @@ def trained(base, kind, sparse, **given):
 def test_resumed_training_has_the_bits_of_uninterrupted_training(base, tmp_path, kind, sparse):
     """Stopped several times: mid-epoch, where an evaluation is due, and before the last step;
     with dropout, order of examples, masked tokens, moments, schedule and best checkpoint."""
-    expected, weights = trained(base, kind, sparse)
+    outcome, weights = trained(base, kind, sparse)
     assert any(p.p > 0 for p in kind(base)[0].modules() if isinstance(p, torch.nn.Dropout))
-    out, last = tmp_path / "model.safetensors", expected["steps"] - 1
-    for step in (1, 4, 5, last):
-        with Checkpoint(out, {"x": 1}) as checkpoint, pytest.raises(KillError):
-            trained(base, kind, sparse, checkpoint=checkpoint, callbacks=[KillBefore(step)])
-        assert len(list(checkpoint.folder.glob("*.safetensors"))) <= 1
-    with Checkpoint(out, {"x": 1}) as checkpoint:
-        outcome, resumed = trained(base, kind, sparse, checkpoint=checkpoint)
-        checkpoint.remove()
-    assert outcome == expected
-    assert [name for name in weights if not torch.equal(weights[name], resumed[name])] == []
-    assert list(tmp_path.iterdir()) == []  # removed on success
+    again, resumed = killed_and_resumed(
+        lambda **given: trained(base, kind, sparse, **given),
+        tmp_path / "model.safetensors",
+        (1, 4, 5, outcome["steps"] - 1),
+    )
+    assert again == outcome and differing(resumed, weights) == set()
 
 
 def test_a_checkpoint_after_the_last_step_is_enough(base, tmp_path):
-    expected, weights = trained(base, language, True)
     with Checkpoint(tmp_path / "m.safetensors", {}) as checkpoint:
-        trained(base, language, True, checkpoint=checkpoint)
-        step = int(checkpoint._states()[-1].stem.split("-")[1])
-        assert step == expected["steps"] - 1
-        outcome, again = trained(base, language, True, checkpoint=checkpoint)
-    assert outcome == expected and all(torch.equal(weights[n], again[n]) for n in weights)
+        outcome, weights = trained(base, language, True, checkpoint=checkpoint)
+        assert checkpoint.load()[1]["step"] == outcome["steps"] - 1
+        again, resumed = trained(base, language, True, checkpoint=checkpoint)
+    assert again == outcome and differing(resumed, weights) == set()
 
 
 def test_a_checkpoint_of_other_parameters_is_never_used(base, tmp_path):
     out = tmp_path / "m.safetensors"
     with Checkpoint(out, {"learning_rate": 1}) as checkpoint, pytest.raises(KillError):
-        trained(base, task, False, checkpoint=checkpoint, callbacks=[KillBefore(3)])
+        trained(base, checkpoint=checkpoint, callbacks=[KillBefore(3)])
     with Checkpoint(out, {"learning_rate": 2}) as other:
         assert other.load() is None
         other.save(1, {"a": torch.zeros(1)}, {})
@@ -119,7 +87,7 @@ def test_checkpoints_of_other_parameters_are_few_and_go_when_the_artefact_is_mad
     assert [path.name for path in (tmp_path / ".checkpoints").iterdir()] == [other.folder.name]
 
 
-def test_a_second_process_is_refused_and_told_who_is_there(tmp_path):
+def test_a_second_process_is_refused_and_the_error_names_the_first(tmp_path):
     script = (
         "import sys, pathlib\n"
         "from deftx.engine.checkpoint import Checkpoint\n"
@@ -143,7 +111,7 @@ def test_a_second_process_is_refused_and_told_who_is_there(tmp_path):
         assert checkpoint.load() is None
 
 
-def test_a_truncated_checkpoint_is_set_aside_and_said(base, tmp_path, caplog):
+def test_a_truncated_checkpoint_is_set_aside_and_logged(base, tmp_path, caplog):
     out = tmp_path / "m.safetensors"
     with Checkpoint(out, {}) as checkpoint, pytest.raises(KillError):
         trained(base, task, True, checkpoint=checkpoint, callbacks=[KillBefore(3)])
@@ -184,7 +152,7 @@ def test_a_loss_that_explodes_stops_and_leaves_the_last_good_checkpoint(base, tm
             match=r"step 3: not all .* are finite .*; the state after step 2 is kept",
         ),
     ):
-        trained(base, task, False, checkpoint=checkpoint, callbacks=[Spoil()])
+        trained(base, checkpoint=checkpoint, callbacks=[Spoil()])
     with Checkpoint(tmp_path / "m.safetensors", {}) as checkpoint:
         tensors, state = checkpoint.load()
     assert state["step"] == 2 and all(torch.isfinite(t).all() for t in tensors.values())
@@ -193,36 +161,24 @@ def test_a_loss_that_explodes_stops_and_leaves_the_last_good_checkpoint(base, tm
 @pytest.fixture(scope="module")
 def stages(base_folder, tmp_path_factory):
     """Command lines of both phases, long enough to be interrupted, and what they make."""
-    folder = tmp_path_factory.mktemp("stages")
+    folder, base = tmp_path_factory.mktemp("stages"), Base.load(base_folder)
     text = [{"id": str(i), "text": line} for i, line in enumerate(sentences(300))]
     write_items(folder / "text.parquet", text)
-    from deftx.models.base import Base
-
-    base = Base.load(base_folder)
-    mask = uniform(base.maskable, 900, 0)
-    save_tensors(
-        folder / "mask.safetensors", mask_tensors(mask), layout=mask_layout(mask),
-        base=base.identity, stage="mask",
-    )  # fmt: skip
+    save_mask(folder / "mask.safetensors", uniform(base.maskable, 900, 0), base)
     settings = (
         "{learning_rate: 0.005, batch_size: 4, epochs: 1, min_steps: 300, max_length: 16, "
         "evaluate_every: 50}"
     )
-    common = (
-        "--base", base_folder, "--target", "lang-qaa", "--language", settings,
-        "--train", folder / "text.parquet",
-    )  # fmt: skip
+    common = ["--base", str(base_folder), "--target", "lang-qaa", "--language", settings,
+              "--train", str(folder / "text.parquet")]  # fmt: skip
     commands = {
         "full": ["full", *common],
-        "sparse": ["sparse", *common, "--method", "m", "--mask", folder / "mask.safetensors"],
+        "sparse": ["sparse", *common, "--method", "m", "--mask", str(folder / "mask.safetensors")],
     }
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    for name, command in commands.items():
-        commands[name] = [str(argument) for argument in command]
-        os.environ["DEFTX_CHECKPOINT_MINUTES"] = "1000"
-        assert main([*commands[name], "--out", str(folder / name / "expected.safetensors")]) == 0
-    torch.set_num_threads(threads)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEFTX_CHECKPOINT_MINUTES", "1000")
+        for name, command in commands.items():
+            assert main([*command, "--out", str(folder / name / "expected.safetensors")]) == 0
     return folder, commands
 
 

@@ -4,17 +4,29 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import sentences, without_dropout
+from conftest import without_dropout
 from safetensors.torch import load_file
-from test_selection import plain_top_k
+from test_selection import as_lists, plain_top_k
+from training import (
+    CLASSES,
+    NEVER,
+    assert_close,
+    dense,
+    differing,
+    is_key_bias,
+    items,
+    plain_loop,
+    write_data,
+)
 
 import deftx.engine.job
 from deftx.core.mask import load_mask
-from deftx.core.parameters import backbone_parameters, head_parameters, layer_norm_names
+from deftx.core.parameters import backbone_parameters, head_parameters
 from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.job import prepare
 from deftx.engine.sparse import PackedEntries
 from deftx.engine.steps import Steps
+from deftx.models.base import Base
 from deftx.models.load import load_classifier, load_masked_lm
 from deftx.models.vectors import start_weights
 from deftx.stages.full import run as full_stage
@@ -23,25 +35,18 @@ from deftx.stages.mask import run as mask_stage
 from deftx.stages.mask.math import uniform
 from deftx.stages.sparse import run as sparse_stage
 from deftx.store.errors import ArtefactError
-from deftx.store.items import write_items
 from deftx.store.seeds import stream
 from deftx.store.tensors import TensorFile
 
-CLASSES = ["low", "high"]
-TRAINING = {"learning_rate": 5e-3, "batch_size": 8, "max_length": 16, "evaluate_every": 1000}
+TRAINING = {"learning_rate": 5e-3, "batch_size": 8, "max_length": 16, "evaluate_every": NEVER}
 TARGETS = {
-    "task": {
-        "target": "task-x",
-        "classes": CLASSES,
-        "task": {**TRAINING, "epochs": 2, "l1": 50.0},
-    },
+    "task": {"target": "task-x", "classes": CLASSES, "task": {**TRAINING, "epochs": 2, "l1": 50.0}},
     "language": {
         "target": "lang-qaa",
         "language": {**TRAINING, "min_steps": 0, "max_steps": 6, "l1": 50.0},
     },
 }
 WITHOUT_KEY_BIAS = r"^(?!.*key\.bias)"
-"""Its gradient is nothing but rounding, of which AdamW makes steps as large as any."""
 K = 901
 
 
@@ -49,12 +54,7 @@ K = 901
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     for split, count, seed in (("train", 40, 1), ("valid", 12, 2)):
-        lines = sentences(count, seed)
-        items = [
-            {"id": str(i), "text": line, "label": CLASSES["la" in line]}
-            for i, line in enumerate(lines)
-        ]
-        write_items(folder / f"{split}.parquet", items)
+        write_data(folder, items(count, seed), split)
     return {split: folder / f"{split}.parquet" for split in ("train", "valid")}
 
 
@@ -62,13 +62,9 @@ def files(tmp_path_factory):
 def _no_dropout():
     """So that a plain loop can follow."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, load in (
-            ("load_classifier", load_classifier),
-            ("load_masked_lm", load_masked_lm),
-        ):
-            patch.setattr(
-                deftx.engine.job, name, lambda *given, load=load: without_dropout(load(*given))
-            )
+        for load in (load_classifier, load_masked_lm):
+            plain = lambda *given, load=load: without_dropout(load(*given))  # noqa: E731
+            patch.setattr(deftx.engine.job, load.__name__, plain)
         yield
 
 
@@ -99,8 +95,6 @@ def run(folder, base, files, kind, number, rounds, **selection):
 
 @pytest.fixture(scope="module", params=["task", "language"])
 def two_rounds(request, base_folder, files, tmp_path_factory):
-    from deftx.models.base import Base
-
     base, folder = Base.load(base_folder), tmp_path_factory.mktemp("rounds")
     rounds = [run(folder, base, files, request.param, number, 2) for number in (1, 2)]
     return request.param, base, rounds
@@ -112,81 +106,56 @@ def plain_phase(kind, base, files, phase, begin, mask=None):
     params = full_stage.Params(**TARGETS[kind])
     data = data_of(kind, files)
     model, objective = prepare(params, base, data["train"], data.get("valid"), None)
-    settings = params.training
-    seed, target = params.seed, params.target
-    steps = Steps(
-        objective,
-        settings,
-        0,
-        order_seed=stream(seed, target, phase, "order"),
-        draw_seed=stream(seed, target, phase, "masks"),
-    )
-    frozen = layer_norm_names(model)
-    backbone = {n: p for n, p in backbone_parameters(model).items() if n not in frozen}
-    head = head_parameters(model)
+    settings, order = params.training, [params.seed, params.target, phase]
+    seeds = {"order_seed": stream(*order, "order"), "draw_seed": stream(*order, "masks")}
+    steps = Steps(objective, settings, 0, **seeds)
+    backbone = {n: p for n, p in backbone_parameters(model).items() if n in base.maskable}
+    parts = {**backbone, **{f"head.{n}": p for n, p in head_parameters(model).items()}}
     total = sum(p.numel() for p in model.parameters())
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    trained = [p.requires_grad_(True) for p in [*backbone.values(), *head.values()]]
+    model.requires_grad_(False)
+    trained = [p.requires_grad_(True) for p in parts.values()]
     start = [p.detach().clone() for p in trained]
     with torch.no_grad():
-        for name, difference in begin.items():
-            if name.startswith("head."):
-                head[name.removeprefix("head.")].copy_(difference)
-            else:
-                backbone[name] += difference
-    chosen = {
-        n: mask.dense(n) if n in mask.index else torch.zeros_like(p).bool()
-        for n, p in (backbone.items() if mask else ())
-    }
-    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: max(0.0, 1 - s / len(steps)))
+        for name, tensor in begin.items():
+            parts[name].copy_(tensor if name.startswith("head.") else parts[name] + tensor)
     learner = objective.learner(model)
     learner.train()
-    for step in steps:
+
+    def backward(number):
+        step = steps[number]
         loss = sum(learner(**batch) for batch in step["batches"]) / step["labels"]
         pull = sum((p - s).abs().sum() for p, s in zip(trained, start, strict=True))
         (loss + settings.l1 * pull / total).backward()
-        for name, places in chosen.items():
-            backbone[name].grad *= places
-        torch.nn.utils.clip_grad_norm_(trained, settings.clip)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
+        for name, parameter in backbone.items() if mask else ():
+            parameter.grad *= mask.dense(name) if name in mask.index else 0
+
+    plain_loop(trained, settings, len(steps), backward)
     learner.close()
-    return {
-        **{name: p.detach() for name, p in backbone.items()},
-        **{f"head.{name}": p.detach() for name, p in head.items()},
-    }
+    return parts
 
 
-def dense(path):
+def dense_file(path):
     """φ of a file as dense tensors, and its head."""
     vector = SparseDelta.load(path)
-    tensors = {name: torch.zeros(shape) for name, shape in vector.mask.shapes.items()}
-    vector.add_to(tensors)
-    return {**tensors, **{f"head.{name}": t for name, t in vector.head.items()}}
+    head = {f"head.{name}": tensor for name, tensor in vector.head.items()}
+    return {**dense(vector, vector.mask.shapes), **head}
 
 
-def assert_close(ours, plain):
-    """What moved, to the rounding of some steps of AdamW, each tensor of its own norm."""
-    for name, slow in plain.items():
-        if not name.endswith("key.bias"):
-            assert float((ours[name] - slow).norm()) <= 1e-4 * float(slow.norm()) + 1e-7, name
+def assert_follows(ours, plain):
+    """What moved, to the rounding of some steps of AdamW."""
+    assert_close({name: ours[name] for name in plain}, plain, 1e-4)
 
 
 def test_the_full_phase_of_a_round_is_a_plain_loop_from_the_vector_before(two_rounds, files):
     kind, base, (first, second) = two_rounds
-    for paths, phase, begin in (
-        (first, "full", {}),
-        (second, "full-2", dense(first["sparse"])),
-    ):
+    before = dense_file(first["sparse"])
+    for paths, phase, begin in ((first, "full", {}), (second, "full-2", before)):
         assert any(n.startswith("head.") for n in begin) == bool(begin)
         plain = plain_phase(kind, base, files, phase, begin)
-        assert_close(load_file(paths["full"]), plain)
+        assert_follows(load_file(paths["full"]), plain)
     other = plain_phase(kind, base, files, "full-2", {})
     with pytest.raises(AssertionError):
-        assert_close(load_file(second["full"]), other)
+        assert_follows(load_file(second["full"]), other)
 
 
 def test_a_round_chooses_the_largest_of_all_entries_not_chosen_yet(two_rounds):
@@ -197,7 +166,7 @@ def test_a_round_chooses_the_largest_of_all_entries_not_chosen_yet(two_rounds):
     start, left = start_weights(base, None), {}
     theta1 = load_file(second["full"])
     for name in base.maskable:
-        if not name.endswith("key.bias"):
+        if not is_key_bias(name):
             left[name] = theta1[name] - start[name]
             left[name].view(-1)[masks[0].index.get(name, [])] = 0
     plain = plain_top_k(left, 451)
@@ -210,17 +179,15 @@ def test_a_round_chooses_the_largest_of_all_entries_not_chosen_yet(two_rounds):
 def test_the_sparse_phase_of_a_round_is_a_plain_loop_with_the_united_mask(two_rounds, files):
     kind, base, (first, second) = two_rounds
     start = start_weights(base, None)
-    for paths, phase, begin in (
-        (first, "sparse", {}),
-        (second, "sparse-2", dense(first["sparse"])),
-    ):
+    before = dense_file(first["sparse"])
+    for paths, phase, begin in ((first, "sparse", {}), (second, "sparse-2", before)):
         mask = load_mask(TensorFile(paths["mask"]))
         plain = plain_phase(kind, base, files, phase, begin, mask)
-        found = dense(paths["sparse"])
+        found = dense_file(paths["sparse"])
         assert {n for n in found if not n.startswith("head.")} == set(mask.index)
-        ours = {n: start[n] + found[n] if n in found else start[n] for n in base.maskable}
         heads = {n: t for n, t in found.items() if n.startswith("head.")}
-        assert_close({**ours, **heads}, {n: plain[n] for n in [*ours, *heads]})
+        ours = {**{n: start[n] + found.get(n, 0) for n in base.maskable}, **heads}
+        assert_follows(ours, {n: plain[n] for n in ours})
 
 
 def test_the_vector_of_the_last_round_is_a_vector_like_any_other(two_rounds):
@@ -245,7 +212,7 @@ def test_a_round_that_learns_nothing_keeps_the_vector_of_the_one_before(
         sparse_stage.Params(**facts), base=base.folder, **data_of(kind, files), out=out,
         mask=second["mask"], round_vector=first["sparse"],
     )  # fmt: skip
-    ours, before, start = dense(out), dense(first["sparse"]), start_weights(base, None)
+    ours, before, start = dense_file(out), dense_file(first["sparse"]), start_weights(base, None)
     for name in (name for name in ours if not name.startswith("head.")):
         was = before.get(name, torch.zeros_like(ours[name]))
         assert torch.equal(ours[name], (start[name] + was) - start[name]), name
@@ -286,13 +253,11 @@ def test_rounds_over_one_difference_make_the_mask_of_one_round(
         for name, index in before.index.items():
             assert set(index.tolist()) <= set(after.index[name].tolist())
     once = choose(1, 1, None, "once.safetensors")
-    assert {n: i.tolist() for n, i in masks[-1].index.items()} == {
-        n: i.tolist() for n, i in once.index.items()
-    }
+    assert as_lists(masks[-1]) == as_lists(once)
 
 
-def test_one_round_is_training_and_choosing_as_ever(two_rounds, files, tmp_path, base):
-    """The first of several rounds, whose budget alone is another; and nothing said of rounds."""
+def test_one_round_has_the_bytes_of_training_without_rounds(two_rounds, files, tmp_path, base):
+    """The first of several rounds and a phase without rounds differ in the budget alone."""
     kind, _, (first, _) = two_rounds
     out = tmp_path / "full.safetensors"
     params = full_stage.Params(**TARGETS[kind])
@@ -306,16 +271,14 @@ def test_a_vector_is_added_to_packed_entries_in_float32(base, low):
     """Of word embeddings too; θs + φ before it is rounded to the dtype of the matrices."""
     model = load_masked_lm(base)
     weights = {name: p.detach().clone() for name, p in backbone_parameters(model).items()}
-    mask = uniform(base.maskable, 900, 0)
-    few = uniform(base.maskable, 400, 0)
+    mask, few = (uniform(base.maskable, k, 0) for k in (900, 400))
     vector = SparseDelta(few, {name: torch.randn(len(i)) for name, i in few.index.items()})
     packed = PackedEntries(model, mask, low)
     packed.add(vector)
     packed.write_back()
     packed.close()
     vector.add_to(weights)
-    for name, parameter in backbone_parameters(model).items():
-        assert torch.equal(parameter, weights[name]), name
+    assert differing(backbone_parameters(model), weights) == set()
     packed = PackedEntries(load_masked_lm(base), few, low)
     with pytest.raises(ArtefactError, match=r"entries of \S+ that the mask does not choose"):
         packed.add(SparseDelta(mask, {name: torch.ones(len(i)) for name, i in mask.index.items()}))

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from training import classifier, differing, snapshot
+from training import dense as dense_over
 
 from deftx.core.delta import Delta
 from deftx.core.mask import Mask, mask_layout, mask_tensors
 from deftx.core.parameters import backbone_parameters, head_parameters
 from deftx.core.sparse_delta import SparseDelta
-from deftx.models.load import load_classifier
 from deftx.models.vectors import dense_vector, kind_of, read_vector
 from deftx.stages.mask.math import uniform
 from deftx.store.errors import ArtefactError
@@ -23,10 +24,8 @@ def vector(seed, head=None, k=12, shapes=SHAPES):
     return SparseDelta(mask, values, head or {})
 
 
-def dense(phi, shapes=SHAPES):
-    weights = {name: torch.zeros(shape) for name, shape in shapes.items()}
-    phi.add_to(weights)
-    return weights
+def dense(phi):
+    return dense_over(phi, SHAPES)
 
 
 def test_a_vector_is_the_difference_at_its_mask():
@@ -102,11 +101,7 @@ def test_values_of_another_number_or_type_are_refused(tmp_path, wrong):
 
 @pytest.fixture
 def model(base):
-    return load_classifier(base, ["no", "yes"], seed=1)
-
-
-def state(model):
-    return {name: p.detach().clone() for name, p in model.named_parameters()}
+    return classifier(base)
 
 
 def model_vector(model, seed=0):
@@ -116,38 +111,30 @@ def model_vector(model, seed=0):
 
 
 def test_applied_restores_bits_even_after_an_error(model):
-    before, phi = state(model), model_vector(model)
-
-    def fails():
-        with phi.applied(model):
-            raise RuntimeError
+    before, phi = snapshot(model), model_vector(model)
 
     with phi.applied(model):
         changed = sum(int((before[n] != p).sum()) for n, p in model.named_parameters())
         assert changed >= 500
-    with pytest.raises(RuntimeError):
-        fails()
-    assert all(torch.equal(before[n], p) for n, p in model.named_parameters())
+    with pytest.raises(ZeroDivisionError), phi.applied(model):
+        1 / 0  # noqa: B018
+    assert differing(snapshot(model), before) == set()
 
 
 def test_a_vector_that_does_not_fit_changes_nothing(model):
-    before = state(model)
+    before = snapshot(model)
     strange = SparseDelta(
         Mask({"encoder.none": torch.tensor([0])}, {"encoder.none": (1,)}),
         {"encoder.none": torch.ones(1)},
     )
-    with (
-        pytest.raises(ArtefactError, match=r"the model has no tensor encoder\.none"),
-        strange.applied(model),
-    ):
-        pass
     wrong_head = SparseDelta(Mask({}, {}), {}, {"classifier.out_proj.bias": torch.ones(9)})
-    with (
-        pytest.raises(ArtefactError, match=r"classifier\.out_proj\.bias has shape \(9,\)"),
-        wrong_head.applied(model),
+    for wrong, message in (
+        (strange, r"the model has no tensor encoder\.none"),
+        (wrong_head, r"classifier\.out_proj\.bias has shape \(9,\)"),
     ):
-        pass
-    assert all(torch.equal(before[n], p) for n, p in model.named_parameters())
+        with pytest.raises(ArtefactError, match=message), wrong.applied(model):
+            pass
+    assert differing(snapshot(model), before) == set()
 
 
 def test_a_file_is_read_by_what_it_holds_and_a_new_family_needs_no_edit(base, tmp_path):

@@ -2,13 +2,10 @@
 
 import copy
 
-import yaml
-from conftest import PROJECT
+from tiny_config import TINY
 
 from deftx.plan.config import check_config
 from deftx.plan.sweeps import sweeps
-
-TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
 
 
 def found(methods, systems, **changes):

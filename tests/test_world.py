@@ -39,9 +39,12 @@ def sentences(lines: list[str]) -> set[str]:
     return {part.strip() for line in lines for part in line.split(".") if part.strip()}
 
 
+def words(lines: list[str]) -> set[str]:
+    return set(" ".join(lines).replace(".", "").split())
+
+
 def vocabulary(world: World, key: str) -> set[str]:
-    pure = world.model_copy(update={"borrowed": 0.0})
-    return set(" ".join(text(pure, key, 2000)).replace(".", "").split())
+    return words(text(world.model_copy(update={"borrowed": 0.0}), key, 2000))
 
 
 def test_rows_have_the_documented_keys_and_string_values():
@@ -51,18 +54,13 @@ def test_rows_have_the_documented_keys_and_string_values():
     assert all(isinstance(value, str) and value for value in (*row.values(), *pair.values()))
 
 
-def test_same_id_same_label_in_every_language(task):
-    keys = [
-        [(row["id"], row["label"]) for row in task(WORLD, language, "test", 90)]
-        for language in WORLD.languages
-    ]
+def test_same_id_same_label_and_content_in_every_language(task):
+    """Items that are equal in one language are equal in all, and others differ in all."""
+    rows = [task(WORLD, language, "test", 90) for language in WORLD.languages]
+    keys = [[(row["id"], row["label"]) for row in of_language] for of_language in rows]
+    columns = [texts(of_language) for of_language in rows]
+    patterns = [[column.index(item) for item in column] for column in columns]
     assert all(other == keys[0] for other in keys)
-
-
-def test_same_id_same_content_in_every_language(task):
-    # Items that are equal in one language are equal in all languages, and others differ in all.
-    columns = [texts(task(WORLD, language, "test", 90)) for language in WORLD.languages]
-    patterns = [[column.index(words) for words in column] for column in columns]
     assert all(other == patterns[0] for other in patterns)
 
 
@@ -81,11 +79,8 @@ def test_more_items_only_add_to_fewer(task):
     assert text(WORLD, "qtb", 60)[:30] == text(WORLD, "qtb", 30)
 
 
-def test_same_seed_same_world():
+def test_the_seed_decides_the_world(task):
     assert everything(WORLD, "qtb") == everything(World(), "qtb")
-
-
-def test_other_seed_other_world(task):
     assert text(WORLD, "qaa", 5) != text(World(seed=1), "qaa", 5)
     assert task(WORLD, "qaa", "test", 5) != task(World(seed=1), "qaa", "test", 5)
 
@@ -100,15 +95,12 @@ def test_another_process_generates_the_same_world():
     assert json.loads(run.stdout) == [text(WORLD, "qtc", 20), inference(WORLD, "qtc", "test", 20)]
 
 
-def test_adding_a_language_changes_no_other():
-    more = with_languages(qzz=0.4, **WORLD.languages)
-    assert all(everything(more, key) == everything(WORLD, key) for key in ("qaa", "qbc", "qtc"))
-
-
-def test_moving_a_language_changes_no_other():
-    moved = with_languages(**{**WORLD.languages, "qta": 0.9})
-    assert everything(moved, "qta") != everything(WORLD, "qta")
-    assert all(everything(moved, key) == everything(WORLD, key) for key in ("qaa", "qbc", "qtc"))
+@pytest.mark.parametrize("change", [{"qzz": 0.4}, {"qta": 0.9}], ids=["added", "moved"])
+def test_adding_or_moving_a_language_changes_no_other(change):
+    other = with_languages(**{**WORLD.languages, **change})
+    assert all(everything(other, key) == everything(WORLD, key) for key in ("qaa", "qbc", "qtc"))
+    if "qta" in change:
+        assert everything(other, "qta") != everything(WORLD, "qta")
 
 
 def test_distance_zero_is_the_source():
@@ -133,23 +125,19 @@ def test_shared_vocabulary_falls_with_distance():
     assert all(near > far for near, far in pairwise(shared))
 
 
-def test_international_words_are_in_every_language():
+def test_the_farthest_language_shares_the_international_words_alone():
     far = with_languages(qaa=0.0, qxx=1.0)
     common = vocabulary(far, "qaa") & vocabulary(far, "qxx")
     assert common and all(word[-1] not in "aeiouy" for word in common)
-
-
-def test_without_international_words_the_farthest_language_shares_none():
-    far = with_languages(qaa=0.0, qxx=1.0).model_copy(update={"international": 0.0})
-    assert not vocabulary(far, "qaa") & vocabulary(far, "qxx")
+    none = far.model_copy(update={"international": 0.0})
+    assert not vocabulary(none, "qaa") & vocabulary(none, "qxx")
 
 
 def test_text_borrows_from_the_source_and_items_do_not(task):
     own = vocabulary(WORLD, "qtc")
-    mixed = set(" ".join(text(WORLD, "qtc", 2000)).replace(".", "").split())
+    mixed = words(text(WORLD, "qtc", 2000))
     assert mixed - own and mixed <= own | vocabulary(WORLD, "qaa")
-    items = " ".join(texts(task(WORLD, "qtc", "train", 300)))
-    assert set(items.replace(".", "").split()) <= own
+    assert words(texts(task(WORLD, "qtc", "train", 300))) <= own
 
 
 @pytest.mark.parametrize("language", ["qaa", "qta", "qtc"])
@@ -162,22 +150,21 @@ def test_splits_are_disjoint(language):
     assert sum(map(len, parts)) == len(union)
 
 
-def test_no_word_of_the_premise_reveals_the_label():
-    words = {label: Counter() for label in ("entailment", "neutral", "contradiction")}
+@pytest.mark.parametrize(
+    ("column", "labels"),
+    [
+        ("text", ("entailment", "neutral", "contradiction")),
+        ("text_pair", ("entailment", "contradiction")),
+    ],
+)
+def test_no_word_reveals_the_label(column, labels):
+    """No word of the premise any label, none of the hypothesis whether it contradicts."""
+    counters = {label: Counter() for label in labels}
     for row in inference(WORLD, "qaa", "train", 1200):
-        words[row["label"]].update(set(row["text"].replace(".", "").split()))
-    for word in set().union(*words.values()):
-        counts = [counter[word] for counter in words.values()]
-        assert max(counts) <= 2 * min(counts) + 20
-
-
-def test_no_word_of_the_hypothesis_separates_entailment_from_contradiction():
-    words = {label: Counter() for label in ("entailment", "contradiction")}
-    for row in inference(WORLD, "qaa", "train", 1200):
-        if row["label"] in words:
-            words[row["label"]].update(set(row["text_pair"].replace(".", "").split()))
-    for word in set().union(*words.values()):
-        counts = [counter[word] for counter in words.values()]
+        if row["label"] in counters:
+            counters[row["label"]].update(words([row[column]]))
+    for word in set().union(*counters.values()):
+        counts = [counter[word] for counter in counters.values()]
         assert max(counts) <= 2 * min(counts) + 20
 
 

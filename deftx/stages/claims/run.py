@@ -72,7 +72,9 @@ def _markdown(findings: pd.DataFrame) -> str:
         ours=findings["ours"].map(_short),
         verdict=[f"**{v}**" if v in (HOLDS, REFUTED) else v for v in findings["verdict"]],
     )
-    ends = findings["low"].map(_short).astype(str) + " to " + findings["high"].map(_short).astype(str)
+    ends = (
+        findings["low"].map(_short).astype(str) + " to " + findings["high"].map(_short).astype(str)
+    )
     shown["95 % interval"] = ends.where(findings["low"].notna(), "")
     shown = shown[["claim", "task", "source", "published", "ours", "95 % interval", "n", "verdict"]]
     grid = shown.map(bars).to_markdown(index=False, disable_numparse=True)
