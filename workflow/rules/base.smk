@@ -10,7 +10,7 @@ if PLAN.user_files.base_is_downloaded():
 
 
 rule base:
-    """Fetch the pretrained encoder, or pretrain a small one."""
+    """Download the pretrained encoder, or pretrain a small one."""
     input:
         unpack(needs("base")),
     output:

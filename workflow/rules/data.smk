@@ -1,8 +1,8 @@
 """Text and labelled items: download → data → trim, clean; one parquet per dataset, language and split,
 one text per language.
 
-Inputs: the user's files, what can be fetched, or the settings of the embedded world. Outputs: download/
-(what was fetched; the files lie in the data folder), data/, trim/, clean/.
+Inputs: the user's files, files that can be downloaded, or the settings of the embedded world. Outputs:
+download/ (records; the files themselves are in the data folder), data/, trim/, clean/.
 """
 
 
@@ -17,7 +17,7 @@ FILE_DATASETS = [
 
 
 rule download:
-    """Fetch a file, unless it is there, and check it against data.lock."""
+    """Download a file, unless it is there, and check it against data.lock."""
     output:
         **made("download"),
     log:
@@ -34,7 +34,7 @@ rule download:
 
 
 rule data:
-    """Read one split of one language from the user's file, or from what was fetched."""
+    """Read one split of one language from the user's file or a downloaded one."""
     input:
         unpack(needs("data")),
     output:
@@ -71,7 +71,7 @@ rule world:
 
 
 rule trim:
-    """Leave out the items that another dataset was made from."""
+    """Remove the items that another dataset was made from."""
     input:
         unpack(needs("trim")),
     output:
@@ -88,7 +88,7 @@ rule trim:
 
 
 rule clean:
-    """Put the text of a language together, and clean it."""
+    """Join the texts of a language and clean them."""
     input:
         unpack(needs("clean")),
     output:

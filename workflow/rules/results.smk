@@ -1,10 +1,9 @@
-"""What a reader looks at: diagnostics, tables, figures, cards, and the page that leads to them.
+"""What people read: diagnostics, tables, claims, figures, costs, cards, and one page of them all.
 
 Inputs: evaluate/, and the vectors. Outputs: diagnostics/, coverage/, tables/, figures/, costs/,
 cards/, summary/.
 
-Evaluations are handed on as the folder that holds them: thousands of paths do not fit on a command
-line.
+Evaluations are passed as the folder that holds them: thousands of paths do not fit on a command line.
 """
 
 
@@ -38,7 +37,7 @@ PUBLISHED = sorted(
 
 
 rule config:
-    """Write down the config as it is run, with its defaults."""
+    """Write the config as it is run, with its defaults."""
     output:
         **made("config"),
     log:
@@ -68,7 +67,7 @@ rule diagnostics:
 
 
 rule coverage:
-    """Count into how many pieces the tokenizer cuts each language."""
+    """Count the pieces into which the tokenizer splits each language."""
     input:
         unpack(needs("coverage")),
     output:
@@ -109,7 +108,7 @@ rule tables:
 
 
 rule claims:
-    """Measure again what the papers claim."""
+    """Compute the papers' claims on this run."""
     input:
         unpack(needs("claims")),
     output:
@@ -182,7 +181,7 @@ rule cards:
 
 
 rule summary:
-    """Make the page that leads the reader."""
+    """Make the page that sums up the run."""
     input:
         unpack(needs("summary")),
     output:

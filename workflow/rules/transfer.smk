@@ -23,7 +23,7 @@ rule compose:
 
 
 rule evaluate:
-    """Predict and score the test set of a language."""
+    """Predict the test set of a language."""
     input:
         unpack(needs("evaluate")),
     output:

@@ -6,7 +6,7 @@ mask/ and sparse/ (one for each method); convert/.
 
 
 rule full:
-    """Fine-tune everything, from the start weights of the target."""
+    """Fine-tune all weights, from the start weights of the target."""
     input:
         unpack(needs("full")),
     output:

@@ -45,7 +45,7 @@ def _check_texts(config: RunSettings[Any], where: str, texts: list[str]) -> Iter
 
 
 def check_without_nearest(config: RunSettings[Any]) -> Iterator[str]:
-    """Whether what a dataset is to leave out can be told."""
+    """The other dataset from which a dataset's items were made."""
     for name, dataset in config.datasets.items():
         if (other := dataset.without_nearest) is None:
             continue

@@ -92,7 +92,7 @@ class Dataset(Layout):
     )
     url: str | None = Field(
         default=None,
-        description="where a missing file is fetched from, with {language} and {split}; http(s):// "
+        description="where a missing file is downloaded from, with {language} and {split}; http(s):// "
         "or file://, with a fixed revision in it",
     )
     hub: HubFile | None = Field(default=None, description="instead of url: the Hugging Face hub")
@@ -136,7 +136,7 @@ class Dataset(Layout):
 
     @property
     def remote(self) -> bool:
-        """Whether a missing file can be fetched."""
+        """Whether a missing file can be downloaded."""
         return self.url is not None or self.hub is not None
 
     def address(self, language: str, split: str) -> str:
