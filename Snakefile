@@ -34,6 +34,6 @@ rule all:
 
 
 rule downloads:
-    """Fetch all that the config needs from elsewhere: data, and the base if it is a hub model."""
+    """Download what the config needs: data, and the base if it is a hub model."""
     input:
         downloads,

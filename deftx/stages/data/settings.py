@@ -92,8 +92,8 @@ class Dataset(Layout):
     )
     url: str | None = Field(
         default=None,
-        description="where a missing file is downloaded from, with {language} and {split}; http(s):// "
-        "or file://, with a fixed revision in it",
+        description="where a missing file is downloaded from, with {language} and {split}; "
+        "http(s):// or file://, with a fixed revision in it",
     )
     hub: HubFile | None = Field(default=None, description="instead of url: the Hugging Face hub")
     aliases: dict[str, str] = Field(
