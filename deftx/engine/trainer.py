@@ -110,7 +110,10 @@ def train_with_head(
         parameter.requires_grad_(True)
     last = settings.steps(*objective.sources)
     resolved = resolve(session.engine, model.device, last)
-    rates = (trained, rate or settings.learning_rate), (head, settings.learning_rate)
+    rates: list[tuple[Mapping[str, torch.nn.Parameter], float]]
+    rates = [(both, settings.learning_rate)]
+    if rate is not None:
+        rates = [(trained, rate), (head, settings.learning_rate)]
     optimizer = torch.optim.AdamW(
         # In the order of `both`, which checkpoints count on; `initial_lr` lets a schedule begin
         # later.
