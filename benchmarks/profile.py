@@ -109,7 +109,7 @@ def operators(case: training.Case, engine: deftx.Engine, steps: tuple[int, int],
     largest = sorted(single.items(), key=lambda item: -item[1][0])[:top]
     rows += [(f"  {n[:60]}", s, f"{count / steps[1]:.0f} calls") for n, (s, count) in largest]
     lines = [
-        f"{case}: {1000 * plain:.2f} ms/step; under the profiler {1000 * wall:.2f} ms, of which",
+        f"{case}: {1000 * plain:.2f} ms/step; under the profiler {1000 * wall:.2f} ms; in it",
         *(f"{n:<62}{1000 * s:9.3f} ms {100 * s / wall:6.1f} %  {note}" for n, s, note in rows),
     ]
     return "\n".join(lines)

@@ -267,7 +267,9 @@ def test_a_signal_reaches_every_worker(running, number):
     assert not any(map(runs, workers))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux signals a child when its parent ends"
+)
 @pytest.mark.parametrize("whom", ["job", "launcher"])
 def test_when_job_or_launcher_is_killed_no_worker_goes_on(running, whom):
     process, workers = running

@@ -79,7 +79,7 @@ def test_the_optimal_threshold_is_where_a_component_is_as_good_as_none(beta):
 @pytest.mark.parametrize("rank", [0, 1, 3, 10])
 @pytest.mark.parametrize("sigma", [1e-4, 1.0])
 def test_the_planted_rank_is_found(shape, rank, sigma):
-    """Exactly by the threshold where the signal is strong. The largest singular value of noise lies
+    """Exactly by the threshold where the signal is strong. The largest singular value of noise is
     above the edge in about one matrix of six (Tracy-Widom), so the edge may take one too many."""
     strengths = np.linspace(4, 8, rank) * sigma * (sqrt(shape[0]) + sqrt(shape[1]))
     for seed in range(3):

@@ -4,6 +4,7 @@ Each family of methods has its own kind of row: a subclass of `Row` in the `meth
 The stage table lists them (deftx/stages/table.py).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
@@ -23,7 +24,7 @@ LearningRate = Annotated[
 ]
 
 
-class Row(Strict):
+class Row(Strict, ABC):
     """A method for one kind of target. Subclasses say by these attributes how their vectors are
     used."""
 
@@ -40,9 +41,9 @@ class Row(Strict):
     """Whether one vector can be trained on labelled data of several languages."""
 
     @property
+    @abstractmethod
     def stage(self) -> str:
         """The stage whose artefact is the vector."""
-        raise NotImplementedError
 
     @property
     def observes(self) -> str | None:

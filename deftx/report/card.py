@@ -97,7 +97,7 @@ def vectors_of(plan: Plan) -> list[Vector]:
             )
             for data in texts
         ]
-        row = plan.row(vector, Row)
+        row = plan.config.row(vector["method"], vector.target.kind)
         found.append(Vector(path=path_of(vector), row=row, systems=list(systems), data=parts))
     return found
 

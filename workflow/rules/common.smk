@@ -19,7 +19,7 @@ from snakemake.settings.types import DeploymentMethod
 
 from deftx.data.lock import NAME as LOCK
 from deftx.plan.artefact import OWN_TEXT, Artefact
-from deftx.plan.config import check_config, check_run_names, with_datasets
+from deftx.plan.config import check_config, check_run_names
 from deftx.plan.plan import Plan
 from deftx.run.handover import VARIABLE
 from deftx.run.warm import start
@@ -56,9 +56,7 @@ ENVIRONMENT = os.path.join(workflow.basedir, "environment.yml")
 
 # Jobs on a cluster read the config again. One that changed meanwhile would compute with new values
 # what is recorded with old ones.
-CONFIG_SHA256 = hashlib.sha256(
-    json.dumps(with_datasets(config, CONFIG_FILE), sort_keys=True).encode()
-).hexdigest()
+CONFIG_SHA256 = hashlib.sha256(CONFIG.model_dump_json().encode()).hexdigest()
 if workflow.is_main_process:
     os.environ["DEFTX_CONFIG_SHA256"] = CONFIG_SHA256
 
