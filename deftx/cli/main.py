@@ -17,12 +17,14 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from deftx.run.cost import begin, measured, write_cost
+from deftx.plan.record import Run
+from deftx.run.cost import begin, cost, measured
 from deftx.run.devices import claimed, is_worker
 from deftx.run.fingerprint import fingerprint
 from deftx.run.launcher import end_with_parent, launch
 from deftx.run.warm import SERVE, serve
 from deftx.stages.table import STAGES
+from deftx.store.artefact import write_json
 from deftx.store.errors import DeftxError, InputError, StaleCodeError
 
 TOOLS = {
@@ -30,6 +32,7 @@ TOOLS = {
     "targets": "print the files of some languages, tasks, systems or seeds, for snakemake",
     "show": "print the table of a run and the paths of its pages",
     "verify": "check every artefact of a folder against its manifest",
+    "adopt": "take over results that were made elsewhere or by an earlier version",
     "check": "list the files that a config needs: present or missing, sizes, licences",
     "prune": "remove the files of a run that its config no longer asks for",
     "schema": "print the JSON Schema of the config",
@@ -114,23 +117,36 @@ def _run_stage(stage: str, arguments: list[str]) -> int:
     for name, (_, several) in kinds.items():
         given = options[f"path_{name}"]
         paths[name] = given if several or not isinstance(given, list) else next(iter(given), None)
-    if is_worker():  # its launcher claims the GPUs and writes the cost
+    out: Path = options["path_out"]
+    if is_worker():  # its launcher checks what is read, claims the GPUs and writes the record
         end_with_parent()
         function(params, **paths)
         return 0
+    read = [path for name in kinds if name != "out" for path in _listed(options[f"path_{name}"])]
+    read += options["also_reads"]
+    if run := Run.around(out):
+        run.check(read)
     gpus = STAGES[stage].gpus
     count = params.engine.devices if gpus == "several" else 1
     asked = time.monotonic()
     # Importing PyTorch looks for no device, so it sees the GPUs that are claimed after it.
-    with claimed(count, f"deftx {stage} {paths['out']}") if gpus != "none" else nullcontext():
+    with claimed(count, f"deftx {stage} {out}") if gpus != "none" else nullcontext():
         measured("waited_seconds", time.monotonic() - asked)
         if count == 1:
             function(params, **paths)
         elif status := launch(count, ["-m", "deftx", stage, *arguments]):
             return status
-    if options["cost"] is not None:
-        write_cost(options["cost"], stage, options["path_out"], launched=count > 1)
+    if options["record"] is not None:
+        record = cost(stage, out, launched=count > 1)
+        if run:
+            record |= run.facts(out, options["params"], read)
+        write_json(options["record"], record)
     return 0
+
+
+def _listed(given: Path | list[Path] | None) -> list[Path]:
+    """The paths of an option, however many it takes."""
+    return given if isinstance(given, list) else [given] if given else []
 
 
 def _params(stage: str, options: dict[str, Any], model: Any) -> Any:
@@ -194,7 +210,18 @@ def _stage_parser(
         )
     parser.add_argument("--params", metavar="JSON", help="parameters as JSON, or a JSON file")
     parser.add_argument(
-        "--cost", metavar="PATH", type=Path, help="write the resources that the job used, as JSON"
+        "--also-reads",
+        metavar="PATH",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="other files of the run that the job reads: they are checked, too",
+    )
+    parser.add_argument(
+        "--record",
+        metavar="PATH",
+        type=Path,
+        help="write the resources that the job used, and what it read and wrote, as JSON",
     )
     group = parser.add_argument_group("parameters (YAML values, which override --params)")
     for name, field in model.model_fields.items():

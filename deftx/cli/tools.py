@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,9 +17,9 @@ from deftx.estimate.choice import wanted
 from deftx.plan.config import json_schema, read_config
 from deftx.plan.needed_files import CHANGED, MISSING, TO_FETCH, needed_files
 from deftx.plan.plan import Plan
+from deftx.plan.record import files_below, unproven
 from deftx.run.devices import claimed
-from deftx.stages.table import STAGES, TABLE, has_own_folder
-from deftx.store.artefact import verify as verify_artefact
+from deftx.stages.table import STAGES, TABLE, has_own_folder, path_of
 from deftx.store.errors import ArtefactError, ConfigError
 
 KEPT = {"logs", "benchmarks"}
@@ -91,28 +93,46 @@ def show(arguments: list[str]) -> None:
 
 
 def verify(arguments: list[str]) -> None:
-    """Compare every artefact below a folder with its manifest. A corrupt artefact is renamed to
-    `*.corrupt`; the exit status is then 1."""
+    """Compare every file of a run, or of the runs below a folder, with what its job wrote there. A
+    file that differs is renamed to `*.corrupt`; the exit status is then 1."""
     parser = _parser(verify)
     parser.add_argument("folder", type=Path, help="such as results or results/demo")
     folder: Path = parser.parse_args(arguments).folder
-    paths = sorted(
-        path
-        for suffix in ("safetensors", "parquet")
-        for path in folder.rglob(f"*.{suffix}")
-        if ".checkpoints" not in path.parts  # may be incomplete; training verifies its own
-    )
-    if not paths:
-        raise ArtefactError(f"{folder}: no artefacts below it")
-    problems = []
-    for path in paths:
+    count, problems = 0, []
+    for run, name in files_below(folder):
+        count += 1
         try:
-            verify_artefact(path)
+            run.verify(name)
         except ArtefactError as error:
             problems.append(f"{error}")
+    if not count:
+        raise ArtefactError(f"{folder}: no artefacts below it")
     if problems:
-        raise ArtefactError("\n".join([f"{len(problems)} of {len(paths)} artefacts:", *problems]))
-    print(f"{len(paths)} artefacts match their manifests")
+        raise ArtefactError("\n".join([f"{len(problems)} of {count} files:", *problems]))
+    print(f"{count} files are as their jobs wrote them")
+
+
+def adopt(arguments: list[str]) -> None:
+    """Take over the results in a run's folder that came from another machine, or without their
+    times. An artefact counts as up to date if its record proves that it is what the config asks
+    for: its files are unchanged, and its parameters, its code and its inputs are the same. The
+    others are listed, and the next run of the workflow makes them."""
+    parser = _parser(adopt)
+    parser.add_argument("config", type=Path, help="the config of the run")
+    parser.add_argument(
+        "--any-code", action="store_true", help="also what another version of deftx has made"
+    )
+    options = parser.parse_args(arguments)
+    plan = Plan(read_config(options.config))
+    reasons = unproven(plan, options.any_code)
+    for artefact, reason in reasons.items():
+        print(f"{path_of(artefact)}: {reason}")
+    proven = [artefact for artefact in plan.artefacts if artefact not in reasons]
+    inner = {part for each in proven for parts in plan.inputs(each).values() for part in parts}
+    if ends := [plan.path(artefact) for artefact in proven if artefact not in inner]:
+        command = ["snakemake", "--configfile", str(options.config), "--touch", "--quiet", "all"]
+        subprocess.run([sys.executable, "-m", *command, "--", *ends], check=True)
+    print(f"{len(proven)} of {len(plan.artefacts)} artefacts are up to date")
 
 
 def check(arguments: list[str]) -> None:

@@ -15,7 +15,7 @@ from deftx.plan.config import Config
 from deftx.plan.feasible import check_methods
 from deftx.plan.graph import BASE_MODEL, Graph
 from deftx.run.fingerprint import fingerprint
-from deftx.stages.table import PAGES, STAGES, path_of
+from deftx.stages.table import PAGES, STAGES, files_of, path_of
 from deftx.store.errors import ConfigError, InputError
 
 
@@ -53,11 +53,7 @@ class Plan(Graph):
 
     def files_of(self, artefact: Artefact) -> list[str]:
         """All files of an artefact: itself, those beside it, and its manifest."""
-        stage, path = STAGES[artefact.stage], self.path(artefact)
-        folder = path.rpartition("/")[0]
-        names = [name.format(**dict(artefact.wildcards)) for name in stage.beside]
-        manifest = [f"{path}.json"] if stage.manifest else []
-        return [path, *(f"{folder}/{name}" for name in names), *manifest]
+        return [f"{self.root}/{name}" for name in files_of(artefact)]
 
     def inputs(self, artefact: Artefact) -> Inputs:
         """Role → artefacts that go into this one."""

@@ -4,8 +4,7 @@ import resource
 import sys
 import time
 from pathlib import Path
-
-from deftx.store.artefact import write_json
+from typing import Any
 
 _began = _cpu_before = 0.0
 _measured: dict[str, float] = {}
@@ -23,8 +22,8 @@ def measured(name: str, value: float) -> None:
     _measured[name] = value
 
 
-def write_cost(path: Path, stage: str, out: Path, launched: bool = False) -> None:
-    """Write what the job that made `out` cost since `begin`, as JSON.
+def cost(stage: str, out: Path, launched: bool = False) -> dict[str, Any]:
+    """What the job that made `out` cost since `begin`.
 
     `seconds` is wall time without waiting for a GPU. `cpu_seconds` and `peak_bytes` (resident
     memory of the largest process) include child processes that have ended. `peak_device_bytes` is
@@ -34,18 +33,15 @@ def write_cost(path: Path, stage: str, out: Path, launched: bool = False) -> Non
     """
     stored = [file for file in out.parent.glob(f"{out.stem}.*") if file.suffix != ".corrupt"]
     kilobyte = 1 if sys.platform == "darwin" else 1024
-    write_json(
-        path,
-        {
-            **_measured,
-            "stage": stage,
-            "seconds": time.monotonic() - _began - _measured.get("waited_seconds", 0.0),
-            "cpu_seconds": _cpu() - _cpu_before,
-            "peak_bytes": kilobyte * max(usage.ru_maxrss for usage in _usages()),
-            "peak_device_bytes": None if launched else _device_peak(),
-            "stored_bytes": sum(file.stat().st_size for file in stored),
-        },
-    )
+    return {
+        **_measured,
+        "stage": stage,
+        "seconds": time.monotonic() - _began - _measured.get("waited_seconds", 0.0),
+        "cpu_seconds": _cpu() - _cpu_before,
+        "peak_bytes": kilobyte * max(usage.ru_maxrss for usage in _usages()),
+        "peak_device_bytes": None if launched else _device_peak(),
+        "stored_bytes": sum(file.stat().st_size for file in stored),
+    }
 
 
 def _usages() -> list[resource.struct_rusage]:

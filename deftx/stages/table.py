@@ -3,8 +3,11 @@
 The command line, the workflow, the plan and the estimate read this table. Each stage's folder has
 the stage's name; its function, its rule and its results folder have it, too."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Union
 
 from pydantic import Discriminator, Tag
@@ -170,6 +173,46 @@ def has_own_folder(stage: Stage) -> bool:
 def path_of(artefact: Artefact) -> str:
     """Where an artefact is, relative to results/{run}."""
     return STAGES[artefact.stage].path.format(**dict(artefact.wildcards))
+
+
+def files_of(artefact: Artefact) -> list[str]:
+    """All files of an artefact below results/{run}: itself, those beside it, its manifest."""
+    stage, path = STAGES[artefact.stage], path_of(artefact)
+    names = [name.format(**dict(artefact.wildcards)) for name in stage.beside]
+    manifest = [f"{path}.json"] if stage.manifest else []
+    return [path, *(str(PurePosixPath(path).with_name(name)) for name in names), *manifest]
+
+
+def artefacts_at(path: str) -> list[Artefact]:
+    """The artefacts that a path relative to results/{run} can belong to, as the artefact itself or
+    a file beside it: none, one, or two since `data` and `world` write to the same place."""
+    found = [(stage, pattern.fullmatch(path)) for stage, pattern in _patterns()]
+    return [Artefact.of(stage, **match.groupdict()) for stage, match in found if match]
+
+
+@cache
+def _patterns() -> list[tuple[str, re.Pattern[str]]]:
+    """Stage and pattern of its paths, for each of its files."""
+    named = r"\\{(\w+)\\}"
+    return [
+        (
+            stage.name,
+            re.compile(
+                re.sub(
+                    named,
+                    lambda wildcard: (
+                        rf"(?P<{wildcard[1]}>{'.+' if wildcard[1] == 'target' else '[^/]+'})"
+                    ),
+                    re.escape(path),
+                )
+            ),
+        )
+        for stage in TABLE
+        for path in (
+            stage.path,
+            *(str(PurePosixPath(stage.path).with_name(n)) for n in stage.beside),
+        )
+    ]
 
 
 ROWS: tuple[type[Row], ...] = (Dense, MadX, AdaSft, LowRankTraining, Given, Sparse)

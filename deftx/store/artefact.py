@@ -66,18 +66,44 @@ def write_manifest(path: Path, **facts: Any) -> None:
     write_json(manifest_path(path), manifest)
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of an artefact. Raises ArtefactError where it is absent or unreadable."""
+def set_aside(path: Path, problem: str) -> ArtefactError:
+    """Rename a file to `*.corrupt`, so that the next run of the workflow makes it again; the error
+    to raise, with the problem in it."""
+    aside = path.with_name(path.name + ".corrupt")
+    with suppress(FileNotFoundError):  # another reader was faster
+        os.replace(path, aside)
+    return ArtefactError(
+        f"{path}: {problem}. It was renamed to {aside.name}; run the same command again to "
+        "rebuild it."
+    )
+
+
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """The object in a JSON file of a run, which has these keys.
+
+    Raises ArtefactError if the file is missing, or damaged; a damaged one is set aside.
+    """
     try:
-        manifest: dict[str, Any] = json.loads(manifest_path(path).read_text(encoding="utf-8"))
-        manifest["sha256"]
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ArtefactError(
-            f"{manifest_path(path)}: no such manifest; is {path} complete?"
-        ) from None
-    except (ValueError, KeyError, TypeError):
-        raise ArtefactError(f"{manifest_path(path)}: not a manifest (JSON with `sha256`)") from None
-    return manifest
+        raise ArtefactError(f"{path}: no such file") from None
+    except ValueError as error:
+        raise set_aside(path, f"corrupt: not JSON: {error}") from None
+    if not isinstance(found, dict) or (missing := [key for key in keys if key not in found]):
+        lacks = f"without {', '.join(missing)}" if isinstance(found, dict) else "no JSON object"
+        raise set_aside(path, f"corrupt: {lacks}")
+    return found
+
+
+def read_manifest(path: Path, *keys: str) -> dict[str, Any]:
+    """The manifest of an artefact, which has `sha256` and these keys. Raises ArtefactError as
+    `read_json` does."""
+    return read_json(manifest_path(path), "sha256", *keys)
+
+
+def recorded_sha256(path: Path) -> str:
+    """SHA-256 of an artefact: what its manifest says if it has one, else of its bytes."""
+    return read_manifest(path)["sha256"] if manifest_path(path).is_file() else file_sha256(path)
 
 
 def digests(**paths: Path | None) -> dict[str, str]:
@@ -86,8 +112,8 @@ def digests(**paths: Path | None) -> dict[str, str]:
     return {name: read_manifest(p)["sha256"] for name, p in paths.items() if p is not None}
 
 
-def verify(path: Path | str) -> dict[str, Any]:
-    """The manifest of an artefact whose bytes are as recorded.
+def verify(path: Path | str, *keys: str) -> dict[str, Any]:
+    """The manifest of an artefact whose bytes are as recorded, with these keys in it.
 
     A file that differs from its manifest is renamed to `*.corrupt`, so that the next run of the
     workflow makes it anew; then ArtefactError is raised.
@@ -95,14 +121,8 @@ def verify(path: Path | str) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise ArtefactError(f"{path}: no such file")
-    manifest = read_manifest(path)
-    found = file_sha256(path)
-    if found != manifest["sha256"]:
-        aside = path.with_name(path.name + ".corrupt")
-        with suppress(FileNotFoundError):  # another reader was faster
-            os.replace(path, aside)
-        raise ArtefactError(
-            f"{path}: corrupt: its sha256 is {found}, its manifest says {manifest['sha256']}. "
-            f"It was renamed to {aside.name}; run the same command again to rebuild it."
-        )
+    manifest = read_manifest(path, *keys)
+    if (found := file_sha256(path)) != manifest["sha256"]:
+        recorded = f"its sha256 is {found}, its manifest says {manifest['sha256']}"
+        raise set_aside(path, f"corrupt: {recorded}")
     return manifest

@@ -55,7 +55,7 @@ class TensorFile(Lazy):
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.content: str = verify(self.path)["tensors"]
+        self.content: str = verify(self.path, "tensors")["tensors"]
         try:
             file = safe_open(self.path, framework="pt")
         except SafetensorError as error:

@@ -21,6 +21,7 @@ from deftx.data.lock import NAME as LOCK
 from deftx.plan.artefact import OWN_TEXT, Artefact
 from deftx.plan.config import check_config, check_run_names
 from deftx.plan.plan import Plan
+from deftx.plan.record import FOLDER as RECORDS
 from deftx.run.handover import VARIABLE
 from deftx.run.warm import start
 from deftx.stages.convert.plan import file as vector_file
@@ -131,6 +132,7 @@ def needs(stage):
         return {
             **named,
             "manifests": [file for part in parts for file in _manifest(part)],
+            "texts": [file for part in parts for file in _text(part)],
         }
 
     return inputs
@@ -146,6 +148,11 @@ def _manifest(artefact):
     if artefact.stage == "base":
         return [f"{ROOT}/base/backbone.json"]
     return [f"{PLAN.path(artefact)}.json"] if STAGES[artefact.stage].manifest else []
+
+
+def _text(artefact):
+    """All files of an artefact that is text: the job compares them with their recorded sums."""
+    return [] if STAGES[artefact.stage].manifest else PLAN.files_of(artefact)
 
 
 def artefact(stage):
@@ -169,10 +176,10 @@ def made(stage):
 
 
 def logs(stage):
-    """Log of a rule, and what a job measures of its own cost. That is a log and no output: it
-    differs between two runs of a job."""
+    """Log of a rule, and the record of its job. That is a log and no output: it holds times, which
+    differ between two runs of a job."""
     name = os.path.splitext(STAGES[stage].path)[0]
-    return {"out": f"{ROOT}/logs/{name}.log", "cost": f"{ROOT}/benchmarks/{name}.json"}
+    return {"out": f"{ROOT}/logs/{name}.log", "record": f"{ROOT}/{RECORDS}/{name}.json"}
 
 
 def reads(stage):
@@ -190,7 +197,7 @@ def call(stage, inputs="", params=""):
     options = {"params": "params.cfg"}
     options |= {name: f"input.{name}" for name in inputs.split()}
     options |= {name: f"params.{name}" for name in params.split()}
-    options |= {"cost": "log.cost", "out": "output.data"}
+    options |= {"also-reads": "input.texts", "record": "log.record", "out": "output.data"}
     flags = (
         f"--{name.replace('_', '-')} {{{value}:q}}" for name, value in options.items()
     )

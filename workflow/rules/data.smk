@@ -18,6 +18,8 @@ FILE_DATASETS = [
 
 rule download:
     """Download a file, unless it is there, and check it against data.lock."""
+    input:
+        unpack(needs("download")),
     output:
         **made("download"),
     log:
@@ -55,6 +57,8 @@ rule data:
 
 rule world:
     """Make one split of one language of the embedded world."""
+    input:
+        unpack(needs("world")),
     output:
         **made("world"),
     log:

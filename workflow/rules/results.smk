@@ -38,6 +38,8 @@ PUBLISHED = sorted(
 
 rule config:
     """Write the config as it is run, with its defaults."""
+    input:
+        unpack(needs("config")),
     output:
         **made("config"),
     log:

@@ -44,6 +44,7 @@ def denoise(
         out,
         tensors,
         stage="denoise",
+        rule=params.rule.slug(),
         **params.model_dump(include={"target", "start", "seed"}),
         base=encoder.identity,
         params=params.model_dump(),
