@@ -10,7 +10,7 @@ import torch
 
 from deftx.cli.main import main
 from deftx.report.units import duration, size
-from deftx.run.cost import begin, measured, write_cost
+from deftx.run.cost import begin, cost, measured
 
 KEYS = {"stage", "seconds", "cpu_seconds", "peak_bytes", "peak_device_bytes", "stored_bytes"}
 
@@ -18,24 +18,25 @@ KEYS = {"stage", "seconds", "cpu_seconds", "peak_bytes", "peak_device_bytes", "s
 def mask_job(base_folder, folder):
     selection = "{score: random, budget: 9}"
     arguments = ["mask", "--target", "lang-qaa", "--method", "r", "--selection", selection]
-    paths = ["--base", base_folder, "--out", folder / "m.safetensors", "--cost", folder / "c.json"]
+    record, out = folder / "c.json", folder / "m.safetensors"
+    paths = ["--base", base_folder, "--out", out, "--record", record]
     return [str(a) for a in (*arguments, *paths)]
 
 
 def test_a_job_writes_what_it_cost(base_folder, tmp_path):
     assert main(mask_job(base_folder, tmp_path)) == 0
-    cost = json.loads((tmp_path / "c.json").read_text())
-    assert cost.keys() == {*KEYS, "waited_seconds"}
-    assert cost["stage"] == "mask" and cost["peak_device_bytes"] == 0
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert found.keys() == {*KEYS, "waited_seconds"}
+    assert found["stage"] == "mask" and found["peak_device_bytes"] == 0
     files = [tmp_path / "m.safetensors", tmp_path / "m.safetensors.json"]
-    assert cost["stored_bytes"] == sum(file.stat().st_size for file in files)
+    assert found["stored_bytes"] == sum(file.stat().st_size for file in files)
 
 
 def test_no_cost_is_written_unless_asked_for_nor_by_a_failing_job_or_a_worker(
     base_folder, tmp_path, monkeypatch
 ):
     job = mask_job(base_folder, tmp_path)
-    at = job.index("--cost")
+    at = job.index("--record")
     assert main([*job[:at], *job[at + 2 :]]) == 0
     assert main(mask_job("nowhere", tmp_path)) == 1
     monkeypatch.setenv("LOCAL_RANK", "0")
@@ -56,13 +57,13 @@ def test_the_launcher_writes_the_cost_of_its_workers(base_folder, tmp_path, monk
     monkeypatch.setattr("deftx.cli.main.launch", launched)
     command = ["full", "--target", "lang-qaa", "--language", "{}", "--engine", "{devices: 2}"]
     command += ["--base", "b", "--train", "t", "--out", str(tmp_path / "model.safetensors")]
-    assert main([*command, "--cost", str(tmp_path / "c.json")]) == 0
-    cost = json.loads((tmp_path / "c.json").read_text())
-    assert cost["cpu_seconds"] > 0.05
-    assert cost["peak_bytes"] > 300_000_000
-    assert cost["peak_device_bytes"] is None
+    assert main([*command, "--record", str(tmp_path / "c.json")]) == 0
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert found["cpu_seconds"] > 0.05
+    assert found["peak_bytes"] > 300_000_000
+    assert found["peak_device_bytes"] is None
     monkeypatch.setattr("deftx.cli.main.launch", lambda *_: 3)
-    assert main([*command, "--cost", str(tmp_path / "none.json")]) == 3
+    assert main([*command, "--record", str(tmp_path / "none.json")]) == 3
     assert not (tmp_path / "none.json").exists()
 
 
@@ -71,10 +72,9 @@ def test_what_a_stage_measured_is_written_and_forgotten_by_the_next_job(tmp_path
     begin()
     measured("inference_seconds", 1.5)
     measured("items", 400)
-    write_cost(tmp_path / "a.json", "evaluate", out)
+    first = cost("evaluate", out)
     begin()
-    write_cost(tmp_path / "b.json", "evaluate", out)
-    first, second = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    second = cost("evaluate", out)
     assert (first["inference_seconds"], first["items"]) == (1.5, 400)
     assert second.keys() == KEYS
 
@@ -84,8 +84,7 @@ def test_waiting_for_a_gpu_is_no_cost(tmp_path, monkeypatch):
     begin()
     measured("waited_seconds", 5.0)
     monkeypatch.setattr(time, "monotonic", lambda: 107.5)
-    write_cost(tmp_path / "a.json", "full", tmp_path / "model.safetensors")
-    assert json.loads((tmp_path / "a.json").read_text())["seconds"] == 2.5
+    assert cost("full", tmp_path / "model.safetensors")["seconds"] == 2.5
 
 
 def test_a_job_counts_from_its_begin(tmp_path):
@@ -94,18 +93,16 @@ def test_a_job_counts_from_its_begin(tmp_path):
     began = time.monotonic()
     begin()
     time.sleep(0.05)
-    write_cost(tmp_path / "a.json", "mask", tmp_path / "x.safetensors")
-    cost = json.loads((tmp_path / "a.json").read_text())
-    assert 0.05 <= cost["seconds"] <= time.monotonic() - began
-    assert cost["cpu_seconds"] <= cost["seconds"] + 0.05 and cost["peak_bytes"] > 1e6
+    found = cost("mask", tmp_path / "x.safetensors")
+    assert 0.05 <= found["seconds"] <= time.monotonic() - began
+    assert found["cpu_seconds"] <= found["seconds"] + 0.05 and found["peak_bytes"] > 1e6
 
 
 def test_the_peak_of_a_gpu_is_pytorchs(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 12345)
-    write_cost(tmp_path / "a.json", "full", tmp_path / "model.safetensors")
-    assert json.loads((tmp_path / "a.json").read_text())["peak_device_bytes"] == 12345
+    assert cost("full", tmp_path / "model.safetensors")["peak_device_bytes"] == 12345
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ def package(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PACKAGE", copy)
         yield copy
+    module._digest.cache_clear()
 
 
 def fingerprints():

@@ -6,9 +6,13 @@ the last step, from weights to logits, needs transformers.
 
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
+
+from deftx.plan.config import read_config
+from deftx.plan.plan import Plan
 
 pytestmark = pytest.mark.workflow
 
@@ -210,15 +214,16 @@ def test_provenance_names_base_inputs_and_parameters_and_no_path(results):
             assert metadata["inputs"] is not None and metadata["stage"] in str(path)
 
 
-def test_results_of_an_earlier_version_are_taken_over_by_verify_and_touch(workspace):
-    """docs/config.md, Results of an earlier version: for an edit that changes no result."""
+def test_results_of_another_version_without_times_or_records_of_snakemake_are_taken_over(workspace):
+    """docs/config.md, Results from elsewhere: for an edit that changes no result."""
     before = workspace.artefacts()
     workspace.append("deftx/core/mask.py", "\nUNUSED = 1\n")
-    assert {"mask", "sparse", "compose"} <= workspace.planned().keys()
-    verified = workspace.deftx("verify", "results/tiny")
-    assert verified.returncode == 0 and "artefacts match their manifests" in verified.stdout
-    touched = workspace.snakemake("--touch", "--forceall", DEFTX_WARM="off")
-    assert touched.returncode == 0, touched.stdout[-3000:]
+    shutil.rmtree(workspace.folder / ".snakemake")
+    refused = workspace.deftx("adopt", "tiny.yaml")
+    assert "made with other `code`" in refused.stdout
+    taken = workspace.deftx("adopt", "tiny.yaml", "--any-code")
+    count = len(Plan(read_config(workspace.folder / "tiny.yaml")).artefacts)
+    assert f"{count} of {count} artefacts are up to date" in taken.stdout, taken.stdout
     assert workspace.planned() == {} and workspace.artefacts() == before
     with workspace.edited() as config:
         config["budget"]["task"] = 0.085

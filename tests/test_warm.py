@@ -313,7 +313,7 @@ def test_a_warm_job_writes_the_bytes_of_a_plain_one_and_what_it_cost_itself(base
 
             began = time.monotonic()
             training = ("--params", json.dumps(params), "--train", str(train))
-            job("full", "model.safetensors", *training, "--cost", str(out / "cost.json"))
+            job("full", "model.safetensors", *training, "--record", str(out / "cost.json"))
             cost = json.loads((out / "cost.json").read_text())
             assert 0 < cost["seconds"] < time.monotonic() - began
             job("mask", "mask.safetensors", "--target", "lang-qaa", "--method", "m",

@@ -112,11 +112,12 @@ def _run_stage(stage: str, arguments: list[str]) -> int:
     function: Callable[..., None] = getattr(module, stage)
     kinds = _path_options(function)
     options = vars(_stage_parser(stage, function, module.Params, kinds).parse_args(arguments))
-    params = _params(stage, options, module.Params)
+    given = _given(options, module.Params)
+    params = _params(stage, given, module.Params)
     paths = {}
     for name, (_, several) in kinds.items():
-        given = options[f"path_{name}"]
-        paths[name] = given if several or not isinstance(given, list) else next(iter(given), None)
+        found = options[f"path_{name}"]
+        paths[name] = found if several or not isinstance(found, list) else next(iter(found), None)
     out: Path = options["path_out"]
     if is_worker():  # its launcher checks what is read, claims the GPUs and writes the record
         end_with_parent()
@@ -139,7 +140,7 @@ def _run_stage(stage: str, arguments: list[str]) -> int:
     if options["record"] is not None:
         record = cost(stage, out, launched=count > 1)
         if run:
-            record |= run.facts(out, options["params"], read)
+            record |= run.facts(out, given, read)
         write_json(options["record"], record)
     return 0
 
@@ -149,8 +150,8 @@ def _listed(given: Path | list[Path] | None) -> list[Path]:
     return given if isinstance(given, list) else [given] if given else []
 
 
-def _params(stage: str, options: dict[str, Any], model: Any) -> Any:
-    """The validated parameters of a stage; sets the CPU threads, which they may hold too."""
+def _given(options: dict[str, Any], model: Any) -> dict[str, Any]:
+    """The parameters of a job: those of --params, and the options that override them."""
     text = options["params"] or "{}"
     if not text.lstrip().startswith("{"):
         text = Path(text).read_text(encoding="utf-8")
@@ -161,6 +162,12 @@ def _params(stage: str, options: dict[str, Any], model: Any) -> Any:
     for name in model.model_fields:
         if (value := options[f"param_{name}"]) is not None:
             given[name] = yaml.safe_load(value)
+    return given
+
+
+def _params(stage: str, given: dict[str, Any], model: Any) -> Any:
+    """The validated parameters of a stage; sets the CPU threads, which they may hold too."""
+    given = dict(given)
     recorded, threads = given.pop("code", None), given.pop("threads", None)
     if recorded is not None and recorded != (found := fingerprint(stage)):
         raise StaleCodeError(

@@ -1,7 +1,6 @@
 """What a job read and wrote, in a file beside the run. It shows which files are not what their
 place says: put in another's place, edited by hand, or made with other settings. Free of torch."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,13 +34,13 @@ class Run:
         """The path of the record of the job that makes an artefact."""
         return self.folder / FOLDER / Path(path_of(artefact)).with_suffix(".json")
 
-    def facts(self, out: Path, params: str, read: Iterable[Path]) -> dict[str, Any]:
+    def facts(self, out: Path, params: dict[str, Any], read: Iterable[Path]) -> dict[str, Any]:
         """What the record of a finished job has beside its cost: its parameters, and the sha256 of
         each file that it read and wrote in this run. For a job that reads in the run's whole folder
         these are all large artefacts."""
         made = files_of(artefacts_at(out.relative_to(self.folder).as_posix())[0])
         return {
-            "params": json.loads(params),
+            "params": params,
             "inputs": {name: recorded_sha256(self.folder / name) for name in self._names(read)},
             "outputs": {
                 name: recorded_sha256(self.folder / name)
@@ -58,8 +57,11 @@ class Run:
                 raise set_aside(self.folder / name, problem)
 
     def problem(self, name: str) -> str:
-        """What is wrong with an artefact or a file beside one; empty if nothing is."""
+        """What is wrong with an artefact or a file beside one; empty if nothing is, and for a file
+        that does not exist, which its reader reports."""
         path, artefacts = self.folder / name, artefacts_at(name)
+        if not path.is_file():
+            return ""
         found = provenance_of(path)
         if all(others := [_differences(artefact, found) for artefact in artefacts]):
             return f"it is another artefact than its path says: {others[0]}"
@@ -121,8 +123,11 @@ def _unproven(
 ) -> str:
     try:
         record = read_json(run.record_of(artefact), "params", "inputs", "outputs")
-        for name in files_of(artefact)[: -1 if STAGES[artefact.stage].manifest else None]:
-            run.verify(name)
+        for name in files_of(artefact):
+            if not (run.folder / name).is_file():
+                return f"{name} is missing"
+            if artefacts_at(name):
+                run.verify(name)
     except ArtefactError as error:
         return f"{error}"
     for name, value in params.items():

@@ -98,7 +98,10 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
 def read_manifest(path: Path, *keys: str) -> dict[str, Any]:
     """The manifest of an artefact, which has `sha256` and these keys. Raises ArtefactError as
     `read_json` does."""
-    return read_json(manifest_path(path), "sha256", *keys)
+    manifest = manifest_path(path)
+    if not manifest.is_file():
+        raise ArtefactError(f"{manifest}: no such manifest; is {path} complete?")
+    return read_json(manifest, "sha256", *keys)
 
 
 def recorded_sha256(path: Path) -> str:

@@ -35,8 +35,8 @@ def costs(params: Params, *, config: Path, folder: Path, evaluated: list[Path], 
     """Write `systems.csv` (`out`) and beside it `stages.csv`, `jobs.csv`, `costs.md`, and score
     against cost as `cost.svg` and `cost.png`.
 
-    `config`, written by the stage `config`, gives the jobs; `folder` holds the JSON files that they
-    wrote with `--cost`. A job without a file counts as unknown, and sums over it are lower bounds.
+    `config`, written by the stage `config`, gives the jobs; `folder` holds the records that they
+    wrote. A job without a record counts as unknown, and sums over it are lower bounds.
     The numbers of trained values are those of the evaluations' provenance, the largest over tasks
     and languages.
 
