@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, ValidationError
 
 from deftx.plan.checks.data import (
@@ -29,6 +28,7 @@ from deftx.plan.method import KINDS, PER_KIND
 from deftx.plan.schema import RunSettings
 from deftx.stages.table import ROWS, TABLE, AnyRow
 from deftx.store.errors import ConfigError
+from deftx.store.yaml_files import read_yaml
 
 WITH_THREADS = [stage.name for stage in TABLE if stage.threads]
 
@@ -69,7 +69,7 @@ def json_schema() -> dict[str, Any]:
 
 def read_config(path: Path) -> Config:
     """The config of a YAML file. Raises ConfigError if it is missing, no YAML, or not valid."""
-    return check_config(_read_yaml(path), path)
+    return check_config(read_yaml(path), path)
 
 
 def check_config(raw: Any, source: Path = Path("config")) -> Config:
@@ -102,7 +102,7 @@ def with_datasets(raw: dict[str, Any], source: Path) -> dict[str, Any]:
         own = {"from": given} if isinstance(given, str) else given
         if isinstance(own, dict) and isinstance(own.get("from"), str):
             path = source.parent / own["from"]
-            described = _read_yaml(path if path.is_file() else Path(own["from"]))
+            described = read_yaml(path if path.is_file() else Path(own["from"]))
             if not isinstance(described, dict):
                 raise ConfigError(f"datasets.{name}: {path}: expected keys and values")
             own = {**described, **{key: value for key, value in own.items() if key != "from"}}
@@ -117,25 +117,16 @@ def check_run_names(path: Path, config: Config, folder: Path) -> None:
         if not other.is_file() or (path.is_file() and other.samefile(path)):
             continue
         try:
-            raw = yaml.safe_load(other.read_text(encoding="utf-8"))
-        except yaml.YAMLError:
+            raw = read_yaml(other)
+        except ConfigError:
             continue  # reported when that config is run
         if isinstance(raw, dict) and raw.get("run") == config.run:
-            if path.is_file() and yaml.safe_load(path.read_text(encoding="utf-8")) == raw:
+            if path.is_file() and read_yaml(path) == raw:
                 continue
             raise ConfigError(
                 f"run: {config.run!r} of {path} is the run of {other} too, and the two differ: "
                 "their results would mix; choose another name"
             )
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from None
 
 
 def _listed(source: Path, problems: list[str]) -> str:

@@ -12,6 +12,7 @@ import os
 import sys
 from itertools import takewhile
 from pathlib import Path
+from shlex import quote
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -27,6 +28,7 @@ from deftx.run.warm import start
 from deftx.stages.convert.plan import file as vector_file
 from deftx.stages.table import FIGURES, STAGES
 from deftx.store.errors import ConfigError
+from deftx.store.yaml_files import read_yaml
 
 if len(workflow.overwrite_configfiles) > 1:
     raise WorkflowError(
@@ -38,6 +40,9 @@ CONFIG_FILE = Path(
     else os.path.join(workflow.basedir, "config.yaml")
 )
 try:
+    read_yaml(
+        CONFIG_FILE
+    )  # Snakemake reads it too, but keeps the last of two equal keys
     CONFIG = check_config(config, CONFIG_FILE)
     PLAN = Plan(CONFIG)
     if workflow.is_main_process:
@@ -53,7 +58,14 @@ except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
 ROOT = PLAN.root
-ENVIRONMENT = os.path.join(workflow.basedir, "environment.yml")
+
+
+def escaped(text):
+    """Text that Snakemake formats into itself."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+ENVIRONMENT = escaped(os.path.join(workflow.basedir, "environment.yml"))
 
 # Jobs on a cluster read the config again. One that changed meanwhile would compute with new values
 # what is recorded with old ones.
@@ -73,10 +85,10 @@ if os.environ["DEFTX_CONFIG_SHA256"] != CONFIG_SHA256:
 
 # A cluster asks every process of a job to stop, and kills what is left once its shell has ended. So
 # the shell waits for the command, which then may take its time to save.
-PREFIX = f"set -euo pipefail; trap : TERM USR1; export PYTHONPATH={workflow.basedir}; "
+PREFIX = f"set -euo pipefail; trap : TERM USR1; export PYTHONPATH={quote(str(workflow.basedir))}; "
 if DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
-    PREFIX += f'export PATH="{os.path.dirname(sys.executable)}:$PATH"; '
-shell.prefix(PREFIX)
+    PREFIX += f'export PATH={quote(os.path.dirname(sys.executable))}:"$PATH"; '
+shell.prefix(escaped(PREFIX))
 
 
 ENOUGH_JOBS = 5
@@ -197,7 +209,11 @@ def call(stage, inputs="", params=""):
     options = {"params": "params.cfg"}
     options |= {name: f"input.{name}" for name in inputs.split()}
     options |= {name: f"params.{name}" for name in params.split()}
-    options |= {"also-reads": "input.texts", "record": "log.record", "out": "output.data"}
+    options |= {
+        "also-reads": "input.texts",
+        "record": "log.record",
+        "out": "output.data",
+    }
     flags = (
         f"--{name.replace('_', '-')} {{{value}:q}}" for name, value in options.items()
     )
