@@ -2,7 +2,9 @@
 that came without their times are taken over if their records prove them."""
 
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -150,3 +152,13 @@ def test_results_are_proven_by_content_alone_and_nothing_else_is(run):
     edit(mask, **record)
     (run.folder / "tables/scores.csv").unlink()
     assert unproved().keys() == {"tables/transfer.csv", "summary/index.html"}
+
+
+def test_a_file_from_the_future_is_refused_before_the_job_runs(run):
+    path = run.folder / LANGUAGE
+    os.utime(f"{path}.json", times=(time.time() + 3600,) * 2)
+    with pytest.raises(
+        ArtefactError, match=r"seed0/model.safetensors.json: its time is \d+ s ahead"
+    ):
+        run.check([path])
+    assert path.exists()

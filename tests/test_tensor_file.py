@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from deftx.store.artefact import atomic, file_sha256, manifest_path
+from deftx.store.artefact import atomic, file_sha256, manifest_path, write_json
 from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile, save_tensors, tensors_sha256
 
@@ -85,3 +85,13 @@ def test_an_interrupted_write_leaves_the_old_file(path):
         raise KeyboardInterrupt
     assert path.read_bytes() == before
     assert {file.name for file in path.parent.iterdir()} == {path.name, manifest_path(path).name}
+
+
+def test_a_file_that_cannot_be_written_is_one_message_and_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(ArtefactError, match="file/x.safetensors: cannot be written"):
+        save_tensors(tmp_path / "file/x.safetensors", {"a": torch.ones(1)})
+    (tmp_path / "x.json").mkdir()
+    with pytest.raises(ArtefactError, match="x.json: cannot be written: .*directory"):
+        write_json(tmp_path / "x.json", {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "x.json"]

@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         tools = importlib.import_module(f"deftx.cli.{'tools' if verb in TOOLS else 'vectors'}")
         getattr(tools, verb)(rest)
         return 0
-    except DeftxError as error:
+    except (DeftxError, PermissionError) as error:
         if os.environ.get("DEFTX_DEBUG"):
             raise
         print(f"deftx {verb}: {error}", file=sys.stderr)

@@ -36,7 +36,7 @@ WITH_THREADS = [stage.name for stage in TABLE if stage.threads]
 class Config(RunSettings[AnyRow]):
     """What to run."""
 
-    threads: dict[str, Annotated[int, Field(ge=1)]] = Field(
+    threads: dict[str, Annotated[int, Field(ge=1, le=1024)]] = Field(
         default_factory=dict,
         description="stage → CPU threads of a job. They are part of the parameters: another "
         "number of threads sums in another order, and changes bits",

@@ -1,6 +1,7 @@
 """What a job read and wrote, in a file beside the run. It shows which files are not what their
 place says: put in another's place, edited by hand, or made with other settings. Free of torch."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,15 @@ from typing import Any
 from deftx.plan.artefact import Artefact
 from deftx.plan.plan import Plan
 from deftx.stages.table import STAGES, artefacts_at, files_of, path_of
-from deftx.store.artefact import read_json, recorded_sha256, set_aside, verify
+from deftx.store.artefact import manifest_path, read_json, recorded_sha256, set_aside, verify
 from deftx.store.errors import ArtefactError
 from deftx.store.provenance import provenance_of
 
 FOLDER = "benchmarks"
 """Where a run keeps the records of its jobs."""
+
+SKEW = 60
+"""Seconds by which the clocks of two machines may differ."""
 
 
 class Run:
@@ -51,10 +55,17 @@ class Run:
 
     def check(self, read: Iterable[Path]) -> None:
         """Raise ArtefactError if a file that a job is about to read is another artefact than its
-        path says, or is not as its job wrote it. Then it is set aside."""
+        path says, or is not as its job wrote it, which sets it aside; or if it is of the future:
+        Snakemake removes what a job made if that is older than what it read."""
         for name in self._names(path for path in read if path != self.folder):
             if problem := self.problem(name):
                 raise set_aside(self.folder / name, problem)
+            for path in (self.folder / name, manifest_path(self.folder / name)):
+                if path.is_file() and (ahead := path.stat().st_mtime - time.time()) > SKEW:
+                    raise ArtefactError(
+                        f"{path}: its time is {ahead:.0f} s ahead of this machine's clock: correct "
+                        "the clock, or give the file the present time with `touch`"
+                    )
 
     def problem(self, name: str) -> str:
         """What is wrong with an artefact or a file beside one; empty if nothing is, and for a file

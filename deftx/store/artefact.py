@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from deftx.store.errors import ArtefactError
 
 FORMAT = 1
@@ -23,10 +25,12 @@ def canonical(value: Any) -> str:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder that becomes `path` when the block ends without error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A temporary path in the same folder that becomes `path` when the block, which only writes
+    there, ends without error. Raises ArtefactError if the disk is full, the folder cannot be
+    written, and the like."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         umask = os.umask(0)  # the system returns it only when it is set
         os.umask(umask)
@@ -34,8 +38,11 @@ def atomic(path: Path) -> Iterator[Path]:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:  # safetensors has its own for those of the system
+        raise ArtefactError(f"{path}: cannot be written: {error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
