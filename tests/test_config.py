@@ -65,7 +65,7 @@ BAD = [
         {**NEWS, "files": "{language}.csv"},
         r"has no \{split\}, but is read for test, train, valid",
     ),
-    ("seeds", [1, 1], r"seeds: \[1, 1\] has a seed twice"),
+    ("seeds", [1, 1], r"seeds: 1, 1 has a seed twice"),
     ("base/model", "x", r"base: give exactly one of model"),
     ("base/pretrain/hidden", 17, r"hidden \(17\) must be even and a multiple of heads"),
     ("world/languages/qta", 1.5, r"world\.languages\.qta: .*\(given: 1\.5\)"),

@@ -129,7 +129,7 @@ CHOOSING = {"mask", "lora", "config", "costs", "cards", "summary"}
     [
         ("core/shares.py", "parts[group] += 1", "parts[group] += int(1)", CHOOSING),
         ("stages/mask/settings.py", "value < 1", "value <= 0", CHOOSING),
-        ("plan/checks/data.py", "did you mean", "is it", CHOOSING),
+        ("plan/checks.py", "has no effect", "changes nothing", set()),
         ("report/metrics.py", "BINS = 15", "BINS = 16", {*PAGES}),
     ],
 )

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from deftx.plan.artefact import BASE, NONE, OWN_TEXT, ROUND, Artefact, Inputs, Target, once
 from deftx.plan.method import KINDS, Kind, Row
-from deftx.plan.schema import RunSettings, System, is_path
+from deftx.plan.schema import Config, System, is_path
 from deftx.plan.user_files import UserFiles
 from deftx.stages.denoise.settings import RankRule
 
@@ -21,7 +21,7 @@ R = TypeVar("R", bound=Row)
 class Graph(ABC):
     """A config, and the questions about it that several stages have."""
 
-    def __init__(self, config: RunSettings[Any]) -> None:
+    def __init__(self, config: Config) -> None:
         self.config = config
         self.root = f"results/{config.run}"
         self.user_files = UserFiles(config)

@@ -11,7 +11,6 @@ from typing import Any
 
 from deftx.models.base import Base
 from deftx.plan.artefact import Artefact, Inputs
-from deftx.plan.config import Config
 from deftx.plan.feasible import check_methods
 from deftx.plan.graph import BASE_MODEL, Graph
 from deftx.run.fingerprint import fingerprint
@@ -21,11 +20,6 @@ from deftx.store.errors import ConfigError, InputError
 
 class Plan(Graph):
     """What a config asks for."""
-
-    config: Config
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
 
     @cached_property
     def artefacts(self) -> list[Artefact]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from deftx.plan.artefact import NONE
 from deftx.plan.method import Kind
-from deftx.plan.schema import RunSettings
+from deftx.plan.schema import Config
 from deftx.store.artefact import canonical
 
 FEWEST = 3
@@ -15,7 +15,7 @@ FEWEST = 3
 Value = float | None
 
 
-def sweeps(config: RunSettings[Any]) -> list[dict[str, Any]]:
+def sweeps(config: Config) -> list[dict[str, Any]]:
     """`deftx.stages.figures.settings.Sweep` as plain data, its points ascending in the value, of
     systems that are equal in all but one setting of the method: for tasks, for
     languages or for both."""
@@ -29,8 +29,8 @@ def sweeps(config: RunSettings[Any]) -> list[dict[str, Any]]:
 
 
 def _families(
-    config: RunSettings[Any],
-    read: Callable[[dict[str, Any], RunSettings[Any], Kind], Value],
+    config: Config,
+    read: Callable[[dict[str, Any], Config, Kind], Value],
     sides: tuple[Kind, ...],
 ) -> Iterator[list[tuple[float, str]]]:
     families: dict[str, dict[float, str]] = {}
@@ -56,8 +56,8 @@ def _families(
             yield sorted(points.items())
 
 
-def _of_rule(name: str) -> Callable[[dict[str, Any], RunSettings[Any], Kind], Value]:
-    def read(row: dict[str, Any], config: RunSettings[Any], kind: Kind) -> Value:
+def _of_rule(name: str) -> Callable[[dict[str, Any], Config, Kind], Value]:
+    def read(row: dict[str, Any], config: Config, kind: Kind) -> Value:
         rule = row.get("denoise")
         value: Value = rule.pop(name) if rule is not None else None
         return value
@@ -65,7 +65,7 @@ def _of_rule(name: str) -> Callable[[dict[str, Any], RunSettings[Any], Kind], Va
     return read
 
 
-def _budget(row: dict[str, Any], config: RunSettings[Any], kind: Kind) -> Value:
+def _budget(row: dict[str, Any], config: Config, kind: Kind) -> Value:
     """The budget as a share of the run's K. A sparser choice wants a higher learning rate, so the
     two go together."""
     row.pop("learning_rate", None)
@@ -75,7 +75,7 @@ def _budget(row: dict[str, Any], config: RunSettings[Any], kind: Kind) -> Value:
     return float(Fraction(str(budget)) / Fraction(str(usual)))
 
 
-SETTINGS: dict[str, Callable[[dict[str, Any], RunSettings[Any], Kind], Value]] = {
+SETTINGS: dict[str, Callable[[dict[str, Any], Config, Kind], Value]] = {
     "rank": _of_rule("rank"),
     "share of the rank": _of_rule("rank_share"),
     "energy": _of_rule("energy"),

@@ -3,12 +3,11 @@
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from deftx.models.folder import MODEL_FILES
 from deftx.models.folder import folder_sha256 as any_folder_sha256
 from deftx.plan.artefact import OWN_TEXT, Artefact
-from deftx.plan.schema import RunSettings, is_path
+from deftx.plan.schema import Config, is_path
 from deftx.stages.data.settings import Columns, Dataset
 from deftx.store.artefact import file_sha256
 from deftx.store.errors import ConfigError
@@ -17,7 +16,7 @@ from deftx.store.errors import ConfigError
 class UserFiles:
     """Where the files of a config are."""
 
-    def __init__(self, config: RunSettings[Any]) -> None:
+    def __init__(self, config: Config) -> None:
         self.config = config
 
     def dataset(self, name: str) -> Dataset:
