@@ -13,8 +13,7 @@ from deftx.data.lock import NAME as LOCK
 from deftx.data.lock import read_lock
 from deftx.estimate.choice import wanted
 from deftx.plan.config import json_schema, read_config
-from deftx.plan.needed_files import CHANGED, MISSING, TO_FETCH, needed_files
-from deftx.plan.plan import Plan
+from deftx.plan.plan import CHANGED, MISSING, TO_FETCH, Plan
 from deftx.run.devices import claimed
 from deftx.stages.table import STAGES, TABLE, has_own_folder
 from deftx.store.artefact import verify as verify_artefact
@@ -123,7 +122,7 @@ def check(arguments: list[str]) -> None:
     parser.add_argument("config", type=Path, help="the config of the run")
     path: Path = parser.parse_args(arguments).config
     plan = Plan(read_config(path))
-    found = list(needed_files(plan, read_lock(path.with_name(LOCK))))
+    found = list(plan.needed_files(read_lock(path.with_name(LOCK))))
     file_column = Column("file", overflow="fold")
     table = Table("dataset", "language", "split", "state", "MB", file_column, box=None)
     for file in found:

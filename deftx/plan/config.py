@@ -85,15 +85,13 @@ def check_run_names(path: Path, config: Config, folder: Path) -> None:
     """Raise ConfigError if another config below the project's folder has the same `run`: their
     results would mix. A copy of the same config is no other config."""
     for other in [folder / "config.yaml", *sorted((folder / "workflow/configs").glob("*.yaml"))]:
-        if not other.is_file() or (path.is_file() and other.samefile(path)):
+        if other.samefile(path):
             continue
         try:
-            raw = yaml.safe_load(other.read_text(encoding="utf-8"))
-        except yaml.YAMLError:
+            raw = _read_yaml(other)
+        except ConfigError:
             continue  # reported when that config is run
-        if isinstance(raw, dict) and raw.get("run") == config.run:
-            if path.is_file() and yaml.safe_load(path.read_text(encoding="utf-8")) == raw:
-                continue
+        if isinstance(raw, dict) and raw.get("run") == config.run and raw != _read_yaml(path):
             raise ConfigError(
                 f"run: {config.run!r} of {path} is the run of {other} too, and the two differ: "
                 "their results would mix; choose another name"

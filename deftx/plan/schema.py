@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args
 
 from pydantic import Discriminator, Field, Tag, model_serializer, model_validator
 
@@ -14,7 +14,7 @@ from deftx.stages.base.settings import BaseModelSource
 from deftx.stages.clean.settings import Cleaning
 from deftx.stages.compose.settings import Combine
 from deftx.stages.convert.method import Given
-from deftx.stages.data.settings import Dataset, Split
+from deftx.stages.data.settings import Dataset, Format, Split
 from deftx.stages.full.method import Dense
 from deftx.stages.gate.method import AdaSft
 from deftx.stages.lora.method import LowRankTraining
@@ -312,10 +312,5 @@ class Config(Strict):
 
 def is_path(text: str) -> bool:
     """Whether the `text` of a language is a path and not the name of a dataset."""
-    return "/" in text or Path(text.removesuffix(".xz").removesuffix(".gz")).suffix in (
-        ".txt",
-        ".csv",
-        ".tsv",
-        ".jsonl",
-        ".parquet",
-    )
+    suffix = Path(text.removesuffix(".xz").removesuffix(".gz")).suffix
+    return "/" in text or suffix.removeprefix(".") in get_args(Format)

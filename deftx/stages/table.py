@@ -62,8 +62,6 @@ class Stage:
         missing: the message about a user's file that the artefact is made from, if it is missing.
         gpus: how many GPUs a job uses; several: `engine.devices`.
         threads: CPU threads of a job by default; 0: they are no parameter.
-        manifest: whether the artefact is large and has a manifest; others are text, compared by
-            content.
         page: whether people read the artefact.
     """
 
@@ -75,16 +73,13 @@ class Stage:
     missing: Callable[[Graph, Artefact], str | None] | None = None
     gpus: Literal["none", "one", "several"] = "none"
     threads: int = 0
-    manifest: bool = True
     page: bool = False
 
-
-def _text(name: str, about: str, path: str, plan: Planned, **facts: Any) -> Stage:
-    return Stage(name, about, path, plan, manifest=False, **facts)
-
-
-def _page(name: str, about: str, path: str, plan: Planned, **facts: Any) -> Stage:
-    return _text(name, about, path, plan, page=True, **facts)
+    @property
+    def manifest(self) -> bool:
+        """Whether the artefact is large and has a manifest; others are text, compared by
+        content."""
+        return self.path.endswith((".safetensors", ".parquet"))
 
 
 _SPLIT = "{dataset}/{language}/{split}"
@@ -94,8 +89,8 @@ FIGURES = ("transfer", "differences", "overlap", "layers", "mask", "spectrum", "
 
 # fmt: off
 TABLE = (
-    _text("config", "write down a config with its defaults", "config.json", config),
-    _text("download", "download one file and check it against data.lock",
+    Stage("config", "write down a config with its defaults", "config.json", config),
+    Stage("download", "download one file and check it against data.lock",
           f"download/{_SPLIT}.json", download),
     Stage("data", "read one split of one language into parquet", f"data/{_SPLIT}.parquet", data,
           missing=data.missing),
@@ -130,21 +125,21 @@ TABLE = (
           threads=1),
     Stage("evaluate", "predict the test set of a language", f"evaluate/{_EVALUATION}.safetensors",
           evaluate, gpus="one", threads=1),
-    _text("diagnostics", "compare the vectors of a system with each other",
+    Stage("diagnostics", "compare the vectors of a system with each other",
           "diagnostics/{system}/{task}.csv", diagnostics),
-    _text("coverage", "count the pieces into which the tokenizer splits each language",
+    Stage("coverage", "count the pieces into which the tokenizer splits each language",
           "coverage/coverage.csv", coverage),
-    _page("tables", "make the tables of a run", "tables/transfer.csv", tables,
+    Stage("tables", "make the tables of a run", "tables/transfer.csv", tables,
           beside=("scores.csv", "classes.csv", "differences.csv", "published.csv", "transfer.md",
-                  "transfer.tex", "transfer.html")),
-    _page("claims", "compute the papers' claims on this run", "tables/claims.csv", claims,
-          beside=("claims.md",)),
-    _page("figures", "draw the figures of a run", "figures/transfer.svg", figures,
+                  "transfer.tex", "transfer.html"), page=True),
+    Stage("claims", "compute the papers' claims on this run", "tables/claims.csv", claims,
+          beside=("claims.md",), page=True),
+    Stage("figures", "draw the figures of a run", "figures/transfer.svg", figures, page=True,
           beside=(*(f"{name}.svg" for name in FIGURES[1:]), *(f"{name}.png" for name in FIGURES))),
-    _page("costs", "add up what each system cost", "costs/systems.csv", costs,
-          beside=("stages.csv", "jobs.csv", "costs.md", "cost.svg", "cost.png")),
-    _page("cards", "write the card of each vector", "cards/index.md", cards),
-    _page("summary", "make the page that sums up a run", "summary/index.html", summary),
+    Stage("costs", "add up what each system cost", "costs/systems.csv", costs,
+          beside=("stages.csv", "jobs.csv", "costs.md", "cost.svg", "cost.png"), page=True),
+    Stage("cards", "write the card of each vector", "cards/index.md", cards, page=True),
+    Stage("summary", "make the page that sums up a run", "summary/index.html", summary, page=True),
 )
 # fmt: on
 
