@@ -8,8 +8,6 @@ import logging
 import os
 import sys
 import time
-import typing
-from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -74,11 +72,21 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"deftx: no verb {verb!r}\n\n{_overview()}", file=sys.stderr)
         return 2
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    home = "cli.tools" if verb in TOOLS else "cli.vectors"
+    module = importlib.import_module(
+        f"deftx.stages.{verb}.run" if verb in STAGES else f"deftx.{home}"
+    )
+    function = getattr(module, verb)
+    parser = argparse.ArgumentParser(
+        prog=f"deftx {verb}",
+        description=inspect.getdoc(function),
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     try:
         if verb in STAGES:
-            return _run_stage(verb, rest)
-        tools = importlib.import_module(f"deftx.cli.{'tools' if verb in TOOLS else 'vectors'}")
-        getattr(tools, verb)(rest)
+            return _run_stage(function, module.Params, parser, rest)
+        function(parser, rest)
         return 0
     except DeftxError as error:
         if os.environ.get("DEFTX_DEBUG"):
@@ -103,17 +111,17 @@ def _overview() -> str:
     return "\n".join(lines)
 
 
-def _run_stage(stage: str, arguments: list[str]) -> int:
+def _run_stage(
+    function: Any, model: Any, parser: argparse.ArgumentParser, arguments: list[str]
+) -> int:
     """Run a stage on the GPUs that it needs and write what that cost; the exit status."""
-    module = importlib.import_module(f"deftx.stages.{stage}.run")
-    function: Callable[..., None] = getattr(module, stage)
-    kinds = _path_options(function)
-    options = vars(_stage_parser(stage, function, module.Params, kinds).parse_args(arguments))
-    params = _params(stage, options, module.Params)
-    paths = {}
-    for name, (_, several) in kinds.items():
-        given = options[f"path_{name}"]
-        paths[name] = given if several or not isinstance(given, list) else next(iter(given), None)
+    stage = function.__name__
+    arguments_of = inspect.signature(function).parameters.values()
+    files = [parameter for parameter in arguments_of if parameter.kind is parameter.KEYWORD_ONLY]
+    _add_options(parser, files, model)
+    options = vars(parser.parse_args(arguments))
+    params = _params(stage, options, model)
+    paths = {file.name: options[file.name] for file in files}
     if is_worker():  # its launcher claims the GPUs and writes the cost
         end_with_parent()
         function(params, **paths)
@@ -129,8 +137,39 @@ def _run_stage(stage: str, arguments: list[str]) -> int:
         elif status := launch(count, ["-m", "deftx", stage, *arguments]):
             return status
     if options["cost"] is not None:
-        write_cost(options["cost"], stage, options["path_out"], launched=count > 1)
+        write_cost(options["cost"], stage, paths["out"], launched=count > 1)
     return 0
+
+
+def _add_options(
+    parser: argparse.ArgumentParser, files: list[inspect.Parameter], model: Any
+) -> None:
+    """An option for each file that a stage's function takes, and for each parameter."""
+    for file in files:
+        required = file.default is file.empty
+        # One that is not required may have no value, which is what the workflow passes for an input
+        # that this job does not have.
+        several, one = ("+", None) if required else ("*", "?")
+        parser.add_argument(
+            _option(file.name),
+            nargs=several if "list[" in str(file.annotation) else one,
+            required=required,
+            type=Path,
+            metavar="PATH",
+        )
+    parser.add_argument("--params", metavar="JSON", help="parameters as JSON, or a JSON file")
+    parser.add_argument(
+        "--cost", metavar="PATH", type=Path, help="write the resources that the job used, as JSON"
+    )
+    group = parser.add_argument_group("parameters (YAML values, which override --params)")
+    for name, field in model.model_fields.items():
+        default = "required" if field.is_required() else f"default: {field.default}"
+        text = f"{field.description}; {default}" if field.description else default
+        group.add_argument(_option(name), metavar="VALUE", help=text.replace("%", "%%"))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _params(stage: str, options: dict[str, Any], model: Any) -> Any:
@@ -143,7 +182,7 @@ def _params(stage: str, options: dict[str, Any], model: Any) -> Any:
     except ValueError as error:
         raise InputError(f"--params: not JSON: {error}") from None
     for name in model.model_fields:
-        if (value := options[f"param_{name}"]) is not None:
+        if (value := options[name]) is not None:
             given[name] = yaml.safe_load(value)
     recorded, threads = given.pop("code", None), given.pop("threads", None)
     if recorded is not None and recorded != (found := fingerprint(stage)):
@@ -159,51 +198,3 @@ def _params(stage: str, options: dict[str, Any], model: Any) -> Any:
         return model.model_validate(given)
     except ValidationError as error:
         raise InputError(str(error)) from None
-
-
-def _path_options(function: Callable[..., None]) -> dict[str, tuple[bool, bool]]:
-    """Keyword of a stage's function → (whether it is required, whether it takes several paths)."""
-    hints = typing.get_type_hints(function)
-    options = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            kinds = (hints[name], *typing.get_args(hints[name]))
-            several = any(typing.get_origin(kind) is list for kind in kinds)
-            options[name] = parameter.default is inspect.Parameter.empty, several
-    return options
-
-
-def _stage_parser(
-    stage: str, function: Callable[..., None], model: Any, paths: dict[str, tuple[bool, bool]]
-) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=f"deftx {stage}",
-        description=inspect.getdoc(function),
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    for name, (required, several) in paths.items():
-        parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            # An empty list is what the workflow passes for an input that this job does not have.
-            nargs="+" if required and several else "*" if several or not required else None,
-            required=required,
-            type=Path,
-            dest=f"path_{name}",
-            metavar="PATH",
-        )
-    parser.add_argument("--params", metavar="JSON", help="parameters as JSON, or a JSON file")
-    parser.add_argument(
-        "--cost", metavar="PATH", type=Path, help="write the resources that the job used, as JSON"
-    )
-    group = parser.add_argument_group("parameters (YAML values, which override --params)")
-    for name, field in model.model_fields.items():
-        default = "required" if field.is_required() else f"default: {field.default}"
-        text = f"{field.description}; {default}" if field.description else default
-        group.add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=f"param_{name}",
-            metavar="VALUE",
-            help=text.replace("%", "%%"),
-        )
-    return parser

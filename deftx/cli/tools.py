@@ -1,8 +1,7 @@
 """Tools around the stages: plan a run, look at it, verify its artefacts, remove obsolete files."""
 
-import argparse
 import json
-from collections.abc import Callable
+from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -19,15 +18,11 @@ from deftx.stages.table import STAGES, TABLE, has_own_folder
 from deftx.store.artefact import verify as verify_artefact
 from deftx.store.errors import ArtefactError, ConfigError
 
-KEPT = {"logs", "benchmarks"}
-"""Folders of a run that hold no artefacts, which `prune` keeps."""
 
-
-def plan(arguments: list[str]) -> None:
+def plan(parser: ArgumentParser, arguments: list[str]) -> None:
     """Print how many jobs of a config remain to be done and what they will take: training steps,
     time and disk, for each stage and each language, with the source of each number. Run it in the
     project's folder. Nothing is trained, except for a short measurement with --measure."""
-    parser = _parser(plan)
     _add_choice(parser)
     parser.add_argument(
         "--measure",
@@ -46,38 +41,32 @@ def plan(arguments: list[str]) -> None:
         )
 
 
-def targets(arguments: list[str]) -> None:
+def targets(parser: ArgumentParser, arguments: list[str]) -> None:
     """Print the paths of the evaluations of the chosen languages, tasks, systems and seeds, as
     targets for Snakemake: snakemake $(deftx targets config.yaml --language grn)."""
-    parser = _parser(targets)
     _add_choice(parser)
     options = parser.parse_args(arguments)
     found = Plan(read_config(options.config))
     for artefact in wanted(found, **_chosen(options)):
-        print(f"{found.path(artefact)}")
-
-
-def _parser(tool: Callable[[list[str]], None]) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog=f"deftx {tool.__name__}", description=tool.__doc__)
+        print(found.path(artefact))
 
 
 CHOICE = ("language", "task", "system", "seed")
 """The properties by which evaluations are chosen."""
 
 
-def _add_choice(parser: argparse.ArgumentParser) -> None:
+def _add_choice(parser: ArgumentParser) -> None:
     parser.add_argument("config", type=Path)
     for name in CHOICE:
         parser.add_argument(f"--{name}", nargs="+", default=[], help="only these; default: all")
 
 
-def _chosen(options: argparse.Namespace) -> dict[str, list[str]]:
+def _chosen(options: Namespace) -> dict[str, list[str]]:
     return {name: getattr(options, name) for name in CHOICE}
 
 
-def show(arguments: list[str]) -> None:
+def show(parser: ArgumentParser, arguments: list[str]) -> None:
     """Print the transfer table of a run and the paths of its figures and report."""
-    parser = _parser(show)
     parser.add_argument("run", type=Path, help="folder of the run, such as results/demo")
     folder: Path = parser.parse_args(arguments).run
     table = folder / "tables" / "transfer.md"
@@ -89,17 +78,16 @@ def show(arguments: list[str]) -> None:
             print(folder / name)
 
 
-def verify(arguments: list[str]) -> None:
+def verify(parser: ArgumentParser, arguments: list[str]) -> None:
     """Compare every artefact below a folder with its manifest. A corrupt artefact is renamed to
     `*.corrupt`; the exit status is then 1."""
-    parser = _parser(verify)
     parser.add_argument("folder", type=Path, help="such as results or results/demo")
     folder: Path = parser.parse_args(arguments).folder
     paths = sorted(
         path
-        for suffix in ("safetensors", "parquet")
-        for path in folder.rglob(f"*.{suffix}")
-        if ".checkpoints" not in path.parts  # may be incomplete; training verifies its own
+        for path in folder.rglob("*")
+        if path.suffix in (".safetensors", ".parquet")
+        and ".checkpoints" not in path.parts  # may be incomplete; training verifies its own
     )
     if not paths:
         raise ArtefactError(f"{folder}: no artefacts below it")
@@ -108,17 +96,16 @@ def verify(arguments: list[str]) -> None:
         try:
             verify_artefact(path)
         except ArtefactError as error:
-            problems.append(f"{error}")
+            problems.append(str(error))
     if problems:
         raise ArtefactError("\n".join([f"{len(problems)} of {len(paths)} artefacts:", *problems]))
     print(f"{len(paths)} artefacts match their manifests")
 
 
-def check(arguments: list[str]) -> None:
+def check(parser: ArgumentParser, arguments: list[str]) -> None:
     """List the files that a config needs, its base included: present, to be downloaded, or missing,
     with sizes and licences. Present files are compared with data.lock. Nothing is downloaded; the
     exit status is 1 if a file is missing or changed."""
-    parser = _parser(check)
     parser.add_argument("config", type=Path, help="the config of the run")
     path: Path = parser.parse_args(arguments).config
     plan = Plan(read_config(path))
@@ -142,10 +129,9 @@ def check(arguments: list[str]) -> None:
         raise ConfigError(f"{len(bad)} files are missing, or differ from {LOCK}")
 
 
-def prune(arguments: list[str]) -> None:
+def prune(parser: ArgumentParser, arguments: list[str]) -> None:
     """List the files of a run that its config no longer asks for, with their sizes; --yes removes
     them. Logs and benchmarks are kept."""
-    parser = _parser(prune)
     parser.add_argument("config", type=Path, help="the config of the run")
     parser.add_argument("--yes", action="store_true", help="remove them")
     options = parser.parse_args(arguments)
@@ -153,15 +139,14 @@ def prune(arguments: list[str]) -> None:
     root = Path(plan.root)
     wanted = {Path(file) for artefact in plan.artefacts for file in plan.files_of(artefact)}
     # Some stages have a folder for each artefact: a card or a tokenizer in it belongs to it.
-    own_folder = [a for a in plan.artefacts if has_own_folder(STAGES[a.stage])]
-    whole = {Path(plan.path(artefact)).parent for artefact in own_folder}
+    whole = {Path(plan.path(a)).parent for a in plan.artefacts if has_own_folder(STAGES[a.stage])}
     idle = sorted(
         path
         for path in root.rglob("*")
         if path.is_file()
         and path not in wanted
         and not whole & set(path.parents)
-        and path.relative_to(root).parts[0] not in KEPT
+        and path.relative_to(root).parts[0] not in ("logs", "benchmarks")
         and path.parent != root
     )
     for path in idle:
@@ -178,7 +163,7 @@ def prune(arguments: list[str]) -> None:
     print(f"removed {len(idle)} files, {total:.1f} MB")
 
 
-def schema(arguments: list[str]) -> None:
+def schema(parser: ArgumentParser, arguments: list[str]) -> None:
     """Print the JSON Schema of the config, for editors."""
-    _parser(schema).parse_args(arguments)
+    parser.parse_args(arguments)
     print(json.dumps(json_schema(), sort_keys=True, indent=2, ensure_ascii=False))
