@@ -6,6 +6,7 @@ and start in a moment.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,9 +70,10 @@ def main():
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     folder = tmp_path_factory.mktemp("python path")
-    for name in ("__init__", "__main__", "run/handover", "run/launcher", "run/warm"):
-        (folder / f"deftx/{name}.py").parent.mkdir(parents=True, exist_ok=True)
-        (folder / f"deftx/{name}.py").write_text((PROJECT / f"deftx/{name}.py").read_text())
+    (folder / "deftx/run").mkdir(parents=True)
+    run = ("run/handover.py", "run/launcher.py", "run/warm.py")
+    for name in ("__init__.py", "__init__.pyi", "__main__.py", *run):
+        shutil.copyfile(PROJECT / "deftx" / name, folder / "deftx" / name)
     (folder / "deftx/cli").mkdir()
     (folder / "deftx/cli/main.py").write_text(VERBS)
     return folder
