@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from deftx.plan.artefact import BASE, NONE, OWN_TEXT, ROUND, Artefact, Inputs, Target, once
 from deftx.plan.method import KINDS, Kind, Row
-from deftx.plan.schema import Config, System, is_path
+from deftx.plan.schema import Config, is_path
 from deftx.plan.user_files import UserFiles
 from deftx.stages.denoise.settings import RankRule
 
@@ -50,7 +50,7 @@ class Graph(ABC):
     def vectors(self, evaluation: Artefact) -> tuple[Artefact, Artefact | None]:
         """The task vector and the language vector of a system; no language vector where the system
         adds none or the language has no text."""
-        system: System = self.config.systems[evaluation["system"]]
+        system = self.config.systems[evaluation["system"]]
         row = self._row(system.task, "task")
         # A module is trained on top of another one, not from other weights; a vector that exists
         # already is what it is.
@@ -187,11 +187,10 @@ class Graph(ABC):
         source = Target("language", task.source)
         method = dict(artefact.wildcards).get("method", "")
         if method and self._row(ROUND.sub("", method), "task").is_stacked:
-            has_one = self.config.has_text(task.source)
-            return [self.vector(method, source, artefact["seed"])] if has_one else []
-        if target.start == BASE or task.more_sources:
-            return []
-        return [self.vector(target.start, source, artefact["seed"])]
+            start = method if self.config.has_text(task.source) else None
+        else:
+            start = None if task.more_sources or target.start == BASE else target.start
+        return [self.vector(start, source, artefact["seed"])] if start else []
 
     def several_sources_params(self, target: Target) -> dict[str, Any]:
         """The sources of a task that has several, and those with a vector; empty for one source."""

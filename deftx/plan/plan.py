@@ -101,7 +101,7 @@ class Plan(Graph):
     def check_files(self) -> None:
         """Raise ConfigError, naming each, if files are missing that nothing downloads."""
         if missing := self.missing():
-            hint = "" if self.user_files.folder_is_known() else "; set data_dir or $DEFTX_DATA"
+            hint = "" if self.user_files.data_folder else "; set data_dir or $DEFTX_DATA"
             raise ConfigError("\n".join([f"missing{hint}:", *(f"  {line}" for line in missing)]))
 
     def needed_files(self, lock: Mapping[str, Locked]) -> Iterator[NeededFile]:
