@@ -15,6 +15,7 @@ from conftest import PROJECT
 from imports import file_of, imports, modules
 from workspace import COPIED
 
+import deftx
 from deftx.stages.table import STAGES
 from deftx.store.version import VERSION
 
@@ -41,6 +42,10 @@ def test_the_package_holds_packages_only():
     }
     rooms = {path.parent.name for path in (PROJECT / "deftx").glob("*/__init__.py")}
     assert rooms == set(FLOORS)
+
+
+def test_every_name_of_the_package_can_be_imported():
+    assert len(deftx.__all__) > 40 and all(hasattr(deftx, name) for name in deftx.__all__)
 
 
 def test_no_module_imports_from_a_higher_floor():

@@ -476,11 +476,7 @@ QTA = "languages/qta/text"
         (f"{NEAREST}/dataset", "sentimnt", r"no other dataset 'sentimnt'; did you mean sentiment"),
         (f"{NEAREST}/dataset", "smsa", r"without_nearest\.dataset: no other dataset 'smsa'"),
         (f"{NEAREST}/among", ["train"], r"among: no valid, which tasks\.sentiment\.valid\.dataset"),
-        (
-            "datasets/smsa/files",
-            "x",
-            r"smsa\.files: 'x' has no \{split\}, but is read for test, tr",
-        ),
+        ("datasets/smsa/files", "x", r"files: 'x' has no \{split\}, but is read for test, tr"),
         ("cleaning", ..., r"languages\.qta\.text: several texts are put together by"),
         (QTA, [], r"languages\.qta\.text: an empty list"),
         (QTA, ["wiki", "none"], r"languages\.qta\.text: none stands alone"),

@@ -20,6 +20,8 @@ from deftx.run.fingerprint import fingerprint
 from deftx.stages.table import PAGES, STAGES, path_of
 from deftx.store.errors import ConfigError, InputError
 
+_code = cache(fingerprint)
+
 THERE, TO_FETCH, CHANGED, MISSING = "there", "to download", "not as locked", "missing"
 
 
@@ -143,8 +145,3 @@ class Plan(Graph):
             check_methods(base, self.methods())
         except InputError as error:
             raise ConfigError(str(error)) from None
-
-
-@cache
-def _code(stage: str) -> str:
-    return fingerprint(stage)
