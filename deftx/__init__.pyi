@@ -24,8 +24,8 @@ from deftx.models.load import load_masked_lm as load_masked_lm
 from deftx.models.load import load_tokenizer as load_tokenizer
 from deftx.models.predict import evaluate as evaluate
 from deftx.models.predict import predict as predict
-from deftx.plan.config import Config as Config
 from deftx.plan.config import read_config as read_config
+from deftx.plan.schema import Config as Config
 from deftx.report.anatomy import anatomy as anatomy
 from deftx.report.anatomy import common as common
 from deftx.report.metrics import measure as measure

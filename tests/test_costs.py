@@ -12,8 +12,8 @@ from conftest import PROJECT
 from matplotlib.figure import Figure
 from test_tables import LANGUAGES, SYSTEMS, params, save_evaluation, save_evaluations
 
-from deftx.plan.config import Config
 from deftx.plan.plan import Plan
+from deftx.plan.schema import Config
 from deftx.report.accounting import Job, jobs_of, per_stage, per_system, read_jobs, readable
 from deftx.stages.costs import run as costs_stage
 from deftx.stages.costs.run import account

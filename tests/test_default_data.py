@@ -13,7 +13,6 @@ from deftx.cli.main import main
 from deftx.data.lock import read_lock
 from deftx.plan.artefact import Artefact
 from deftx.plan.config import read_config
-from deftx.plan.needed_files import needed_files
 from deftx.plan.plan import Plan
 from deftx.stages.data import run as data_stage
 from deftx.stages.download import run as download_stage
@@ -179,6 +178,6 @@ def test_check_lists_files_that_are_there_to_download_and_missing(tmp_path, caps
 def test_the_base_is_one_of_the_needed_files(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEFTX_DATA", str(tmp_path))
-    base = list(needed_files(Plan(config), {}))[-1]
+    base = list(Plan(config).needed_files({}))[-1]
     facts = (base.dataset, base.path, base.state)
     assert facts == ("base", "FacebookAI/xlm-roberta-base", "to download")

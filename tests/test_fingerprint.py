@@ -1,6 +1,5 @@
 """The fingerprint of a stage's code: blind to prose, and to code that the stage cannot reach."""
 
-import ast
 import shutil
 import subprocess
 import sys
@@ -130,7 +129,7 @@ CHOOSING = {"mask", "lora", "config", "costs", "cards", "summary"}
     [
         ("core/shares.py", "parts[group] += 1", "parts[group] += int(1)", CHOOSING),
         ("stages/mask/settings.py", "value < 1", "value <= 0", CHOOSING),
-        ("plan/checks/data.py", "did you mean", "is it", CHOOSING),
+        ("plan/checks.py", "has no effect", "changes nothing", set()),
         ("report/metrics.py", "BINS = 15", "BINS = 16", {*PAGES}),
     ],
 )
@@ -144,19 +143,6 @@ def test_no_stage_that_makes_a_result_reaches_a_report():
     for stage in {*TRAINING, "base", "denoise", "mask", "compose", "evaluate"}:
         found = reached(f"deftx.stages.{stage}.run")
         assert not [name for name in found if name.startswith("deftx.report")], stage
-
-
-def test_the_package_is_never_imported_by_its_name_and_no_module_by_reflection():
-    """`from deftx import name` would lead the fingerprint to everything, reflection to nothing."""
-    for path in (PROJECT / "deftx").rglob("*.py"):
-        text = path.read_text()
-        if path.parent.name != "cli" and path != PROJECT / "deftx/__init__.py":
-            assert "import_module" not in text, path
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.ImportFrom):
-                assert node.module != "deftx", path
-            if isinstance(node, ast.Import):
-                assert all(not alias.name.startswith("deftx") for alias in node.names), path
 
 
 def test_no_modules_import_each_other_in_a_circle():

@@ -1,5 +1,5 @@
-"""Adding a family touches its own folder, the table of stages and one rules file: a toy family is
-added to a copy of the project and runs to the tables."""
+"""Adding a family touches its own folder, the table of stages, the list of methods and one rules
+file: a toy family is added to a copy of the project and runs to the tables."""
 
 import pandas as pd
 import pytest
@@ -102,7 +102,9 @@ rule scaled:
 
 
 @pytest.mark.workflow
-def test_a_family_is_its_folder_three_lines_of_the_table_and_a_rule(finished, tmp_path):
+def test_a_family_is_its_folder_a_row_of_the_table_and_of_the_methods_and_a_rule(
+    finished, tmp_path
+):
     made = Workspace(tmp_path, finished=finished)
     folder = made.folder / "deftx/stages/scaled"
     folder.mkdir()
@@ -113,10 +115,11 @@ def test_a_family_is_its_folder_three_lines_of_the_table_and_a_rule(finished, tm
         table,
         "from deftx.stages.sparse import plan as sparse\n",
         "from deftx.stages.scaled import plan as scaled\n"
-        "from deftx.stages.scaled.method import Scaled\n"
         "from deftx.stages.sparse import plan as sparse\n",
     )
-    made.replace(table, "ROWS: tuple[type[Row], ...] = (", "ROWS = (Scaled, ")
+    rows = "ROWS: tuple[type[Row], ...] = ("
+    imported = "from deftx.stages.scaled.method import Scaled\n\n"
+    made.replace("deftx/plan/schema.py", rows, f"{imported}{rows}Scaled, ")
     made.replace(
         table,
         "TABLE = (\n",

@@ -16,7 +16,7 @@ from conftest import PROJECT
 from matplotlib.figure import Figure
 from test_tables import SYSTEMS, Page, params, save_evaluations
 
-from deftx.plan.config import Config
+from deftx.plan.schema import Config
 from deftx.report.accounting import Job
 from deftx.report.embed import markdown
 from deftx.report.figures.captions import CAPTIONS

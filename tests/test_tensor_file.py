@@ -89,9 +89,9 @@ def test_an_interrupted_write_leaves_the_old_file(path):
 
 def test_a_file_that_cannot_be_written_is_one_message_and_leaves_nothing(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(ArtefactError, match="file/x.safetensors: cannot be written"):
+    with pytest.raises(ArtefactError, match=r"file/x.safetensors: cannot be written"):
         save_tensors(tmp_path / "file/x.safetensors", {"a": torch.ones(1)})
     (tmp_path / "x.json").mkdir()
-    with pytest.raises(ArtefactError, match="x.json: cannot be written: .*directory"):
+    with pytest.raises(ArtefactError, match=r"x.json: cannot be written: .*directory"):
         write_json(tmp_path / "x.json", {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "x.json"]

@@ -6,6 +6,7 @@ and start in a moment.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,12 +70,22 @@ def main():
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     folder = tmp_path_factory.mktemp("python path")
-    for name in ("__init__", "__main__", "run/handover", "run/launcher", "run/warm"):
-        (folder / f"deftx/{name}.py").parent.mkdir(parents=True, exist_ok=True)
-        (folder / f"deftx/{name}.py").write_text((PROJECT / f"deftx/{name}.py").read_text())
+    (folder / "deftx/run").mkdir(parents=True)
+    run = ("run/handover.py", "run/launcher.py", "run/warm.py")
+    for name in ("__init__.py", "__init__.pyi", "__main__.py", *run):
+        shutil.copyfile(PROJECT / "deftx" / name, folder / "deftx" / name)
     (folder / "deftx/cli").mkdir()
     (folder / "deftx/cli/main.py").write_text(VERBS)
     return folder
+
+
+@contextmanager
+def edited(package, old, new):
+    """The verbs of the package, edited for the time of a block."""
+    verbs = package / "deftx/cli/main.py"
+    verbs.write_text(VERBS.replace(old, new))
+    yield
+    verbs.write_text(VERBS)
 
 
 @contextmanager
@@ -214,10 +225,8 @@ def test_the_server_ends_with_its_parent_and_leaves_no_file(package, ready):
 def test_code_edited_after_the_start_of_the_server_runs_in_a_new_process(package):
     with server(package) as (_, path):
         assert kind_of(run(package, path, "report", "0")) == "fork"
-        verbs = package / "deftx/cli/main.py"
-        verbs.write_text(VERBS.replace('"error"', '"edited"'))
-        done = run(package, path, "report", "0")
-        verbs.write_text(VERBS)
+        with edited(package, '"error"', '"edited"'):
+            done = run(package, path, "report", "0")
         reason = "a new process for this job: the code was edited after the server started\n"
         assert done.stderr == f"{reason}edited\n"
         assert kind_of(run(package, path, "report", "0")) == "fork"
@@ -244,11 +253,9 @@ def test_an_environment_that_libraries_read_at_import_needs_a_new_process(
 def test_where_a_fork_could_use_no_gpu_a_job_is_a_new_process(package):
     """PyTorch knows as soon as something has counted GPUs, which no build for CPUs does."""
     counted = "    import torch\n    torch.cuda._is_in_bad_fork = lambda: True\n"
-    verbs = package / "deftx/cli/main.py"
-    verbs.write_text(VERBS.replace("def prepare():\n", f"def prepare():\n{counted}"))
-    with server(package) as (_, path):
+    prepare = "def prepare():\n"
+    with edited(package, prepare, prepare + counted), server(package) as (_, path):
         done = run(package, path, "report", "0")
-    verbs.write_text(VERBS)
     assert kind_of(done) == "new"
     assert "a new process for this job: a library looked for GPUs" in done.stderr
 

@@ -8,8 +8,6 @@ import logging
 import os
 import sys
 import time
-import typing
-from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -77,11 +75,21 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"deftx: no verb {verb!r}\n\n{_overview()}", file=sys.stderr)
         return 2
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    home = "cli.tools" if verb in TOOLS else "cli.vectors"
+    module = importlib.import_module(
+        f"deftx.stages.{verb}.run" if verb in STAGES else f"deftx.{home}"
+    )
+    function = getattr(module, verb)
+    parser = argparse.ArgumentParser(
+        prog=f"deftx {verb}",
+        description=inspect.getdoc(function),
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     try:
         if verb in STAGES:
-            return _run_stage(verb, rest)
-        tools = importlib.import_module(f"deftx.cli.{'tools' if verb in TOOLS else 'vectors'}")
-        getattr(tools, verb)(rest)
+            return _run_stage(function, module.Params, parser, rest)
+        function(parser, rest)
         return 0
     except (DeftxError, PermissionError) as error:
         if os.environ.get("DEFTX_DEBUG"):
@@ -106,25 +114,26 @@ def _overview() -> str:
     return "\n".join(lines)
 
 
-def _run_stage(stage: str, arguments: list[str]) -> int:
+def _run_stage(
+    function: Any, model: Any, parser: argparse.ArgumentParser, arguments: list[str]
+) -> int:
     """Run a stage on the GPUs that it needs and write what that cost; the exit status."""
-    module = importlib.import_module(f"deftx.stages.{stage}.run")
-    function: Callable[..., None] = getattr(module, stage)
-    kinds = _path_options(function)
-    options = vars(_stage_parser(stage, function, module.Params, kinds).parse_args(arguments))
-    given = _given(options, module.Params)
-    params = _params(stage, given, module.Params)
-    paths = {}
-    for name, (_, several) in kinds.items():
-        found = options[f"path_{name}"]
-        paths[name] = found if several or not isinstance(found, list) else next(iter(found), None)
-    out: Path = options["path_out"]
+    stage = function.__name__
+    arguments_of = inspect.signature(function).parameters.values()
+    files = [parameter for parameter in arguments_of if parameter.kind is parameter.KEYWORD_ONLY]
+    _add_options(parser, files, model)
+    options = vars(parser.parse_args(arguments))
+    given = _given(options, model)
+    params = _params(stage, given, model)
+    paths = {file.name: options[file.name] for file in files}
+    out: Path = options["out"]
     if is_worker():  # its launcher checks what is read, claims the GPUs and writes the record
         end_with_parent()
         function(params, **paths)
         return 0
-    read = [path for name in kinds if name != "out" for path in _listed(options[f"path_{name}"])]
-    read += options["also_reads"]
+    read: list[Path] = [*options["also_reads"]]
+    for name, path in paths.items():
+        read += [] if path is None or name == "out" else path if isinstance(path, list) else [path]
     if run := Run.around(out):
         run.check(read)
     gpus = STAGES[stage].gpus
@@ -145,74 +154,20 @@ def _run_stage(stage: str, arguments: list[str]) -> int:
     return 0
 
 
-def _listed(given: Path | list[Path] | None) -> list[Path]:
-    """The paths of an option, however many it takes."""
-    return given if isinstance(given, list) else [given] if given else []
-
-
-def _given(options: dict[str, Any], model: Any) -> dict[str, Any]:
-    """The parameters of a job: those of --params, and the options that override them."""
-    text = options["params"] or "{}"
-    if not text.lstrip().startswith("{"):
-        text = Path(text).read_text(encoding="utf-8")
-    try:
-        given: dict[str, Any] = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"--params: not JSON: {error}") from None
-    for name in model.model_fields:
-        if (value := options[f"param_{name}"]) is not None:
-            given[name] = yaml.safe_load(value)
-    return given
-
-
-def _params(stage: str, given: dict[str, Any], model: Any) -> Any:
-    """The validated parameters of a stage; sets the CPU threads, which they may hold too."""
-    given = dict(given)
-    recorded, threads = given.pop("code", None), given.pop("threads", None)
-    if recorded is not None and recorded != (found := fingerprint(stage)):
-        raise StaleCodeError(
-            f"the workflow recorded the code of `{stage}` as {recorded}, but this is {found}: it "
-            "was edited after the workflow started; start the workflow again"
-        )
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(int(threads))
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        raise InputError(str(error)) from None
-
-
-def _path_options(function: Callable[..., None]) -> dict[str, tuple[bool, bool]]:
-    """Keyword of a stage's function → (whether it is required, whether it takes several paths)."""
-    hints = typing.get_type_hints(function)
-    options = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            kinds = (hints[name], *typing.get_args(hints[name]))
-            several = any(typing.get_origin(kind) is list for kind in kinds)
-            options[name] = parameter.default is inspect.Parameter.empty, several
-    return options
-
-
-def _stage_parser(
-    stage: str, function: Callable[..., None], model: Any, paths: dict[str, tuple[bool, bool]]
-) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=f"deftx {stage}",
-        description=inspect.getdoc(function),
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    for name, (required, several) in paths.items():
+def _add_options(
+    parser: argparse.ArgumentParser, files: list[inspect.Parameter], model: Any
+) -> None:
+    """An option for each file that a stage's function takes, and for each parameter."""
+    for file in files:
+        required = file.default is file.empty
+        # One that is not required may have no value, which is what the workflow passes for an input
+        # that this job does not have.
+        several, one = ("+", None) if required else ("*", "?")
         parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            # An empty list is what the workflow passes for an input that this job does not have.
-            nargs="+" if required and several else "*" if several or not required else None,
+            _option(file.name),
+            nargs=several if "list[" in str(file.annotation) else one,
             required=required,
             type=Path,
-            dest=f"path_{name}",
             metavar="PATH",
         )
     parser.add_argument("--params", metavar="JSON", help="parameters as JSON, or a JSON file")
@@ -234,10 +189,42 @@ def _stage_parser(
     for name, field in model.model_fields.items():
         default = "required" if field.is_required() else f"default: {field.default}"
         text = f"{field.description}; {default}" if field.description else default
-        group.add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=f"param_{name}",
-            metavar="VALUE",
-            help=text.replace("%", "%%"),
+        group.add_argument(_option(name), metavar="VALUE", help=text.replace("%", "%%"))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _given(options: dict[str, Any], model: Any) -> dict[str, Any]:
+    """The parameters of a job: those of --params, and the options that override them."""
+    text = options["params"] or "{}"
+    if not text.lstrip().startswith("{"):
+        text = Path(text).read_text(encoding="utf-8")
+    try:
+        given: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"--params: not JSON: {error}") from None
+    for name in model.model_fields:
+        if (value := options[name]) is not None:
+            given[name] = yaml.safe_load(value)
+    return given
+
+
+def _params(stage: str, given: dict[str, Any], model: Any) -> Any:
+    """The validated parameters of a stage; sets the CPU threads, which they may hold too."""
+    given = dict(given)
+    recorded, threads = given.pop("code", None), given.pop("threads", None)
+    if recorded is not None and recorded != (found := fingerprint(stage)):
+        raise StaleCodeError(
+            f"the workflow recorded the code of `{stage}` as {recorded}, but this is {found}: it "
+            "was edited after the workflow started; start the workflow again"
         )
-    return parser
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(int(threads))
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise InputError(str(error)) from None

@@ -1,10 +1,9 @@
 """Tools around the stages: plan a run, look at it, verify its artefacts, remove obsolete files."""
 
-import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -15,22 +14,17 @@ from deftx.data.lock import NAME as LOCK
 from deftx.data.lock import read_lock
 from deftx.estimate.choice import wanted
 from deftx.plan.config import json_schema, read_config
-from deftx.plan.needed_files import CHANGED, MISSING, TO_FETCH, needed_files
-from deftx.plan.plan import Plan
+from deftx.plan.plan import CHANGED, MISSING, TO_FETCH, Plan
 from deftx.plan.record import files_below, unproven
 from deftx.run.devices import claimed
 from deftx.stages.table import STAGES, TABLE, has_own_folder, path_of
 from deftx.store.errors import ArtefactError, ConfigError
 
-KEPT = {"logs", "benchmarks"}
-"""Folders of a run that hold no artefacts, which `prune` keeps."""
 
-
-def plan(arguments: list[str]) -> None:
+def plan(parser: ArgumentParser, arguments: list[str]) -> None:
     """Print how many jobs of a config remain to be done and what they will take: training steps,
     time and disk, for each stage and each language, with the source of each number. Run it in the
     project's folder. Nothing is trained, except for a short measurement with --measure."""
-    parser = _parser(plan)
     _add_choice(parser)
     parser.add_argument(
         "--measure",
@@ -49,38 +43,32 @@ def plan(arguments: list[str]) -> None:
         )
 
 
-def targets(arguments: list[str]) -> None:
+def targets(parser: ArgumentParser, arguments: list[str]) -> None:
     """Print the paths of the evaluations of the chosen languages, tasks, systems and seeds, as
     targets for Snakemake: snakemake $(deftx targets config.yaml --language grn)."""
-    parser = _parser(targets)
     _add_choice(parser)
     options = parser.parse_args(arguments)
     found = Plan(read_config(options.config))
     for artefact in wanted(found, **_chosen(options)):
-        print(f"{found.path(artefact)}")
-
-
-def _parser(tool: Callable[[list[str]], None]) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog=f"deftx {tool.__name__}", description=tool.__doc__)
+        print(found.path(artefact))
 
 
 CHOICE = ("language", "task", "system", "seed")
 """The properties by which evaluations are chosen."""
 
 
-def _add_choice(parser: argparse.ArgumentParser) -> None:
+def _add_choice(parser: ArgumentParser) -> None:
     parser.add_argument("config", type=Path)
     for name in CHOICE:
         parser.add_argument(f"--{name}", nargs="+", default=[], help="only these; default: all")
 
 
-def _chosen(options: argparse.Namespace) -> dict[str, list[str]]:
+def _chosen(options: Namespace) -> dict[str, list[str]]:
     return {name: getattr(options, name) for name in CHOICE}
 
 
-def show(arguments: list[str]) -> None:
+def show(parser: ArgumentParser, arguments: list[str]) -> None:
     """Print the transfer table of a run and the paths of its figures and report."""
-    parser = _parser(show)
     parser.add_argument("run", type=Path, help="folder of the run, such as results/demo")
     folder: Path = parser.parse_args(arguments).run
     table = folder / "tables" / "transfer.md"
@@ -92,10 +80,9 @@ def show(arguments: list[str]) -> None:
             print(folder / name)
 
 
-def verify(arguments: list[str]) -> None:
+def verify(parser: ArgumentParser, arguments: list[str]) -> None:
     """Compare every file of a run, or of the runs below a folder, with what its job wrote there. A
     file that differs is renamed to `*.corrupt`; the exit status is then 1."""
-    parser = _parser(verify)
     parser.add_argument("folder", type=Path, help="such as results or results/demo")
     folder: Path = parser.parse_args(arguments).folder
     count, problems = 0, []
@@ -104,7 +91,7 @@ def verify(arguments: list[str]) -> None:
         try:
             run.verify(name)
         except ArtefactError as error:
-            problems.append(f"{error}")
+            problems.append(str(error))
     if not count:
         raise ArtefactError(f"{folder}: no artefacts below it")
     if problems:
@@ -112,12 +99,11 @@ def verify(arguments: list[str]) -> None:
     print(f"{count} files are as their jobs wrote them")
 
 
-def adopt(arguments: list[str]) -> None:
+def adopt(parser: ArgumentParser, arguments: list[str]) -> None:
     """Take over the results in a run's folder that came from another machine, or without their
     times. An artefact counts as up to date if its record proves that it is what the config asks
     for: its files are unchanged, and its parameters, its code and its inputs are the same. The
     others are listed, and the next run of the workflow makes them."""
-    parser = _parser(adopt)
     parser.add_argument("config", type=Path, help="the config of the run")
     parser.add_argument(
         "--any-code", action="store_true", help="also what another version of deftx has made"
@@ -135,15 +121,14 @@ def adopt(arguments: list[str]) -> None:
     print(f"{len(proven)} of {len(plan.artefacts)} artefacts are up to date")
 
 
-def check(arguments: list[str]) -> None:
+def check(parser: ArgumentParser, arguments: list[str]) -> None:
     """List the files that a config needs, its base included: present, to be downloaded, or missing,
     with sizes and licences. Present files are compared with data.lock. Nothing is downloaded; the
     exit status is 1 if a file is missing or changed."""
-    parser = _parser(check)
     parser.add_argument("config", type=Path, help="the config of the run")
     path: Path = parser.parse_args(arguments).config
     plan = Plan(read_config(path))
-    found = list(needed_files(plan, read_lock(path.with_name(LOCK))))
+    found = list(plan.needed_files(read_lock(path.with_name(LOCK))))
     file_column = Column("file", overflow="fold")
     table = Table("dataset", "language", "split", "state", "MB", file_column, box=None)
     for file in found:
@@ -163,10 +148,9 @@ def check(arguments: list[str]) -> None:
         raise ConfigError(f"{len(bad)} files are missing, or differ from {LOCK}")
 
 
-def prune(arguments: list[str]) -> None:
+def prune(parser: ArgumentParser, arguments: list[str]) -> None:
     """List the files of a run that its config no longer asks for, with their sizes; --yes removes
     them. Logs and benchmarks are kept."""
-    parser = _parser(prune)
     parser.add_argument("config", type=Path, help="the config of the run")
     parser.add_argument("--yes", action="store_true", help="remove them")
     options = parser.parse_args(arguments)
@@ -174,15 +158,14 @@ def prune(arguments: list[str]) -> None:
     root = Path(plan.root)
     wanted = {Path(file) for artefact in plan.artefacts for file in plan.files_of(artefact)}
     # Some stages have a folder for each artefact: a card or a tokenizer in it belongs to it.
-    own_folder = [a for a in plan.artefacts if has_own_folder(STAGES[a.stage])]
-    whole = {Path(plan.path(artefact)).parent for artefact in own_folder}
+    whole = {Path(plan.path(a)).parent for a in plan.artefacts if has_own_folder(STAGES[a.stage])}
     idle = sorted(
         path
         for path in root.rglob("*")
         if path.is_file()
         and path not in wanted
         and not whole & set(path.parents)
-        and path.relative_to(root).parts[0] not in KEPT
+        and path.relative_to(root).parts[0] not in ("logs", "benchmarks")
         and path.parent != root
     )
     for path in idle:
@@ -199,7 +182,7 @@ def prune(arguments: list[str]) -> None:
     print(f"removed {len(idle)} files, {total:.1f} MB")
 
 
-def schema(arguments: list[str]) -> None:
+def schema(parser: ArgumentParser, arguments: list[str]) -> None:
     """Print the JSON Schema of the config, for editors."""
-    _parser(schema).parse_args(arguments)
+    parser.parse_args(arguments)
     print(json.dumps(json_schema(), sort_keys=True, indent=2, ensure_ascii=False))

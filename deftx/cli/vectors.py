@@ -1,10 +1,9 @@
 """The verbs for people who have a vector and a text. Each parses arguments and prints a result."""
 
-import argparse
 import json
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pandas as pd
 
@@ -25,10 +24,9 @@ VECTOR = "file or folder of a vector (ours or of the public LT-SFT code), or a h
 VECTORS = f"{VECTOR}; one of a task, one of a language, or both"
 
 
-def inspect(arguments: list[str]) -> None:
+def inspect(parser: ArgumentParser, arguments: list[str]) -> None:
     """Describe a vector: its origin, its head, and the number and norm of its entries by layer,
     module or tensor."""
-    parser = _parser(inspect)
     parser.add_argument("vector", help=VECTOR)
     parser.add_argument("--by", choices=PLACES, action="append", help="default: layer and module")
     options = parser.parse_args(arguments)
@@ -58,10 +56,9 @@ def inspect(arguments: list[str]) -> None:
         print("stored whole:", ", ".join(parts))
 
 
-def overlap(arguments: list[str]) -> None:
+def overlap(parser: ArgumentParser, arguments: list[str]) -> None:
     """Compare two vectors: how many entries they share, and how often both move a shared entry in
     the same direction."""
-    parser = _parser(overlap)
     parser.add_argument("a", help=VECTOR)
     parser.add_argument("b", help=VECTOR)
     parser.add_argument("--by", choices=PLACES, help="also print a row for each")
@@ -72,10 +69,10 @@ def overlap(arguments: list[str]) -> None:
         _print(common(a, b, by))
 
 
-def apply(arguments: list[str]) -> None:
+def apply(parser: ArgumentParser, arguments: list[str]) -> None:
     """Add vectors to their base and write the model as a folder that transformers loads: a
     classifier if one vector is of a task, a masked-language model otherwise."""
-    options = _options(_parser(apply, VECTORS), arguments)
+    options = _written(parser, arguments)
     with TemporaryDirectory() as scratch:
         fitted = find_fitted(options.vectors, options.base, options.classes, Path(scratch))
         model = with_vectors(fitted.base, fitted.vectors, fitted.classes)
@@ -85,15 +82,14 @@ def apply(arguments: list[str]) -> None:
     print(f"{options.out}: {', '.join(fitted.classes) or 'a masked-language model'}")
 
 
-def export(arguments: list[str]) -> None:
+def export(parser: ArgumentParser, arguments: list[str]) -> None:
     """Write the sum of vectors in the format of another library. `shira` is an adapter of PEFT,
     which holds entries of linear layers and the head only; the output lists how many entries are
     lost. (For the whole vector: `deftx apply`.)"""
     from deftx.exchange.shira import save_shira  # here, since PEFT takes seconds to import
 
-    parser = _parser(export, VECTORS)
     parser.add_argument("--to", choices=["shira"], required=True)
-    options = _options(parser, arguments)
+    options = _written(parser, arguments)
     with TemporaryDirectory() as scratch:
         fitted = find_fitted(options.vectors, options.base, options.classes, Path(scratch))
         total = sum(fitted.vectors[1:], fitted.vectors[0])
@@ -106,15 +102,14 @@ def export(arguments: list[str]) -> None:
     )
 
 
-def predict(arguments: list[str]) -> None:
+def predict(parser: ArgumentParser, arguments: list[str]) -> None:
     """Predict labels of texts, with their probabilities, as CSV: `label`, and a column `p_…` for
     each class."""
-    parser = _parser(predict, f"{VECTORS}; or a model folder that `deftx apply` wrote")
+    _add_vectors(parser, f"{VECTORS}; or a model folder that `deftx apply` wrote")
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--text", action="append", help="a text; may be given several times")
-    given.add_argument(
-        "--file", type=Path, help="txt (a text a line), csv, tsv, jsonl or parquet, also .gz, .xz"
-    )
+    file_help = "txt (a text a line), csv, tsv, jsonl or parquet, also .gz, .xz"
+    given.add_argument("--file", type=Path, help=file_help)
     parser.add_argument("--pair", action="append", help="the second text of each, for pairs")
     parser.add_argument("--column", default="text", help="column of the text; default: text")
     parser.add_argument("--pair-column", help="column of the second text, for pairs")
@@ -146,7 +141,7 @@ def predict(arguments: list[str]) -> None:
         write_text(options.out, frame.to_json(orient="records", lines=True, force_ascii=False))
 
 
-def _items(options: argparse.Namespace) -> list[Item]:
+def _items(options: Namespace) -> list[Item]:
     if options.file is not None:
         columns = Columns(text=options.column, text_pair=options.pair_column, id=options.id_column)
         return read_items(options.file, Layout(columns=columns))
@@ -158,29 +153,26 @@ def _items(options: argparse.Namespace) -> list[Item]:
     return items
 
 
-def _parser(function: Any, vectors: str | None = None) -> argparse.ArgumentParser:
-    """The parser of a verb; with the help text `vectors` it takes vectors to be added."""
-    prog, about = f"deftx {function.__name__}", function.__doc__
-    parser = argparse.ArgumentParser(prog=prog, description=about)
-    if vectors is not None:
-        parser.add_argument("vectors", nargs="+", metavar="VECTOR", help=vectors)
-        parser.add_argument(
-            "--base",
-            help="a folder made by `deftx base`, a model folder, or a hub id[@revision]; default: "
-            "the base that the first vector was made for",
-        )
-        parser.add_argument(
-            "--classes",
-            type=lambda text: text.split(","),
-            default=[],
-            metavar="A,B,…",
-            help="classes of a task in the order of its head, if its file does not record them",
-        )
-    return parser
+def _add_vectors(parser: ArgumentParser, about: str = VECTORS) -> None:
+    """The options of vectors that are to be added."""
+    parser.add_argument("vectors", nargs="+", metavar="VECTOR", help=about)
+    parser.add_argument(
+        "--base",
+        help="a folder made by `deftx base`, a model folder, or a hub id[@revision]; default: "
+        "the base that the first vector was made for",
+    )
+    parser.add_argument(
+        "--classes",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="A,B,…",
+        help="classes of a task in the order of its head, if its file does not record them",
+    )
 
 
-def _options(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
-    """The arguments of a verb that writes a folder, which must be new."""
+def _written(parser: ArgumentParser, arguments: list[str]) -> Namespace:
+    """The arguments of a verb that writes the sum of vectors into a folder, which must be new."""
+    _add_vectors(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     options = parser.parse_args(arguments)
     check_new(options.out)

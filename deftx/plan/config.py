@@ -2,62 +2,33 @@
 listed at once, each with its key, what it is and what was expected. Free of torch, since the
 workflow reads the config at each start."""
 
-import difflib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from deftx.plan.checks.data import (
-    check_dataset,
-    check_languages,
-    check_patterns,
-    check_tasks,
-    check_without_nearest,
-    unknown,
-)
-from deftx.plan.checks.methods import (
-    check_methods,
-    check_same_languages,
-    check_starts,
-    check_systems,
-)
-from deftx.plan.method import KINDS, PER_KIND
-from deftx.plan.schema import RunSettings
-from deftx.stages.table import ROWS, TABLE, AnyRow
+from deftx.plan.checks import problems
+from deftx.plan.method import KINDS, nearest
+from deftx.plan.schema import PER_KIND, ROWS, Config
+from deftx.stages.table import TABLE
 from deftx.store.errors import ConfigError
 from deftx.store.yaml_files import read_yaml
-
-WITH_THREADS = [stage.name for stage in TABLE if stage.threads]
-
-
-class Config(RunSettings[AnyRow]):
-    """What to run."""
-
-    threads: dict[str, Annotated[int, Field(ge=1, le=1024)]] = Field(
-        default_factory=dict,
-        description="stage → CPU threads of a job. They are part of the parameters: another "
-        "number of threads sums in another order, and changes bits",
-        json_schema_extra={"propertyNames": {"enum": [*WITH_THREADS]}},
-    )
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the config, for editors and for `workflow/schemas/config.schema.json`."""
     schema = Config.model_json_schema()
-    name = next(name for name in schema["$defs"] if name.startswith("Method"))
-    schema = json.loads(json.dumps(schema).replace(name, "Method"))
-    known = schema["$defs"]
+    known, keys = schema["$defs"], schema["properties"]
+    keys["threads"]["propertyNames"] = {"enum": [stage.name for stage in TABLE if stage.threads]}
     # As a config writes them: one row for both kinds of target, and datasets described elsewhere.
     known["Method"] = known["Method"]["properties"]["task"]
     known["Dataset"]["properties"]["from"] = {"type": "string"}
-    datasets = schema["properties"]["datasets"]
-    for values in (datasets, datasets.get("patternProperties", {})):
-        for key, value in values.items():
-            if isinstance(value, dict) and value.get("$ref", "").endswith("/Dataset"):
-                values[key] = {"anyOf": [value, {"type": "string"}]}
+    (datasets,) = keys["datasets"]["patternProperties"]
+    keys["datasets"]["patternProperties"] = {
+        datasets: {"anyOf": [{"$ref": "#/$defs/Dataset"}, {"type": "string"}]}
+    }
     for row in ROWS:
         properties = known[row.__name__]["properties"]
         for name in PER_KIND:
@@ -82,8 +53,8 @@ def check_config(raw: Any, source: Path = Path("config")) -> Config:
         config = Config.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(_listed(source, [_explain(raw, e) for e in error.errors()])) from None
-    if problems := list(_cross_checks(config)):
-        raise ConfigError(_listed(source, problems))
+    if found := list(problems(config)):
+        raise ConfigError(_listed(source, found))
     return config
 
 
@@ -114,15 +85,13 @@ def check_run_names(path: Path, config: Config, folder: Path) -> None:
     """Raise ConfigError if another config below the project's folder has the same `run`: their
     results would mix. A copy of the same config is no other config."""
     for other in [folder / "config.yaml", *sorted((folder / "workflow/configs").glob("*.yaml"))]:
-        if not other.is_file() or (path.is_file() and other.samefile(path)):
+        if not other.is_file() or other.samefile(path):
             continue
         try:
             raw = read_yaml(other)
         except ConfigError:
             continue  # reported when that config is run
-        if isinstance(raw, dict) and raw.get("run") == config.run:
-            if path.is_file() and read_yaml(path) == raw:
-                continue
+        if isinstance(raw, dict) and raw.get("run") == config.run and raw != read_yaml(path):
             raise ConfigError(
                 f"run: {config.run!r} of {path} is the run of {other} too, and the two differ: "
                 "their results would mix; choose another name"
@@ -152,65 +121,31 @@ def _explain(raw: Any, error: Any) -> str:
     if error["type"] == "missing":
         return f"{'.'.join([*path, str(error['loc'][-1])])}: missing"
     if error["type"] == "extra_forbidden":
-        known = sorted(_known_keys(path[:-1]))
+        known = sorted({*_known_keys(json_schema(), path[:-1])})
         if tag and path[-1] in known:
             return f"{'.'.join(path)} has no effect on a {tag}"
-        near = difflib.get_close_matches(path[-1], known, 1, 0.5)
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-        return f"{'.'.join(path)}: unknown key; {hint}"
+        return f"{'.'.join(path)}: unknown key; {nearest(path[-1], known, 'known here')}"
     message = error["msg"].removeprefix("Value error, ")
     given = "" if isinstance(here, (dict, list)) else f" (given: {json.dumps(here)})"
     return f"{'.'.join(path)}: {message}{given}"
 
 
-def _known_keys(path: list[str]) -> set[str]:
+def _known_keys(schema: dict[str, Any], path: list[str]) -> Iterator[str]:
     """The keys that the schema knows at a path, over all alternatives."""
-    schema = json_schema()
 
-    def alternatives(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def walk(node: Any, path: list[str]) -> Iterator[str]:
+        if not isinstance(node, dict):
+            return
         if "$ref" in node:
-            yield from alternatives(schema["$defs"][node["$ref"].rsplit("/", 1)[1]])
+            yield from walk(schema["$defs"][node["$ref"].rsplit("/", 1)[1]], path)
         for option in node.get("anyOf", []) + node.get("oneOf", []):
-            yield from alternatives(option)
-        if node.keys() & {"properties", "patternProperties", "additionalProperties"}:
-            yield node
+            yield from walk(option, path)
+        properties = node.get("properties", {})
+        if not path:
+            yield from properties
+            return
+        named, others = node.get("patternProperties", {}), ("additionalProperties", "items")
+        for step in [properties.get(path[0]), *named.values(), *map(node.get, others)]:
+            yield from walk(step, path[1:])
 
-    nodes = list(alternatives(schema))
-    for part in path:
-        steps = [
-            step
-            for node in nodes
-            for step in (
-                node.get("properties", {}).get(part),
-                node.get("additionalProperties"),
-                *node.get("patternProperties", {}).values(),
-            )
-        ]
-        nodes = [found for step in steps if isinstance(step, dict) for found in alternatives(step)]
-    return {key for node in nodes for key in node.get("properties", {})}
-
-
-def _cross_checks(config: Config) -> Iterator[str]:
-    """What no single key shows: names that must exist, and combinations that cannot work."""
-    yield from check_languages(config)
-    yield from check_without_nearest(config)
-    yield from check_tasks(config)
-    yield from check_starts(config)
-    for row in ROWS:
-        yield from row.problems(config)
-    yield from check_same_languages(config)
-    yield from check_methods(config)
-    yield from check_systems(config)
-    if pretrain := config.base.pretrain:
-        key = "base.pretrain.text"
-        yield from check_dataset(
-            config, key, pretrain.text, pretrain.languages, "train", labelled=False
-        )
-    yield from check_patterns(config)
-    if not config.evaluated_tasks:
-        yield "tasks: every task has an empty list of languages: there is nothing to evaluate"
-    for stage in config.threads:
-        if stage not in WITH_THREADS:
-            yield unknown("threads", stage, WITH_THREADS, "stage with threads")
-    if len(set(config.seeds)) != len(config.seeds):
-        yield f"seeds: {config.seeds} has a seed twice"
+    yield from walk(schema, path)

@@ -4,14 +4,13 @@ The stages' `plan.py` ask here; `deftx.plan.plan.Plan` puts all of it together. 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache, cached_property
 from typing import Any, TypeVar
 
 from deftx.plan.artefact import BASE, NONE, OWN_TEXT, ROUND, Artefact, Inputs, Target, once
 from deftx.plan.method import KINDS, Kind, Row
-from deftx.plan.schema import RunSettings, System, is_path
+from deftx.plan.schema import Config, is_path
 from deftx.plan.user_files import UserFiles
 from deftx.stages.denoise.settings import RankRule
 
@@ -21,7 +20,7 @@ R = TypeVar("R", bound=Row)
 class Graph(ABC):
     """A config, and the questions about it that several stages have."""
 
-    def __init__(self, config: RunSettings[Any]) -> None:
+    def __init__(self, config: Config) -> None:
         self.config = config
         self.root = f"results/{config.run}"
         self.user_files = UserFiles(config)
@@ -36,12 +35,9 @@ class Graph(ABC):
     @cached_property
     def evaluations(self) -> list[Artefact]:
         """Every system on every task in every language with every seed."""
-        return [
-            evaluation
-            for task in self.config.tasks
-            for system in self.config.task_systems(task)
-            for evaluation in self.evaluations_of(system, task)
-        ]
+        config = self.config
+        pairs = [(system, task) for task in config.tasks for system in config.task_systems(task)]
+        return [evaluation for pair in pairs for evaluation in self.evaluations_of(*pair)]
 
     def evaluations_of(self, system: str, task: str) -> list[Artefact]:
         """A system on a task in every language with every seed."""
@@ -54,7 +50,7 @@ class Graph(ABC):
     def vectors(self, evaluation: Artefact) -> tuple[Artefact, Artefact | None]:
         """The task vector and the language vector of a system; no language vector where the system
         adds none or the language has no text."""
-        system: System = self.config.systems[evaluation["system"]]
+        system = self.config.systems[evaluation["system"]]
         row = self._row(system.task, "task")
         # A module is trained on top of another one, not from other weights; a vector that exists
         # already is what it is.
@@ -112,22 +108,17 @@ class Graph(ABC):
 
     def methods(self) -> dict[str, dict[Kind, Row]]:
         """Every method that some system uses, for the kinds of target for which it does."""
+        config, systems = self.config, self.config.systems.values()
+        tasks = {system.task for system in systems}
+        stacked = {task for task in tasks if self._row(task, "task").is_stacked}
+        languages = {*stacked, *config.starts.values(), *(system.language for system in systems)}
+        observed = {self._row(method, kind).observes for method in config.methods for kind in KINDS}
+        used = {"task": tasks | observed, "language": languages | observed}
         rows = {
-            name: {kind: self._row(name, kind) for kind in self._kinds(name)}
-            for name in self.config.methods
+            name: {kind: self._row(name, kind) for kind in KINDS if name in used[kind]}
+            for name in config.methods
         }
         return {name: kinds for name, kinds in rows.items() if kinds}
-
-    def _kinds(self, method: str) -> Iterator[Kind]:
-        """The kinds of target for which a method is used."""
-        systems = self.config.systems.values()
-        observed = {self._row(m, kind).observes for m in self.config.methods for kind in KINDS}
-        starts = {self.config.task_start, *(system.task_start for system in systems)}
-        if method in observed or any(system.task == method for system in systems):
-            yield "task"
-        stacked = {s.task for s in systems if self._row(s.task, "task").is_stacked}
-        if method in {*observed, *starts, *stacked, *(s.language for s in systems)}:
-            yield "language"
 
     # Data
 
@@ -196,33 +187,27 @@ class Graph(ABC):
         source = Target("language", task.source)
         method = dict(artefact.wildcards).get("method", "")
         if method and self._row(ROUND.sub("", method), "task").is_stacked:
-            has_one = self.config.has_text(task.source)
-            return [self.vector(method, source, artefact["seed"])] if has_one else []
-        if target.start == BASE or task.more_sources:
-            return []
-        return [self.vector(target.start, source, artefact["seed"])]
+            start = method if self.config.has_text(task.source) else None
+        else:
+            start = None if task.more_sources or target.start == BASE else target.start
+        return [self.vector(start, source, artefact["seed"])] if start else []
 
     def several_sources_params(self, target: Target) -> dict[str, Any]:
         """The sources of a task that has several, and those with a vector; empty for one source."""
         if target.kind == "language" or not self.config.tasks[target.name].more_sources:
             return {}
         sources = self.config.tasks[target.name].sources
-        return {"sources": sources, "with_vectors": self._sources_with_vectors(target)}
+        known = target.start != BASE
+        with_vectors = [s for s in sources if known and self.config.has_vector(target.start, s)]
+        return {"sources": sources, "with_vectors": with_vectors}
 
     def source_vectors(self, artefact: Artefact) -> list[Artefact]:
         """The vectors under which the batches of several sources are trained."""
         target = artefact.target
         return [
             self.vector(target.start, Target("language", language), artefact["seed"])
-            for language in self._sources_with_vectors(target)
+            for language in self.several_sources_params(target).get("with_vectors", [])
         ]
-
-    def _sources_with_vectors(self, target: Target) -> list[str]:
-        if target.kind == "language" or target.start == BASE:
-            return []
-        task = self.config.tasks[target.name]
-        several = task.sources if task.more_sources else []
-        return [key for key in several if self.config.has_vector(target.start, key)]
 
 
 BASE_MODEL = Artefact.of("base")

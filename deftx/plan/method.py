@@ -1,14 +1,15 @@
 """A method as a row of data, for tasks and for languages. Free of torch.
 
 Each family of methods has its own kind of row: a subclass of `Row` in the `method.py` of its stage.
-The stage table lists them (deftx/stages/table.py).
+`ROWS` in deftx/plan/schema.py lists them.
 """
 
+import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
+from collections.abc import Collection, Iterator
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_serializer, model_validator
+from pydantic import Field
 
 from deftx.models.base import Base
 from deftx.stages.denoise.settings import RankRule
@@ -83,55 +84,6 @@ class Row(Strict, ABC):
         return iter(())
 
 
-R = TypeVar("R", bound=Row)
-
-PER_KIND = ("denoise", "shares", "budget", "learning_rate", "vector")
-"""Settings of a method that may be given for each kind of target: `{task: …, language: …}`."""
-
-
-class Method(Strict, Generic[R]):
-    """A method as the config writes it: one row for both kinds of target, in which a setting of
-    `PER_KIND` may have two values."""
-
-    task: R
-    language: R
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_row_each(cls, value: Any) -> Any:
-        if isinstance(value, dict) and not (value and value.keys() <= set(KINDS)):
-            return {kind: _of_kind(value, kind) for kind in KINDS}
-        return value
-
-    @model_serializer(mode="wrap")
-    def _as_written(self, handler: Callable[[Any], dict[str, dict[str, Any]]]) -> dict[str, Any]:
-        """One row, in which a setting has two values where the two rows differ."""
-        rows = handler(self)
-        task, language = rows["task"], rows["language"]
-        return {
-            name: value
-            if language.get(name) == value
-            else {"task": value, "language": language.get(name)}
-            for name, value in task.items()
-        }
-
-    def row(self, kind: Kind) -> R:
-        """The row for one kind of target."""
-        return self.task if kind == "task" else self.language
-
-
-def _of_kind(value: dict[str, Any], kind: Kind) -> dict[str, Any]:
-    """A method's settings for one kind of target; a setting without a value for it is unset."""
-    row = {}
-    for name, given in value.items():
-        if name in PER_KIND and isinstance(given, dict) and given and given.keys() <= set(KINDS):
-            if kind in given or name == "vector":  # without one it does not become a trained method
-                row[name] = given.get(kind)
-        else:
-            row[name] = given
-    return row
-
-
 def check_truncates(rule: RankRule, base: Base) -> None:
     """Raise InputError if a rank rule keeps all components of all matrices of a base."""
     if rule.allow_full_rank or rule.needs_spectrum:
@@ -143,3 +95,14 @@ def check_truncates(rule: RankRule, base: Base) -> None:
             f"rank is at most {max(map(min, matrices), default=0)}: lower it, or add "
             "allow_full_rank: true"
         )
+
+
+def unknown(key: str, name: str, known: Collection[str], what: str) -> str:
+    """The message about a name that does not exist, with the nearest one that does."""
+    return f"{key}: no {what} {name!r}; {nearest(name, known, 'known')}"
+
+
+def nearest(name: str, known: Collection[str], title: str) -> str:
+    """A hint for a name that is not known: the nearest one that is, or else all of them."""
+    near = difflib.get_close_matches(name, list(known), 1, 0.5)
+    return f"did you mean {near[0]}?" if near else f"{title}: {', '.join(known) or 'none'}"

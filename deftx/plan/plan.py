@@ -4,28 +4,41 @@ The workflow asks here and nowhere else, so that its edges and parameters can be
 Free of torch.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from deftx.data.lock import Locked
 from deftx.models.base import Base
+from deftx.models.folder import MODEL_FILES
 from deftx.plan.artefact import Artefact, Inputs
-from deftx.plan.config import Config
 from deftx.plan.feasible import check_methods
 from deftx.plan.graph import BASE_MODEL, Graph
+from deftx.plan.user_files import sha256
 from deftx.run.fingerprint import fingerprint
 from deftx.stages.table import PAGES, STAGES, files_of, path_of
 from deftx.store.errors import ConfigError, InputError
 
+_code = cache(fingerprint)
+
+THERE, TO_FETCH, CHANGED, MISSING = "there", "to download", "not as locked", "missing"
+
+
+class NeededFile(NamedTuple):
+    """One file, or the folder of the base. `bytes` is its size, or the size in the lock."""
+
+    dataset: str
+    language: str
+    split: str
+    path: Path | str
+    state: str
+    bytes: int | None
+    licence: str
+
 
 class Plan(Graph):
     """What a config asks for."""
-
-    config: Config
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
 
     @cached_property
     def artefacts(self) -> list[Artefact]:
@@ -86,8 +99,34 @@ class Plan(Graph):
     def check_files(self) -> None:
         """Raise ConfigError, naming each, if files are missing that nothing downloads."""
         if missing := self.missing():
-            hint = "" if self.user_files.folder_is_known() else "; set data_dir or $DEFTX_DATA"
+            hint = "" if self.user_files.data_folder else "; set data_dir or $DEFTX_DATA"
             raise ConfigError("\n".join([f"missing{hint}:", *(f"  {line}" for line in missing)]))
+
+    def needed_files(self, lock: Mapping[str, Locked]) -> Iterator[NeededFile]:
+        """The files that the plan reads, in its order, and last its base if it is not made here,
+        with what is known of each without a network. Files in the lock are compared with it."""
+        for artefact in self.artefacts:
+            if artefact.stage == "data":
+                yield self._needed(artefact, lock)
+        model, folder = self.config.base.model, self.user_files.base_folder()
+        if folder is not None:
+            parts = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
+            whole = sum(part.stat().st_size for part in parts)
+            yield NeededFile("base", "", "", folder, THERE, whole, "")
+        elif model is not None:
+            made = Path(self.path(BASE_MODEL))
+            size = made.stat().st_size if made.is_file() else None
+            yield NeededFile("base", "", "", model, THERE if size else TO_FETCH, size, "")
+
+    def _needed(self, artefact: Artefact, lock: Mapping[str, Locked]) -> NeededFile:
+        name, language, split = artefact["dataset"], artefact["language"], artefact["split"]
+        dataset, path = self.user_files.dataset(name), self.user_files.of(artefact)
+        locked = lock.get(dataset.address(language, split)) if dataset.remote else None
+        size, state = locked and locked["bytes"], TO_FETCH if dataset.remote else MISSING
+        if path.is_file():
+            size = path.stat().st_size
+            state = CHANGED if locked and locked["sha256"] != sha256(path) else THERE
+        return NeededFile(name, language, split, path, state, size, dataset.licence or "not stated")
 
     def check_base(self) -> None:
         """Raise ConfigError if a method cannot work on the base that is there. A base that is still
@@ -102,8 +141,3 @@ class Plan(Graph):
             check_methods(base, self.methods())
         except InputError as error:
             raise ConfigError(str(error)) from None
-
-
-@cache
-def _code(stage: str) -> str:
-    return fingerprint(stage)

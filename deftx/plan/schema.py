@@ -1,20 +1,98 @@
-"""What a config may say, but for the kinds of methods that there are. Free of torch."""
+"""What a config may say. Free of torch."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Generic
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_serializer, model_validator
 
 from deftx.engine.settings import Engine, LanguageTraining, TaskTraining
 from deftx.plan.artefact import BASE, NONE
-from deftx.plan.method import Kind, Method, R
+from deftx.plan.method import KINDS, Kind, Row
+from deftx.stages.adapter.method import MadX
 from deftx.stages.base.settings import BaseModelSource
 from deftx.stages.clean.settings import Cleaning
 from deftx.stages.compose.settings import Combine
-from deftx.stages.data.settings import Dataset, Split
+from deftx.stages.convert.method import Given
+from deftx.stages.data.settings import Dataset, Format, Split
+from deftx.stages.full.method import Dense
+from deftx.stages.gate.method import AdaSft
+from deftx.stages.lora.method import LowRankTraining
 from deftx.stages.mask.settings import Budget
+from deftx.stages.sparse.method import Sparse
 from deftx.stages.world.settings import World
 from deftx.store.strict import Strict
+
+ROWS: tuple[type[Row], ...] = (Dense, MadX, AdaSft, LowRankTraining, Given, Sparse)
+"""The kinds of methods. A method is of the first kind whose key it has."""
+
+
+def _tag(row: type[Row]) -> str:
+    return f"method with {row.key}" if row.key else row.__name__.lower() + " method"
+
+
+def _kind_of_method(method: Any) -> str:
+    given = dict(method)
+    found = next((row for row in ROWS if row.key and row.key in given), None)
+    return _tag(found or (Dense if given.get("prune") is False else Sparse))
+
+
+if TYPE_CHECKING:
+    AnyRow = Row
+else:
+    AnyRow = Annotated[
+        Union[tuple(Annotated[row, Tag(_tag(row))] for row in ROWS)],  # noqa: UP007
+        Discriminator(_kind_of_method),
+    ]
+    """A method's settings for one kind of target, recognised by its key."""
+
+PER_KIND = ("denoise", "shares", "budget", "learning_rate", "vector")
+"""Settings of a method that may be given for each kind of target: `{task: …, language: …}`."""
+
+
+class Method(Strict):
+    """A method as the config writes it: one row for both kinds of target, in which a setting of
+    `PER_KIND` may have two values."""
+
+    task: AnyRow
+    language: AnyRow
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_row_each(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or _is_per_kind(value):
+            return value
+        rows: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
+        for name, given in value.items():
+            each = (
+                given if name in PER_KIND and _is_per_kind(given) else dict.fromkeys(KINDS, given)
+            )
+            for kind in KINDS:
+                # Without a vector for one kind, a method does not become a trained one.
+                if kind in each or name == "vector":
+                    rows[kind][name] = each.get(kind)
+        return rows
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: Callable[[Any], dict[str, dict[str, Any]]]) -> dict[str, Any]:
+        """One row, in which a setting has two values where the two rows differ."""
+        rows = handler(self)
+        task, language = rows["task"], rows["language"]
+        return {
+            name: value
+            if language.get(name) == value
+            else {"task": value, "language": language.get(name)}
+            for name, value in task.items()
+        }
+
+    def row(self, kind: Kind) -> Row:
+        """The row for one kind of target."""
+        return self.task if kind == "task" else self.language
+
+
+def _is_per_kind(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and value.keys() <= {*KINDS}
+
 
 LanguageKey = Annotated[str, Field(pattern=r"^[a-z]{3}$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
@@ -115,8 +193,8 @@ class System(Strict):
         return value
 
 
-class RunSettings(Strict, Generic[R]):
-    """What to run, over the kinds of methods `R`."""
+class Config(Strict):
+    """What to run."""
 
     run: Name = Field(description="name of the folder below results/")
     data_dir: str | None = Field(
@@ -138,7 +216,7 @@ class RunSettings(Strict, Generic[R]):
     )
     language_training: LanguageTraining = LanguageTraining()
     budget: Budgets = Budgets()
-    methods: Annotated[dict[Name, Method[R]], Field(min_length=1)]
+    methods: Annotated[dict[Name, Method], Field(min_length=1)]
     systems: Annotated[dict[Name, System], Field(min_length=1)]
     reference: Name | None = Field(
         default=None,
@@ -155,8 +233,13 @@ class RunSettings(Strict, Generic[R]):
         default_factory=list,
         description="trackers of training as transformers names them, such as wandb or tensorboard",
     )
+    threads: dict[str, Annotated[int, Field(ge=1, le=1024)]] = Field(
+        default_factory=dict,
+        description="stage → CPU threads of a job. They are part of the parameters: another "
+        "number of threads sums in another order, and changes bits",
+    )
 
-    def row(self, method: str, kind: Kind) -> R:
+    def row(self, method: str, kind: Kind) -> Row:
         """A method for one kind of target, its budget filled in."""
         return self.methods[method].row(kind).with_budget(self.budget.of(kind))
 
@@ -165,10 +248,25 @@ class RunSettings(Strict, Generic[R]):
         languages = self.tasks[task].languages
         return list(self.languages) if languages is None else languages
 
+    def task_items(self, task: str) -> Iterator[tuple[str, Items, list[str]]]:
+        """The labelled data of a task: a key below `tasks.{task}`, a split, and its languages."""
+        found = self.tasks[task]
+        yield "train", found.train, [found.source]
+        yield "valid", found.valid, [found.source]
+        yield "test", found.test, self.task_languages(task)
+        for number, more in enumerate(found.more_sources):
+            yield f"more_sources.{number}", more, [more.language]
+
     def task_systems(self, task: str) -> list[str]:
         """The systems that are evaluated on a task, in the order of `systems`."""
         wanted = self.tasks[task].systems
         return [name for name in self.systems if wanted is None or name in wanted]
+
+    @property
+    def starts(self) -> dict[str, str]:
+        """Key of the config → where tasks start."""
+        own = {f"systems.{name}.task_start": s.task_start for name, s in self.systems.items()}
+        return {key: at for key, at in {"task_start": self.task_start, **own}.items() if at}
 
     @property
     def evaluated_tasks(self) -> list[str]:
@@ -214,10 +312,5 @@ class RunSettings(Strict, Generic[R]):
 
 def is_path(text: str) -> bool:
     """Whether the `text` of a language is a path and not the name of a dataset."""
-    return "/" in text or Path(text.removesuffix(".xz").removesuffix(".gz")).suffix in (
-        ".txt",
-        ".csv",
-        ".tsv",
-        ".jsonl",
-        ".parquet",
-    )
+    suffix = Path(text.removesuffix(".xz").removesuffix(".gz")).suffix
+    return "/" in text or suffix.removeprefix(".") in get_args(Format)

@@ -3,12 +3,11 @@
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from deftx.models.folder import MODEL_FILES
 from deftx.models.folder import folder_sha256 as any_folder_sha256
 from deftx.plan.artefact import OWN_TEXT, Artefact
-from deftx.plan.schema import RunSettings, is_path
+from deftx.plan.schema import Config, is_path
 from deftx.stages.data.settings import Columns, Dataset
 from deftx.store.artefact import file_sha256
 from deftx.store.errors import ConfigError
@@ -17,7 +16,7 @@ from deftx.store.errors import ConfigError
 class UserFiles:
     """Where the files of a config are."""
 
-    def __init__(self, config: RunSettings[Any]) -> None:
+    def __init__(self, config: Config) -> None:
         self.config = config
 
     def dataset(self, name: str) -> Dataset:
@@ -38,8 +37,7 @@ class UserFiles:
     def locate(self, path: str) -> Path:
         """A path of the config: as it is if absolute, else below data_dir, $DEFTX_DATA, or the
         working folder, the first of these that is set."""
-        folder = self.config.data_dir or os.environ.get("DEFTX_DATA") or "."
-        return Path(os.path.expanduser(folder)) / os.path.expanduser(path)
+        return Path(os.path.expanduser(self.data_folder or ".")) / os.path.expanduser(path)
 
     def base_folder(self) -> Path | None:
         """The local folder of the base, or None if it is a hub id or is made here."""
@@ -52,9 +50,10 @@ class UserFiles:
         """Whether the base comes from the hub."""
         return self.config.base.model is not None and self.base_folder() is None
 
-    def folder_is_known(self) -> bool:
-        """Whether the config or the environment says where relative paths start."""
-        return bool(self.config.data_dir or os.environ.get("DEFTX_DATA"))
+    @property
+    def data_folder(self) -> str | None:
+        """Where relative paths start, as the config or the environment has it."""
+        return self.config.data_dir or os.environ.get("DEFTX_DATA") or None
 
 
 sha256 = cache(file_sha256)
@@ -64,7 +63,6 @@ sha256 = cache(file_sha256)
 @cache
 def folder_sha256(folder: Path) -> str:
     """SHA-256 of a model folder, computed once. Raises ConfigError if its weights are missing."""
-    missing = [name for name in MODEL_FILES[-1:] if not (folder / name).is_file()]
-    if missing:
-        raise ConfigError(f"base.model: no {missing[0]} in {folder}")
+    if not (folder / MODEL_FILES[-1]).is_file():
+        raise ConfigError(f"base.model: no {MODEL_FILES[-1]} in {folder}")
     return any_folder_sha256(folder)

@@ -10,9 +10,9 @@ from pydantic import Field
 
 from deftx.core.vector_files import SFT_STAGES
 from deftx.plan.artefact import OWN_TEXT, Artefact, Target
-from deftx.plan.config import Config
 from deftx.plan.method import Row
 from deftx.plan.plan import Plan
+from deftx.plan.schema import Config
 from deftx.report.comparison import METRIC_NAMES, Comparison
 from deftx.report.scores import Transfer
 from deftx.report.template import render

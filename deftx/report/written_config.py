@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deftx.plan.config import Config
+from deftx.plan.schema import Config
 from deftx.store.errors import ArtefactError
 
 

@@ -1,5 +1,6 @@
 """What a job cost: seconds, memory and bytes, and what its stage measured. Free of torch."""
 
+import os
 import resource
 import sys
 import time
@@ -32,24 +33,21 @@ def cost(stage: str, out: Path, launched: bool = False) -> dict[str, Any]:
     the stage measured is added.
     """
     stored = [file for file in out.parent.glob(f"{out.stem}.*") if file.suffix != ".corrupt"]
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     kilobyte = 1 if sys.platform == "darwin" else 1024
     return {
         **_measured,
         "stage": stage,
         "seconds": time.monotonic() - _began - _measured.get("waited_seconds", 0.0),
         "cpu_seconds": _cpu() - _cpu_before,
-        "peak_bytes": kilobyte * max(usage.ru_maxrss for usage in _usages()),
+        "peak_bytes": kilobyte * max(usage.ru_maxrss for usage in usages),
         "peak_device_bytes": None if launched else _device_peak(),
         "stored_bytes": sum(file.stat().st_size for file in stored),
     }
 
 
-def _usages() -> list[resource.struct_rusage]:
-    return [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-
-
 def _cpu() -> float:
-    return sum(usage.ru_utime + usage.ru_stime for usage in _usages())
+    return sum(os.times()[:4])  # of this process and of child processes that have ended
 
 
 def _device_peak() -> int:

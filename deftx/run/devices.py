@@ -75,14 +75,13 @@ def claimed(count: int, holder: str) -> Iterator[None]:
     if shared not in ("0", "1"):
         raise InputError(f"DEFTX_SHARE_DEVICES is {shared!r}, expected 0 or 1")
     locks = {} if shared == "1" else _wait(devices, count, holder)
-    before = os.environ.pop(VISIBLE, None)
+    before = {VISIBLE: os.environ[VISIBLE]} if VISIBLE in os.environ else {}
     os.environ[VISIBLE] = ",".join(locks or devices[:count])
     try:
         yield
     finally:
         del os.environ[VISIBLE]
-        if before is not None:
-            os.environ[VISIBLE] = before
+        os.environ.update(before)
         _release(locks)
 
 
@@ -92,8 +91,8 @@ def _wait(devices: list[str], count: int, holder: str) -> dict[str, FileLock]:
     while len(locks := _free(devices, count)) < count:
         if time.monotonic() - last_message >= SECONDS_BETWEEN_MESSAGES:
             last_message = time.monotonic()
-            states = [f"{d} is {'free' if d in locks else _held(d)}" for d in devices]
-            log.info("waiting for %d of %d GPUs: %s", count, len(devices), "; ".join(states))
+            states = "; ".join(f"{d} is {'free' if d in locks else _held(d)}" for d in devices)
+            log.info("waiting for %d of %d GPUs: %s", count, len(devices), states)
         _release(locks)
         time.sleep(chance.uniform(0.3, 0.9))  # two jobs that each took some must not do so again
     since = datetime.now().astimezone().isoformat(timespec="seconds")
@@ -136,7 +135,7 @@ def _held(device: str) -> str:
 def _lock_file(device: str) -> Path:
     # A container that has only /dev/nvidia3 calls it 0.
     numbers = {str(index): minor for index, minor in enumerate(_minors())}
-    device = f"{numbers.get(device, device)}"
+    device = str(numbers.get(device, device))
     if VISIBLE in os.environ and (job := os.environ.get("SLURM_JOB_ID")):
         # Behind cgroups every job calls its first device 0.
         device = f"slurm-{job}.{os.environ.get('SLURM_STEP_ID', '')}-{device}"

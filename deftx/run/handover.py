@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -53,7 +54,7 @@ def handed_over(arguments: list[str]) -> int | None:
                 print(f"a new process for this job: {reply['reason']}", file=sys.stderr)
             return None
         connection.settimeout(None)
-        forward_signals(lambda number: connection.send(bytes([number])))
+        forward_signals(partial(os.kill, reply["runs"]))
         with suppress(OSError):
             reply = json.loads(replies.readline() or "{}")
     status: int | None = reply.get("status")

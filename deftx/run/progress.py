@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 log = logging.getLogger(__name__)
@@ -27,13 +27,9 @@ class ShowProgress(TrainerCallback):
     def __init__(self, recent_loss: Callable[[], float]) -> None:
         self._recent_loss = recent_loss
         self._on_terminal = sys.stderr.isatty()
-        self._seconds = 1.0 if self._on_terminal else SECONDS
+        steps, facts = "{task.completed:.0f}/{task.total:.0f} steps", "{task.description}"
         self._bar = Progress(
-            TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
+            *(steps, BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), facts),
             console=Console(stderr=True),
             disable=not self._on_terminal,
         )
@@ -54,7 +50,7 @@ class ShowProgress(TrainerCallback):
     ) -> None:
         """Show where training is, if it is time."""
         now = time.monotonic()
-        if now - self._shown < self._seconds:
+        if now - self._shown < (1.0 if self._on_terminal else SECONDS):
             return
         self._shown = now
         seconds = now - self._began

@@ -60,13 +60,12 @@ def start(environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(path)
             listener.listen()
-            descriptor = listener.fileno()
-            arguments = [SERVE, str(os.getpid()), str(descriptor), folder]
+            arguments = [SERVE, str(os.getpid()), str(listener.fileno())]
             # -P: the code is where PYTHONPATH says, not in the folder of who starts the server.
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "deftx", *arguments],
                 env={**kept, **QUIET},
-                pass_fds=[descriptor],
+                pass_fds=[listener.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 # A session of its own: Ctrl-C reaches jobs through their clients, and once.
@@ -81,24 +80,25 @@ def start(environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
 def serve(run: Callable[[], int], prepare: Callable[[], None], arguments: list[str]) -> Never:
     """Call `prepare`, which imports what jobs need, and serve until SIGTERM; a fork that is a job
     calls `run` and exits with its status. `arguments` are those after SERVE."""
-    parent, descriptor, folder = int(arguments[0]), int(arguments[1]), arguments[2]
+    parent, descriptor = map(int, arguments)
+    with socket.socket(fileno=descriptor) as listener:
+        folder = Path(listener.getsockname()).parent
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        os._exit(0)
+        def stop(number: int, frame: FrameType | None) -> None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os._exit(0)  # an exception could get lost in an import
 
-    signal.signal(signal.SIGTERM, stop)
-    end_with_parent(signal.SIGTERM, parent)
-    try:
-        code, before = code_on_disk(), dict(os.environ)
-        prepare()
-        gc.collect()
-        gc.freeze()  # else the collector would write to, and so copy, all that forks share
-        with socket.socket(fileno=descriptor) as listener:
+        signal.signal(signal.SIGTERM, stop)
+        end_with_parent(signal.SIGTERM, parent)
+        try:
+            code, before = code_on_disk(), dict(os.environ)
+            prepare()
+            gc.collect()
+            gc.freeze()  # else the collector would write to, and so copy, all that forks share
             connection = _client(listener)
-    except BaseException:
-        shutil.rmtree(folder)
-        raise
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
     _become_the_job(connection, code, before)
     status = run()
     # As multiprocessing ends its forks: freeing objects would copy the memory that all share.
@@ -132,7 +132,7 @@ def _client(listener: socket.socket) -> socket.socket:
 
 def _become_the_job(connection: socket.socket, code: str, before: dict[str, str]) -> None:
     """Take over what the client hands over and fork once more. Returns in the job, not in its
-    guard, which forwards signals, returns the exit status, and kills the job if the client ends."""
+    guard, which returns the exit status, and kills the job if the client ends."""
     message, streams, _, _ = socket.recv_fds(connection, 1, 3)
     message += connection.makefile("rb").readline()
     if not message.endswith(b"\n"):  # the client has ended
@@ -153,7 +153,6 @@ def _become_the_job(connection: socket.socket, code: str, before: dict[str, str]
     sys.argv = request["arguments"]
     sys.path.insert(0, request["folder"])  # as `python -m` does
     tempfile.tempdir = None
-    _reply(connection, runs=True)
     guard = os.getpid()
     if job := os.fork():
         _watch(connection, job)
@@ -197,11 +196,10 @@ def _watch(connection: socket.socket, job: int) -> Never:
             _reply(connection, status=os.waitstatus_to_exitcode(status))
             os._exit(0)
 
+    _reply(connection, runs=job)
     signal.signal(signal.SIGCHLD, collect)
     collect()  # it may have ended before
-    while numbers := connection.recv(16):
-        for number in numbers:
-            os.kill(job, number)
+    connection.recv(1)  # it returns when the client has ended
     os.kill(job, signal.SIGKILL)
     os._exit(0)
 

@@ -4,19 +4,15 @@ The command line, the workflow, the plan and the estimate read this table. Each 
 the stage's name; its function, its rule and its results folder have it, too."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Union
-
-from pydantic import Discriminator, Tag
+from typing import Any, Literal, Protocol
 
 from deftx.plan.artefact import Artefact, Inputs
 from deftx.plan.graph import Graph
-from deftx.plan.method import Row
 from deftx.stages.adapter import plan as adapter
-from deftx.stages.adapter.method import MadX
 from deftx.stages.base import plan as base
 from deftx.stages.cards import plan as cards
 from deftx.stages.claims import plan as claims
@@ -24,7 +20,6 @@ from deftx.stages.clean import plan as clean
 from deftx.stages.compose import plan as compose
 from deftx.stages.config import plan as config
 from deftx.stages.convert import plan as convert
-from deftx.stages.convert.method import Given
 from deftx.stages.costs import plan as costs
 from deftx.stages.coverage import plan as coverage
 from deftx.stages.data import plan as data
@@ -34,15 +29,11 @@ from deftx.stages.download import plan as download
 from deftx.stages.evaluate import plan as evaluate
 from deftx.stages.figures import plan as figures
 from deftx.stages.full import plan as full
-from deftx.stages.full.method import Dense
 from deftx.stages.gate import plan as gate
-from deftx.stages.gate.method import AdaSft
 from deftx.stages.gated import plan as gated
 from deftx.stages.lora import plan as lora
-from deftx.stages.lora.method import LowRankTraining
 from deftx.stages.mask import plan as mask
 from deftx.stages.sparse import plan as sparse
-from deftx.stages.sparse.method import Sparse
 from deftx.stages.summary import plan as summary
 from deftx.stages.tables import plan as tables
 from deftx.stages.trim import plan as trim
@@ -74,8 +65,6 @@ class Stage:
         missing: the message about a user's file that the artefact is made from, if it is missing.
         gpus: how many GPUs a job uses; several: `engine.devices`.
         threads: CPU threads of a job by default; 0: they are no parameter.
-        manifest: whether the artefact is large and has a manifest; others are text, compared by
-            content.
         page: whether people read the artefact.
     """
 
@@ -87,16 +76,13 @@ class Stage:
     missing: Callable[[Graph, Artefact], str | None] | None = None
     gpus: Literal["none", "one", "several"] = "none"
     threads: int = 0
-    manifest: bool = True
     page: bool = False
 
-
-def _text(name: str, about: str, path: str, plan: Planned, **facts: Any) -> Stage:
-    return Stage(name, about, path, plan, manifest=False, **facts)
-
-
-def _page(name: str, about: str, path: str, plan: Planned, **facts: Any) -> Stage:
-    return _text(name, about, path, plan, page=True, **facts)
+    @property
+    def manifest(self) -> bool:
+        """Whether the artefact is large and has a manifest; others are text, compared by
+        content."""
+        return self.path.endswith((".safetensors", ".parquet"))
 
 
 _SPLIT = "{dataset}/{language}/{split}"
@@ -106,8 +92,8 @@ FIGURES = ("transfer", "differences", "overlap", "layers", "mask", "spectrum", "
 
 # fmt: off
 TABLE = (
-    _text("config", "write down a config with its defaults", "config.json", config),
-    _text("download", "download one file and check it against data.lock",
+    Stage("config", "write down a config with its defaults", "config.json", config),
+    Stage("download", "download one file and check it against data.lock",
           f"download/{_SPLIT}.json", download),
     Stage("data", "read one split of one language into parquet", f"data/{_SPLIT}.parquet", data,
           missing=data.missing),
@@ -142,21 +128,21 @@ TABLE = (
           threads=1),
     Stage("evaluate", "predict the test set of a language", f"evaluate/{_EVALUATION}.safetensors",
           evaluate, gpus="one", threads=1),
-    _text("diagnostics", "compare the vectors of a system with each other",
+    Stage("diagnostics", "compare the vectors of a system with each other",
           "diagnostics/{system}/{task}.csv", diagnostics),
-    _text("coverage", "count the pieces into which the tokenizer splits each language",
+    Stage("coverage", "count the pieces into which the tokenizer splits each language",
           "coverage/coverage.csv", coverage),
-    _page("tables", "make the tables of a run", "tables/transfer.csv", tables,
+    Stage("tables", "make the tables of a run", "tables/transfer.csv", tables,
           beside=("scores.csv", "classes.csv", "differences.csv", "published.csv", "transfer.md",
-                  "transfer.tex", "transfer.html")),
-    _page("claims", "compute the papers' claims on this run", "tables/claims.csv", claims,
-          beside=("claims.md",)),
-    _page("figures", "draw the figures of a run", "figures/transfer.svg", figures,
+                  "transfer.tex", "transfer.html"), page=True),
+    Stage("claims", "compute the papers' claims on this run", "tables/claims.csv", claims,
+          beside=("claims.md",), page=True),
+    Stage("figures", "draw the figures of a run", "figures/transfer.svg", figures, page=True,
           beside=(*(f"{name}.svg" for name in FIGURES[1:]), *(f"{name}.png" for name in FIGURES))),
-    _page("costs", "add up what each system cost", "costs/systems.csv", costs,
-          beside=("stages.csv", "jobs.csv", "costs.md", "cost.svg", "cost.png")),
-    _page("cards", "write the card of each vector", "cards/index.md", cards),
-    _page("summary", "make the page that sums up a run", "summary/index.html", summary),
+    Stage("costs", "add up what each system cost", "costs/systems.csv", costs,
+          beside=("stages.csv", "jobs.csv", "costs.md", "cost.svg", "cost.png"), page=True),
+    Stage("cards", "write the card of each vector", "cards/index.md", cards, page=True),
+    Stage("summary", "make the page that sums up a run", "summary/index.html", summary, page=True),
 )
 # fmt: on
 
@@ -180,7 +166,7 @@ def files_of(artefact: Artefact) -> list[str]:
     stage, path = STAGES[artefact.stage], path_of(artefact)
     names = [name.format(**dict(artefact.wildcards)) for name in stage.beside]
     manifest = [f"{path}.json"] if stage.manifest else []
-    return [path, *(str(PurePosixPath(path).with_name(name)) for name in names), *manifest]
+    return [path, *_beside(path, names), *manifest]
 
 
 def artefacts_at(path: str) -> list[Artefact]:
@@ -192,48 +178,18 @@ def artefacts_at(path: str) -> list[Artefact]:
 
 @cache
 def _patterns() -> list[tuple[str, re.Pattern[str]]]:
-    """Stage and pattern of its paths, for each of its files."""
-    named = r"\\{(\w+)\\}"
+    """Stage and pattern of the path, for each file of each stage."""
     return [
-        (
-            stage.name,
-            re.compile(
-                re.sub(
-                    named,
-                    lambda wildcard: (
-                        rf"(?P<{wildcard[1]}>{'.+' if wildcard[1] == 'target' else '[^/]+'})"
-                    ),
-                    re.escape(path),
-                )
-            ),
-        )
+        (stage.name, re.compile(re.sub(r"\\{(\w+)\\}", _wildcard, re.escape(path))))
         for stage in TABLE
-        for path in (
-            stage.path,
-            *(str(PurePosixPath(stage.path).with_name(n)) for n in stage.beside),
-        )
+        for path in (stage.path, *_beside(stage.path, stage.beside))
     ]
 
 
-ROWS: tuple[type[Row], ...] = (Dense, MadX, AdaSft, LowRankTraining, Given, Sparse)
-"""The kinds of methods. A method is of the first kind whose key it has."""
+def _wildcard(found: re.Match[str]) -> str:
+    """A target may contain slashes, other wildcards may not."""
+    return rf"(?P<{found[1]}>{'.+' if found[1] == 'target' else '[^/]+'})"
 
 
-def _tag(row: type[Row]) -> str:
-    return f"method with {row.key}" if row.key else row.__name__.lower() + " method"
-
-
-def _kind_of_method(method: Any) -> str:
-    given = dict(method)
-    found = next((row for row in ROWS if row.key and row.key in given), None)
-    return _tag(found or (Dense if given.get("prune") is False else Sparse))
-
-
-if TYPE_CHECKING:
-    AnyRow = Row
-else:
-    AnyRow = Annotated[
-        Union[tuple(Annotated[row, Tag(_tag(row))] for row in ROWS)],  # noqa: UP007
-        Discriminator(_kind_of_method),
-    ]
-    """A method's settings for one kind of target, recognised by its key."""
+def _beside(path: str, names: Iterable[str]) -> list[str]:
+    return [str(PurePosixPath(path).with_name(name)) for name in names]

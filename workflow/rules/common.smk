@@ -48,7 +48,7 @@ try:
     if workflow.is_main_process:
         check_run_names(CONFIG_FILE, CONFIG, Path(workflow.basedir))
         PLAN.check_base()
-        if PLAN.user_files.folder_is_known():
+        if PLAN.user_files.data_folder:
             PLAN.check_files()
         elif PLAN.missing():
             logger.warning(

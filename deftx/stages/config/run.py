@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from deftx.plan.config import Config
+from deftx.plan.schema import Config
 from deftx.store.artefact import write_text
 from deftx.store.strict import Strict
 

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from deftx.plan.method import Kind, Row
-from deftx.plan.schema import RunSettings
 from deftx.stages.convert.settings import Foreign
 
 
@@ -31,7 +30,7 @@ class Given(Row):
         return self.vector is not None and self.vector.has(target)
 
     @classmethod
-    def problems(cls, config: RunSettings[Any]) -> Iterator[str]:
+    def problems(cls, config: Any) -> Iterator[str]:
         """The targets for which such a method is used and has no vector, or none that fits."""
         for (name, kind, target), key in _uses(config).items():
             row = config.row(name, kind) if name in config.methods else None
@@ -55,7 +54,7 @@ class Given(Row):
                 )
 
 
-def _uses(config: RunSettings[Any]) -> dict[tuple[str, Kind, str], str]:
+def _uses(config: Any) -> dict[tuple[str, Kind, str], str]:
     """Method, kind and name of each target that needs its vector → a key of the config that
     does."""
     used: dict[tuple[str, Kind, str], str] = {}
@@ -63,10 +62,9 @@ def _uses(config: RunSettings[Any]) -> dict[tuple[str, Kind, str], str]:
         for task in config.evaluated_tasks:
             if key in config.task_systems(task):
                 used[system.task, "task", task] = f"systems.{key}.task"
-    for start in [config.task_start, *(s.task_start for s in config.systems.values())]:
-        for table in config.tasks.values():
-            if start is not None:
-                used[start, "language", table.source] = "task_start"
+    for start in config.starts.values():
+        for task in config.tasks.values():
+            used[start, "language", task.source] = "task_start"
     for key, system in config.systems.items():
         for language in config.languages:
             used.setdefault((system.language, "language", language), f"systems.{key}.language")

@@ -8,8 +8,7 @@ from pydantic import Field, model_validator
 
 from deftx.core.shares import group_names, largest_remainder
 from deftx.models.base import Base
-from deftx.plan.checks.data import unknown
-from deftx.plan.method import KINDS, Kind, LearningRate, Row, check_truncates
+from deftx.plan.method import KINDS, Kind, LearningRate, Row, check_truncates, unknown
 from deftx.stages.denoise.settings import RankRule
 from deftx.stages.mask.settings import ObservedShares, Selection, entries
 from deftx.store.errors import InputError

@@ -1,0 +1,269 @@
+"""Checks of a config that need no data: names that must exist, and combinations that cannot work.
+Free of torch."""
+
+from collections.abc import Iterator
+
+from deftx.plan.artefact import BASE, NONE, OWN_TEXT, ROUND
+from deftx.plan.method import KINDS, Kind, unknown
+from deftx.plan.schema import ROWS, Config, System, is_path
+from deftx.stages.denoise.settings import RankRule
+from deftx.stages.table import TABLE
+
+
+def problems(config: Config) -> Iterator[str]:
+    """What no single key shows, a line each."""
+    yield from _languages(config)
+    yield from _without_nearest(config)
+    yield from _tasks(config)
+    yield from _starts(config)
+    for row in ROWS:
+        yield from row.problems(config)
+    yield from _same_languages(config)
+    yield from _methods(config)
+    yield from _systems(config)
+    if pretrain := config.base.pretrain:
+        yield from _dataset(
+            config, "base.pretrain.text", pretrain.text, pretrain.languages, "train", labelled=False
+        )
+    yield from _patterns(config)
+    with_threads = [stage.name for stage in TABLE if stage.threads]
+    for stage in config.threads:
+        if stage not in with_threads:
+            yield unknown("threads", stage, with_threads, "stage with threads")
+    yield from _twice("seeds", [str(seed) for seed in config.seeds], "seed")
+
+
+def _twice(key: str, names: list[str], what: str) -> Iterator[str]:
+    if len(set(names)) != len(names):
+        yield f"{key}: {', '.join(names)} has a {what} twice"
+
+
+def _languages(config: Config) -> Iterator[str]:
+    """The text of each language, and whether several texts of one can be put together."""
+    if OWN_TEXT in config.datasets:
+        yield f"datasets.{OWN_TEXT}: this name is kept for languages whose text is a path"
+    for key, language in config.languages.items():
+        where = f"languages.{key}.text"
+        if isinstance(texts := language.text, list):
+            if not texts:
+                yield f"{where}: an empty list; without text it is `none`"
+            if NONE in texts:
+                yield f"{where}: none stands alone, given: {', '.join(texts)}"
+            yield from _twice(where, texts, "text")
+            if sum(map(is_path, texts)) > 1:
+                yield (
+                    f"{where}: one path at most; make the others datasets, "
+                    f"given: {', '.join(texts)}"
+                )
+            if len(texts) > 1 and config.cleaning is None:
+                yield (
+                    f"{where}: several texts are put together by cleaning: add a `cleaning` section"
+                )
+        for text in language.texts:
+            if text != NONE and not is_path(text):
+                yield from _dataset(config, where, text, [key], "train", labelled=False)
+
+
+def _without_nearest(config: Config) -> Iterator[str]:
+    """The other dataset from which a dataset's items were made."""
+    for name, dataset in config.datasets.items():
+        if (other := dataset.without_nearest) is None:
+            continue
+        key = f"datasets.{name}.without_nearest"
+        found = config.datasets.get(other.dataset)
+        if found is None or other.dataset == name:
+            others = [known for known in config.datasets if known != name]
+            yield unknown(f"{key}.dataset", other.dataset, others, "other dataset")
+        elif found.without_nearest:
+            yield f"{key}.dataset: {other.dataset} leaves items out itself"
+        elif found.world:
+            yield f"{key}.dataset: {other.dataset} is of the world, which was made from no other"
+        yield from _twice(f"{key}.among", [*other.among], "split")
+
+
+def _dataset(
+    config: Config, key: str, name: str, languages: list[str], split: str, labelled: bool
+) -> Iterator[str]:
+    """Whether a dataset exists and can have this split of these languages."""
+    dataset = config.datasets.get(name)
+    if dataset is None:
+        yield unknown(key, name, config.datasets, "dataset")
+        return
+    if labelled == (dataset.world == "text") and dataset.world:
+        yield f"{key}: dataset {name} of the world is {dataset.world}, which does not fit here"
+    if labelled and dataset.files and dataset.columns.label is None:
+        yield f"{key}: dataset {name} has no columns.label"
+    if dataset.without_nearest and split not in dataset.without_nearest.among:
+        yield (
+            f"datasets.{name}.without_nearest.among: no {split}, which {key} needs; "
+            f"it has {', '.join(dataset.without_nearest.among)}"
+        )
+    if dataset.world and config.world is None:
+        yield f"datasets.{name}.world: there is no `world` section"
+    elif dataset.world and config.world:
+        if split not in dataset.items:
+            yield f"datasets.{name}.items: no number for the split {split}, which {key} needs"
+        for language in languages:
+            if language not in config.world.languages:
+                yield unknown("world.languages", language, config.world.languages, "language")
+
+
+def _patterns(config: Config) -> Iterator[str]:
+    """One file must not stand for several languages, nor for training and test data."""
+    uses: dict[str, set[tuple[str, str]]] = {}
+    for key, language in config.languages.items():
+        for text in language.texts:
+            uses.setdefault(text, set()).add((key, "train"))
+    for task in config.tasks:
+        for _, items, languages in config.task_items(task):
+            uses.setdefault(items.dataset, set()).update((key, items.split) for key in languages)
+    for dataset in config.datasets.values():
+        if other := dataset.without_nearest:
+            uses.setdefault(other.dataset, set()).add((other.language, other.split))
+    for name, dataset in config.datasets.items():
+        used, hub = uses.get(name, set()), dataset.hub and dataset.hub.file
+        if used and (other := dataset.without_nearest):
+            used |= {(key, split) for key, _ in used for split in other.among}
+        for number, part in enumerate(("language", "split")):
+            found = sorted({use[number] for use in used})
+            for key, pattern in (("files", dataset.files), ("url", dataset.url), ("hub.file", hub)):
+                if pattern and len(found) > 1 and f"{{{part}}}" not in pattern:
+                    yield (
+                        f"datasets.{name}.{key}: {pattern!r} has no {{{part}}}, but is read for "
+                        f"{', '.join(found)}"
+                    )
+
+
+def _tasks(config: Config) -> Iterator[str]:
+    """Classes, systems, languages and datasets of each task."""
+    for name, task in config.tasks.items():
+        yield from _twice(f"tasks.{name}.classes", task.classes, "class")
+        for system in task.systems or []:
+            if system not in config.systems:
+                yield unknown(f"tasks.{name}.systems", system, config.systems, "system")
+        if task.systems == []:
+            yield f"tasks.{name}.systems: empty; leave the task out with languages: []"
+        yield from _twice(f"tasks.{name}.more_sources", task.sources, "language")
+        for language in config.task_languages(name):
+            if language not in config.languages:
+                yield unknown(f"tasks.{name}.languages", language, config.languages, "language")
+        for part, items, languages in config.task_items(name):
+            key = f"tasks.{name}.{part}.dataset"
+            yield from _dataset(config, key, items.dataset, languages, items.split, labelled=True)
+            dataset = config.datasets.get(items.dataset)
+            if dataset and dataset.labels:
+                for label in sorted(set(dataset.labels.values()) - set(task.classes)):
+                    yield (
+                        f"datasets.{items.dataset}.labels: maps to {label!r}, which is none of "
+                        f"tasks.{name}.classes: {', '.join(task.classes)}"
+                    )
+    if not config.evaluated_tasks:
+        yield "tasks: every task has an empty list of languages: there is nothing to evaluate"
+
+
+def _starts(config: Config) -> Iterator[str]:
+    """Where tasks start: at the base, or at a sparse vector that every source language has."""
+    for key, start in config.starts.items():
+        if start == BASE:
+            continue
+        if start not in config.methods:
+            yield unknown(key, start, [*config.methods, BASE], "method")
+            continue
+        if not config.row(start, "language").is_sparse:
+            yield f"{key}: {start} does not make sparse vectors; one is needed"
+        for task in config.evaluated_tasks:
+            source = config.tasks[task].source
+            if not config.has_vector(start, source):
+                yield (
+                    f"{key}: {start} needs a vector of {source}, the source of tasks.{task}: "
+                    f"give languages.{source}.text"
+                )
+
+
+def _methods(config: Config) -> Iterator[str]:
+    """Names of methods, and rank rules that share a folder."""
+    rules: dict[tuple[Kind, str], tuple[str, RankRule]] = {}
+    for name, method in config.methods.items():
+        if ROUND.search(name):
+            yield f"methods.{name}: names that end in .round and a number are reserved for rounds"
+        for kind in KINDS:
+            if (rule := method.row(kind).rank_rule) is None:
+                continue
+            other, known = rules.setdefault((kind, rule.slug()), (name, rule))
+            if known != rule:
+                yield (
+                    f"methods.{name}.denoise: {other} has the same rule with another "
+                    "allow_full_rank; one artefact cannot serve both"
+                )
+
+
+def _same_languages(config: Config) -> Iterator[str]:
+    """Every system that adds language vectors has one of a language, or none has: means are over
+    the same languages for all."""
+    for task in config.tasks:
+        adding = {
+            name: config.systems[name].language
+            for name in config.task_systems(task)
+            if config.systems[name].language in config.methods
+        }
+        for language in config.task_languages(task):
+            has = {name: config.has_vector(method, language) for name, method in adding.items()}
+            if len(set(has.values())) < 2:
+                continue
+            one, other = (next(n for n, found in has.items() if found is f) for f in (True, False))
+            yield (
+                f"languages.{language}: systems.{one} has a vector of it, systems.{other} has none "
+                f"({adding[other]} needs languages.{language}.text, or an alias that is not none); "
+                f"evaluate them on other languages, or apart by tasks.{task}.systems"
+            )
+
+
+def _systems(config: Config) -> Iterator[str]:
+    """Systems, the reference among them, and groups of languages."""
+    for name, system in config.systems.items():
+        if system.task not in config.methods:
+            yield unknown(f"systems.{name}.task", system.task, config.methods, "method")
+        elif system.language not in (known := [*config.methods, NONE]):
+            yield unknown(f"systems.{name}.language", system.language, known, "method")
+        else:
+            yield from _pair(config, name, system)
+    if config.reference is not None and config.reference not in config.systems:
+        yield unknown("reference", config.reference, config.systems, "system")
+    elif config.compared_with not in (config.evaluated_systems or config.systems):
+        yield f"reference: {config.reference} is evaluated on no task"
+    for name, languages in config.groups.items():
+        for language in languages:
+            if language not in config.languages:
+                yield unknown(f"groups.{name}", language, config.languages, "language")
+
+
+def _pair(config: Config, name: str, system: System) -> Iterator[str]:
+    """Whether the two methods of a system, and the tasks, go together."""
+    row = config.row(system.task, "task")
+    language = None if system.language == NONE else config.row(system.language, "language")
+    key = f"systems.{name}"
+    if language is not None and row.is_stacked != language.is_stacked:
+        yield (
+            f"{key}: {system.task} and {system.language}: adapters go with adapters only, and "
+            "differences of weights with differences"
+        )
+    if row.is_stacked:
+        if language is not None and system.language != system.task:
+            yield f"{key}.language: adapters of {system.task} are stacked on its own, or on none"
+        scales = (system.task_scale, system.language_scale)
+        for setting, is_given in (
+            ("combine", system.combine is not None),
+            ("task_start", system.task_start is not None),
+            ("task_scale or language_scale", scales != (1.0, 1.0)),
+        ):
+            if is_given:
+                yield f"{key}: {setting} has no effect on adapters"
+    if system.combine is not None and language is None:
+        yield f"{key}.combine: needs a method for the language vectors"
+    for task in config.evaluated_tasks:
+        several = config.tasks[task].more_sources and name in config.task_systems(task)
+        if several and row.is_trained and not row.takes_several_sources:
+            yield (
+                f"{key}: {system.task} cannot train on several sources, as "
+                f"tasks.{task}.more_sources asks; list those that can in tasks.{task}.systems"
+            )

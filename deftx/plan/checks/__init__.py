@@ -1,1 +1,0 @@
-"""Checks of a config that need no data."""
