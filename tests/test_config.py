@@ -10,6 +10,7 @@ from tiny_config import with_key
 from deftx.plan.config import check_config, check_run_names, json_schema, read_config
 from deftx.stages.mask.settings import entries
 from deftx.store.errors import ConfigError
+from deftx.store.yaml_files import read_yaml
 
 CONFIGS = [PROJECT / "config.yaml", *sorted((PROJECT / "workflow/configs").glob("*.yaml"))]
 NEWS = {"files": "x/{split}.csv", "columns": {"label": "label"}}
@@ -174,3 +175,28 @@ def test_methods_differ_in_one_field_each():
     for name in ("deft-x", "sc-sft", "rand-sft"):
         row = config.methods[name].model_dump()
         assert sum(row[field] != reference[field] for field in row) == 1, name
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("run: a\nseeds: [1]\nrun: b\n", r"line 3: the key 'run' is here again, after line 1"),
+        (
+            "languages:\n  ace: {}\n  ace: {}\n",
+            r"line 3: the key 'ace' is here again, after line 2",
+        ),
+        ("languages:\n  no: {name: Norwegian}\n", r"line 2: a key is read as False.*quotes"),
+        ("labels: {0: negative}\n", r"line 1: a key is read as 0.*quotes"),
+    ],
+)
+def test_yaml_that_would_lose_a_value_is_refused_with_its_line(tmp_path, text, message):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as error:
+        read_config(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_merge_key_of_yaml_keeps_its_meaning(tmp_path):
+    (tmp_path / "c.yaml").write_text("x: &d {a: 1, b: 2}\ny: {<<: *d, b: 3}\n")
+    assert read_yaml(tmp_path / "c.yaml")["y"] == {"a": 1, "b": 3}
