@@ -23,7 +23,8 @@ FLOORS = "store core run models data engine plan report exchange stages estimate
 """The packages, ground first. A module imports only from its own floor or from a lower one."""
 
 FLOOR_IN_STAGES = {
-    "math": "core", "settings": "core", "plan": "plan", "method": "plan", "table": "plan"
+    "math": "core", "settings": "core",
+    "plan": "plan", "method": "plan", "methods": "plan", "table": "plan",
 }  # fmt: skip
 """File of a stage → its floor; all other files of stages are on the floor `stages`."""
 

@@ -119,7 +119,7 @@ def test_a_family_is_its_folder_a_row_of_the_table_and_of_the_methods_and_a_rule
     )
     rows = "ROWS: tuple[type[Row], ...] = ("
     imported = "from deftx.stages.scaled.method import Scaled\n\n"
-    made.replace("deftx/plan/schema.py", rows, f"{imported}{rows}Scaled, ")
+    made.replace("deftx/stages/methods.py", rows, f"{imported}{rows}Scaled, ")
     made.replace(
         table,
         "TABLE = (\n",

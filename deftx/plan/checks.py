@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 from deftx.plan.artefact import BASE, NONE, OWN_TEXT, ROUND
 from deftx.plan.method import KINDS, Kind, unknown
-from deftx.plan.schema import ROWS, Config, System, is_path
+from deftx.plan.schema import Config, System, is_path
 from deftx.stages.denoise.settings import RankRule
+from deftx.stages.methods import ROWS
 from deftx.stages.table import TABLE
 
 

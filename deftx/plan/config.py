@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from deftx.plan.checks import problems
 from deftx.plan.method import KINDS, nearest
-from deftx.plan.schema import PER_KIND, ROWS, Config
+from deftx.plan.schema import PER_KIND, Config
+from deftx.stages.methods import ROWS
 from deftx.stages.table import TABLE
 from deftx.store.errors import ConfigError
 from deftx.store.yaml_files import read_yaml

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from deftx.models.base import Base
 from deftx.plan.method import Row
-from deftx.plan.schema import AnyRow
+from deftx.stages.methods import AnyRow
 from deftx.store.errors import InputError
 
 

@@ -1,7 +1,7 @@
 """A method as a row of data, for tasks and for languages. Free of torch.
 
 Each family of methods has its own kind of row: a subclass of `Row` in the `method.py` of its stage.
-`ROWS` in deftx/plan/schema.py lists them.
+`ROWS` in deftx/stages/methods.py lists them.
 """
 
 import difflib

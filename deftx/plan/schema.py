@@ -2,49 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import Discriminator, Field, Tag, model_serializer, model_validator
+from pydantic import Field, model_serializer, model_validator
 
 from deftx.engine.settings import Engine, LanguageTraining, TaskTraining
 from deftx.plan.artefact import BASE, NONE
 from deftx.plan.method import KINDS, Kind, Row
-from deftx.stages.adapter.method import MadX
 from deftx.stages.base.settings import BaseModelSource
 from deftx.stages.clean.settings import Cleaning
 from deftx.stages.compose.settings import Combine
-from deftx.stages.convert.method import Given
 from deftx.stages.data.settings import Dataset, Format, Split
-from deftx.stages.full.method import Dense
-from deftx.stages.gate.method import AdaSft
-from deftx.stages.lora.method import LowRankTraining
 from deftx.stages.mask.settings import Budget
-from deftx.stages.sparse.method import Sparse
+from deftx.stages.methods import AnyRow
 from deftx.stages.world.settings import World
 from deftx.store.strict import Strict
-
-ROWS: tuple[type[Row], ...] = (Dense, MadX, AdaSft, LowRankTraining, Given, Sparse)
-"""The kinds of methods. A method is of the first kind whose key it has."""
-
-
-def _tag(row: type[Row]) -> str:
-    return f"method with {row.key}" if row.key else row.__name__.lower() + " method"
-
-
-def _kind_of_method(method: Any) -> str:
-    given = dict(method)
-    found = next((row for row in ROWS if row.key and row.key in given), None)
-    return _tag(found or (Dense if given.get("prune") is False else Sparse))
-
-
-if TYPE_CHECKING:
-    AnyRow = Row
-else:
-    AnyRow = Annotated[
-        Union[tuple(Annotated[row, Tag(_tag(row))] for row in ROWS)],  # noqa: UP007
-        Discriminator(_kind_of_method),
-    ]
-    """A method's settings for one kind of target, recognised by its key."""
 
 PER_KIND = ("denoise", "shares", "budget", "learning_rate", "vector")
 """Settings of a method that may be given for each kind of target: `{task: …, language: …}`."""
