@@ -93,13 +93,14 @@ def test_an_epoch_has_every_example_once_in_portions_of_one_source(base, accumul
     objective, settings = task(base, epochs=3, accumulation=accumulation)
     portions = [5, 3, 2]
     assert settings.steps_per_epoch(*SIZES) == -(-sum(portions) // accumulation)
-    steps = Steps(objective, settings, 0, **SEEDS)
-    assert len(steps) == 3 * settings.steps_per_epoch(*SIZES)
+    steps = Steps(objective, settings, **SEEDS)
+    length = settings.steps_per_epoch(*SIZES)
+    assert settings.steps(*SIZES) == 3 * length
     orders = []
     for epoch in range(3):
         seen, order = [], []
-        for step in range(len(steps) // 3):
-            indices = steps._indices(epoch * len(steps) // 3 + step)
+        for step in range(length):
+            indices = steps._indices(epoch * length + step)
             sources = [source_of(i) for i in indices]
             if accumulation == 1:
                 assert len(set(sources)) == 1
@@ -118,17 +119,17 @@ def test_an_epoch_has_every_example_once_in_portions_of_one_source(base, accumul
 def test_batches_hold_one_source_each_and_together_the_examples_of_the_step(base, processes, parts):
     objective, settings = task(base, accumulation=3)
     for number in range(4):
-        indices = Steps(objective, settings, 0, **SEEDS)._indices(number)
+        indices = Steps(objective, settings, **SEEDS)._indices(number)
         shares = [
-            Steps(objective, settings, 0, **SEEDS, share=(rank, processes)).step(number, parts)
+            Steps(objective, settings, **SEEDS, share=(rank, processes)).step(number, parts)
             for rank in range(processes)
         ]
-        assert all(share["labels"] == len(indices) for share in shares)
+        assert all(share.labels == len(indices) for share in shares)
         limit = max(1, 8 // (processes * parts))
         found = []
         for share in shares:
-            assert share["sources"] == sorted(share["sources"])
-            for source, batch in zip(share["sources"], share["batches"], strict=True):
+            assert share.sources == sorted(share.sources)
+            for source, batch in zip(share.sources, share.batches, strict=True):
                 assert len(batch["input_ids"]) <= limit
                 found += [(source, tuple(row[row != 1].tolist())) for row in batch["input_ids"]]
         expected = [
@@ -140,11 +141,12 @@ def test_batches_hold_one_source_each_and_together_the_examples_of_the_step(base
 
 def test_a_step_does_not_depend_on_the_steps_before(base):
     objective, settings = task(base, epochs=3, accumulation=2)
-    whole, later = (Steps(objective, settings, first, **SEEDS) for first in (0, 7))
-    for number in range(len(later)):
-        one, other = later[number], whole[number + 7]
-        assert one["sources"] == other["sources"] and one["labels"] == other["labels"]
-        for ours, theirs in zip(one["batches"], other["batches"], strict=True):
+    whole = Steps(objective, settings, **SEEDS)
+    forward = [whole.step(number) for number in range(settings.steps(*SIZES))]
+    for number in range(7, len(forward)):
+        one, other = Steps(objective, settings, **SEEDS).step(number), forward[number]
+        assert one.sources == other.sources and one.labels == other.labels
+        for ours, theirs in zip(one.batches, other.batches, strict=True):
             assert not differing(ours, theirs)
 
 
@@ -152,8 +154,8 @@ def test_one_source_is_batched_as_without_sources(base):
     """Whether or not its language has a vector."""
     one, settings = task(base, sizes=(40,))
     assert one.sources == (40,) and settings.steps(*one.sources) == settings.steps(40) == 10
-    steps = Steps(one, settings, 0, order_seed=1, draw_seed=2)
-    assert steps[0]["sources"] == [0] * len(steps[0]["batches"])
+    steps = Steps(one, settings, order_seed=1, draw_seed=2)
+    assert steps.step(0).sources == [0] * len(steps.step(0).batches)
     assert sorted(i for s in range(5) for i in steps._indices(s)) == list(range(40))
 
 
@@ -166,18 +168,18 @@ def plain_training(base, objective, settings, vectors, mask=None):
     model, first = model_for(base), {}
     backbone = {n: p for n, p in backbone_parameters(model).items() if n in base.maskable}
     differences = [dense(found, base.shapes) for found in vectors]
-    steps = Steps(objective, settings, 0, **SEEDS)
+    steps = Steps(objective, settings, **SEEDS)
 
     def backward(number):
-        step = steps[number]
-        for source, batch in zip(step["sources"], step["batches"], strict=True):
+        step = steps.step(number)
+        for source, batch in zip(step.sources, step.batches, strict=True):
             moved = {
                 f"{model.base_model_prefix}.{name}": p + differences[source][name]
                 for name, p in backbone_parameters(model).items()
             }
             labels = batch.pop("labels")
             logits = torch.func.functional_call(model, moved, (), batch).logits
-            (cross_entropy(logits, labels, reduction="sum") / step["labels"]).backward()
+            (cross_entropy(logits, labels, reduction="sum") / step.labels).backward()
         for name, parameter in backbone.items() if mask is not None else ():
             parameter.grad *= mask.dense(name) if name in mask.index else 0
         if number == 0:
@@ -185,7 +187,9 @@ def plain_training(base, objective, settings, vectors, mask=None):
             first.update({n: p.grad.clone() for n, p in parts.items()})
 
     model.train()
-    plain_loop(train_only(model, backbone.values()), settings, len(steps), backward)
+    plain_loop(
+        train_only(model, backbone.values()), settings, settings.steps(*objective.sources), backward
+    )
     return model, first
 
 

@@ -23,7 +23,6 @@ from training import (
     train_only,
     without_key_bias,
 )
-from transformers import TrainerCallback
 
 from deftx.core.parameters import backbone_parameters, head_parameters, layer_norm_names
 from deftx.engine.fit import fit
@@ -252,7 +251,7 @@ def test_l1_counts_every_parameter_and_reaches_the_optimiser(base, monkeypatch):
         seen.update(total=total)
         return L1(parameters, weight, total)
 
-    monkeypatch.setattr("deftx.engine.trainer.L1", noting)
+    monkeypatch.setattr("deftx.engine.loop.L1", noting)
     for weight in (0.0, 1e5):
         model, objective, settings = language(base, learning_rate=1e-3, l1=weight)
         start = snapshot(model)
@@ -283,13 +282,12 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(base):
 
 def test_dropout_is_on_from_the_first_step_and_after_evaluations(base):
     """Models come from disk in evaluation mode."""
-    seen = []
+    seen, made = [], task(base, count=32, evaluate_every=1)
 
-    class Watch(TrainerCallback):
-        def on_pre_optimizer_step(self, args, state, control, model, **_):
-            seen.append({module.training for module in model.modules()})
+    def watch(_):
+        seen.append({module.training for module in made[0].modules()})
 
-    fit(*task(base, count=32, evaluate_every=1), session=Session(callbacks=[Watch()]))
+    fit(*made, session=Session(before_step=watch))
     assert seen == [{True}] * 8
 
 

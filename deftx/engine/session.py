@@ -1,11 +1,10 @@
 """What a phase of training needs to know beyond what is learned and how."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
 
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.settings import Engine
@@ -22,8 +21,9 @@ class Session:
         engine: precision, compilation, devices.
         checkpoint: where the state is kept in between; None keeps none, and a signal ends the
             process at once.
-        report_to: trackers by the names that transformers has for them, such as `wandb`.
-        callbacks: transformers' TrainerCallbacks.
+        report_to: trackers by the names that accelerate has for them, such as `wandb`.
+        before_step: called before each step with the number of steps that are done; an exception
+            ends training.
     """
 
     order_seed: int = 0
@@ -32,7 +32,7 @@ class Session:
     engine: Engine = field(default_factory=Engine)
     checkpoint: Checkpoint | None = None
     report_to: Sequence[str] = ()
-    callbacks: Sequence[TrainerCallback] = ()
+    before_step: Callable[[int], None] = lambda step: None
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ class RunSettings(Strict, Generic[R]):
     engine: Engine = Engine()
     report_to: list[str] = Field(
         default_factory=list,
-        description="trackers of training as transformers names them, such as wandb or tensorboard",
+        description="trackers of training as accelerate names them, such as wandb or tensorboard",
     )
 
     def row(self, method: str, kind: Kind) -> R:
