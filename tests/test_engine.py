@@ -263,9 +263,10 @@ def test_auto_compiles_on_a_gpu_what_is_long_enough(asked, device, steps, mode):
 
 def test_auto_is_plain_float32_on_a_cpu_and_is_recorded(base):
     resolved = resolve(Engine(), torch.device("cpu"))
-    assert resolved.facts() == {"device": "cpu", "precision": "fp32", "compile": None}
+    facts = {"device": "cpu", "precision": "fp32", "compile": None}
+    assert resolved == Resolved(**facts)
     outcome, _ = trained(base, task(base))
-    assert outcome["engine"] == {**resolved.facts(), "parts": 1}
+    assert outcome["engine"] == {**facts, "parts": 1}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
@@ -294,7 +295,7 @@ def test_what_does_not_compile_is_an_error_if_it_was_asked_for(base, monkeypatch
         trained(base, made, True, with_engine(compile=True))
     monkeypatch.setattr(
         "deftx.engine.loop.resolve",
-        lambda *_: Resolved(device="cpu", precision="fp32", compile="default", fall_back=True),
+        lambda *_: Resolved(device="cpu", precision="fp32", compile="default"),
     )
     torch._dynamo.reset()
     assert distance(trained(base, made)[1], trained(base, made)[1]) == 0

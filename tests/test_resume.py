@@ -23,7 +23,7 @@ from deftx.models.base import Base
 from deftx.stages.mask.math import uniform
 from deftx.store.errors import CheckpointError
 from deftx.store.items import write_items
-from deftx.store.tensors import TensorFile
+from deftx.store.tensors import TensorFile, save_tensors
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +120,19 @@ def test_a_truncated_checkpoint_is_set_aside_and_logged(base, tmp_path, caplog):
     with Checkpoint(out, {}) as checkpoint:
         assert checkpoint.load() is None
     assert "a checkpoint cannot be used" in caplog.text and "corrupt" in caplog.text
+
+
+def test_a_checkpoint_of_another_layout_is_set_aside_and_training_starts_again(
+    base, tmp_path, caplog
+):
+    """As one that an earlier version wrote: without a layout, and with other tensors."""
+    outcome, weights = trained(base)
+    with Checkpoint(tmp_path / "m.safetensors", {}) as checkpoint:
+        old = checkpoint.folder / "step-000000004.safetensors"
+        save_tensors(old, {"a": torch.zeros(1)}, stage="checkpoint", state={"step": 4})
+        again, found = trained(base, checkpoint=checkpoint)
+    assert again == outcome and not differing(found, weights)
+    assert old.with_suffix(".other").exists() and "layout None, expected 2" in caplog.text
 
 
 def test_a_kill_between_two_checkpoints_leaves_one(tmp_path, monkeypatch):

@@ -1,7 +1,8 @@
-"""One phase of training: the loop; which parameters train is the caller's word."""
+"""One phase of training, as one loop. The caller chooses the parameters that train."""
 
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -99,41 +100,42 @@ def train_with_head(
         cost=COST_OF_A_PASS[resolved.device],
     )
     best, guard = Best(both, objective.best), LossGuard(LOSSES_AT_ONCE[resolved.device])
-    with closing(objective.learner(model, low or resolved.low)) as learner:
+    with ExitStack() as around:
+        learner = around.enter_context(closing(objective.learner(model, low or resolved.low)))
         l1 = L1(list(both.values()), settings.l1, total) if settings.l1 else None
         hooks.begin()
         passes = Passes(learner, steps, session, resolved, hooks, optimizer)
-        # The norm's bits depend on the order in which it adds up: the learner's, then the others.
-        clipped = [
-            p for p in dict.fromkeys([*learner.parameters(), *both.values()]) if p.requires_grad
-        ]
-        with Saver(session.checkpoint, both, optimizer, best, guard, passes) as saver:
-            done = saver.restore()
+        # The bits of the norm depend on the order in which it adds up: the learner's comes first.
+        order = dict.fromkeys([*learner.parameters(), *both.values()])
+        clipped = [parameter for parameter in order if parameter.requires_grad]
+        saver = around.enter_context(
+            Saver(session.checkpoint, both, optimizer, best, guard, passes)
+        )
+        done = saver.restore()
+        hooks.after_step()
+        factor = partial(warm_up_and_decay, settings.warmup_steps, last)
+        schedule = LambdaLR(optimizer, factor, done - 1)
+        progress = around.enter_context(ShowProgress(done, last, guard.recent, session.report_to))
+        for step in range(done, last):
+            session.before_step(step)
+            saver.save_if_due(step, last)
+            loss, tokens = passes.backward(step)
+            add_up_gradients(both.values())
+            if l1 is not None:
+                l1.add_gradient()
+            guard.note(step + 1, loss)
+            norm = torch.nn.utils.clip_grad_norm_(clipped, settings.clip)
+            optimizer.step()
             hooks.after_step()
-            schedule = LambdaLR(
-                optimizer, partial(warm_up_and_decay, settings.warmup_steps, last), done - 1
-            )
-            with ShowProgress(done, last, guard.recent, session.report_to) as progress:
-                for step in range(done, last):
-                    session.before_step(step)
-                    saver.save_if_due(step, last)
-                    loss, tokens = passes.backward(step)
-                    add_up_gradients(both.values())
-                    if l1 is not None:
-                        l1.add_gradient()
-                    guard.note(step + 1, loss)
-                    norm = torch.nn.utils.clip_grad_norm_(clipped, settings.clip)
-                    optimizer.step()
-                    hooks.after_step()
-                    schedule.step()
-                    optimizer.zero_grad()
-                    progress.step(step + 1, tokens, float(schedule.get_last_lr()[0]), norm)
-                    if validates and ((step + 1) % every == 0 or step + 1 == last):
-                        guard.check()
-                        values = passes.validate()
-                        progress.report(step + 1, {f"eval/{n}": v for n, v in values.items()})
-                        best.note(step + 1, last, values)
+            schedule.step()
+            optimizer.zero_grad()
+            progress.step(step + 1, tokens, float(schedule.get_last_lr()[0]), norm)
+            if validates and ((step + 1) % every == 0 or step + 1 == last):
                 guard.check()
+                values = passes.validate()
+                progress.report(step + 1, {f"eval/{name}": v for name, v in values.items()})
+                best.note(step + 1, last, values)
+        guard.check()
         best.restore()
         hooks.after_step()
     return {
@@ -141,7 +143,7 @@ def train_with_head(
         "best_step": best.facts["best_step"],
         "best": {objective.best: best.facts["best"]},
         "history": best.facts["history"],
-        "engine": {**resolved.facts(), "parts": passes.parts},
+        "engine": {**asdict(resolved), "parts": passes.parts},
         "trained": sum(parameter.numel() for parameter in trained.values()),
         "trained_head": sum(parameter.numel() for parameter in head.values()),
     }

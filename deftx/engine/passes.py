@@ -60,7 +60,7 @@ class Passes:
         self.parts = 1
         if resolved.compile:
             torch.compiler.reset()  # what was compiled for another model counts as a recompilation
-            torch._dynamo.config.suppress_errors = resolved.fall_back
+            torch._dynamo.config.suppress_errors = session.engine.compile == "auto"
             learner.compile(mode=resolved.compile)
         learner.train()  # not in each step: it visits every module
 

@@ -26,7 +26,8 @@ MINUTES = 10.0
 """Between two checkpoints, unless DEFTX_CHECKPOINT_MINUTES says otherwise. When they are taken
 changes nothing in the result, so it is no setting."""
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+"""What AdamW remembers of a tensor."""
 
 
 class StopRequest(ExitStack):
@@ -94,7 +95,6 @@ class Saver(StopRequest):
             parameter.copy_(tensors[f"trained.{name}"])
             if f"{MOMENTS[0]}.{name}" in tensors:
                 moments[number] = {moment: tensors[f"{moment}.{name}"] for moment in MOMENTS}
-                moments[number]["step"] = torch.tensor(state["optimizer_steps"][name])
             if f"best.{name}" in tensors:
                 self._best.kept[name] = tensors[f"best.{name}"].to(parameter.device)
         groups = self._optimizer.state_dict()["param_groups"]
@@ -128,17 +128,14 @@ class Saver(StopRequest):
             return
         self._guard.check()
         tensors = {f"best.{name}": kept for name, kept in self._best.kept.items()}
-        counts: dict[str, float] = {}
         for name, parameter in self._trained.items():
             if not torch.isfinite(parameter).all():
                 raise NotFiniteError(f"step {step}: not all trained values are finite ({name})")
             tensors[f"trained.{name}"] = parameter
             if moments := self._optimizer.state.get(parameter):
                 tensors |= {f"{moment}.{name}": moments[moment] for moment in MOMENTS}
-                counts[name] = float(moments["step"])
         state = {
             "step": step,
-            "optimizer_steps": counts,
             "best": self._best.facts,
             "first_loss": self._guard.first,
             "parts": self._passes.parts,

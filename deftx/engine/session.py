@@ -1,8 +1,7 @@
 """What a phase of training needs to know beyond what is learned and how."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 
@@ -43,22 +42,16 @@ class Resolved:
         device: `cpu` or `cuda`.
         precision: `fp32` or `bf16`.
         compile: mode of torch.compile, or None.
-        fall_back: whether code that does not compile runs plainly instead of failing.
     """
 
     device: str
     precision: str
     compile: str | None
-    fall_back: bool
 
     @property
     def low(self) -> torch.dtype:
         """The dtype of matrix products."""
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
-
-    def facts(self) -> dict[str, Any]:
-        """For the provenance."""
-        return {k: v for k, v in asdict(self).items() if k != "fall_back"}
 
 
 STEPS_WORTH_COMPILING = 2_000
@@ -76,4 +69,4 @@ def resolve(engine: Engine, device: torch.device, steps: int = 0) -> Resolved:
     worth_it = on_gpu and steps >= STEPS_WORTH_COMPILING
     wanted = worth_it if engine.compile == "auto" else engine.compile
     mode = wanted if isinstance(wanted, str) else "default" if wanted else None
-    return Resolved(device.type, precision, mode, fall_back=engine.compile == "auto")
+    return Resolved(device.type, precision, mode)
