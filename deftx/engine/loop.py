@@ -115,7 +115,8 @@ def train_with_head(
         hooks.after_step()
         factor = partial(warm_up_and_decay, settings.warmup_steps, last)
         schedule = LambdaLR(optimizer, factor, done - 1)
-        progress = around.enter_context(ShowProgress(done, last, guard.recent, session.report_to))
+        report_to = session.report_to if is_first() else ()
+        progress = around.enter_context(ShowProgress(done, last, guard.recent, report_to))
         for step in range(done, last):
             session.before_step(step)
             saver.save_if_due(step, last)

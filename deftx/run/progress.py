@@ -49,9 +49,9 @@ class ShowProgress(ExitStack):
             console=Console(stderr=True),
             disable=not self._on_terminal,
         )
-        self._trackers = _trackers(report_to) if report_to else None
-        if self._trackers is not None:
-            self.callback(self._trackers.end_training)
+        self._trackers = _trackers(report_to) if report_to else []
+        for tracker in self._trackers:
+            self.callback(tracker.finish)
         self.enter_context(self._bar)
         self._task = self._bar.add_task("", total=last)
         self._tokens = 0
@@ -62,7 +62,7 @@ class ShowProgress(ExitStack):
         model and the gradient had this `norm`; show where training is, if it is time. `rate` is the
         next learning rate."""
         self._tokens += tokens
-        if self._trackers is not None and done % max(1, self._last // REPORTS) == 0:
+        if self._trackers and done % max(1, self._last // REPORTS) == 0:
             values = {"loss": self._recent_loss(), "grad_norm": float(norm), "learning_rate": rate}
             self.report(done, {f"train/{name}": value for name, value in values.items()})
         now = time.monotonic()
@@ -86,12 +86,12 @@ class ShowProgress(ExitStack):
 
     def report(self, step: int, values: dict[str, float]) -> None:
         """Pass values on to the trackers, if there are any."""
-        if self._trackers is not None:
-            self._trackers.log(values, step=step)
+        for tracker in self._trackers:
+            tracker.log(values, step=step)
 
 
-def _trackers(names: Sequence[str]) -> Any:
-    """An Accelerator with these trackers, in a project that their own variables may name."""
+def _trackers(names: Sequence[str]) -> list[Any]:
+    """Trackers that run; their own variables may name project and folder."""
     # Here, since few trainings have a tracker.
     from accelerate import Accelerator  # type: ignore[import-untyped]
     from accelerate.tracking import get_available_trackers  # type: ignore[import-untyped]
@@ -106,4 +106,4 @@ def _trackers(names: Sequence[str]) -> Any:
     folder = os.environ.get("TENSORBOARD_LOGGING_DIR", here)
     accelerator = Accelerator(log_with=list(names), project_dir=folder)
     accelerator.init_trackers(os.environ.get("WANDB_PROJECT", "deftx"))
-    return accelerator
+    return accelerator.trackers
