@@ -349,9 +349,7 @@ for kind in (test_engine.language, test_engine.task):
         sizes.clear()
         outcome, weights = test_engine.trained(base, kind(base, l1=1.0), mask, None, torch.float64)
         if mask:
-            head = sum(w.numel() for n, w in weights.items() if not n.startswith("roberta.")
-                       and n != "lm_head.decoder.weight")
-            assert sum(sizes) == outcome["steps"] * (900 + head), (sizes, head)
+            assert sum(sizes) == outcome["steps"] * (900 + outcome["trained_head"]), sizes
         if share()[0] == 0:
             save_file(weights, Path({out!r}) / f"{{kind.__name__}}-{{mask}}.safetensors")
 torch.distributed.destroy_process_group()
