@@ -16,9 +16,9 @@ import torch
 
 from benchmarks import measure, training
 from deftx.core.parameters import backbone_parameters, head_parameters, layer_norm_names
+from deftx.engine.loop import freeze
 from deftx.engine.session import resolve
 from deftx.engine.sparse import PackedEntries
-from deftx.engine.trainer import freeze
 
 LENGTHS = (8, 16, 32, 64, 96, 128)
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch.autograd import DeviceType
-from transformers import TrainerCallback
 
 import deftx
 from benchmarks import measure, training
@@ -38,22 +37,20 @@ GROUPS = {
 time of an operator excludes the operators that it calls."""
 
 
-class Window(TrainerCallback):
-    """A callback that starts a measurement at one step and ends training some steps later."""
+class Window:
+    """Starts a measurement at one step and ends training some steps later."""
 
     def __init__(self, first: int, steps: int, start: Callable[[], Any]) -> None:
         self._first, self._last, self._start = first, first + steps, start
-        self._step = -1
         self.seconds = 0.0
 
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
+    def before_step(self, done: int) -> None:
         """Start the measurement or end training."""
-        self._step += 1
-        if self._step not in (self._first, self._last):
+        if done not in (self._first, self._last):
             return
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        if self._step == self._last:
+        if done == self._last:
             self.seconds = time.perf_counter() - self._began
             raise training.EnoughError
         self._start()
@@ -70,7 +67,7 @@ def profiled(
     `start` is called between them."""
     window = Window(*steps, start)
     try:
-        case.fit([window], engine)
+        case.fit(window.before_step, engine)
     except training.EnoughError:
         return window.seconds / steps[1]
     raise RuntimeError("training ended too early")

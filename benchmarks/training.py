@@ -24,16 +24,17 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import PreTrainedTokenizerFast, TrainerCallback
+from transformers import PreTrainedTokenizerFast
 
 import deftx
 from benchmarks import measure, models, reference
 from deftx.core.mask import Mask
 from deftx.core.parameters import backbone_parameters
 from deftx.engine.language import MaskedLanguageModelling
+from deftx.engine.loop import freeze, train_with_head
 from deftx.engine.objective import Objective
+from deftx.engine.passes import Hooks
 from deftx.engine.task import Classification
-from deftx.engine.trainer import Hooks, freeze, train_with_head
 
 VARIANTS = (
     {"precision": "fp32", "compile": False},
@@ -98,17 +99,17 @@ class Case:
         ]
         return Classification(examples, [], tokenizer, self.settings())
 
-    def fit(self, callbacks: Sequence[TrainerCallback], engine: deftx.Engine) -> None:
+    def fit(self, before_step: Callable[[int], None], engine: deftx.Engine) -> None:
         """Train with the engine."""
-        session = deftx.Session(engine=engine, callbacks=callbacks)
+        session = deftx.Session(engine=engine, before_step=before_step)
         deftx.fit(
             self.model(), self.objective(), self.settings(), mask=self.mask(), session=session
         )
 
-    def fit_dense(self, callbacks: Sequence[TrainerCallback], engine: deftx.Engine) -> None:
+    def fit_dense(self, before_step: Callable[[int], None], engine: deftx.Engine) -> None:
         """Train as the engine does in the sparse phase, but with dense weights, gradients and
         optimiser: gradients are multiplied by boolean masks after each backward pass."""
-        session = deftx.Session(engine=engine, callbacks=callbacks)
+        session = deftx.Session(engine=engine, before_step=before_step)
         model, objective, mask = self.model(), self.objective(), self.mask()
         assert mask is not None
         total = freeze(model)
@@ -157,19 +158,19 @@ class EnoughError(Exception):
     """Ends the training."""
 
 
-class Stepwise(TrainerCallback):
+class Stepwise:
     """A training that makes one step when this object is called, and then waits.
 
     A step lasts from the beginning of one to the beginning of the next, so it includes everything
-    that the loop does in between. `fit` trains with the callbacks that it is given.
+    that the loop does in between. `fit` calls what it is given before each step.
     """
 
-    def __init__(self, fit: Callable[[Sequence[TrainerCallback]], object]) -> None:
+    def __init__(self, fit: Callable[[Callable[[int], None]], object]) -> None:
         self._fit = fit
         self._go, self._reports = threading.Semaphore(0), queue.SimpleQueue[str | None]()
         self._closing = False
 
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
+    def before_step(self, done: int) -> None:
         """Wait for the next call."""
         self._reports.put(None)
         self._go.acquire()
@@ -180,7 +181,7 @@ class Stepwise(TrainerCallback):
         """Train, in the thread that calls this, until `close`."""
         failure = "training ended"
         try:
-            self._fit([self])
+            self._fit(self.before_step)
         except EnoughError:
             failure = "closed"
         except Exception as error:
@@ -211,7 +212,7 @@ class Stepwise(TrainerCallback):
 def compare(
     makers: dict[str, Callable[[], Callable[[], object]]],
     name: str,
-    fit: Callable[[Sequence[TrainerCallback]], object],
+    fit: Callable[[Callable[[int], None]], object],
     **settings: Any,
 ) -> list[measure.Timing]:
     """`measure.compare` of `makers` and, as contestant `name`, of a training by `fit`.
@@ -248,7 +249,7 @@ def compare(
 @contextmanager
 def dense(case: Case, engine: deftx.Engine) -> Iterator[Callable[[], Stepwise]]:
     """A maker of the dense contestant (`Case.fit_dense`), whose training ends with the block."""
-    stepwise = Stepwise(lambda callbacks: case.fit_dense(callbacks, engine))
+    stepwise = Stepwise(lambda before_step: case.fit_dense(before_step, engine))
     thread = threading.Thread(target=stepwise.run)
 
     def make() -> Stepwise:
@@ -348,7 +349,7 @@ def _measured(
     engine: deftx.Engine,
     settings: dict[str, Any],
 ) -> list[measure.Timing]:
-    return compare(opponents, name, lambda callbacks: case.fit(callbacks, engine), **settings)
+    return compare(opponents, name, lambda before_step: case.fit(before_step, engine), **settings)
 
 
 if __name__ == "__main__":

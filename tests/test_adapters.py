@@ -414,7 +414,7 @@ def test_l1_counts_the_adapter_among_all_parameters(base, monkeypatch):
         seen.update(held=len(parameters), weight=weight, total=total)
         return L1(parameters, weight, total)
 
-    monkeypatch.setattr("deftx.engine.trainer.L1", noting)
+    monkeypatch.setattr("deftx.engine.loop.L1", noting)
     made = model, *_ = language(base, l1=0.1, max_steps=1)
     _, module, _ = trained(made)
     every = [*model.parameters(), *module.parameters()]

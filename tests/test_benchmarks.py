@@ -10,7 +10,7 @@ import torch
 from training import assert_close, differing, snapshot
 
 from benchmarks import measure, models, passes, profile, reference, training
-from deftx.engine.trainer import StepTrainer
+from deftx.engine.passes import Passes
 
 
 def language_model(**settings):
@@ -231,12 +231,10 @@ def test_the_reference_runs_as_a_script(capsys):
 
 def test_the_engine_waits_before_each_step(monkeypatch):
     case = training.Case("tiny", "language", "full", 2, 16)
-    stepwise = training.Stepwise(lambda callbacks: case.fit(callbacks, training.engine_of([])))
+    stepwise = training.Stepwise(lambda before_step: case.fit(before_step, training.engine_of([])))
     begun = []
-    begin = StepTrainer.training_step
-    monkeypatch.setattr(
-        StepTrainer, "training_step", lambda self, *a, **k: begun.append(1) or begin(self, *a, **k)
-    )
+    begin = Passes.backward
+    monkeypatch.setattr(Passes, "backward", lambda *a: begun.append(1) or begin(*a))
     thread = threading.Thread(target=stepwise.run)
     thread.start()
     stepwise.ready()
@@ -250,8 +248,8 @@ def test_the_engine_waits_before_each_step(monkeypatch):
 
 
 def test_a_contestant_that_fails_raises_its_error_and_nothing_hangs():
-    def fit(callbacks):
-        callbacks[0].on_step_begin()
+    def fit(before_step):
+        before_step(0)
         raise ValueError("no such thing\nat all")
 
     with pytest.raises(RuntimeError, match="ValueError: no such thing"):
@@ -287,7 +285,7 @@ def test_the_dense_contestant_ends_with_the_engines_weights():
         held = unittest.mock.patch.object(training.Case, "model", lambda self, model=model: model)
         window = profile.Window(0, 3, lambda: None)
         with held, contextlib.suppress(training.EnoughError):
-            fit([window], training.engine_of([]))
+            fit(window.before_step, training.engine_of([]))
         ends.append(snapshot(model))
     start = snapshot(language_model())
     for name in start:
@@ -309,10 +307,10 @@ def test_the_engine_is_timed_as_a_script_and_a_failure_is_a_row(capsys, monkeypa
     monkeypatch.setattr(training, "VARIANTS", (training.VARIANTS[0], bad, training.VARIANTS[1]))
     fit = training.Case.fit
 
-    def failing(self, callbacks, engine):
+    def failing(self, before_step, engine):
         if engine.compile == "max-autotune":
             raise RuntimeError("cannot compile")
-        fit(self, callbacks, engine)
+        fit(self, before_step, engine)
 
     monkeypatch.setattr(training.Case, "fit", failing)
     training.main([*common, "--length", "16", "--variants", "--phase", "sparse"])
@@ -331,7 +329,7 @@ def test_profiles_and_passes_run_as_scripts(capsys):
     printed = capsys.readouterr().out
     assert "matrix products" in printed and "the loop" in printed
     profile.main([*common, "--steps", "2", "--warmup", "1", "--python"])
-    assert "training_step" in capsys.readouterr().out
+    assert "passes.py" in capsys.readouterr().out
     passes.main([*common, "--rounds", "1"])
     assert "a pass, which is" in capsys.readouterr().out
 

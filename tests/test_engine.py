@@ -10,10 +10,11 @@ import sys
 
 import pytest
 import torch
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from accelerate.utils import LoggerType
 from conftest import PROJECT, without_dropout
 from safetensors.torch import load_file
 from training import differing, distance, language, snapshot, task, without_key_bias
-from transformers import TrainerCallback
 
 from deftx.core.delta import Delta
 from deftx.core.parameters import backbone_parameters
@@ -56,24 +57,23 @@ def with_engine(**settings):
 @KINDS
 def test_a_step_is_a_pure_function_of_its_number(base, kind):
     _, objective, settings = kind(base)
-    whole, later = (Steps(objective, settings, first, **SEEDS) for first in (0, 3))
-    assert len(whole) == len(later) + 3 == settings.steps(len(objective))
-    for number in range(len(later)):
-        one, other = later[number], whole[number + 3]
-        assert one["step"] == other["step"] == number + 3 and one["labels"] == other["labels"]
-        for ours, theirs in zip(one["batches"], other["batches"], strict=True):
+    numbers = range(settings.steps(len(objective)))
+    steps = Steps(objective, settings, **SEEDS)
+    forward = [steps.step(number) for number in numbers]
+    for number in reversed(numbers):
+        one, other = Steps(objective, settings, **SEEDS).step(number), forward[number]
+        assert one.labels == other.labels
+        for ours, theirs in zip(one.batches, other.batches, strict=True):
             assert not differing(ours, theirs)
-    with pytest.raises(IndexError):
-        whole[len(whole)]
 
 
 def test_every_example_is_seen_once_an_epoch_in_another_order_each_time(base):
     _, objective, settings = task(base, count=21, epochs=3)
-    steps = Steps(objective, settings, 0, **SEEDS)
+    steps = Steps(objective, settings, **SEEDS)
     epochs = [[i for s in range(3) for i in steps._indices(3 * e + s)] for e in range(3)]
     assert all(sorted(epoch) == list(range(21)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
-    other = Steps(objective, settings, 0, order_seed=7, draw_seed=2)
+    other = Steps(objective, settings, order_seed=7, draw_seed=2)
     assert other._indices(0) != steps._indices(0)
 
 
@@ -88,21 +88,21 @@ def test_masked_tokens_differ_from_step_to_step(base):
 @pytest.mark.parametrize("parts", [1, 2, 8])
 def test_the_batches_of_a_step_hold_its_examples_however_they_are_cut(base, kind, processes, parts):
     _, objective, settings = kind(base)
-    plain = Steps(objective, settings, 0, **SEEDS).step(1)
+    plain = Steps(objective, settings, **SEEDS).step(1)
     shares = [
-        Steps(objective, settings, 0, **SEEDS, share=(rank, processes)).step(1, parts)
+        Steps(objective, settings, **SEEDS, share=(rank, processes)).step(1, parts)
         for rank in range(processes)
     ]
-    assert {share["labels"] for share in shares} == {plain["labels"]}
+    assert {share.labels for share in shares} == {plain.labels}
 
     def rows(steps):
         return sorted(
-            row[row != 1].tolist() for s in steps for b in s["batches"] for row in b["input_ids"]
+            row[row != 1].tolist() for s in steps for b in s.batches for row in b["input_ids"]
         )
 
     assert rows(shares) == rows([plain])
     limit = max(1, 8 // (processes * parts))
-    assert all(len(b["input_ids"]) <= limit for s in shares for b in s["batches"])
+    assert all(len(b["input_ids"]) <= limit for s in shares for b in s.batches)
 
 
 def test_the_cut_is_the_cheapest_of_all_cuts():
@@ -131,20 +131,20 @@ def test_the_cut_is_the_cheapest_of_all_cuts():
 def test_batches_that_are_filled_up_have_few_shapes_and_the_same_loss_and_gradient(base, kind):
     model, objective, settings = kind(base, batch_size=7)
     given = {**SEEDS, "cost": 4096}
-    plain = Steps(objective, settings, 0, **given)
-    filled = Steps(objective, settings, 0, **given, few_shapes=True)
+    plain = Steps(objective, settings, **given)
+    filled = Steps(objective, settings, **given, few_shapes=True)
     shapes = {
         tuple(sorted((name, tuple(t.shape)) for name, t in batch.items()))
-        for step in filled
-        for batch in step["batches"]
+        for number in range(settings.steps(len(objective)))
+        for batch in filled.step(number).batches
     }
     assert len(shapes) == 1
     model = without_dropout(model).double()
     learner = objective.learner(model)
-    for number in (0, len(plain) - 1):
+    for number in (0, settings.steps(len(objective)) - 1):
         found = []
         for steps in (plain, filled):
-            losses = [learner(**batch) for batch in steps[number]["batches"]]
+            losses = [learner(**batch) for batch in steps.step(number).batches]
             model.zero_grad()
             sum(losses).backward()
             gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad])
@@ -263,9 +263,10 @@ def test_auto_compiles_on_a_gpu_what_is_long_enough(asked, device, steps, mode):
 
 def test_auto_is_plain_float32_on_a_cpu_and_is_recorded(base):
     resolved = resolve(Engine(), torch.device("cpu"))
-    assert resolved.facts() == {"device": "cpu", "precision": "fp32", "compile": None}
+    facts = {"device": "cpu", "precision": "fp32", "compile": None}
+    assert resolved == Resolved(**facts)
     outcome, _ = trained(base, task(base))
-    assert outcome["engine"] == {**resolved.facts(), "parts": 1}
+    assert outcome["engine"] == {**facts, "parts": 1}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
@@ -293,8 +294,8 @@ def test_what_does_not_compile_is_an_error_if_it_was_asked_for(base, monkeypatch
     with pytest.raises(Exception, match="no compiler"):
         trained(base, made, True, with_engine(compile=True))
     monkeypatch.setattr(
-        "deftx.engine.trainer.resolve",
-        lambda *_: Resolved(device="cpu", precision="fp32", compile="default", fall_back=True),
+        "deftx.engine.loop.resolve",
+        lambda *_: Resolved(device="cpu", precision="fp32", compile="default"),
     )
     torch._dynamo.reset()
     assert distance(trained(base, made)[1], trained(base, made)[1]) == 0
@@ -348,9 +349,7 @@ for kind in (test_engine.language, test_engine.task):
         sizes.clear()
         outcome, weights = test_engine.trained(base, kind(base, l1=1.0), mask, None, torch.float64)
         if mask:
-            head = sum(w.numel() for n, w in weights.items() if not n.startswith("roberta.")
-                       and n != "lm_head.decoder.weight")
-            assert sum(sizes) == outcome["steps"] * (900 + head), (sizes, head)
+            assert sum(sizes) == outcome["steps"] * (900 + outcome["trained_head"]), sizes
         if share()[0] == 0:
             save_file(weights, Path({out!r}) / f"{{kind.__name__}}-{{mask}}.safetensors")
 torch.distributed.destroy_process_group()
@@ -410,14 +409,26 @@ def test_progress_is_one_line_at_a_time_with_what_a_person_asks(base, monkeypatc
         assert word in lines[2]
 
 
-def test_callbacks_and_trackers_of_transformers_work(base):
-    seen = []
+def test_trackers_get_what_a_person_plots(base, monkeypatch):
+    seen, ended = [], []
 
-    class Watch(TrainerCallback):
-        def on_log(self, args, state, control, logs, **_):
-            seen.append((state.global_step, sorted(logs), args.report_to))
+    class Tracker(GeneralTracker):
+        name, requires_logging_directory, tracker = "wandb", False, None
 
-    trained(base, language(base), session=Session(callbacks=[Watch()]))
-    logged = {name for _, names, _ in seen for name in names}
-    assert {"loss", "grad_norm", "learning_rate", "eval_loss"} <= logged
-    assert all(trackers == [] for *_, trackers in seen)
+        def __init__(self, run_name):
+            super().__init__()
+
+        def log(self, values, step):
+            seen.extend((name, step) for name in values)
+
+        def finish(self):
+            ended.append(True)
+
+    monkeypatch.setattr("accelerate.tracking._available_trackers", [LoggerType.WANDB])
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "wandb", Tracker)
+    _, expected = trained(base, made := language(base))
+    _, found = trained(base, made, session=Session(report_to=["wandb"]))
+    names = ("train/loss", "train/grad_norm", "train/learning_rate")
+    assert {(name, step) for name in names for step in range(1, 13)} <= {*seen}
+    assert [step for name, step in seen if name == "eval/loss"] == [5, 10, 12]
+    assert ended == [True] and not differing(found, expected)

@@ -31,7 +31,6 @@ for kind in (test_engine.language, test_engine.task):
         assert outcome["engine"]["device"] == "cuda"
         weights = {{name: weight.cpu() for name, weight in weights.items()}}
         save_file(weights, Path({out!r}) / f"{{kind.__name__}}-{{mask}}.safetensors")
-print(torch.cuda.max_memory_allocated())
 """
 
 

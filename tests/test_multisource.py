@@ -15,7 +15,6 @@ from training import (
     classifier,
     dense,
     differing,
-    distance,
     items,
     killed_and_resumed,
     plain_loop,
@@ -28,7 +27,7 @@ from training import (
 )
 
 from deftx.cli.main import main
-from deftx.core.parameters import backbone_parameters, head_parameters
+from deftx.core.parameters import backbone_parameters
 from deftx.core.sparse_delta import SparseDelta
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.fit import fit
@@ -93,13 +92,14 @@ def test_an_epoch_has_every_example_once_in_portions_of_one_source(base, accumul
     objective, settings = task(base, epochs=3, accumulation=accumulation)
     portions = [5, 3, 2]
     assert settings.steps_per_epoch(*SIZES) == -(-sum(portions) // accumulation)
-    steps = Steps(objective, settings, 0, **SEEDS)
-    assert len(steps) == 3 * settings.steps_per_epoch(*SIZES)
+    steps = Steps(objective, settings, **SEEDS)
+    length = settings.steps_per_epoch(*SIZES)
+    assert settings.steps(*SIZES) == 3 * length
     orders = []
     for epoch in range(3):
         seen, order = [], []
-        for step in range(len(steps) // 3):
-            indices = steps._indices(epoch * len(steps) // 3 + step)
+        for step in range(length):
+            indices = steps._indices(epoch * length + step)
             sources = [source_of(i) for i in indices]
             if accumulation == 1:
                 assert len(set(sources)) == 1
@@ -118,17 +118,17 @@ def test_an_epoch_has_every_example_once_in_portions_of_one_source(base, accumul
 def test_batches_hold_one_source_each_and_together_the_examples_of_the_step(base, processes, parts):
     objective, settings = task(base, accumulation=3)
     for number in range(4):
-        indices = Steps(objective, settings, 0, **SEEDS)._indices(number)
+        indices = Steps(objective, settings, **SEEDS)._indices(number)
         shares = [
-            Steps(objective, settings, 0, **SEEDS, share=(rank, processes)).step(number, parts)
+            Steps(objective, settings, **SEEDS, share=(rank, processes)).step(number, parts)
             for rank in range(processes)
         ]
-        assert all(share["labels"] == len(indices) for share in shares)
+        assert all(share.labels == len(indices) for share in shares)
         limit = max(1, 8 // (processes * parts))
         found = []
         for share in shares:
-            assert share["sources"] == sorted(share["sources"])
-            for source, batch in zip(share["sources"], share["batches"], strict=True):
+            assert share.sources == sorted(share.sources)
+            for source, batch in zip(share.sources, share.batches, strict=True):
                 assert len(batch["input_ids"]) <= limit
                 found += [(source, tuple(row[row != 1].tolist())) for row in batch["input_ids"]]
         expected = [
@@ -138,22 +138,12 @@ def test_batches_hold_one_source_each_and_together_the_examples_of_the_step(base
         assert sorted(found) == sorted(expected)
 
 
-def test_a_step_does_not_depend_on_the_steps_before(base):
-    objective, settings = task(base, epochs=3, accumulation=2)
-    whole, later = (Steps(objective, settings, first, **SEEDS) for first in (0, 7))
-    for number in range(len(later)):
-        one, other = later[number], whole[number + 7]
-        assert one["sources"] == other["sources"] and one["labels"] == other["labels"]
-        for ours, theirs in zip(one["batches"], other["batches"], strict=True):
-            assert not differing(ours, theirs)
-
-
 def test_one_source_is_batched_as_without_sources(base):
     """Whether or not its language has a vector."""
     one, settings = task(base, sizes=(40,))
     assert one.sources == (40,) and settings.steps(*one.sources) == settings.steps(40) == 10
-    steps = Steps(one, settings, 0, order_seed=1, draw_seed=2)
-    assert steps[0]["sources"] == [0] * len(steps[0]["batches"])
+    steps = Steps(one, settings, order_seed=1, draw_seed=2)
+    assert steps.step(0).sources == [0] * len(steps.step(0).batches)
     assert sorted(i for s in range(5) for i in steps._indices(s)) == list(range(40))
 
 
@@ -162,68 +152,41 @@ def test_one_source_is_batched_as_without_sources(base):
 
 def plain_training(base, objective, settings, vectors, mask=None):
     """Gradients through p + φ of the source by a functional call, dense and times the mask: only
-    AdamW moves a weight. The model, and the gradients of the first step."""
-    model, first = model_for(base), {}
+    AdamW moves a weight."""
+    model = model_for(base).double()
     backbone = {n: p for n, p in backbone_parameters(model).items() if n in base.maskable}
     differences = [dense(found, base.shapes) for found in vectors]
-    steps = Steps(objective, settings, 0, **SEEDS)
+    steps = Steps(objective, settings, **SEEDS)
 
     def backward(number):
-        step = steps[number]
-        for source, batch in zip(step["sources"], step["batches"], strict=True):
+        step = steps.step(number)
+        for source, batch in zip(step.sources, step.batches, strict=True):
             moved = {
                 f"{model.base_model_prefix}.{name}": p + differences[source][name]
                 for name, p in backbone_parameters(model).items()
             }
             labels = batch.pop("labels")
             logits = torch.func.functional_call(model, moved, (), batch).logits
-            (cross_entropy(logits, labels, reduction="sum") / step["labels"]).backward()
+            (cross_entropy(logits, labels, reduction="sum") / step.labels).backward()
         for name, parameter in backbone.items() if mask is not None else ():
             parameter.grad *= mask.dense(name) if name in mask.index else 0
-        if number == 0:
-            parts = {**backbone, **head_parameters(model)}
-            first.update({n: p.grad.clone() for n, p in parts.items()})
 
     model.train()
-    plain_loop(train_only(model, backbone.values()), settings, len(steps), backward)
-    return model, first
-
-
-def noted_gradients(monkeypatch):
-    """A list that gets the gradients of the first step of the next optimiser."""
-    found, original = [], torch.optim.AdamW.step
-
-    def step(optimizer, *given, **more):
-        if not found:
-            found.extend(p.grad.clone() for p in optimizer.param_groups[0]["params"])
-        return original(optimizer, *given, **more)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    return found
+    plain_loop(
+        train_only(model, backbone.values()), settings, settings.steps(*objective.sources), backward
+    )
+    return model
 
 
 @SPARSE
-def test_training_is_a_plain_loop_through_the_sums_of_weights_and_vectors(
-    base, vectors, sparse, monkeypatch
-):
-    """The gradient of the first step, and all weights at the end; steps of several sources, and of
-    one."""
-    objective, settings = task(base, accumulation=2, clip=1e9)
+def test_training_is_a_plain_loop_through_the_sums_of_weights_and_vectors(base, vectors, sparse):
+    """In float64; steps of several sources, and of one."""
+    objective, settings = task(base, accumulation=2)
     mask = uniform(without_key_bias(base.maskable), 900, 0) if sparse else None
-    seen, ours = noted_gradients(monkeypatch), model_for(base)
+    ours = model_for(base).double()
     fit(ours, objective, settings, mask=mask, session=Session(**SEEDS), source_vectors=vectors)
-    gradient = torch.cat([g.flatten() for g in seen])
-    monkeypatch.undo()
-    plain, first = plain_training(base, objective, settings, vectors, mask)
-    if sparse:  # packed: word embeddings, then all others
-        names = sorted(mask.index, key=lambda name: "word_embeddings" not in name)
-        parts = [first.pop(name).view(-1)[mask.index[name]] for name in names]
-        parts += [g for n, g in first.items() if n not in base.shapes]
-    else:
-        parts = list(first.values())
-    expected = torch.cat([part.flatten() for part in parts])
-    assert (gradient - expected).norm() <= 1e-6 * expected.norm()
-    assert_close(snapshot(ours), snapshot(plain), 2e-5)
+    plain = plain_training(base, objective, settings, vectors, mask)
+    assert_close(snapshot(ours), snapshot(plain))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -281,37 +244,6 @@ def test_what_does_not_train_keeps_its_bits(base, vectors, sparse):
         moves = mask.dense(name) if name in mask.index else torch.zeros_like(parameter).bool()
         assert torch.equal(parameter[~moves], start[name][~moves]), name
     assert any(not torch.equal(p, start[n]) for n, p in backbone_parameters(model).items())
-
-
-@SPARSE
-def test_one_source_with_its_vector_is_training_from_that_start(base, sparse):
-    """φ = θ − θ0 here and θ − θs there. fl(fl(θ0 + x) + φs) and fl(fl(θ0 + φs) + x) differ by two
-    roundings a step, which AdamW passes on: measured 6e-7 of the norm of what moved, bound 2e-5."""
-    objective, settings = task(base, sizes=(40,))
-    mask = uniform(without_key_bias(base.maskable), 900, 0) if sparse else None
-    found = vector(base, 1)
-    moved, scores = [], []
-    for started in (False, True):
-        model = model_for(base)
-        if started:
-            found.add_to(backbone_parameters(model))
-        start = snapshot(model)
-        given = {} if started else {"source_vectors": [found]}
-        outcome = fit(model, objective, settings, mask=mask, session=Session(order_seed=1), **given)
-        scores.append(outcome["best"]["macro_f1"])
-        end = without_key_bias(snapshot(model))
-        moved.append({name: tensor - start[name] for name, tensor in end.items()})
-    assert scores[0] == scores[1] and 0 < distance(*moved) <= 2e-5
-
-
-def test_vectors_change_what_is_learned(base, vectors):
-    objective, settings = task(base, epochs=0.5)
-    ends = []
-    for given in ((), vectors, [None, None, None]):
-        model = model_for(base)
-        fit(model, objective, settings, session=Session(order_seed=1), source_vectors=given)
-        ends.append(snapshot(model))
-    assert not differing(ends[0], ends[2]) and differing(ends[0], ends[1])
 
 
 def test_the_best_checkpoint_is_that_with_the_vector_of_the_first_source(base, vectors):

@@ -10,20 +10,20 @@ import time
 
 import pytest
 import torch
-from conftest import PROJECT, KillBefore, KillError, sentences
+from conftest import PROJECT, KillError, kill_before, sentences
 from safetensors.torch import load_file
 from training import differing, killed_and_resumed, language, save_mask, snapshot, task
-from transformers import TrainerCallback
 
 from deftx.cli.main import main
-from deftx.engine.checkpoint import Checkpoint, StopRequest
+from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.fit import fit
+from deftx.engine.saver import StopRequest
 from deftx.engine.session import Session
 from deftx.models.base import Base
 from deftx.stages.mask.math import uniform
 from deftx.store.errors import CheckpointError
 from deftx.store.items import write_items
-from deftx.store.tensors import TensorFile
+from deftx.store.tensors import TensorFile, save_tensors
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def test_a_checkpoint_after_the_last_step_is_enough(base, tmp_path):
 def test_a_checkpoint_of_other_parameters_is_never_used(base, tmp_path):
     out = tmp_path / "m.safetensors"
     with Checkpoint(out, {"learning_rate": 1}) as checkpoint, pytest.raises(KillError):
-        trained(base, checkpoint=checkpoint, callbacks=[KillBefore(3)])
+        trained(base, checkpoint=checkpoint, before_step=kill_before(3))
     with Checkpoint(out, {"learning_rate": 2}) as other:
         assert other.load() is None
         other.save(1, {"a": torch.zeros(1)}, {})
@@ -114,12 +114,25 @@ def test_a_second_process_is_refused_and_the_error_names_the_first(tmp_path):
 def test_a_truncated_checkpoint_is_set_aside_and_logged(base, tmp_path, caplog):
     out = tmp_path / "m.safetensors"
     with Checkpoint(out, {}) as checkpoint, pytest.raises(KillError):
-        trained(base, task, True, checkpoint=checkpoint, callbacks=[KillBefore(3)])
+        trained(base, task, True, checkpoint=checkpoint, before_step=kill_before(3))
     (state,) = checkpoint.folder.glob("*.safetensors")
     state.write_bytes(state.read_bytes()[:-100])
     with Checkpoint(out, {}) as checkpoint:
         assert checkpoint.load() is None
     assert "a checkpoint cannot be used" in caplog.text and "corrupt" in caplog.text
+
+
+def test_a_checkpoint_of_another_layout_is_set_aside_and_training_starts_again(
+    base, tmp_path, caplog
+):
+    """As one that an earlier version wrote: without a layout, and with other tensors."""
+    outcome, weights = trained(base)
+    with Checkpoint(tmp_path / "m.safetensors", {}) as checkpoint:
+        old = checkpoint.folder / "step-000000004.safetensors"
+        save_tensors(old, {"a": torch.zeros(1)}, stage="checkpoint", state={"step": 4})
+        again, found = trained(base, checkpoint=checkpoint)
+    assert again == outcome and not differing(found, weights)
+    assert old.with_suffix(".other").exists() and "layout None, expected 2" in caplog.text
 
 
 def test_a_kill_between_two_checkpoints_leaves_one(tmp_path, monkeypatch):
@@ -138,12 +151,12 @@ def test_a_kill_between_two_checkpoints_leaves_one(tmp_path, monkeypatch):
 
 
 def test_a_loss_that_explodes_stops_and_leaves_the_last_good_checkpoint(base, tmp_path):
-    class Spoil(TrainerCallback):
-        def on_step_begin(self, args, state, control, model, **_):
-            if state.global_step == 3:
-                with torch.no_grad():
-                    for parameter in model.parameters():
-                        parameter.mul_(float("nan"))
+    model, *given = task(base)
+
+    def spoil(done):
+        if done == 3:
+            for parameter in model.parameters():
+                parameter.data.mul_(float("nan"))
 
     with (
         Checkpoint(tmp_path / "m.safetensors", {}) as checkpoint,
@@ -152,7 +165,7 @@ def test_a_loss_that_explodes_stops_and_leaves_the_last_good_checkpoint(base, tm
             match=r"step 3: not all .* are finite .*; the state after step 2 is kept",
         ),
     ):
-        trained(base, checkpoint=checkpoint, callbacks=[Spoil()])
+        fit(model, *given, session=Session(checkpoint=checkpoint, before_step=spoil))
     with Checkpoint(tmp_path / "m.safetensors", {}) as checkpoint:
         tensors, state = checkpoint.load()
     assert state["step"] == 2 and all(torch.isfinite(t).all() for t in tensors.values())

@@ -108,7 +108,7 @@ def plain_phase(kind, base, files, phase, begin, mask=None):
     model, objective = prepare(params, base, data["train"], data.get("valid"), None)
     settings, order = params.training, [params.seed, params.target, phase]
     seeds = {"order_seed": stream(*order, "order"), "draw_seed": stream(*order, "masks")}
-    steps = Steps(objective, settings, 0, **seeds)
+    steps = Steps(objective, settings, **seeds)
     backbone = {n: p for n, p in backbone_parameters(model).items() if n in base.maskable}
     parts = {**backbone, **{f"head.{n}": p for n, p in head_parameters(model).items()}}
     total = sum(p.numel() for p in model.parameters())
@@ -122,14 +122,14 @@ def plain_phase(kind, base, files, phase, begin, mask=None):
     learner.train()
 
     def backward(number):
-        step = steps[number]
-        loss = sum(learner(**batch) for batch in step["batches"]) / step["labels"]
+        step = steps.step(number)
+        loss = sum(learner(**batch) for batch in step.batches) / step.labels
         pull = sum((p - s).abs().sum() for p, s in zip(trained, start, strict=True))
         (loss + settings.l1 * pull / total).backward()
         for name, parameter in backbone.items() if mask else ():
             parameter.grad *= mask.dense(name) if name in mask.index else 0
 
-    plain_loop(trained, settings, len(steps), backward)
+    plain_loop(trained, settings, settings.steps(*objective.sources), backward)
     learner.close()
     return parts
 

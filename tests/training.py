@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import KillBefore, KillError, sentences
+from conftest import KillError, kill_before, sentences
 
 from deftx.core.mask import mask_layout, mask_tensors
 from deftx.core.parameters import head_parameters
@@ -181,7 +181,7 @@ def killed_and_resumed(run, out, steps):
     """What `run` returns after it was killed at the beginning of each of the steps."""
     for step in steps:
         with Checkpoint(out, {}) as checkpoint, pytest.raises(KillError):
-            run(checkpoint=checkpoint, callbacks=[KillBefore(step)])
+            run(checkpoint=checkpoint, before_step=kill_before(step))
         assert len(list(checkpoint.folder.glob("*.safetensors"))) <= 1
     with Checkpoint(out, {}) as checkpoint:
         assert steps[-1] < 2 or checkpoint.load()[1]["step"] == steps[-1] - 1

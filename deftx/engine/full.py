@@ -7,11 +7,12 @@ from transformers import PreTrainedModel
 
 from deftx.core.parameters import backbone_parameters, layer_norm_names
 from deftx.core.sparse_delta import SparseDelta
+from deftx.engine.loop import freeze, train_with_head
 from deftx.engine.objective import Objective
+from deftx.engine.passes import Hooks
 from deftx.engine.session import Session
 from deftx.engine.settings import Training
 from deftx.engine.sources import around_source
-from deftx.engine.trainer import Hooks, freeze, train_with_head
 
 
 def fit_everything(

@@ -6,11 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from deftx.engine.objective import Objective
-from deftx.engine.processes import is_first
-from deftx.engine.settings import Training
 from deftx.store.errors import NotFiniteError
 
 log = logging.getLogger(__name__)
@@ -19,42 +15,28 @@ EXPLODED = 10.0
 """So many times the loss of the first step (of 1, if that is larger) is no training any more."""
 
 
-class KeepBest(TrainerCallback):
-    """Asks for an evaluation on schedule and at the last step; remembers the best values of what
-    trains. Ties keep the earlier checkpoint.
+class Best:
+    """The values of what trains at the best validation so far; ties keep the earlier one.
 
-    In memory, since the Trainer would write whole models (and pickles) for it.
+    `name` is that of the validation value; `loss` is best if low, any other if high.
 
     Attributes:
-        kept: name → values at the best checkpoint; empty before the first evaluation.
+        kept: name → values at the best validation; empty before the first one.
         facts: `best`, `best_step` and `history`, as plain values.
     """
 
-    def __init__(
-        self, trained: Mapping[str, torch.nn.Parameter], objective: Objective, settings: Training
-    ) -> None:
-        self._trained, self._name = trained, objective.best
-        self._last = settings.steps(*objective.sources)
-        self._sign = -1.0 if objective.best == "loss" else 1.0
-        every = settings.evaluate_every
-        self._every = settings.steps_per_epoch(*objective.sources) if every == "epoch" else every
-        self._validates = objective.validates and is_first()
+    def __init__(self, trained: Mapping[str, torch.nn.Parameter], name: str) -> None:
+        self._trained, self._name = trained, name
+        self._sign = -1.0 if name == "loss" else 1.0
         self.kept: dict[str, torch.Tensor] = {}
         self.facts: dict[str, Any] = {"best": None, "best_step": None, "history": []}
 
-    def on_step_end(
-        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Ask for an evaluation where one is due."""
-        control.should_evaluate = self._validates and (
-            state.global_step % self._every == 0 or state.global_step == self._last
-        )
-
-    def on_evaluate(self, args: Any, state: TrainerState, *_: Any, **given: Any) -> None:
-        """Remember the weights if they are the best so far."""
-        value, step = given["metrics"][f"eval_{self._name}"], state.global_step
+    def note(self, step: int, last: int, values: Mapping[str, float]) -> None:
+        """Remember the validation values after a step, and what trains if they are the best.
+        Raises NotFiniteError if the value that chooses is not finite."""
+        value = values[self._name]
         self.facts["history"].append({"step": step, self._name: value})
-        log.info("step %d of %d: validation %s %.4f", step, self._last, self._name, value)
+        log.info("step %d of %d: validation %s %.4f", step, last, self._name, value)
         if not math.isfinite(value):
             raise NotFiniteError(f"step {step}: validation {self._name} is {value}")
         best = self.facts["best"]
@@ -64,7 +46,7 @@ class KeepBest(TrainerCallback):
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put the best values back, if there was an evaluation."""
+        """Put the best values back, if there was a validation."""
         for name, kept in self.kept.items():
             self._trained[name].copy_(kept)
 

@@ -15,15 +15,14 @@ IGNORED = -100
 """The label of what does not count, as in PyTorch and transformers."""
 
 
-class Learner(torch.nn.Module, ABC):
+class Learner(torch.nn.Module):
     """A model with a loss: its forward pass takes a batch to the sum of the cross-entropies of its
     labels, ()."""
 
     model: PreTrainedModel
 
-    @abstractmethod
     def close(self) -> None:
-        """Leave the model as it was made."""
+        """Leave the model as it was made; most learners change nothing."""
 
 
 class Objective(ABC):

@@ -23,7 +23,7 @@ class TargetParams(Strict):
     engine: Engine = Engine()
     report_to: list[str] = Field(
         default_factory=list,
-        description="trackers as transformers names them; nothing in the result depends on them",
+        description="trackers as accelerate names them; nothing in the result depends on them",
     )
 
     def recorded(self) -> dict[str, Any]:

@@ -7,10 +7,14 @@ Design choice; DistributedDataParallel would exchange dense gradients.
 
 import os
 from collections.abc import Iterable
+from datetime import timedelta
 
 import torch
 
 from deftx.store.errors import ProcessLostError
+
+PATIENCE = timedelta(minutes=30)
+"""How long processes wait for the first one, which alone validates and saves."""
 
 
 def share() -> tuple[int, int]:
@@ -21,6 +25,16 @@ def share() -> tuple[int, int]:
 def is_first() -> bool:
     """Whether this process is the one that writes files."""
     return share()[0] == 0
+
+
+def join_processes(device: torch.device) -> None:
+    """Meet the other processes of this training, if there are any."""
+    if share()[1] == 1 or torch.distributed.is_initialized():
+        return
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(device)
+    torch.distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
 
 
 def add_up_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:

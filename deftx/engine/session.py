@@ -1,11 +1,9 @@
 """What a phase of training needs to know beyond what is learned and how."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
-from transformers import TrainerCallback
 
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.settings import Engine
@@ -22,8 +20,9 @@ class Session:
         engine: precision, compilation, devices.
         checkpoint: where the state is kept in between; None keeps none, and a signal ends the
             process at once.
-        report_to: trackers by the names that transformers has for them, such as `wandb`.
-        callbacks: transformers' TrainerCallbacks.
+        report_to: trackers by the names that accelerate has for them, such as `wandb`.
+        before_step: called before each step with the number of steps that are done; an exception
+            ends training.
     """
 
     order_seed: int = 0
@@ -32,7 +31,7 @@ class Session:
     engine: Engine = field(default_factory=Engine)
     checkpoint: Checkpoint | None = None
     report_to: Sequence[str] = ()
-    callbacks: Sequence[TrainerCallback] = ()
+    before_step: Callable[[int], None] = lambda step: None
 
 
 @dataclass(frozen=True)
@@ -43,22 +42,16 @@ class Resolved:
         device: `cpu` or `cuda`.
         precision: `fp32` or `bf16`.
         compile: mode of torch.compile, or None.
-        fall_back: whether code that does not compile runs plainly instead of failing.
     """
 
     device: str
     precision: str
     compile: str | None
-    fall_back: bool
 
     @property
     def low(self) -> torch.dtype:
         """The dtype of matrix products."""
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
-
-    def facts(self) -> dict[str, Any]:
-        """For the provenance."""
-        return {k: v for k, v in asdict(self).items() if k != "fall_back"}
 
 
 STEPS_WORTH_COMPILING = 2_000
@@ -76,4 +69,4 @@ def resolve(engine: Engine, device: torch.device, steps: int = 0) -> Resolved:
     worth_it = on_gpu and steps >= STEPS_WORTH_COMPILING
     wanted = worth_it if engine.compile == "auto" else engine.compile
     mode = wanted if isinstance(wanted, str) else "default" if wanted else None
-    return Resolved(device.type, precision, mode, fall_back=engine.compile == "auto")
+    return Resolved(device.type, precision, mode)

@@ -17,11 +17,12 @@ from transformers import PreTrainedModel
 from deftx.core.mask import Mask
 from deftx.core.parameters import backbone_parameters, matrices, shapes_of
 from deftx.core.sparse_delta import SparseDelta
+from deftx.engine.loop import freeze, train_with_head
 from deftx.engine.objective import Objective, at_least_float32
+from deftx.engine.passes import Hooks
 from deftx.engine.session import Session, resolve
 from deftx.engine.settings import Training
 from deftx.engine.sources import around_source
-from deftx.engine.trainer import Hooks, freeze, train_with_head
 from deftx.store.errors import ArtefactError
 
 
@@ -60,7 +61,6 @@ def fit_entries(
             settings,
             session,
             total=total,
-            part=packed,
             low=low,
             hooks=Hooks(
                 begin,

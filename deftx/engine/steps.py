@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, groupby
-from typing import Any
+from typing import NamedTuple
 
 import torch
-from torch.utils.data import Dataset
 
-from deftx.engine.objective import Example, Objective
+from deftx.engine.objective import Batch, Example, Objective
 from deftx.engine.settings import Training
 from deftx.store.seeds import stream
 
@@ -22,9 +21,23 @@ COST_OF_A_PASS = {"cpu": 64, "cuda": 4096}
 estimated for a GPU, which a short batch does not fill."""
 
 
+class Step(NamedTuple):
+    """The data of a step, on the CPU.
+
+    Attributes:
+        labels: how many labels it has, those of other processes included.
+        sources: the source of each batch; batches of one source follow each other.
+        batches: this process's share of its examples.
+    """
+
+    labels: int
+    sources: list[int]
+    batches: list[Batch]
+
+
 @dataclass(frozen=True)
-class Steps(Dataset[dict[str, Any]]):
-    """Item i: what step `first + i` needs, in as many batches as memory and padding ask for.
+class Steps:
+    """The steps of a phase by number, in as many batches as memory and padding ask for.
 
     A step's loss is the mean over all labels of its `batch_size × accumulation` examples: how it
     is cut into batches, and over which processes, changes rounding only. Where there are several
@@ -32,7 +45,6 @@ class Steps(Dataset[dict[str, Any]]):
     order that is a shuffle of all such portions of an epoch; no batch holds examples of two.
 
     Attributes:
-        first: how many steps are already done.
         order_seed, draw_seed: see `Session`.
         share: (rank, processes): which part of each step is this process's.
         few_shapes: whether batches are filled up, see `Objective.collate`.
@@ -41,25 +53,14 @@ class Steps(Dataset[dict[str, Any]]):
 
     objective: Objective
     settings: Training
-    first: int
     order_seed: int
     draw_seed: int
     share: tuple[int, int] = (0, 1)
     few_shapes: bool = False
     cost: int = COST_OF_A_PASS["cpu"]
 
-    def __len__(self) -> int:
-        return self.settings.steps(*self.objective.sources) - self.first
-
-    def __getitem__(self, item: int) -> dict[str, Any]:
-        if not 0 <= item < len(self):
-            raise IndexError(item)
-        return self.step(self.first + item)
-
-    def step(self, step: int, parts: int = 1) -> dict[str, Any]:
-        """The `batches` of a step, on the CPU; the source of each batch (`sources`), where those of
-        one source follow each other; and the number of `labels`, those of other processes included.
-        Each batch is cut into `parts` more."""
+    def step(self, step: int, parts: int = 1) -> Step:
+        """The data of a step, counted from 0. Each batch is cut into `parts` more."""
         indices, ends = self._indices(step), list(accumulate(self.objective.sources))
         examples = self.objective.examples(indices, stream(self.draw_seed, "step", str(step)))
         labels = sum(self.objective.labels(example) for example in examples)
@@ -73,7 +74,7 @@ class Steps(Dataset[dict[str, Any]]):
             for batch in cut([example for _, example in few], limit, self.cost):
                 sources.append(source)
                 batches.append(self.objective.collate(batch, rows))
-        return {"step": step, "labels": labels, "sources": sources, "batches": batches}
+        return Step(labels, sources, batches)
 
     def _indices(self, step: int) -> list[int]:
         settings, sources = self.settings, self.objective.sources

@@ -79,9 +79,6 @@ class Classifying(Learner):
         found = at_least_float32(self.model(**inputs).logits)
         return cross_entropy(found, labels, ignore_index=IGNORED, reduction="sum")
 
-    def close(self) -> None:
-        """Nothing to put back."""
-
 
 def classification(
     train: Sequence[dict[str, Any]],

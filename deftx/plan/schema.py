@@ -203,7 +203,7 @@ class Config(Strict):
     engine: Engine = Engine()
     report_to: list[str] = Field(
         default_factory=list,
-        description="trackers of training as transformers names them, such as wandb or tensorboard",
+        description="trackers of training as accelerate names them, such as wandb or tensorboard",
     )
     threads: dict[str, Annotated[int, Field(ge=1, le=1024)]] = Field(
         default_factory=dict,

@@ -7,11 +7,11 @@ from pydantic import Field
 from transformers import PreTrainedModel
 
 from deftx.engine.job import training_job
+from deftx.engine.loop import freeze, train_with_head
 from deftx.engine.objective import Objective
 from deftx.engine.params import MethodParams
 from deftx.engine.session import Session
 from deftx.engine.settings import Training
-from deftx.engine.trainer import freeze, train_with_head
 from deftx.models.base import Base
 from deftx.stages.adapter.file import load_adapter
 from deftx.stages.adapter.math import AdapterModule, fresh_adapter, installed
@@ -101,6 +101,4 @@ def fit_adapter(
     entries = {f"adapter.{name}": p for name, p in adapter.named_parameters()}
     total += sum(parameter.numel() for parameter in entries.values())
     with installed(model, stack, drop_last):
-        return train_with_head(
-            model, entries, objective, settings, session, total=total, part=adapter
-        )
+        return train_with_head(model, entries, objective, settings, session, total=total)

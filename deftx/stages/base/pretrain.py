@@ -24,9 +24,9 @@ from transformers import (
 from deftx.core.parameters import backbone_parameters
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.language import MaskedLanguageModelling, blocks
+from deftx.engine.loop import freeze, train_with_head
 from deftx.engine.session import Session
 from deftx.engine.settings import Engine, LanguageTraining
-from deftx.engine.trainer import freeze, train_with_head
 from deftx.stages.base.settings import Pretrain
 from deftx.store.errors import InputError
 from deftx.store.seeds import stream

@@ -13,10 +13,10 @@ from torch.nn.utils.parametrize import register_parametrization, remove_parametr
 from transformers import PreTrainedModel
 
 from deftx.core.parameters import matrices
+from deftx.engine.loop import freeze, train_with_head
 from deftx.engine.objective import Objective
 from deftx.engine.session import Session
 from deftx.engine.settings import Training
-from deftx.engine.trainer import freeze, train_with_head
 from deftx.stages.gate.math import FUNCTIONS, Function, gate_name, initial_gates
 from deftx.stages.gate.settings import Gate
 from deftx.store.errors import ArtefactError

@@ -14,11 +14,11 @@ from transformers import PreTrainedModel
 from deftx.core.low_rank import LowRank
 from deftx.core.parameters import matrices
 from deftx.engine.job import training_job
+from deftx.engine.loop import freeze, train_with_head
 from deftx.engine.objective import Objective
 from deftx.engine.params import MethodParams
 from deftx.engine.session import Session
 from deftx.engine.settings import Training
-from deftx.engine.trainer import freeze, train_with_head
 from deftx.models.base import Base
 from deftx.stages.lora.settings import Lora, largest_rank
 from deftx.stages.mask.settings import Budget, entries

@@ -1,0 +1,158 @@
+"""One phase of training, as one loop. The caller chooses the parameters that train."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel
+
+from deftx.core.parameters import head_parameters
+from deftx.engine.guards import L1, Best, LossGuard
+from deftx.engine.objective import Objective
+from deftx.engine.passes import Hooks, Passes
+from deftx.engine.processes import add_up_gradients, is_first, join_processes, share
+from deftx.engine.saver import Saver
+from deftx.engine.session import Session, resolve
+from deftx.engine.settings import Training
+from deftx.engine.steps import COST_OF_A_PASS, Steps
+from deftx.models.device import available_device
+from deftx.run.progress import ShowProgress
+from deftx.store.errors import InputError
+
+LOSSES_AT_ONCE = {"cpu": 1, "cuda": 50}
+"""Steps between two looks at the loss; on a GPU each look waits for the device."""
+
+
+def freeze(model: PreTrainedModel, attention: str = "sdpa") -> int:
+    """Move the model to the device where it will train, freeze its parameters, and return their
+    number. Call this before anything refers to its tensors: moving replaces them.
+
+    Raises InputError if there is no such attention for it here.
+    """
+    try:
+        model.set_attn_implementation(attention)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"engine.attention is {attention!r}: {error}") from None
+    torch.nn.Module.to(model, available_device())
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def train_with_head(
+    model: PreTrainedModel,
+    trained: Mapping[str, torch.nn.Parameter],
+    objective: Objective,
+    settings: Training,
+    session: Session,
+    *,
+    total: int,
+    rate: float | None = None,
+    low: torch.dtype | None = None,
+    hooks: Hooks | None = None,
+) -> dict[str, Any]:
+    """Train the parameters `trained` and the head of the model, and leave them at their best
+    checkpoint, or as they are after the last step if nothing validates; all else stays as it is.
+
+    `total` is N of the L1 term, the number of all parameters; `rate` the learning rate of
+    `trained`, if the head alone has that of `settings`; `low` the dtype of matrix products, by
+    default that of the session.
+
+    Returns what happened: `steps`, the `best_step` with its validation value, the `history` of
+    validation values, the `engine` as it was resolved, and `trained` and `trained_head`, the
+    numbers of entries.
+
+    Raises NotFiniteError, with the step, if the loss is not finite or explodes;
+    DeviceError; and Stopped if a signal came and there is a checkpoint.
+    """
+    hooks, head = hooks or Hooks(), head_parameters(model)
+    both = {**trained, **{f"head.{name}": parameter for name, parameter in head.items()}}
+    for parameter in both.values():
+        parameter.requires_grad_(True)
+    last, every = settings.steps(*objective.sources), settings.evaluate_every
+    if every == "epoch":
+        every = settings.steps_per_epoch(*objective.sources)
+    validates = objective.validates and is_first()
+    resolved = resolve(session.engine, model.device, last)
+    join_processes(model.device)
+    groups: list[tuple[Mapping[str, torch.nn.Parameter], float]]
+    groups = [(both, settings.learning_rate)]
+    if rate is not None:
+        groups = [(trained, rate), (head, settings.learning_rate)]
+    optimizer = torch.optim.AdamW(
+        # In the order of `both`, which checkpoints count on; `initial_lr` lets a schedule begin
+        # later.
+        [{"params": list(few.values()), "lr": lr, "initial_lr": lr} for few, lr in groups],
+        weight_decay=settings.weight_decay,
+        fused=resolved.device == "cuda" or None,
+    )
+    steps = Steps(
+        objective,
+        settings,
+        session.order_seed,
+        session.draw_seed,
+        share=share(),
+        few_shapes=resolved.compile is not None,
+        cost=COST_OF_A_PASS[resolved.device],
+    )
+    best, guard = Best(both, objective.best), LossGuard(LOSSES_AT_ONCE[resolved.device])
+    with ExitStack() as around:
+        learner = around.enter_context(closing(objective.learner(model, low or resolved.low)))
+        l1 = L1(list(both.values()), settings.l1, total) if settings.l1 else None
+        hooks.begin()
+        passes = Passes(learner, steps, session, resolved, hooks, optimizer)
+        # The bits of the norm depend on the order in which it adds up: the learner's comes first.
+        order = dict.fromkeys([*learner.parameters(), *both.values()])
+        clipped = [parameter for parameter in order if parameter.requires_grad]
+        saver = around.enter_context(
+            Saver(session.checkpoint, both, optimizer, best, guard, passes)
+        )
+        done = saver.restore()
+        hooks.after_step()
+        factor = partial(warm_up_and_decay, settings.warmup_steps, last)
+        schedule = LambdaLR(optimizer, factor, done - 1)
+        report_to = session.report_to if is_first() else ()
+        progress = around.enter_context(ShowProgress(done, last, guard.recent, report_to))
+        for step in range(done, last):
+            session.before_step(step)
+            saver.save_if_due(step, last)
+            loss, tokens = passes.backward(step)
+            add_up_gradients(both.values())
+            if l1 is not None:
+                l1.add_gradient()
+            guard.note(step + 1, loss)
+            norm = torch.nn.utils.clip_grad_norm_(clipped, settings.clip)
+            optimizer.step()
+            hooks.after_step()
+            schedule.step()
+            optimizer.zero_grad()
+            progress.step(step + 1, tokens, float(schedule.get_last_lr()[0]), norm)
+            if validates and ((step + 1) % every == 0 or step + 1 == last):
+                guard.check()
+                values = passes.validate()
+                progress.report(step + 1, {f"eval/{name}": v for name, v in values.items()})
+                best.note(step + 1, last, values)
+        guard.check()
+        best.restore()
+        hooks.after_step()
+    return {
+        "steps": last,
+        "best_step": best.facts["best_step"],
+        "best": {objective.best: best.facts["best"]},
+        "history": best.facts["history"],
+        "engine": {**asdict(resolved), "parts": passes.parts},
+        "trained": sum(parameter.numel() for parameter in trained.values()),
+        "trained_head": sum(parameter.numel() for parameter in head.values()),
+    }
+
+
+def warm_up_and_decay(warm_up: int, last: int, step: int) -> float:
+    """The share of the learning rate after so many steps: linear from 0 to 1 in the first
+    `warm_up` ones, then linear to 0 at the last one."""
+    if step < warm_up:
+        return step / warm_up
+    return max(0.0, (last - step) / max(1, last - warm_up))
