@@ -18,6 +18,7 @@ from deftx.store.errors import InputError
 class Sparse(Row, Selection):
     """A sparse vector: score the entries of the difference, choose K of them, train those."""
 
+    stage: ClassVar[str] = "sparse"
     is_sparse: ClassVar[bool] = True
     takes_several_sources: ClassVar[bool] = True
 
@@ -34,11 +35,6 @@ class Sparse(Row, Selection):
     rounds: Annotated[int, Field(ge=1)] = Field(
         default=1, description="K is chosen in this many rounds, each with its own full phase"
     )
-
-    @property
-    def stage(self) -> str:
-        """The stage whose artefact is the vector."""
-        return "sparse"
 
     @property
     def selection(self) -> Selection:
