@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from deftx.core.vector_files import OURS, PUBLIC, vector_file
-from deftx.plan.artefact import Artefact, Inputs
+from deftx.plan.artefact import NONE, Artefact, Inputs
 from deftx.plan.graph import BASE_MODEL, Graph
 from deftx.plan.method import Kind, Row
 from deftx.plan.schema import RunSettings
@@ -61,16 +61,14 @@ def _uses(config: RunSettings[Any]) -> dict[tuple[str, Kind, str], str]:
     does."""
     used: dict[tuple[str, Kind, str], str] = {}
     for key, system in config.systems.items():
+        for language in config.languages:
+            used[system.language, "language", language] = f"systems.{key}.language"
         for task in config.evaluated_tasks:
             if key in config.task_systems(task):
                 used[system.task, "task", task] = f"systems.{key}.task"
-    for start in [config.task_start, *(s.task_start for s in config.systems.values())]:
+    for start in (config.task_start, *(s.task_start for s in config.systems.values())):
         for table in config.tasks.values():
-            if start is not None:
-                used[start, "language", table.source] = "task_start"
-    for key, system in config.systems.items():
-        for language in config.languages:
-            used.setdefault((system.language, "language", language), f"systems.{key}.language")
+            used[start or NONE, "language", table.source] = "task_start"
     return used
 
 

@@ -8,14 +8,14 @@ from deftx.stages.sparse.plan import Sparse, round_before, rounds_params, scored
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    row = graph.row(artefact, Sparse)
+    row, before = graph.row(artefact, Sparse), round_before(graph, artefact)
     looks = row.score == "magnitude"
     return {
         "base": [BASE_MODEL],
         "delta": [scored_difference(graph, artefact)] if looks else [],
         "start_vector": graph.start_vector(artefact) if looks and not row.denoise else [],
         "observed": [artefact.same("mask", method=row.observes)] if row.observes else [],
-        "chosen": round_before(graph, artefact),
+        "chosen": [artefact.same("mask", method=before)] if before else [],
     }
 
 

@@ -126,18 +126,15 @@ class Sparse(Row, Selection):
         for name, method in config.methods.items():
             for kind in KINDS:
                 row, key = method.row(kind), f"methods.{name}.shares"
-                if not isinstance(row, cls) or row.shares is None:
+                given = row.shares if isinstance(row, cls) else None
+                if isinstance(given, dict) and abs((total := sum(given.values())) - 1) > 1e-9:
+                    yield f"{key}: the shares for a {kind} sum to {total:.6g}, not to 1"
+                if (other := row.observes) is None:
                     continue
-                if isinstance(row.shares, dict):
-                    if abs((total := sum(row.shares.values())) - 1) > 1e-9:
-                        yield f"{key}: the shares for a {kind} sum to {total:.6g}, not to 1"
-                    continue
-                other = row.shares.observed
-                if other not in config.methods:
+                observed = config.row(other, kind) if other in config.methods else None
+                if observed is None:
                     yield unknown(key, other, config.methods, "method")
-                    continue
-                observed = config.row(other, kind)
-                if not isinstance(observed, cls):
+                elif not isinstance(observed, cls):
                     yield f"{key}: observed: {other} has no mask"
                 elif observed.rounds > 1:
                     yield f"{key}: observed: {other} chooses in several rounds"
@@ -147,21 +144,20 @@ class Sparse(Row, Selection):
 
 def _leads_back(config: Any, method: str, kind: Kind) -> bool:
     """Whether the methods that a method observes, one after another, lead back to itself."""
-    seen: list[str] = []
-    current: str | None = method
-    while current is not None and current in config.methods and current not in seen:
-        seen.append(current)
-        current = config.methods[current].row(kind).observes
-    return current == method
+    seen, current = set(), config.row(method, kind).observes
+    while current in config.methods and current not in seen:
+        seen.add(current)
+        current = config.row(current, kind).observes
+    return method in seen
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    row = graph.row(artefact, Sparse)
+    row, before = graph.row(artefact, Sparse), round_before(graph, artefact)
     return {
         **graph.training_inputs(artefact),
         "mask": [artefact.same("mask", method=artefact["method"])],
         "delta": [] if row.retrain else [scored_difference(graph, artefact)],
-        "round_vector": round_before(graph, artefact),
+        "round_vector": [artefact.same("sparse", method=before)] if before else [],
         "source_vector": graph.source_vectors(artefact),
     }
 
@@ -180,30 +176,17 @@ def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
 
 def scored_difference(graph: Graph, artefact: Artefact) -> Artefact:
     """The difference, denoised or raw, whose entries are scored in the artefact's round."""
-    row, number = graph.row(artefact, Sparse), round_of(graph, artefact)
-    former = _method_of_round(artefact, number - 1) if number > 1 else ""
-    return difference(row.denoise, artefact, added=former)
+    rule = graph.row(artefact, Sparse).denoise
+    return difference(rule, artefact, added=round_before(graph, artefact))
 
 
-def rounds_params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """Which round of how many an artefact belongs to."""
-    rounds = graph.row(artefact, Sparse).rounds
-    return {"round": round_of(graph, artefact), "rounds": rounds}
+def rounds_params(graph: Graph, artefact: Artefact) -> dict[str, int]:
+    """Which round of how many an artefact belongs to; a name without one is the last round's."""
+    found, rounds = ROUND.search(artefact["method"]), graph.row(artefact, Sparse).rounds
+    return {"round": int(found[1]) if found else rounds, "rounds": rounds}
 
 
-def round_of(graph: Graph, artefact: Artefact) -> int:
-    """The round that an artefact belongs to, from 1; a name without one is the last round's."""
-    found = ROUND.search(artefact["method"])
-    return int(found[1]) if found else graph.row(artefact, Sparse).rounds
-
-
-def round_before(graph: Graph, artefact: Artefact) -> list[Artefact]:
-    """The same artefact of the round before, if there is one."""
-    number = round_of(graph, artefact)
-    if number == 1:
-        return []
-    return [artefact.same(artefact.stage, method=_method_of_round(artefact, number - 1))]
-
-
-def _method_of_round(artefact: Artefact, number: int) -> str:
-    return f"{ROUND.sub('', artefact['method'])}.round{number}"
+def round_before(graph: Graph, artefact: Artefact) -> str:
+    """The name of the method in the round before; empty in the first one."""
+    number = rounds_params(graph, artefact)["round"] - 1
+    return f"{ROUND.sub('', artefact['method'])}.round{number}" if number else ""
