@@ -27,7 +27,7 @@ from deftx.report.embed import markdown
 from deftx.report.evaluations import load_evaluations
 from deftx.report.scores import draw, transfer
 from deftx.stages.cards.run import write_cards
-from deftx.stages.sparse.plan import Sparse
+from deftx.stages.sparse.method import Sparse
 from deftx.store.errors import ArtefactError
 from deftx.store.items import write_items
 

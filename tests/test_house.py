@@ -22,7 +22,9 @@ from deftx.store.version import VERSION
 FLOORS = "store core run models data engine plan report exchange stages estimate cli".split()
 """The packages, ground first. A module imports only from its own floor or from a lower one."""
 
-FLOOR_IN_STAGES = {"math": "core", "settings": "core", "plan": "plan", "table": "plan"}
+FLOOR_IN_STAGES = {
+    "math": "core", "settings": "core", "plan": "plan", "method": "plan", "table": "plan"
+}  # fmt: skip
 """File of a stage → its floor; all other files of stages are on the floor `stages`."""
 
 MODULES = [name for name in modules() if name not in ("deftx", "deftx.__main__")]

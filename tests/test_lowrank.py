@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from deftx.core.low_rank import DeltaFile, LowRank
 from deftx.stages.denoise.math import decompose, denoise, low_rank, spectrum
 from deftx.stages.denoise.settings import RankRule
-from deftx.stages.sparse.plan import Sparse
+from deftx.stages.sparse.method import Sparse
 from deftx.store.tensors import TensorFile, save_tensors
 
 SHAPES = pytest.mark.parametrize("shape", [(40, 12), (12, 40), (20, 20), (30_000, 8), (1, 5)])

@@ -5,21 +5,30 @@ import pandas as pd
 import pytest
 from workspace import Workspace
 
-PLAN = '''
-"""A toy family as a method, and what the stage `scaled` reads. Free of torch."""
+METHOD = '''
+"""A toy family: the difference of full fine-tuning times a factor."""
 from typing import ClassVar
 
-from deftx.plan.graph import BASE_MODEL
-from deftx.plan.graph import target_params
 from deftx.plan.method import Row
 
 
 class Scaled(Row):
     """A scaled difference."""
 
-    stage: ClassVar[str] = "scaled"
     key: ClassVar[str] = "scaled"
     scaled: float
+
+    @property
+    def stage(self) -> str:
+        """The stage whose artefact is the vector."""
+        return "scaled"
+'''
+
+PLAN = '''
+"""What the stage `scaled` reads. Free of torch."""
+from deftx.plan.graph import BASE_MODEL
+from deftx.plan.graph import target_params
+from deftx.stages.scaled.method import Scaled
 
 
 def inputs(graph, artefact):
@@ -97,16 +106,17 @@ def test_a_family_is_its_folder_three_lines_of_the_table_and_a_rule(finished, tm
     made = Workspace(tmp_path, finished=finished)
     folder = made.folder / "deftx/stages/scaled"
     folder.mkdir()
-    for name, text in (("__init__", ""), ("plan", PLAN), ("run", RUN)):
+    for name, text in (("__init__", ""), ("method", METHOD), ("plan", PLAN), ("run", RUN)):
         (folder / f"{name}.py").write_text(text)
     table = "deftx/stages/table.py"
     made.replace(
         table,
         "from deftx.stages.sparse import plan as sparse\n",
         "from deftx.stages.scaled import plan as scaled\n"
+        "from deftx.stages.scaled.method import Scaled\n"
         "from deftx.stages.sparse import plan as sparse\n",
     )
-    made.replace(table, "ROWS: tuple[type[Row], ...] = (", "ROWS = (scaled.Scaled, ")
+    made.replace(table, "ROWS: tuple[type[Row], ...] = (", "ROWS = (Scaled, ")
     made.replace(
         table,
         "TABLE = (\n",

@@ -1,6 +1,6 @@
 """A method as a row of data, for tasks and for languages. Free of torch.
 
-Each family of methods has its own kind of row: a subclass of `Row` in the `plan.py` of its stage.
+Each family of methods has its own kind of row: a subclass of `Row` in the `method.py` of its stage.
 The stage table lists them (deftx/stages/table.py).
 """
 

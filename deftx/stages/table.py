@@ -13,6 +13,7 @@ from deftx.plan.artefact import Artefact, Inputs
 from deftx.plan.graph import Graph
 from deftx.plan.method import Row
 from deftx.stages.adapter import plan as adapter
+from deftx.stages.adapter.method import MadX
 from deftx.stages.base import plan as base
 from deftx.stages.cards import plan as cards
 from deftx.stages.claims import plan as claims
@@ -20,6 +21,7 @@ from deftx.stages.clean import plan as clean
 from deftx.stages.compose import plan as compose
 from deftx.stages.config import plan as config
 from deftx.stages.convert import plan as convert
+from deftx.stages.convert.method import Given
 from deftx.stages.costs import plan as costs
 from deftx.stages.coverage import plan as coverage
 from deftx.stages.data import plan as data
@@ -29,11 +31,15 @@ from deftx.stages.download import plan as download
 from deftx.stages.evaluate import plan as evaluate
 from deftx.stages.figures import plan as figures
 from deftx.stages.full import plan as full
+from deftx.stages.full.method import Dense
 from deftx.stages.gate import plan as gate
+from deftx.stages.gate.method import AdaSft
 from deftx.stages.gated import plan as gated
 from deftx.stages.lora import plan as lora
+from deftx.stages.lora.method import LowRankTraining
 from deftx.stages.mask import plan as mask
 from deftx.stages.sparse import plan as sparse
+from deftx.stages.sparse.method import Sparse
 from deftx.stages.summary import plan as summary
 from deftx.stages.tables import plan as tables
 from deftx.stages.trim import plan as trim
@@ -166,14 +172,7 @@ def path_of(artefact: Artefact) -> str:
     return STAGES[artefact.stage].path.format(**dict(artefact.wildcards))
 
 
-ROWS: tuple[type[Row], ...] = (
-    full.Dense,
-    adapter.MadX,
-    gate.AdaSft,
-    lora.LowRankTraining,
-    convert.Given,
-    sparse.Sparse,
-)
+ROWS: tuple[type[Row], ...] = (Dense, MadX, AdaSft, LowRankTraining, Given, Sparse)
 """The kinds of methods. A method is of the first kind whose key it has."""
 
 
@@ -184,7 +183,7 @@ def _tag(row: type[Row]) -> str:
 def _kind_of_method(method: Any) -> str:
     given = dict(method)
     found = next((row for row in ROWS if row.key and row.key in given), None)
-    return _tag(found or (full.Dense if given.get("prune") is False else sparse.Sparse))
+    return _tag(found or (Dense if given.get("prune") is False else Sparse))
 
 
 if TYPE_CHECKING:

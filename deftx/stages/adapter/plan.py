@@ -1,24 +1,10 @@
-"""MAD-X as a method, and what the stage `adapter` reads. Free of torch."""
+"""What the stage `adapter` reads: artefacts and values of the config. Free of torch."""
 
-from typing import Any, ClassVar
-
-from pydantic import Field
+from typing import Any
 
 from deftx.plan.artefact import Artefact, Inputs
 from deftx.plan.graph import Graph
-from deftx.plan.method import LearningRate, Row
-from deftx.stages.adapter.settings import Adapter
-
-
-class MadX(Row):
-    """MAD-X: adapters of languages and tasks, stacked."""
-
-    stage: ClassVar[str] = "adapter"
-    key: ClassVar[str] = "adapter"
-    is_stacked: ClassVar[bool] = True
-
-    adapter: Adapter = Field(description="MAD-X: adapters instead of a difference of weights")
-    learning_rate: LearningRate = None
+from deftx.stages.adapter.method import MadX
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:

@@ -1,75 +1,14 @@
-"""Methods whose vectors exist already, and what the stage `convert` reads. Free of torch."""
+"""What the stage `convert` reads: artefacts and values of the config. Free of torch."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
-
-from pydantic import Field
+from typing import Any
 
 from deftx.core.vector_files import OURS, PUBLIC, vector_file
-from deftx.plan.artefact import NONE, Artefact, Inputs
+from deftx.plan.artefact import Artefact, Inputs
 from deftx.plan.graph import BASE_MODEL, Graph
-from deftx.plan.method import Kind, Row
-from deftx.plan.schema import RunSettings
 from deftx.plan.user_files import sha256
+from deftx.stages.convert.method import Given
 from deftx.stages.convert.settings import HUB_ID, Foreign
-
-
-class Given(Row):
-    """Vectors that exist already; nothing is trained."""
-
-    stage: ClassVar[str] = "convert"
-    key: ClassVar[str] = "vector"
-    is_sparse: ClassVar[bool] = True
-    is_trained: ClassVar[bool] = False
-
-    vector: Foreign | None = Field(
-        description="where the vectors are; none for a kind of target that has no vectors"
-    )
-
-    def has_vector_of(self, target: str) -> bool:
-        """Whether there is a vector of a language or a task."""
-        return self.vector is not None and self.vector.has(target)
-
-    @classmethod
-    def problems(cls, config: RunSettings[Any]) -> Iterator[str]:
-        """The targets for which such a method is used and has no vector, or none that fits."""
-        for (name, kind, target), key in _uses(config).items():
-            row = config.row(name, kind) if name in config.methods else None
-            if not isinstance(row, cls):
-                continue
-            where = f"methods.{name}.vector"
-            foreign = row.vector
-            if foreign is None:
-                yield f"{key}: {where} has no vector for a {kind}: give {where}.{kind}"
-                continue
-            if kind == "task" and not foreign.has(target):
-                yield f"{where}.aliases.{target}: none, but {key} needs a vector of it"
-            several = isinstance(foreign.revision, dict) and foreign.has(target)
-            if several and foreign.revision_of(target) is None:
-                yield f"{where}.revision: no commit for {target}, which {key} needs"
-            classes = foreign.classes_of(target)
-            if kind == "task" and classes and set(classes) != set(config.tasks[target].classes):
-                yield (
-                    f"{where}.classes: {', '.join(classes)}, but tasks.{target}.classes are "
-                    f"{', '.join(config.tasks[target].classes)}"
-                )
-
-
-def _uses(config: RunSettings[Any]) -> dict[tuple[str, Kind, str], str]:
-    """Method, kind and name of each target that needs its vector → a key of the config that
-    does."""
-    used: dict[tuple[str, Kind, str], str] = {}
-    for key, system in config.systems.items():
-        for language in config.languages:
-            used[system.language, "language", language] = f"systems.{key}.language"
-        for task in config.evaluated_tasks:
-            if key in config.task_systems(task):
-                used[system.task, "task", task] = f"systems.{key}.task"
-    for start in (config.task_start, *(s.task_start for s in config.systems.values())):
-        for table in config.tasks.values():
-            used[start or NONE, "language", table.source] = "task_start"
-    return used
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:

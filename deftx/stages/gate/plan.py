@@ -1,23 +1,10 @@
-"""Ada-SFT as a method, and what the stage `gate` reads. Free of torch."""
+"""What the stage `gate` reads: artefacts and values of the config. Free of torch."""
 
-from typing import Any, ClassVar
-
-from pydantic import Field
+from typing import Any
 
 from deftx.plan.artefact import Artefact, Inputs
 from deftx.plan.graph import Graph
-from deftx.plan.method import LearningRate, Row
-from deftx.stages.gate.settings import Gate
-
-
-class AdaSft(Row):
-    """Ada-SFT: a learned soft mask, and weights that are trained behind it."""
-
-    stage: ClassVar[str] = "gated"
-    key: ClassVar[str] = "gate"
-
-    gate: Gate = Field(description="Ada-SFT: a learned soft mask")
-    learning_rate: LearningRate = None
+from deftx.stages.gate.method import AdaSft
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:

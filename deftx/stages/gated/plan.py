@@ -5,7 +5,7 @@ from typing import Any
 from deftx.plan.artefact import Artefact, Inputs
 from deftx.plan.graph import Graph
 from deftx.stages.gate import plan as gate
-from deftx.stages.gate.plan import AdaSft
+from deftx.stages.gate.method import AdaSft
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from deftx.plan.artefact import Artefact, Inputs
-from deftx.plan.graph import BASE_MODEL, Graph, target_params
-from deftx.stages.sparse.plan import Sparse, round_before, rounds_params, scored_difference
+from deftx.plan.artefact import ROUND, Artefact, Inputs
+from deftx.plan.graph import BASE_MODEL, Graph, difference, target_params
+from deftx.stages.sparse.method import Sparse
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
@@ -27,3 +27,21 @@ def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
         "selection": row.selection.model_dump(),
         **rounds_params(graph, artefact),
     }
+
+
+def scored_difference(graph: Graph, artefact: Artefact) -> Artefact:
+    """The difference, denoised or raw, whose entries are scored in the artefact's round."""
+    rule = graph.row(artefact, Sparse).denoise
+    return difference(rule, artefact, added=round_before(graph, artefact))
+
+
+def rounds_params(graph: Graph, artefact: Artefact) -> dict[str, int]:
+    """Which round of how many an artefact belongs to; a name without one is the last round's."""
+    found, rounds = ROUND.search(artefact["method"]), graph.row(artefact, Sparse).rounds
+    return {"round": int(found[1]) if found else rounds, "rounds": rounds}
+
+
+def round_before(graph: Graph, artefact: Artefact) -> str:
+    """The name of the method in the round before; empty in the first one."""
+    number = rounds_params(graph, artefact)["round"] - 1
+    return f"{ROUND.sub('', artefact['method'])}.round{number}" if number else ""
