@@ -117,15 +117,10 @@ ACTIVATIONS = {
 }
 
 
-def plain_bottleneck(weights, layer, x, function):
-    w = {k: weights[f"layers.{layer}.{k}"] for k in ("down.weight", "down.bias", "up.weight")}
-    middle = function(x @ w["down.weight"].T + w["down.bias"])
-    return middle @ w["up.weight"].T + weights[f"layers.{layer}.up.bias"]
-
-
-def plain_half(weights, name, x, function):
-    middle = function(x @ weights[f"{name}.0.weight"].T + weights[f"{name}.0.bias"])
-    return middle @ weights[f"{name}.2.weight"].T + weights[f"{name}.2.bias"]
+def plain_part(weights, part, ends, x, function):
+    down, up = (f"{part}.{end}" for end in ends)
+    middle = function(x @ weights[f"{down}.weight"].T + weights[f"{down}.bias"])
+    return middle @ weights[f"{up}.weight"].T + weights[f"{up}.bias"]
 
 
 def plain_forward(model, ids, language, task, drop_last, function):
@@ -134,17 +129,17 @@ def plain_forward(model, ids, language, task, drop_last, function):
     layers = model.base_model.encoder.layer
     x = model.base_model.embeddings(input_ids=ids)
     half = x.shape[-1] // 2
-    f, g = (lambda x, n=n: plain_half(language, f"invertible.{n}", x, function) for n in "fg")
+    f, g = (lambda x, n=n: plain_part(language, f"invertible.{n}", "02", x, function) for n in "fg")
     y1 = x[..., :half] + f(x[..., half:])
     x = torch.cat([y1, x[..., half:] + g(y1)], dim=-1)
     for number, layer in enumerate(layers):
         x = layer.attention(x)[0]
         h = layer.output.dense(layer.intermediate(x))
         norm = layer.output.LayerNorm
-        if number < len(layers) - drop_last:
-            h = h + plain_bottleneck(language, number, norm(h + x), function)
-            if task is not None:
-                h = h + plain_bottleneck(task, number, norm(h + x), function)
+        for weights in (language, task) if number < len(layers) - drop_last else ():
+            if weights is not None:
+                part = f"layers.{number}"
+                h = h + plain_part(weights, part, ("down", "up"), norm(h + x), function)
         x = norm(h + x)
     if isinstance(model, BertForMaskedLM):
         head, transformed = model.cls.predictions, model.cls.predictions.transform(x)
@@ -220,23 +215,28 @@ def test_fresh_weights_are_a_pure_function_of_the_seed(base):
 # Putting them into a model
 
 
-def test_a_model_is_as_it_was_after_the_block(base):
+CLASSIFIERS = {
+    "bert": lambda: BertForSequenceClassification(BertConfig(**SHAPE)),
+    "roberta": lambda: RobertaForSequenceClassification(RobertaConfig(**SHAPE, **ENDS)),
+}
+
+
+@pytest.mark.parametrize("make", [*MASKED_LM.values(), *CLASSIFIERS.values()])
+def test_a_model_is_as_it_was_after_the_block(make):
     """Also after an error; and inside of the block its parameters have their names."""
-    model = load_masked_lm(base).eval()
+    model = make().eval()
     before, shape, names = snapshot(model), structure(model), list(model.state_dict())
-    batch = some_batch(base)
-    with torch.no_grad():
-        expected = model(**batch).logits
+    ids = torch.randint(4, SHAPE["vocab_size"], (3, 9))
+    expected = model(input_ids=ids).logits
     with (
         pytest.raises(ZeroDivisionError),
         installed(model, [language_adapter(model), task_adapter(model)], 1),
     ):
         assert list(snapshot(model)) == list(before) and list(model.state_dict()) == names
-        assert not torch.allclose(model(**batch).logits, expected, atol=1e-2)
+        assert not torch.allclose(model(input_ids=ids).logits, expected, atol=1e-3)
         1 / 0  # noqa: B018
     assert structure(model) == shape
-    with torch.no_grad():
-        assert torch.equal(model(**batch).logits, expected)
+    assert torch.equal(model(input_ids=ids).logits, expected)
     assert differing(snapshot(model), before) == set()
 
 
@@ -284,13 +284,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_changed(base):
     with pytest.raises(ValueError, match="drop_last is 2, the base has 2 layers"):
         fresh_adapter(model, Adapter(drop_last=2), language=False, seed=0)
     assert structure(model) == shape
-
-
-def test_an_unknown_model_type_is_named():
     config = ModernBertConfig(**SHAPE, **ENDS, cls_token_id=0, sep_token_id=2)
-    model = ModernBertForSequenceClassification(config)
     with pytest.raises(ValueError, match=r"'modernbert'.* bert, camembert, roberta, xlm"):
-        fresh_adapter(model, SETTINGS, language=True, seed=0)
+        task_adapter(ModernBertForSequenceClassification(config))
 
 
 # Training
@@ -581,45 +577,31 @@ def test_a_trained_stack_is_as_good_as_its_best_checkpoint(files, base):
 
 def test_files_that_do_not_fit_are_refused(files, base, tmp_path):
     folder, train_task = files
-    task, language = stored(files, "task"), stored(files, "qaa")
-    other = {**language.provenance, "base": {"id": "other", "revision": None, "hash": "0" * 64}}
-    for key in ("format", "version"):
-        del other[key]
-    save_tensors(tmp_path / "other.safetensors", dict(language), **other)
-    with pytest.raises(ArtefactError, match="made for base other@None"):
-        load_adapter(TensorFile(tmp_path / "other.safetensors"), base)
-    with pytest.raises(ArtefactError, match="made for base other@None"):
-        train_task(tmp_path / "t.safetensors", language_adapter=tmp_path / "other.safetensors")
-    save_tensors(
-        tmp_path / "sparse.safetensors", dict(language), stage="sparse", base=base.identity
-    )
-    with pytest.raises(ArtefactError, match="expected an adapter, this is of stage sparse"):
-        load_adapter(TensorFile(tmp_path / "sparse.safetensors"), base)
-    with pytest.raises(ArtefactError, match="adapter of task-x, expected that of a language"):
-        train_task(tmp_path / "t.safetensors", language_adapter=folder / "task.safetensors")
-    with pytest.raises(ValueError, match="lang-qaa: only a task is trained on a language's"):
-        train_task(tmp_path / "t.safetensors", classes=None, target="lang-qaa")
-    model = load_classifier(base, CLASSES, seed=0)
-    of_task, of_language = load_adapter(task, base), load_adapter(language, base)
-    with pytest.raises(ValueError, match="has a head"), stacked(model, of_task, of_task):
-        pass
-    with pytest.raises(ValueError, match="has no tensors"), stacked(model, None, of_language):
-        pass
-    three = load_classifier(base, ["a", "b", "c"], seed=0)
-    with pytest.raises(ValueError, match="head of the task"), stacked(three, None, of_task):
-        pass
-    assert list(tmp_path.glob("t.safetensors*")) == []
-
-
-def test_other_models_of_the_family_classify_with_adapters():
-    for kind, config in (
-        (BertForSequenceClassification, BertConfig(**SHAPE)),
-        (RobertaForSequenceClassification, RobertaConfig(**SHAPE, **ENDS)),
+    task, language = (load_adapter(stored(files, n), base) for n in ("task", "qaa"))
+    tensors = dict(stored(files, "qaa"))
+    facts = {"stage": "adapter", "base": base.identity}
+    other = {"id": "other", "revision": None, "hash": "0" * 64}
+    out = tmp_path / "t.safetensors"
+    for changed, message in (
+        ({"base": other}, "made for base other@None"),
+        ({"stage": "sparse"}, "expected an adapter, this is of stage sparse"),
     ):
-        model = kind(config).eval()
-        ids = torch.randint(4, SHAPE["vocab_size"], (3, 9))
-        with torch.no_grad():
-            plain = model(input_ids=ids).logits
-            with installed(model, [language_adapter(model), task_adapter(model)], 1):
-                assert not torch.allclose(model(input_ids=ids).logits, plain, atol=1e-3)
-            assert torch.equal(model(input_ids=ids).logits, plain)
+        path = tmp_path / "wrong.safetensors"
+        save_tensors(path, tensors, **{**facts, **changed})
+        with pytest.raises(ArtefactError, match=message):
+            load_adapter(TensorFile(path), base)
+        with pytest.raises(ArtefactError, match=message):
+            train_task(out, language_adapter=path)
+    with pytest.raises(ArtefactError, match="adapter of task-x, expected that of a language"):
+        train_task(out, language_adapter=folder / "task.safetensors")
+    with pytest.raises(ValueError, match="lang-qaa: only a task is trained on a language's"):
+        train_task(out, classes=None, target="lang-qaa")
+    two, three = (load_classifier(base, classes, seed=0) for classes in (CLASSES, ["a", "b", "c"]))
+    for model, below, above, message in (
+        (two, task, task, "has a head"),
+        (two, None, language, "has no tensors"),
+        (three, None, task, "head of the task"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            stacked(model, below, above).__enter__()
+    assert list(tmp_path.glob("t.safetensors*")) == []
