@@ -104,7 +104,7 @@ def test_a_moved_and_renamed_module_changes_nothing(package, unedited, tmp_path,
         ("stages/world/math.py", "def text(", "def text_of(", {"world"}),
         ("data/read.py", "min(limit, 10_000)", "min(limit, 9_999)", {"data"}),
         ("data/download.py", "total=6", "total=7", {"download"}),
-        ("stages/trim/math.py", 'kind="stable"', 'kind="mergesort"', {"trim"}),
+        ("stages/trim/run.py", "text.lower()", "text.casefold()", {"trim"}),
         ("stages/clean/math.py", '"NFKC"', '"NFKD"', {"clean", "summary"}),
         # A template belongs to the code that names it, and a style to its page.
         (f"{TEMPLATES}/summary.html.j2", "<", " <", {"summary"}),

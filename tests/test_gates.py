@@ -16,12 +16,9 @@ from training import (
     differing,
     in_order,
     items,
-    killed_and_resumed,
-    language,
     language_settings,
     plain_loop,
     snapshot,
-    structure,
     task,
     task_settings,
     train_only,
@@ -40,7 +37,6 @@ from transformers import (
 
 from deftx.core.parameters import head_of, head_parameters, matrices
 from deftx.engine.session import Session
-from deftx.engine.settings import Engine
 from deftx.engine.task import classification
 from deftx.models.backbone import base_weights
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
@@ -58,7 +54,6 @@ from deftx.store.seeds import stream
 from deftx.store.tensors import TensorFile, save_tensors
 
 GRANULARITIES = pytest.mark.parametrize("granularity", ["entry", "matrix", "block"])
-PHASES = pytest.mark.parametrize("phase", ["gates", "gated"])
 SESSION = Session(order_seed=1, draw_seed=2, dropout_seed=3)
 
 
@@ -253,37 +248,6 @@ def test_the_second_phase_equals_a_plain_loop_over_linear_layers_and_head(base, 
     assert differing(snapshot(model), start) == full_names | set(head_parameters(model))
 
 
-@pytest.mark.parametrize(("kind", "precision"), [(language, "bf16"), (task, "fp32")])
-def test_learning_gates_leaves_the_backbone_its_bits_and_the_model_plain(base, kind, precision):
-    """Not even weight decay moves a weight; names, order and modules are as they were made."""
-    model, objective, settings = kind(base, weight_decay=0.1)
-    before, modules = snapshot(model), structure(model)
-    session = Session(engine=Engine(precision=precision))
-    learned, outcome = fit_gates(model, objective, settings, Gate(), session)
-    assert outcome["engine"]["precision"] == precision
-    assert structure(model) == modules and list(snapshot(model)) == list(before)
-    moved = differing(snapshot(model), before)
-    assert moved and moved <= set(head_parameters(model))
-    assert all(s.dtype == torch.float32 and bool((s != 4.0).any()) for s in learned.values())
-
-
-def fit_phase(phase, model, objective, settings, session=SESSION, gate=None):
-    """What is learned besides the model, and the outcome."""
-    if phase == "gates":
-        return fit_gates(model, objective, settings, gate or Gate(), session)
-    return {}, fit_gated(model, objective, settings, random_gates(model), session)
-
-
-@PHASES
-def test_a_failure_leaves_the_model_plain(base, phase):
-    model, *given = task(base)
-    modules, names = structure(model), list(snapshot(model))
-    head_parameters(model)["classifier.out_proj.bias"].data.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="step 1: the loss is nan"):
-        fit_phase(phase, model, *given)
-    assert structure(model) == modules and list(snapshot(model)) == names
-
-
 def test_the_best_checkpoint_of_the_gated_model_is_what_its_weights_are_after_it(base):
     """A learning rate that destroys the model late: the end is not the best."""
     model, *given = task(base, count=48, valid=40, epochs=3, evaluate_every=1, learning_rate=0.05)
@@ -303,26 +267,6 @@ def test_gates_that_do_not_fit_are_named(base):
     del gates[name]
     with pytest.raises(ArtefactError, match=f"{name}: there is no gate for this matrix"):
         fit_gated(model, objective, settings, gates)
-
-
-@PHASES
-@pytest.mark.parametrize("kind", [language, task])
-def test_resumed_phases_have_the_bits_of_uninterrupted_ones(
-    base, tmp_path, monkeypatch, kind, phase
-):
-    monkeypatch.setenv("DEFTX_CHECKPOINT_MINUTES", "0")
-
-    def run(**given):
-        torch.manual_seed(7)
-        model, objective, settings = kind(base)
-        session = Session(order_seed=1, draw_seed=2, dropout_seed=3, **given)
-        gate = Gate(granularity="matrix")
-        learned, outcome = fit_phase(phase, model, objective, settings, session, gate)
-        return outcome, {**snapshot(model), **learned}
-
-    outcome, weights = run()
-    again, resumed = killed_and_resumed(run, tmp_path / "m.safetensors", (8,))
-    assert again == outcome and differing(resumed, weights) == set()
 
 
 # Stages

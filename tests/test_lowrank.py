@@ -56,10 +56,10 @@ def test_energy_rule_is_the_smallest_rank_that_reaches_it(energy, seed):
     assert rank == 1 or power[: rank - 1].sum() < energy * power.sum()
 
 
-def test_energy_of_a_zero_matrix_keeps_nothing():
-    kept = low_rank(torch.zeros(6, 4), RankRule(energy=0.9))
-    assert kept.rank == 0
-    assert kept.product().abs().sum() == 0
+@pytest.mark.parametrize("rule", [{"energy": 0.9}, {"auto": "noise-edge"}])
+def test_nothing_of_a_zero_matrix_is_kept(rule):
+    kept = low_rank(torch.zeros(6, 4), RankRule(**rule))
+    assert kept.rank == 0 and not kept.product().any()
 
 
 def test_rank_share_follows_the_smaller_side():
@@ -78,11 +78,11 @@ def signal_and_noise(rows, columns, rank, seed=0):
 @AUTOMATIC
 @pytest.mark.parametrize("shape", [(200, 60), (60, 200), (90, 90)])
 def test_an_automatic_rank_is_that_of_the_signal(auto, shape):
-    kept = low_rank(signal_and_noise(*shape, 5), RankRule(auto=auto))
-    assert kept.rank == 5
-    signal, found = signal_and_noise(*shape, 5), kept.product()
-    plain = low_rank(signal, RankRule(rank=5)).product()
-    assert torch.equal(found, plain)
+    kept, plain = (
+        low_rank(signal_and_noise(*shape, 5), rule)
+        for rule in (RankRule(auto=auto), RankRule(rank=5))
+    )
+    assert kept.rank == 5 and torch.equal(kept.product(), plain.product())
 
 
 @AUTOMATIC
@@ -95,15 +95,6 @@ def test_rows_and_columns_that_never_changed_change_no_automatic_rank(auto):
         wide[place.unsqueeze(1), torch.randperm(96)[:columns]] = matrix
         assert low_rank(wide, RankRule(auto=auto)).rank == 4
         assert low_rank(wide.T, RankRule(auto=auto)).rank == 4
-
-
-@AUTOMATIC
-def test_an_automatic_rank_of_what_has_no_noise_is_the_rank(auto):
-    exact = torch.randint(-3, 4, (50, 3)).float() @ torch.randint(-3, 4, (3, 40)).float()
-    assert low_rank(exact, RankRule(auto=auto)).rank == 3
-    assert low_rank(torch.zeros(6, 4), RankRule(auto=auto)).rank == 0
-    one = torch.randn(1, 30)
-    torch.testing.assert_close(low_rank(one, RankRule(auto=auto)).product(), one)
 
 
 @pytest.mark.parametrize("rule", [{"energy": 1.0}, {"auto": "noise-edge"}])
@@ -175,11 +166,7 @@ def test_a_rule_that_truncates_nothing_is_an_error_unless_meant():
 def test_a_difference_that_is_not_finite_is_named(wrong):
     with pytest.raises(ValueError, match="b: the difference is not finite"):
         denoise({"b": torch.tensor([[1.0, *map(float, wrong)]])}, rank=1)
-
-
-def test_the_largest_finite_values_are_finite():
-    most = torch.finfo(torch.float32).max
-    assert len(denoise({"b": torch.full((3, 2), most)}, rank=1)) == 1
+    assert denoise({"b": torch.full((3, 2), torch.finfo(torch.float32).max)}, rank=1)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from deftx.data.read import read_items
 from deftx.stages.data.settings import Columns, Layout
-from deftx.stages.trim.math import Nearest, detokenised
-from deftx.stages.trim.run import Params, trim
+from deftx.stages.trim.run import Params, detokenised, nearest, trim
 from deftx.store.errors import ArtefactError
 from deftx.store.items import load_items, write_items
 
@@ -32,7 +31,7 @@ def plain_distance(a, b):
 @given(text=TEXTS, others=st.lists(TEXTS, min_size=1, max_size=8))
 def test_the_nearest_is_the_first_of_the_smallest_distance(text, others):
     distances = [plain_distance(text, other) for other in others]
-    assert Nearest(others).to(text) == distances.index(min(distances))
+    assert nearest(text, others) == distances.index(min(distances))
 
 
 def test_spaces_of_a_tokenizer_do_not_count():

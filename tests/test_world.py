@@ -9,15 +9,15 @@ from itertools import pairwise
 import pytest
 from pydantic import ValidationError
 
-from deftx.stages.world.math import inference, sentiment, text
+from deftx.stages.world.math import labelled, text
 from deftx.stages.world.settings import World
 
 WORLD = World()
-TASKS = {"sentiment": sentiment, "inference": inference}
+TASKS = ("sentiment", "inference")
 SPLITS = ("train", "valid", "test")
 
 
-@pytest.fixture(params=TASKS.values(), ids=TASKS)
+@pytest.fixture(params=TASKS)
 def task(request):
     return request.param
 
@@ -27,7 +27,7 @@ def with_languages(**distances: float) -> World:
 
 
 def everything(world: World, key: str) -> list:
-    items = [make(world, key, split, 30) for make in TASKS.values() for split in SPLITS]
+    items = [labelled(world, name, key, split, 30) for name in TASKS for split in SPLITS]
     return [text(world, key, 30), *items]
 
 
@@ -47,16 +47,20 @@ def vocabulary(world: World, key: str) -> set[str]:
     return words(text(world.model_copy(update={"borrowed": 0.0}), key, 2000))
 
 
-def test_rows_have_the_documented_keys_and_string_values():
-    row, pair = sentiment(WORLD, "qta", "test", 1)[0], inference(WORLD, "qta", "test", 1)[0]
-    assert list(row) == ["id", "text", "label"]
-    assert list(pair) == ["id", "text", "text_pair", "label"]
-    assert all(isinstance(value, str) and value for value in (*row.values(), *pair.values()))
+def test_items_have_the_documented_keys_their_own_ids_and_balanced_labels(task):
+    parts = [labelled(WORLD, task, "qtb", split, 90) for split in SPLITS]
+    rows = [row for part in parts for row in part]
+    pair = ["text_pair"] if task == "inference" else []
+    assert all(list(row) == ["id", "text", *pair, "label"] for row in rows)
+    assert all(isinstance(value, str) and value for row in rows for value in row.values())
+    assert len({row["id"] for row in rows}) == len(rows)
+    for part in parts:
+        assert sorted(Counter(row["label"] for row in part).values()) == [30, 30, 30]
 
 
 def test_same_id_same_label_and_content_in_every_language(task):
     """Items that are equal in one language are equal in all, and others differ in all."""
-    rows = [task(WORLD, language, "test", 90) for language in WORLD.languages]
+    rows = [labelled(WORLD, task, language, "test", 90) for language in WORLD.languages]
     keys = [[(row["id"], row["label"]) for row in of_language] for of_language in rows]
     columns = [texts(of_language) for of_language in rows]
     patterns = [[column.index(item) for item in column] for column in columns]
@@ -64,35 +68,28 @@ def test_same_id_same_label_and_content_in_every_language(task):
     assert all(other == patterns[0] for other in patterns)
 
 
-def test_ids_are_unique_across_splits(task):
-    ids = [row["id"] for split in SPLITS for row in task(WORLD, "qaa", split, 90)]
-    assert len(set(ids)) == len(ids)
-
-
-def test_labels_are_balanced(task):
-    counts = Counter(row["label"] for row in task(WORLD, "qtb", "train", 300))
-    assert sorted(counts.values()) == [100, 100, 100]
-
-
 def test_more_items_only_add_to_fewer(task):
-    assert task(WORLD, "qtb", "test", 60)[:30] == task(WORLD, "qtb", "test", 30)
+    assert labelled(WORLD, task, "qtb", "test", 60)[:30] == labelled(WORLD, task, "qtb", "test", 30)
     assert text(WORLD, "qtb", 60)[:30] == text(WORLD, "qtb", 30)
 
 
 def test_the_seed_decides_the_world(task):
     assert everything(WORLD, "qtb") == everything(World(), "qtb")
-    assert text(WORLD, "qaa", 5) != text(World(seed=1), "qaa", 5)
-    assert task(WORLD, "qaa", "test", 5) != task(World(seed=1), "qaa", "test", 5)
+    other = World(seed=1)
+    assert text(WORLD, "qaa", 5) != text(other, "qaa", 5)
+    assert labelled(WORLD, task, "qaa", "test", 5) != labelled(other, task, "qaa", "test", 5)
 
 
 def test_another_process_generates_the_same_world():
     code = (
         "import json; from deftx.stages.world.settings import World;"
         "from deftx.stages.world.math import *;"
-        "print(json.dumps([text(World(), 'qtc', 20), inference(World(), 'qtc', 'test', 20)]))"
+        "items = labelled(World(), 'inference', 'qtc', 'test', 20);"
+        "print(json.dumps([text(World(), 'qtc', 20), items]))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(run.stdout) == [text(WORLD, "qtc", 20), inference(WORLD, "qtc", "test", 20)]
+    items = labelled(WORLD, "inference", "qtc", "test", 20)
+    assert json.loads(run.stdout) == [text(WORLD, "qtc", 20), items]
 
 
 @pytest.mark.parametrize("change", [{"qzz": 0.4}, {"qta": 0.9}], ids=["added", "moved"])
@@ -137,14 +134,14 @@ def test_text_borrows_from_the_source_and_items_do_not(task):
     own = vocabulary(WORLD, "qtc")
     mixed = words(text(WORLD, "qtc", 2000))
     assert mixed - own and mixed <= own | vocabulary(WORLD, "qaa")
-    assert words(texts(task(WORLD, "qtc", "train", 300))) <= own
+    assert words(texts(labelled(WORLD, task, "qtc", "train", 300))) <= own
 
 
 @pytest.mark.parametrize("language", ["qaa", "qta", "qtc"])
 def test_splits_are_disjoint(language):
     parts = [sentences(text(WORLD, language, 3000))]
     for split in SPLITS:
-        rows = [row for make in TASKS.values() for row in make(WORLD, language, split, 600)]
+        rows = [row for name in TASKS for row in labelled(WORLD, name, language, split, 600)]
         parts.append(sentences(texts(rows)))
     union = set().union(*parts)
     assert sum(map(len, parts)) == len(union)
@@ -160,7 +157,7 @@ def test_splits_are_disjoint(language):
 def test_no_word_reveals_the_label(column, labels):
     """No word of the premise any label, none of the hypothesis whether it contradicts."""
     counters = {label: Counter() for label in labels}
-    for row in inference(WORLD, "qaa", "train", 1200):
+    for row in labelled(WORLD, "inference", "qaa", "train", 1200):
         if row["label"] in counters:
             counters[row["label"]].update(words([row[column]]))
     for word in set().union(*counters.values()):
@@ -181,4 +178,4 @@ def test_an_unknown_language_is_an_error_that_names_the_known_ones():
 
 def test_an_unknown_split_is_an_error_that_names_the_known_ones(task):
     with pytest.raises(ValueError, match=r"dev.*valid"):
-        task(WORLD, "qaa", "dev", 1)
+        labelled(WORLD, task, "qaa", "dev", 1)

@@ -6,7 +6,8 @@ and the smallest of these is the new bound. It can only rise, so what has been d
 have been chosen; and since an entry must exceed it, ties go to those that came first.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -55,80 +56,39 @@ def pooled(
         raise InputError(f"{where}k must be at least 1, got {k}")
     if k == 0:
         return Mask({}, {})
-    stream = _Stream(sorted(names), scores, besides or Mask({}, {}))
+    taken = besides.index if besides else {}
     candidates = _Candidates(k, -1.0 if allow_zero else 0.0)
-    for magnitudes in stream:
-        candidates.add(magnitudes)
-    stream.check_finite()
-    total = sum(stream.sizes) - stream.left_out
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in sorted(names):
+        tensor = scores(name).detach()
+        shapes[name] = tuple(tensor.shape)
+        flat = tensor.reshape(-1)
+        if name in taken:  # what is zero is never chosen
+            flat = flat.index_fill(0, taken[name].to(flat.device), 0)
+        on_cpu = flat.device.type == "cpu"
+        for part in flat.split(CPU_CHUNK if on_cpu else GPU_CHUNK):
+            candidates.add(np.abs(part.numpy()) if on_cpu else part.abs())
+    if not candidates.are_finite():
+        name = next(name for name in shapes if not torch.isfinite(scores(name)).all())
+        raise InputError(f"{name}: not all entries are finite")
+    sizes = [prod(shape) for shape in shapes.values()]
+    total = sum(sizes) - sum(len(taken.get(name, ())) for name in shapes)
     if k > total:
         raise InputError(f"{where}k is {k}, but there are only {total} entries to choose from")
-    position = candidates.best()
+    position = torch.as_tensor(candidates.best())
     if len(position) < k:
         raise InputError(
             f"{where}k is {k}, but only {len(position)} of {total} entries differ from zero: "
             "choose a smaller budget or train the full phase for longer"
         )
-    return stream.mask(torch.as_tensor(position))
-
-
-class _Stream:
-    """The magnitudes of all entries, tensor after tensor, in chunks; afterwards, what they were:
-    the `sizes` of the tensors, and how many entries were `left_out`."""
-
-    def __init__(self, names: list[str], scores: Scores, besides: Mask) -> None:
-        self._names, self._scores, self._besides = names, scores, besides
-        self._shapes: list[tuple[int, ...]] = []
-        self.sizes: list[int] = []
-        self._peaks: list[Flat] = []
-        self.left_out = sum(len(besides.index.get(name, ())) for name in names)
-
-    def __iter__(self) -> Iterator[Flat]:
-        parts: list[torch.Tensor] = []
-        waiting = 0
-        for name in self._names:
-            scores = self._scores(name).detach()
-            self._shapes.append(tuple(scores.shape))
-            self.sizes.append(scores.numel())
-            if name in self._besides.index:  # what is zero is never chosen
-                index = self._besides.index[name].to(scores.device)
-                scores = scores.reshape(-1).index_fill(0, index, 0)
-            room = CPU_CHUNK if scores.device.type == "cpu" else GPU_CHUNK
-            for part in scores.reshape(-1).split(room):
-                parts.append(part)
-                waiting += len(part)
-                if waiting >= room:
-                    yield self._magnitudes(parts)
-                    parts, waiting = [], 0
-        if waiting:
-            yield self._magnitudes(parts)
-
-    def _magnitudes(self, parts: list[torch.Tensor]) -> Flat:
-        on_cpu = parts[0].device.type == "cpu"
-        entries: Flat = joined([part.numpy() if on_cpu else part for part in parts])
-        magnitudes = np.abs(entries, out=entries) if on_cpu else entries.abs_()
-        self._peaks.append(magnitudes.max())  # NaN if one of them is
-        return magnitudes
-
-    def check_finite(self) -> None:
-        """Raise InputError, naming a tensor, if not all that was read is finite. Once at the end:
-        to ask a GPU for each chunk would make it wait each time."""
-        peaks = [torch.as_tensor(peak) for peak in self._peaks]
-        if peaks and not torch.isfinite(torch.stack(peaks)).all():
-            name = next(n for n in self._names if not torch.isfinite(self._scores(n)).all())
-            raise InputError(f"{name}: not all entries are finite")
-
-    def mask(self, position: torch.Tensor) -> Mask:
-        """Ascending positions in the stream as a mask."""
-        ends = np.cumsum(self.sizes)
-        cuts = torch.searchsorted(position, torch.from_numpy(ends).to(position.device)).tolist()
-        index, shapes, first = {}, {}, 0
-        for i, name in enumerate(self._names):
-            if cuts[i] > first:
-                index[name] = position[first : cuts[i]] - int(ends[i] - self.sizes[i])
-                shapes[name] = self._shapes[i]
-                first = cuts[i]
-        return Mask(index, shapes)
+    ends = torch.tensor(sizes).cumsum(0)
+    cuts = torch.searchsorted(position, ends.to(position.device)).tolist()
+    index, first = {}, 0
+    for name, size, end, cut in zip(shapes, sizes, ends.tolist(), cuts, strict=True):
+        if cut > first:
+            index[name] = position[first:cut] - (end - size)
+        first = cut
+    return Mask(index, {name: shapes[name] for name in index})
 
 
 class _Candidates:
@@ -138,16 +98,26 @@ class _Candidates:
         self._k = k
         self._bound: Any = bound
         self._chunks: list[tuple[Flat, Flat]] = []  # values, positions
+        self._peaks: list[Flat] = []
         self._seen = self._held = 0
 
     def add(self, values: Flat) -> None:
-        """Take up what exceeds the bound of the stream's next values."""
+        """Take up what exceeds the bound of the stream's next magnitudes."""
+        if not len(values):
+            return
+        self._peaks.append(values.max())  # NaN if one of them is
         place = where_true(values > self._bound)
         self._chunks.append((values[place], place + self._seen))
         self._seen += len(values)
         self._held += len(place)
         if self._held > 2 * self._k + len(values):
             self._cut()
+
+    def are_finite(self) -> bool:
+        """Whether all magnitudes were. Once at the end: to ask a GPU for each chunk would make it
+        wait each time."""
+        peaks = [torch.as_tensor(peak) for peak in self._peaks]
+        return not peaks or bool(torch.isfinite(torch.stack(peaks)).all())
 
     def best(self) -> Flat:
         """Positions, ascending, of the k largest, or of all if there are fewer."""

@@ -130,21 +130,18 @@ class SparseDelta:
         has its former bits. Raises ArtefactError if the vector does not fit the model."""
         weights, heads = backbone_parameters(model), head_parameters(model)
         self.mask.check_fits(shapes_of(weights), "vector")
-        former = {
-            name: weights[name].detach().view(-1).index_select(0, index.to(weights[name].device))
-            for name, index in self.mask.index.items()
-        }
+        with torch.no_grad():
+            former = self.from_dense(weights, self.mask)
         former_head = {n: heads[n].detach().clone() for n in self.head if n in heads}
         try:
             self.put_head(model)
             self.add_to(weights)
             yield model
         finally:
+            put_head(model, former_head)
             with torch.no_grad():
-                for name, old in former.items():
-                    weights[name].view(-1).index_copy_(0, self.mask.index[name].to(old.device), old)
-                for name, old in former_head.items():
-                    heads[name].copy_(old)
+                for name, old in former.values.items():
+                    weights[name].view(-1).index_copy_(0, former.mask.index[name], old)
 
     def save(self, path: Path | str, **provenance: Any) -> None:
         """Write the vector to a safetensors file at `path`, losslessly, with its manifest."""

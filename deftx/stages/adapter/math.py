@@ -27,18 +27,13 @@ BEFORE_DECODER = {
 output goes into the decoder. Not the decoder itself, which training takes out of the model."""
 
 
-def _bottleneck(given: int, wanted: int, reduction: int, non_linearity: str) -> dict[str, Any]:
+def _bottleneck(
+    given: int, wanted: int, reduction: int, non_linearity: str
+) -> OrderedDict[str, torch.nn.Module]:
     """The parts of up(activation(down(x))), with given // reduction entries in the middle."""
     middle = max(1, given // reduction)
     down, up = torch.nn.Linear(given, middle), torch.nn.Linear(middle, wanted)
-    return {"down": down, "activation": ACT2FN[non_linearity], "up": up}
-
-
-class Bottleneck(torch.nn.Sequential):
-    """up(activation(down(x))) of features (…, hidden), without residual."""
-
-    def __init__(self, hidden: int, reduction: int, non_linearity: str) -> None:
-        super().__init__(OrderedDict(_bottleneck(hidden, hidden, reduction, non_linearity)))
+    return OrderedDict(down=down, activation=ACT2FN[non_linearity], up=up)
 
 
 class Invertible(torch.nn.Module):
@@ -79,7 +74,8 @@ class AdapterModule(torch.nn.Module):
         self.hidden = hidden
         reduction = settings.language_reduction if language else settings.task_reduction
         self.layers = torch.nn.ModuleList(
-            Bottleneck(hidden, reduction, settings.non_linearity) for _ in range(layers)
+            torch.nn.Sequential(_bottleneck(hidden, hidden, reduction, settings.non_linearity))
+            for _ in range(layers)
         )
         self.invertible = None
         if language and (narrow := settings.invertible_reduction) is not None:

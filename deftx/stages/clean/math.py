@@ -11,17 +11,10 @@ from deftx.store.items import Item
 OUTCOMES = ("blank", "short", "long", "evaluation", "duplicate", "kept")
 """The outcomes of a line; the first that applies is counted."""
 
-_WORD = re.compile(r"\w+")
-
 
 def words(text: str) -> list[str]:
     """Runs of letters, digits and underscores in the text, in NFKC and lower case."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
-
-
-def key(text: str) -> str:
-    """The words of the text joined together; two lines with equal keys are duplicates."""
-    return "".join(words(text))
+    return re.findall(r"\w+", unicodedata.normalize("NFKC", text).lower())
 
 
 def tidy(text: str) -> str:
@@ -29,60 +22,40 @@ def tidy(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-class Sentences:
-    """Sentences that must not occur in a text. A line contains one if it has the sentence's key or
-    `run` consecutive words of it; with `run` None only keys are compared."""
-
-    def __init__(self, texts: Iterable[str], run: int | None) -> None:
-        self._run = run
-        self._keys: set[str] = set()
-        self._runs: set[tuple[str, ...]] = set()
-        for text in texts:
-            found = words(text)
-            self._keys.add("".join(found))
-            self._runs.update(self._runs_of(found))
-        self._keys.discard("")  # blank sentences drop no line
-
-    def __contains__(self, text: str) -> bool:
-        found = words(text)
-        return "".join(found) in self._keys or not self._runs.isdisjoint(self._runs_of(found))
-
-    def _runs_of(self, found: Sequence[str]) -> Iterable[tuple[str, ...]]:
-        if self._run is None:
-            return ()
-        return zip(*(found[start:] for start in range(self._run)), strict=False)
+def runs(found: Sequence[str], length: int | None) -> set[tuple[str, ...]]:
+    """All runs of this many consecutive words; none if the length is None."""
+    return set(zip(*(found[start:] for start in range(length or 0)), strict=False))
 
 
 def clean(
     items: Sequence[Item], evaluation: Iterable[str], settings: Cleaning
 ) -> tuple[list[Item], dict[str, int]]:
     """The tidied items that are kept, in order, and counts of lines: `read`, and one count per
-    outcome, which add up to `read`. A line without a word counts as blank."""
-    sentences = Sentences(evaluation if settings.evaluation else (), settings.run)
+    outcome, which add up to `read`. A line without a word counts as blank. Lines are equal if their
+    words joined together are."""
+    sentences = [words(text) for text in evaluation] if settings.evaluation else []
+    keys = {"".join(sentence) for sentence in sentences}
+    forbidden = {run for sentence in sentences for run in runs(sentence, settings.run)}
     seen: set[str] = set()
     counts = Counter(read=len(items))
     kept = []
     for item in items:
         text = tidy(item["text"])
-        outcome = _outcome(text, sentences, seen, settings)
-        counts[outcome] += 1
-        if outcome == "kept":
+        found = words(text)
+        key = "".join(found)
+        if not key:
+            outcome = "blank"
+        elif len(text) < settings.min_characters:
+            outcome = "short"
+        elif settings.max_characters is not None and len(text) > settings.max_characters:
+            outcome = "long"
+        elif key in keys or not forbidden.isdisjoint(runs(found, settings.run)):
+            outcome = "evaluation"
+        elif settings.duplicates and key in seen:
+            outcome = "duplicate"
+        else:
+            outcome = "kept"
+            seen.add(key)
             kept.append({**item, "text": text})
+        counts[outcome] += 1
     return kept, {name: counts[name] for name in ("read", *OUTCOMES)}
-
-
-def _outcome(text: str, sentences: Sentences, seen: set[str], settings: Cleaning) -> str:
-    mine = key(text)
-    if not mine:
-        return "blank"
-    if len(text) < settings.min_characters:
-        return "short"
-    if settings.max_characters is not None and len(text) > settings.max_characters:
-        return "long"
-    if text in sentences:
-        return "evaluation"
-    if settings.duplicates:
-        if mine in seen:
-            return "duplicate"
-        seen.add(mine)
-    return "kept"

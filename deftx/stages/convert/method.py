@@ -12,6 +12,7 @@ from deftx.stages.convert.settings import Foreign
 class Given(Row):
     """Vectors that exist already; nothing is trained."""
 
+    stage: ClassVar[str] = "convert"
     key: ClassVar[str] = "vector"
     is_sparse: ClassVar[bool] = True
     is_trained: ClassVar[bool] = False
@@ -19,11 +20,6 @@ class Given(Row):
     vector: Foreign | None = Field(
         description="where the vectors are; none for a kind of target that has no vectors"
     )
-
-    @property
-    def stage(self) -> str:
-        """The stage whose artefact is the vector."""
-        return "convert"
 
     def has_vector_of(self, target: str) -> bool:
         """Whether there is a vector of a language or a task."""

@@ -1,6 +1,8 @@
 """How a difference of weights is denoised: the rank rule and its variants."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -60,12 +62,9 @@ class RankRule(Strict):
         if self.rank_share is not None:
             return max(1, round(self.rank_share * full))
         assert self.energy is not None
-        total = sum(value * value for value in singular_values)
-        reached, kept = 0.0, 0
-        while kept < full and total > 0 and reached < self.energy * total:
-            reached += singular_values[kept] ** 2
-            kept += 1
-        return kept
+        reached = list(accumulate(value * value for value in singular_values[:full]))
+        kept = bisect_left(reached, self.energy * reached[-1]) + 1
+        return kept if reached[-1] else 0
 
     def slug(self) -> str:
         """The rule as a folder name, such as `rank-100` or `energy-0.9-residual-0.05`."""

@@ -11,12 +11,8 @@ from deftx.stages.gate.settings import Gate
 class AdaSft(Row):
     """Ada-SFT: a learned soft mask, and weights that are trained behind it."""
 
+    stage: ClassVar[str] = "gated"
     key: ClassVar[str] = "gate"
 
     gate: Gate = Field(description="Ada-SFT: a learned soft mask")
     learning_rate: LearningRate = None
-
-    @property
-    def stage(self) -> str:
-        """The stage whose artefact is the vector."""
-        return "gated"

@@ -14,16 +14,12 @@ from deftx.stages.mask.settings import Budget, entries
 class LowRankTraining(Row):
     """LoRA: trained low-rank factors, of a given rank or the largest that the budget allows."""
 
+    stage: ClassVar[str] = "lora"
     key: ClassVar[str] = "lora"
 
     lora: Lora = Field(description="a low-rank vector, trained as such")
     budget: Budget | None = None
     learning_rate: LearningRate = None
-
-    @property
-    def stage(self) -> str:
-        """The stage whose artefact is the vector."""
-        return "lora"
 
     def with_budget(self, budget: int | float | str) -> Self:
         """The row with the run's K where it gives none and needs one."""

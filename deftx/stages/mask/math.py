@@ -40,20 +40,22 @@ def choose(
     `total` is the budget of all rounds. `scores` serve a rule by magnitude, `observed` is the mask
     for observed shares, `seed` serves a random choice. Raises InputError as the functions below do.
     """
+    more = k - len(former)
     if rule.score == "none":
         return everything(shapes)
-    more = k - len(former)
     if rule.score == "random":
         return former | uniform(shapes, more, seed, former)
     assert scores is not None
     if rule.shares is None:
         return former | top_k(scores, more, former)
-    shares: Mapping[str, float | Fraction]
-    if isinstance(rule.shares, ObservedShares):
-        assert observed is not None
-        shares = observed_shares(observed, shapes, rule.shares.groups)
-    else:
-        shares = rule.shares
+    if not isinstance(rule.shares, ObservedShares):
+        return former | top_k_in_groups(scores, more, rule.shares, former, total)
+    assert observed is not None
+    groups = rule.shares.groups or [re.escape(name) + "$" for name in sorted(shapes)]
+    shares = {
+        group: Fraction(sum(len(observed.index.get(name, ())) for name in names), len(observed))
+        for group, names in group_names(shapes, groups).items()
+    }
     return former | top_k_in_groups(scores, more, shares, former, total)
 
 
@@ -137,15 +139,3 @@ def uniform(
 def everything(shapes: Mapping[str, tuple[int, ...]]) -> Mask:
     """Every entry of the tensors of these shapes."""
     return Mask({name: torch.arange(prod(shape)) for name, shape in shapes.items()}, dict(shapes))
-
-
-def observed_shares(
-    mask: Mask, shapes: Mapping[str, tuple[int, ...]], groups: list[str] | None
-) -> dict[str, Fraction]:
-    """Group → its part of a mask's entries; each tensor is a group by default. Raises InputError as
-    `group_names` does."""
-    members = group_names(shapes, groups or [re.escape(name) + "$" for name in sorted(shapes)])
-    return {
-        group: Fraction(sum(len(mask.index.get(name, ())) for name in names), len(mask))
-        for group, names in members.items()
-    }

@@ -8,14 +8,14 @@ from deftx.stages.sparse.method import Sparse
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    row = graph.row(artefact, Sparse)
+    row, before = graph.row(artefact, Sparse), round_before(graph, artefact)
     looks = row.score == "magnitude"
     return {
         "base": [BASE_MODEL],
         "delta": [scored_difference(graph, artefact)] if looks else [],
         "start_vector": graph.start_vector(artefact) if looks and not row.denoise else [],
         "observed": [artefact.same("mask", method=row.observes)] if row.observes else [],
-        "chosen": round_before(graph, artefact),
+        "chosen": [artefact.same("mask", method=before)] if before else [],
     }
 
 
@@ -31,30 +31,17 @@ def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
 
 def scored_difference(graph: Graph, artefact: Artefact) -> Artefact:
     """The difference, denoised or raw, whose entries are scored in the artefact's round."""
-    row, number = graph.row(artefact, Sparse), round_of(graph, artefact)
-    former = _method_of_round(artefact, number - 1) if number > 1 else ""
-    return difference(row.denoise, artefact, added=former)
+    rule = graph.row(artefact, Sparse).denoise
+    return difference(rule, artefact, added=round_before(graph, artefact))
 
 
-def rounds_params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
-    """Which round of how many an artefact belongs to."""
-    rounds = graph.row(artefact, Sparse).rounds
-    return {"round": round_of(graph, artefact), "rounds": rounds}
+def rounds_params(graph: Graph, artefact: Artefact) -> dict[str, int]:
+    """Which round of how many an artefact belongs to; a name without one is the last round's."""
+    found, rounds = ROUND.search(artefact["method"]), graph.row(artefact, Sparse).rounds
+    return {"round": int(found[1]) if found else rounds, "rounds": rounds}
 
 
-def round_of(graph: Graph, artefact: Artefact) -> int:
-    """The round that an artefact belongs to, from 1; a name without one is the last round's."""
-    found = ROUND.search(artefact["method"])
-    return int(found[1]) if found else graph.row(artefact, Sparse).rounds
-
-
-def round_before(graph: Graph, artefact: Artefact) -> list[Artefact]:
-    """The same artefact of the round before, if there is one."""
-    number = round_of(graph, artefact)
-    if number == 1:
-        return []
-    return [artefact.same(artefact.stage, method=_method_of_round(artefact, number - 1))]
-
-
-def _method_of_round(artefact: Artefact, number: int) -> str:
-    return f"{ROUND.sub('', artefact['method'])}.round{number}"
+def round_before(graph: Graph, artefact: Artefact) -> str:
+    """The name of the method in the round before; empty in the first one."""
+    number = rounds_params(graph, artefact)["round"] - 1
+    return f"{ROUND.sub('', artefact['method'])}.round{number}" if number else ""

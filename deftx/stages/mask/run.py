@@ -54,20 +54,31 @@ def mask(
     encoder = Base.load(base)
     rule = params.selection
     shapes = encoder.candidates(rule.choose_from, rule.layer_norm)
-    files = _inputs(params, delta=delta, observed=observed, chosen=chosen)
-    total = before = after = 0
-    if rule.score != "none":
-        if rule.budget is None:
-            raise InputError("selection.budget: missing; a whole number, a share or a ratio")
-        total = entries(rule.budget, sum(map(prod, encoder.maskable.values())))
-        before, after = params.budgets(total)
+    if rule.score != "none" and rule.budget is None:
+        raise InputError("selection.budget: missing; a whole number, a share or a ratio")
+    total = entries(rule.budget or 0, sum(map(prod, encoder.maskable.values())))
+    before, after = params.budgets(total)
+    files: dict[str, TensorFile] = {}
+
+    def opened(role: str, path: Path | None, why: str) -> TensorFile:
+        if path is None:
+            raise InputError(f"{why} (--{role})")
+        files[role] = TensorFile(path)
+        return files[role]
+
     read: dict[str, Any] = {}
-    if "chosen" in files:
-        read["former"] = _former(files["chosen"], encoder, shapes, before)
-    if "delta" in files:
-        read["scores"] = only(dense_vector(files["delta"], encoder, start_vector), shapes)
-    if "observed" in files:
-        read["observed"] = load_mask(files["observed"])
+    if params.round > 1:
+        why = f"round {params.round} adds to the mask of round {params.round - 1}"
+        read["former"] = _former(opened("chosen", chosen, why), encoder, shapes, before)
+    elif chosen is not None:
+        raise InputError("round 1 chooses the first entries: there is no mask before it")
+    if rule.score == "magnitude":
+        file = opened("delta", delta, "score: magnitude needs the difference")
+        read["scores"] = only(dense_vector(file, encoder, start_vector), shapes)
+        if isinstance(rule.shares, ObservedShares):
+            read["observed"] = load_mask(
+                opened("observed", observed, "observed shares need a mask")
+            )
     seed = stream(params.seed, params.target, "mask")
     found = choose(rule, shapes, after, total=total, seed=seed, **read)
     save_tensors(
@@ -81,26 +92,6 @@ def mask(
         params=params.model_dump(),
         inputs={name: file.content for name, file in files.items()},
     )
-
-
-def _inputs(params: Params, **given: Path | None) -> dict[str, TensorFile]:
-    """The files that this round reads; others are not opened."""
-    rule, needed = params.selection, {}
-    if params.round > 1:
-        needed["chosen"] = f"round {params.round} adds to the mask of round {params.round - 1}"
-    elif given["chosen"] is not None:
-        raise InputError("round 1 chooses the first entries: there is no mask before it")
-    if rule.score == "magnitude":
-        needed["delta"] = "score: magnitude needs the difference"
-        if isinstance(rule.shares, ObservedShares):
-            needed["observed"] = "observed shares need a mask"
-    files = {}
-    for name, why in needed.items():
-        path = given[name]
-        if path is None:
-            raise InputError(f"{why} (--{name})")
-        files[name] = TensorFile(path)
-    return files
 
 
 def _former(

@@ -17,6 +17,7 @@ from deftx.store.errors import InputError
 class Sparse(Row, Selection):
     """A sparse vector: score the entries of the difference, choose K of them, train those."""
 
+    stage: ClassVar[str] = "sparse"
     is_sparse: ClassVar[bool] = True
     takes_several_sources: ClassVar[bool] = True
 
@@ -33,11 +34,6 @@ class Sparse(Row, Selection):
     rounds: Annotated[int, Field(ge=1)] = Field(
         default=1, description="K is chosen in this many rounds, each with its own full phase"
     )
-
-    @property
-    def stage(self) -> str:
-        """The stage whose artefact is the vector."""
-        return "sparse"
 
     @property
     def selection(self) -> Selection:
@@ -126,18 +122,15 @@ class Sparse(Row, Selection):
         for name, method in config.methods.items():
             for kind in KINDS:
                 row, key = method.row(kind), f"methods.{name}.shares"
-                if not isinstance(row, cls) or row.shares is None:
+                given = row.shares if isinstance(row, cls) else None
+                if isinstance(given, dict) and abs((total := sum(given.values())) - 1) > 1e-9:
+                    yield f"{key}: the shares for a {kind} sum to {total:.6g}, not to 1"
+                if (other := row.observes) is None:
                     continue
-                if isinstance(row.shares, dict):
-                    if abs((total := sum(row.shares.values())) - 1) > 1e-9:
-                        yield f"{key}: the shares for a {kind} sum to {total:.6g}, not to 1"
-                    continue
-                other = row.shares.observed
-                if other not in config.methods:
+                observed = config.row(other, kind) if other in config.methods else None
+                if observed is None:
                     yield unknown(key, other, config.methods, "method")
-                    continue
-                observed = config.row(other, kind)
-                if not isinstance(observed, cls):
+                elif not isinstance(observed, cls):
                     yield f"{key}: observed: {other} has no mask"
                 elif observed.rounds > 1:
                     yield f"{key}: observed: {other} chooses in several rounds"
@@ -147,9 +140,8 @@ class Sparse(Row, Selection):
 
 def _leads_back(config: Any, method: str, kind: Kind) -> bool:
     """Whether the methods that a method observes, one after another, lead back to itself."""
-    seen: list[str] = []
-    current: str | None = method
-    while current is not None and current in config.methods and current not in seen:
-        seen.append(current)
-        current = config.methods[current].row(kind).observes
-    return current == method
+    seen, current = set(), config.row(method, kind).observes
+    while current in config.methods and current not in seen:
+        seen.add(current)
+        current = config.row(current, kind).observes
+    return method in seen

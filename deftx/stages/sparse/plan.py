@@ -9,12 +9,12 @@ from deftx.stages.sparse.method import Sparse
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    row = graph.row(artefact, Sparse)
+    row, before = graph.row(artefact, Sparse), round_before(graph, artefact)
     return {
         **graph.training_inputs(artefact),
         "mask": [artefact.same("mask", method=artefact["method"])],
         "delta": [] if row.retrain else [scored_difference(graph, artefact)],
-        "round_vector": round_before(graph, artefact),
+        "round_vector": [artefact.same("sparse", method=before)] if before else [],
         "source_vector": graph.source_vectors(artefact),
     }
 

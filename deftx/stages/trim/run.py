@@ -1,11 +1,13 @@
 """Stage `trim`: a split of a dataset without the items that another dataset was made from."""
 
+import re
 from pathlib import Path
 
 from pydantic import Field
+from rapidfuzz.distance import Levenshtein
+from rapidfuzz.process import extractOne
 
 from deftx.stages.data.settings import Split, SplitOf
-from deftx.stages.trim.math import Nearest, detokenised
 from deftx.store.artefact import digests
 from deftx.store.errors import ArtefactError
 from deftx.store.items import load_items, write_items
@@ -27,9 +29,9 @@ def trim(params: Params, *, splits: list[Path], made_from: Path, out: Path) -> N
     """
     items = {split: load_items(path) for split, path in zip(params.among, splits, strict=True)}
     every = [item for part in items.values() for item in part]
-    texts = Nearest([detokenised(item["text"]) for item in every])
+    texts = [detokenised(item["text"]) for item in every]
     sought = [detokenised(item["text"]) for item in load_items(made_from)]
-    gone = {id(every[texts.to(text)]) for text in sought}
+    gone = {id(every[nearest(text, texts)]) for text in sought}
     whole = items[params.split]
     kept = [item for item in whole if id(item) not in gone]
     if not kept:
@@ -42,3 +44,14 @@ def trim(params: Params, *, splits: list[Path], made_from: Path, out: Path) -> N
         left_out=len(whole) - len(kept),
         inputs=digests(made_from=made_from, **dict(zip(params.among, splits, strict=True))),
     )
+
+
+def detokenised(text: str) -> str:
+    """The text in lower case, without the spaces that a tokenizer puts around punctuation."""
+    return re.sub(r"([(\[])\s+", r"\1", re.sub(r"\s+([.,!?;:%)\]])", r"\1", text.lower()))
+
+
+def nearest(text: str, others: list[str]) -> int:
+    """Position of the one with the smallest edit distance (insertions, deletions and substitutions
+    of characters) to the text; the first of several."""
+    return extractOne(text, others, scorer=Levenshtein.distance)[2]

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from random import Random
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from deftx.stages.world.settings import World
 from deftx.store.errors import InputError
@@ -62,8 +62,10 @@ class Sentence(NamedTuple):
 
 @dataclass(frozen=True)
 class Language:
-    """The words, endings and word order that turn a content into a sentence."""
+    """The words, endings and word order that turn a content into a sentence; the name under which
+    all of this is drawn."""
 
+    name: str
     words: dict[Word, str]
     articles: dict[str, str]
     endings: dict[str, str]
@@ -106,9 +108,8 @@ def text(world: World, language: str, lines: int) -> list[str]:
     Each language has its own documents, as in real monolingual text. A share of the words is
     borrowed from the source, as in real text of small languages; task items borrow no words.
     """
-    name, speaker = _language(world, language)
-    source = _build(world, "source", 0.0)
-    rng, mixing = _rng(world, "text", name), _rng(world, "borrowed", name)
+    speaker, source = _language(world, language), _build(world, "source", 0.0)
+    rng, mixing = (_rng(world, purpose, speaker.name) for purpose in ("text", "borrowed"))
 
     def say(sentence: Sentence) -> str:
         borrowed = {role for role in ROLES if mixing.random() < world.borrowed}
@@ -120,59 +121,39 @@ def text(world: World, language: str, lines: int) -> list[str]:
     return [" ".join(map(say, document)) for document in documents]
 
 
-def sentiment(world: World, language: str, split: str, items: int) -> list[dict[str, str]]:
-    """Items of one or two sentences, labelled with their polarity; labels repeat in turn.
+def labelled(
+    world: World, task: Literal["sentiment", "inference"], language: str, split: str, items: int
+) -> list[dict[str, str]]:
+    """Items of a task, whose contents are the same in all languages; labels repeat in turn.
 
-    Lengths vary, and the quality may belong to either noun: so a model has to learn words, since no
-    fixed position reveals the label.
+    Sentiment: one or two sentences, labelled with their polarity. Lengths vary, and the quality may
+    belong to either noun: so a model has to learn words, since no fixed position reveals the label.
+
+    Inference: pairs of premise and hypothesis, labelled with whether the hypothesis follows. Both
+    are about the same two things; the premise is never of neutral polarity. A hypothesis of the
+    same polarity follows, one of the opposite polarity contradicts, and one of neutral polarity is
+    neutral. So the premise alone does not reveal the label, and the hypothesis alone reveals at
+    most that it is neutral.
     """
-    (_, speaker), rng = _language(world, language), _items_of(world, "sentiment", split)
+    if split not in STREAMS[1:]:
+        raise InputError(f"no split {split!r}; there are {', '.join(STREAMS[1:])}")
+    speaker, rng = _language(world, language), _rng(world, task, split)
     rows = []
     for number in range(items):
         polarity = number % len(SENTIMENT)
-        sentences = _document(world, rng, split, 1 + _below(rng, 2), polarity)
-        rows.append(
-            {
-                "id": f"sentiment-{split}-{number:05d}",
-                "text": " ".join(map(speaker.say, sentences)),
-                "label": SENTIMENT[polarity],
-            }
-        )
-    return rows
-
-
-def inference(world: World, language: str, split: str, items: int) -> list[dict[str, str]]:
-    """Pairs of premise and hypothesis, labelled with whether the hypothesis follows.
-
-    Both sentences are about the same two things; the premise is never of neutral polarity. A
-    hypothesis of the same polarity follows, one of the opposite polarity contradicts, and one of
-    neutral polarity is neutral. So the premise alone does not reveal the label, and the hypothesis
-    alone reveals at most that it is neutral.
-    """
-    (_, speaker), rng = _language(world, language), _items_of(world, "inference", split)
-    rows = []
-    for number in range(items):
-        label = INFERENCE[number % len(INFERENCE)]
-        premise, hypothesis = _pair(world, rng, split, label)
-        rows.append(
-            {
-                "id": f"inference-{split}-{number:05d}",
-                "text": speaker.say(premise),
-                "text_pair": speaker.say(hypothesis),
-                "label": label,
-            }
-        )
+        if task == "sentiment":
+            label = SENTIMENT[polarity]
+            sentences = _document(world, rng, split, 1 + _below(rng, 2), polarity)
+            texts = {"text": " ".join(map(speaker.say, sentences))}
+        else:
+            label = INFERENCE[number % len(INFERENCE)]
+            premise, hypothesis = _pair(world, rng, split, label)
+            texts = {"text": speaker.say(premise), "text_pair": speaker.say(hypothesis)}
+        rows.append({"id": f"{task}-{split}-{number:05d}", **texts, "label": label})
     return rows
 
 
 # Contents
-
-
-def _items_of(world: World, task: str, split: str) -> Random:
-    """What draws the contents of a split, which are the same in all languages."""
-    if split not in STREAMS[1:]:
-        raise InputError(f"no split {split!r}; there are {', '.join(STREAMS[1:])}")
-    return _rng(world, task, split)
 
 
 def _document(
@@ -203,13 +184,12 @@ def _sentence(world: World, rng: Random, stream: str, **fixed: int) -> Sentence:
 # Languages
 
 
-def _language(world: World, key: str) -> tuple[str, Language]:
-    """The name under which a language draws, and the language."""
+def _language(world: World, key: str) -> Language:
+    """The language with this key; every language at distance 0 is the source."""
     if key not in world.languages:
         raise KeyError(f"no language {key!r} in this world; it has {', '.join(world.languages)}")
     distance = world.languages[key]
-    name = key if distance else "source"
-    return name, _build(world, name, distance)
+    return _build(world, key if distance else "source", distance)
 
 
 def _build(world: World, name: str, distance: float) -> Language:
@@ -250,6 +230,7 @@ def _build(world: World, name: str, distance: float) -> Language:
     # farthest language.
     moved = [0.25 + rng.random() / 2 < distance for _ in range(2)]
     return Language(
+        name=name,
         words=native("words", own, (2, 2, 2, 3)) | international,
         articles=native("articles", {"": CLASSES}, (1,)),
         endings=native("endings", {"": ("object", "verb")}, (1,)),

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from deftx.stages.data.settings import SplitOf, WorldKind
-from deftx.stages.world.math import inference, sentiment, text
+from deftx.stages.world.math import labelled, text
 from deftx.stages.world.settings import World
 from deftx.store.items import write_items
 
@@ -24,12 +24,5 @@ def world(params: Params, *, out: Path) -> None:
         lines = text(params.world, params.language, params.items)
         items = [{"id": str(number), "text": line} for number, line in enumerate(lines)]
     else:
-        make = sentiment if params.kind == "sentiment" else inference
-        items = make(params.world, params.language, params.split, params.items)
-    write_items(
-        out,
-        items,
-        stage="world",
-        **params.identity(),
-        world=params.world.model_dump(),
-    )
+        items = labelled(params.world, params.kind, params.language, params.split, params.items)
+    write_items(out, items, stage="world", **params.identity(), world=params.world.model_dump())
