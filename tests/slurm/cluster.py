@@ -46,9 +46,11 @@ MinJobAge=3600
 NodeName=DEFAULT CPUs=8 RealMemory=256000
 NodeName=cpu NodeHostname={host} NodeAddr=127.0.0.1 Port={cpu_port}
 NodeName=gpu NodeHostname={host} NodeAddr=127.0.0.1 Port={gpu_port} Gres=gpu:2
-PartitionName=cpu Nodes=cpu Default=YES OverTimeLimit=0
-PartitionName=gpu Nodes=gpu OverTimeLimit=0
+PartitionName=cpu Nodes=cpu Default=YES OverTimeLimit=0 MaxTime={limit}
+PartitionName=gpu Nodes=gpu OverTimeLimit=0 MaxTime={limit}
 """
+LIMIT = 80
+"""Minutes that a job may last in each partition: room for four evaluations in one job."""
 NODES = ("cpu", "gpu")
 
 
@@ -122,6 +124,7 @@ class Cluster:
         ports = _free_ports(3)
         config = CONFIG.format(
             folder=self.folder,
+            limit=LIMIT,
             host=socket.gethostname().partition(".")[0],
             **dict(zip(("port", "cpu_port", "gpu_port"), ports, strict=True)),
         )

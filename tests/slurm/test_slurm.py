@@ -7,9 +7,11 @@ import sys
 from importlib.util import find_spec
 
 import pytest
-from cluster import Cluster, missing
+from cluster import LIMIT, Cluster, missing
 from conftest import sentences
 from workspace import PAGES, Workspace
+
+from deftx.run.partitions import minutes
 
 pytestmark = [
     pytest.mark.workflow,
@@ -48,12 +50,13 @@ def workspace(tmp_path_factory):
     }
     made.write_config()
     waits = (
-        f'state.global_step == {KILLED_AT} and "full/lang-qta" in str(self._checkpoint.folder) '
-        "and not self._saved_step and self._stop.received is None"
+        f'step == {KILLED_AT} and "full/lang-qta" in str(session.checkpoint.folder) '
+        "and not saver._saved_step and saver.received is None"
     )
-    before(made, "deftx/engine/checkpoint.py", "signalled =", f"while {waits}: time.sleep(0.1)")
+    sleep = '__import__("time").sleep'
+    before(made, "deftx/engine/loop.py", "saver.save_if_due(", f"while {waits}: {sleep}(0.1)")
     # Writing the state of a large model takes time.
-    before(made, "deftx/engine/checkpoint.py", "self._checkpoint.save(", "time.sleep(3)")
+    before(made, "deftx/engine/saver.py", "checkpoint.save(", "time.sleep(3)")
     shows = 'print("a fork of the server", file=sys.stderr)'
     before(made, "deftx/run/handover.py", "connection.settimeout(None)", shows)
     profile = "profiles/slurm/profile.yaml"
@@ -130,6 +133,11 @@ def test_only_jobs_that_train_or_predict_run_on_a_gpu(finished):
         *((name, "gpu", "gres:gpu:1") for name in on_gpu),
         *((name, "cpu", None) for name in on_cpu),
     }
+
+
+def test_no_job_asks_for_more_time_than_its_partition_allows(finished):
+    asked = {job["TimeLimit"] for job in finished[1]}
+    assert asked and all(minutes(limit) <= LIMIT for limit in asked), asked
 
 
 def test_evaluations_of_a_language_share_one_job_and_one_warm_start(workspace, finished):
