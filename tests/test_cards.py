@@ -187,7 +187,7 @@ def test_two_licences_are_not_one(copy):
 
 def test_scores_are_those_of_the_systems_that_use_the_vector(written):
     comparison = params(systems=SYSTEMS)
-    means = transfer(comparison, draw(comparison, load_evaluations(evaluated(written))))
+    means = transfer(comparison, draw(comparison, load_evaluations(evaluated(written), comparison)))
     mine = {m.language: m for m in means if m.system == "deft-x"}
 
     def cell(mean):
