@@ -22,7 +22,7 @@ from deftx.core.parameters import head_parameters, weights_of
 from deftx.core.sparse_delta import SparseDelta
 from deftx.models.base import Base
 from deftx.models.load import load_classifier
-from deftx.report.card import DatasetFacts, Part, Vector
+from deftx.report.card import Data, Vector
 from deftx.report.embed import markdown
 from deftx.report.evaluations import load_evaluations
 from deftx.report.scores import draw, transfer
@@ -75,12 +75,12 @@ def save_vector(run: Path, method: str, target: str, seed: int, base: Base) -> s
     return path
 
 
-def part(run: Path, dataset: str, language: str, split: str, count: int) -> Part:
+def part(run: Path, dataset: str, language: str, split: str, count: int) -> Data:
     path = f"data/{dataset}/{language}/{split}.parquet"
     rows = [{"id": str(i), "text": s} for i, s in enumerate(sentences(count))]
     write_items(run / path, rows)
     where = {"dataset": dataset, "language": language, "split": split, "path": path}
-    return Part(**where, **DATA[dataset])
+    return Data(**where, **DATA[dataset])
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one seed", "two seeds"])
@@ -115,7 +115,7 @@ def vectors_in(run: Path) -> list[Vector]:
 
 
 def cards(run: Path, vectors: list[Vector] | None = None, **changes: object) -> None:
-    tests = {"mood": DatasetFacts(dataset="nusax", licence="cc-by-sa-4.0")}
+    tests = {"mood": Data(dataset="nusax", licence="cc-by-sa-4.0")}
     comparison, index = params(systems=SYSTEMS, **changes), run / "cards/index.md"
     write_cards(comparison, vectors or vectors_in(run), tests, run, evaluated(run), index)
 
@@ -178,7 +178,7 @@ def test_two_licences_are_not_one(copy):
     vectors = vectors_in(copy)
     mine = next(v for v in vectors if "task-mood" in v.path)
     for number, licence in enumerate(("mit", "cc-by-4.0")):
-        mine.data[number] = mine.data[number].model_copy(update={"licence": licence})
+        mine.data[number] = mine.data[number]._replace(licence=licence)
     cards(copy, vectors)
     text = (copy / mine.path).with_name("README.md").read_text(encoding="utf-8")
     assert front(text)["license"] == "other"
@@ -187,7 +187,7 @@ def test_two_licences_are_not_one(copy):
 
 def test_scores_are_those_of_the_systems_that_use_the_vector(written):
     comparison = params(systems=SYSTEMS)
-    means = transfer(comparison, draw(comparison, load_evaluations(evaluated(written))))
+    means = transfer(comparison, draw(comparison, load_evaluations(evaluated(written), comparison)))
     mine = {m.language: m for m in means if m.system == "deft-x"}
 
     def cell(mean):
@@ -236,7 +236,7 @@ def test_names_cannot_break_the_page(copy, tmp_path):
     """A pipe, a tag or a star in a name is text: it ends no cell and marks up nothing."""
     vectors = vectors_in(copy)
     for vector in vectors:
-        vector.data[0] = vector.data[0].model_copy(update={"source": "https://a.org/x|<b>"})
+        vector.data[0] = vector.data[0]._replace(source="https://a.org/x|<b>")
     cards(copy, vectors, names={"ace": "*A* | <b>", "ban": "`B`"})
     shown = []
     for number, target in enumerate(TARGETS):

@@ -1,9 +1,10 @@
 """The laws of the stage `diagnostics`, on vectors of the tiny base."""
 
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from test_tables import rows as table
@@ -95,7 +96,7 @@ def chosen(path: Path) -> set[tuple[str, int]]:
 
 
 def test_overlaps_and_jaccard_are_those_of_sets(written, vectors):
-    sets = dict(zip([(t, s) for t in TARGETS for s in SEEDS], map(chosen, vectors), strict=True))
+    sets = dict(zip(product(TARGETS, SEEDS), map(chosen, vectors), strict=True))
     expected = {}
     for seed in SEEDS:
         for a in TARGETS[1:]:
@@ -117,29 +118,18 @@ def test_overlaps_and_jaccard_are_those_of_sets(written, vectors):
 
 
 def test_entries_add_up_to_k_and_maskable_to_what_may_be_chosen(written, vectors, base):
-    rows = table(written)
-    for target in TARGETS:
-        for seed in map(str, SEEDS):
-            mine = [r for r in rows if r["a"] == target and r["seed"] == seed]
-            counts = {
-                measure: {
-                    (r["layer"], r["part"]): int(r["value"])
-                    for r in mine
-                    if r["measure"] == measure
-                }
-                for measure in ("entries", "maskable")
-            }
-            path = vectors[TARGETS.index(target) * len(SEEDS) + SEEDS.index(int(seed))]
-            assert sum(counts["entries"].values()) == len(SparseDelta.load(path))
-            sizes = {name: int(np.prod(shape)) for name, shape in base.maskable.items()}
-            assert sum(counts["maskable"].values()) == sum(sizes.values())
-            inside = "encoder.layer.1.attention."
-            attention = sum(size for name, size in sizes.items() if name.startswith(inside))
-            assert counts["maskable"]["1", "attention"] == attention
-            assert counts["entries"].keys() == counts["maskable"].keys()
-            assert set(counts["entries"]) == {("emb.", "other")} | {
-                (layer, kind) for layer in "01" for kind in ("attention", "other")
-            }
+    sizes = {name: int(np.prod(shape)) for name, shape in base.maskable.items()}
+    inside = "encoder.layer.1.attention."
+    attention = sum(size for name, size in sizes.items() if name.startswith(inside))
+    frame = pd.read_csv(written).set_index(["measure", "layer", "part"])
+    for path, (target, seed) in zip(vectors, product(TARGETS, SEEDS), strict=True):
+        mine = frame[(frame["a"] == target) & (frame["seed"] == str(seed))]["value"]
+        entries, maskable = mine["entries"], mine["maskable"]
+        assert entries.sum() == len(SparseDelta.load(path))
+        assert maskable.sum() == sum(sizes.values())
+        assert maskable["1", "attention"] == attention
+        places = [("emb.", "other"), *product("01", ("attention", "other"))]
+        assert list(entries.index) == list(maskable.index) == places
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def comparison() -> Comparison:
 @pytest.fixture(scope="module")
 def numbers(inputs, comparison):
     """Evaluations of the tables' tests: their scores, means, and differences to each system."""
-    evaluations = load_evaluations(inputs["evaluated"])
+    evaluations = load_evaluations(inputs["evaluated"], comparison)
     draws = draw(comparison, evaluations)
     gaps = {
         system: against(
@@ -424,7 +424,9 @@ def test_transfer_draws_every_mean_and_every_seed(all_figures, numbers, inputs, 
         (axes,) = drawn[title]
         mine = {mean.system: mean for mean in means if mean.language == column}
         languages = ["ace", "ban"] if column == MEAN else [column]
-        single = [e for e in load_evaluations(inputs["evaluated"]) if e.language in languages]
+        single = [
+            e for e in load_evaluations(inputs["evaluated"], comparison) if e.language in languages
+        ]
         for y, system in enumerate(SYSTEMS):
             bar, dots = axes.collections[2 * y : 2 * y + 2]
             assert points(axes, system).tolist() == [[100 * mine[system].mean, y]]

@@ -1,7 +1,5 @@
 """The laws of the metrics, against scikit-learn and against plain loops."""
 
-from dataclasses import asdict
-
 import numpy as np
 import pytest
 from scipy.special import softmax
@@ -93,5 +91,5 @@ def test_extreme_logits_are_finite():
 
 def test_absent_class_has_no_support_and_counts_zero():
     found = measure(np.eye(3)[[0, 1]], np.array([0, 1]))
-    assert asdict(found.classes[2]) == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
+    assert found.classes[2] == (0, 0, 0, 0)
     assert found.macro_f1 == pytest.approx(2 / 3)

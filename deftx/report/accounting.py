@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +15,9 @@ from deftx.report.units import duration, size
 from deftx.stages.table import PAGES, path_of
 from deftx.store.errors import ArtefactError
 
-UNKNOWN = "—"
-
 SUMS = ["seconds", "cpu_seconds", "stored_bytes"]
 PEAKS = ["peak_bytes", "peak_device_bytes"]
+BYTES = dict.fromkeys(["stored_bytes", *PEAKS], "Int64")
 MEASURED = [*SUMS, *PEAKS, "inference_seconds", "items"]
 """The values that are read from the record of a job's cost."""
 
@@ -27,8 +27,6 @@ UNMEASURED = ("config", *PAGES)
 _count = "{:,.0f}".format
 
 SHOWN: Mapping[str, tuple[str, Callable[[Any], str]]] = {
-    "stage": ("stage", str),
-    "system": ("system", str),
     "jobs": ("jobs", _count),
     "seconds": ("time", duration),
     "seconds_share": ("its share", duration),
@@ -55,7 +53,7 @@ class Job(NamedTuple):
     systems: list[str]
     task: str | None = None
     language: str | None = None
-    seed: int | None = None
+    seed: str | None = None
 
 
 def jobs_of(plan: Plan) -> list[Job]:
@@ -66,14 +64,13 @@ def jobs_of(plan: Plan) -> list[Job]:
             users[artefact][evaluation["system"]] = None
     jobs = []
     for artefact, systems in users.items():
-        known = dict(artefact.wildcards)
-        if "target" in known:
-            known[artefact.target.kind] = artefact.target.name
-        who = [known["system"]] if artefact.stage == "diagnostics" else list(systems)
-        seed = int(known["seed"]) if "seed" in known else None
-        job = path_of(artefact), who, known.get("task"), known.get("language"), seed
         if artefact.stage not in UNMEASURED:
-            jobs.append(Job(artefact.stage, *job))
+            known: dict[str, Any] = dict(artefact.wildcards)
+            if "target" in known:
+                known[artefact.target.kind] = artefact.target.name
+            who = [known["system"]] if artefact.stage == "diagnostics" else list(systems)
+            where = (known.get(name) for name in ("task", "language", "seed"))
+            jobs.append(Job(artefact.stage, path_of(artefact), who, *where))
     return jobs
 
 
@@ -88,15 +85,14 @@ def read_jobs(jobs: Sequence[Job], folder: Path) -> pd.DataFrame:
         for job in jobs
     ]
     frame = pd.DataFrame(rows, columns=[*Job._fields, *MEASURED])
-    whole = ("seed", "items", "stored_bytes", *PEAKS)
-    frame = frame.astype({**dict.fromkeys(MEASURED, "float64"), **_whole(*whole)})
+    frame = frame.astype({**dict.fromkeys(MEASURED, "float64"), "items": "Int64", **BYTES})
     sharers = frame["systems"].map(lambda who: len(who) or math.nan)
     return frame.assign(seconds_share=frame["seconds"] / sharers, unknown=frame["seconds"].isna())
 
 
 def per_stage(jobs: pd.DataFrame) -> pd.DataFrame:
     """A row for each stage, in the order of its first job: sums, and the largest peaks."""
-    return _totals(jobs.groupby("stage", sort=False), SUMS).reset_index()
+    return _totals(jobs.groupby("stage", sort=False), SUMS)
 
 
 def per_system(jobs: pd.DataFrame, systems: Sequence[str]) -> pd.DataFrame:
@@ -109,42 +105,34 @@ def per_system(jobs: pd.DataFrame, systems: Sequence[str]) -> pd.DataFrame:
     found = _totals(each, [*SUMS, "seconds_share"])
     predicted = each[["inference_seconds", "items"]].sum(min_count=1)
     found["inference_seconds_per_1000"] = 1000 * predicted["inference_seconds"] / predicted["items"]
-    return found.loc[list(systems)].rename_axis("system").reset_index()
+    return found.loc[list(systems)]
 
 
 def _totals(groups: Any, sums: list[str]) -> pd.DataFrame:
     counts = groups.agg(jobs=("path", "size"), unknown=("unknown", "sum"))
     found = pd.concat([counts, groups[sums].sum(min_count=1), groups[PEAKS].max()], axis=1)
-    return found.astype(_whole("jobs", "unknown", "stored_bytes", *PEAKS))
+    return found.astype({"jobs": "Int64", "unknown": "Int64", **BYTES})
 
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
     """The table of `per_stage` or `per_system` as text with headings. A sum in which some jobs are
     unknown is a lower bound, marked with ≥. A column without a number is left out."""
     partly = (frame["unknown"] > 0) & (frame["unknown"] < frame["jobs"])
-    shown = {}
+    shown = pd.DataFrame(index=frame.index)
     for name, (heading, text) in SHOWN.items():
         if name in frame and frame[name].fillna(0).any():
-            bound = ["≥ " if some and name in LOWER_BOUNDS else "" for some in partly]
-            shown[heading] = [
-                UNKNOWN if pd.isna(value) else mark + text(value)
-                for mark, value in zip(bound, frame[name], strict=True)
-            ]
-    return pd.DataFrame(shown)
+            texts = frame[name].map(lambda value, t=text: "—" if pd.isna(value) else t(value))
+            bound = partly & frame[name].notna() & (name in LOWER_BOUNDS)
+            shown[heading] = texts.mask(bound, "≥ " + texts)
+    return shown
 
 
 def _read(path: Path, stage: str) -> dict[str, Any]:
     """The cost of a job; empty if it was not recorded, as by earlier versions."""
     if not path.is_file():
         return {}
-    try:
+    with suppress(ValueError, KeyError, TypeError):
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if found["stage"] == stage:
             return found
-    except (ValueError, KeyError, TypeError):
-        pass
     raise ArtefactError(f"{path}: expected the cost of a job of the stage {stage} as JSON")
-
-
-def _whole(*names: str) -> dict[str, str]:
-    return dict.fromkeys(names, "Int64")

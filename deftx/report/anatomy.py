@@ -10,7 +10,7 @@ import torch
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
 from deftx.report.interference import meet
-from deftx.report.places import place
+from deftx.report.places import depth, place
 
 PLACES: Mapping[str, Callable[[str], str]] = {
     "layer": lambda name: place(name)[1],
@@ -35,7 +35,7 @@ def anatomy(
     each = frame.groupby(by, sort=False)
     found = each.sum().assign(largest=each["largest"].max())
     found.insert(2, "share", found["entries"] / found["of"])
-    return _in_order(found.assign(norm=np.sqrt(found["norm"])).reset_index(), by)
+    return _in_order(found.assign(norm=np.sqrt(found["norm"])), by)
 
 
 def common(a: SparseDelta, b: SparseDelta, by: str | None = None) -> pd.DataFrame:
@@ -45,14 +45,13 @@ def common(a: SparseDelta, b: SparseDelta, by: str | None = None) -> pd.DataFram
     groups: dict[str, list[str]] = {}
     for name in sorted(a.values.keys() | b.values.keys()):
         groups.setdefault(PLACES[by](name) if by else "all", []).append(name)
-    rows = []
+    rows = {}
     for where, members in groups.items():
         met = meet(_part(a, members), _part(b, members))
         same = None if met.sign_conflict is None else 1 - met.sign_conflict
-        rows.append((where, *met[:4], same, met.cosine))
-    columns = [by or "place", "a", "b", "shared", "overlap", "same_sign", "cosine"]
-    frame = pd.DataFrame(rows, columns=columns)
-    return _in_order(frame, by) if by else frame
+        rows[where] = (*met[:4], same, met.cosine)
+    columns = ["a", "b", "shared", "overlap", "same_sign", "cosine"]
+    return _in_order(pd.DataFrame.from_dict(rows, orient="index", columns=columns), by or "place")
 
 
 def _part(vector: SparseDelta, names: list[str]) -> SparseDelta:
@@ -63,9 +62,6 @@ def _part(vector: SparseDelta, names: list[str]) -> SparseDelta:
 
 
 def _in_order(frame: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Layers by depth, after what is outside of them; other places by name."""
-
-    def depth(where: pd.Series) -> pd.Series:
-        return where.map(lambda text: f"{int(text):09}" if text.isdigit() else f"-{text}")
-
-    return frame.sort_values(by, key=depth, ignore_index=True)
+    """The places of the index as a column: layers by depth, other places by name."""
+    ordered = frame.loc[sorted(frame.index, key=depth if by == "layer" else str)]
+    return ordered.rename_axis(by).reset_index()

@@ -3,10 +3,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCardData
-from pydantic import Field
 
 from deftx.core.vector_files import SFT_STAGES
 from deftx.plan.artefact import OWN_TEXT, Artefact, Target
@@ -17,18 +17,26 @@ from deftx.report.comparison import METRIC_NAMES, Comparison
 from deftx.report.scores import Transfer
 from deftx.report.template import render
 from deftx.stages.table import path_of
-from deftx.store.strict import Strict
 
 HUB_METRICS = {"macro_f1": "f1", "accuracy": "accuracy"}
 """Our metrics by the names that the Hub gives them."""
 
 
-class DatasetFacts(Strict):
-    """Origin and licence of a dataset, as far as the config has them."""
+class Data(NamedTuple):
+    """A split of a dataset in a language, with origin and licence as far as the config has them.
+
+    Attributes:
+        licence: the Hub's identifier: cc-by-sa-4.0.
+        source: an address.
+        path: of its parquet artefact, below results/{run}/.
+    """
 
     dataset: str
-    licence: str | None = Field(default=None, description="the Hub's identifier: cc-by-sa-4.0")
-    source: str | None = Field(default=None, description="an address")
+    licence: str | None = None
+    source: str | None = None
+    language: str = ""
+    split: str = ""
+    path: str = ""
 
     @property
     def hub_id(self) -> str | None:
@@ -37,33 +45,27 @@ class DatasetFacts(Strict):
         return found[1] if found else None
 
 
-class Part(DatasetFacts):
-    """A split that a vector was trained on."""
+class Vector(NamedTuple):
+    """A sparse vector of the run.
 
-    language: str
-    split: str
-    path: str = Field(description="of the parquet artefact, below results/{run}/")
+    Attributes:
+        path: of its safetensors file, below results/{run}/.
+        row: its method.
+        systems: that use it.
+        data: that it was trained on.
+        provenance: what its file holds; empty until that is read.
+    """
 
-
-class Vector(Strict):
-    """A sparse vector of the run: the facts that its own file does not hold."""
-
-    path: str = Field(description="of its safetensors file, below results/{run}/")
+    path: str
     row: Row
-    systems: list[str] = Field(description="that use it")
-    data: list[Part]
+    systems: list[str]
+    data: list[Data]
+    provenance: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def folder(self) -> str:
         """The folder of its card, below results/{run}/."""
         return self.path.rpartition("/")[0]
-
-
-class Made(NamedTuple):
-    """A vector with the provenance that its file holds."""
-
-    vector: Vector
-    provenance: Mapping[str, Any]
 
     @property
     def target(self) -> Target:
@@ -77,7 +79,7 @@ class Made(NamedTuple):
 
 
 def vectors_of(plan: Plan) -> list[Vector]:
-    """Every sparse vector that a system uses."""
+    """Every sparse vector that a system uses, not yet read."""
     users: dict[Artefact, dict[str, None]] = {}
     for evaluation in plan.evaluations:
         for vector in plan.vectors(evaluation):
@@ -88,79 +90,71 @@ def vectors_of(plan: Plan) -> list[Vector]:
         # The data before cleaning; none for a vector of others.
         trained = plan.inputs(vector).get("train", [])
         texts = [text for data in trained for text in plan.inputs(data).get("text", [data])]
-        parts = [
-            Part(
-                **dataset_facts(plan.config, data["dataset"]).model_dump(),
-                language=data["language"],
-                split=data["split"],
-                path=path_of(data),
+        data = [
+            dataset(plan.config, text["dataset"])._replace(
+                language=text["language"], split=text["split"], path=path_of(text)
             )
-            for data in texts
+            for text in texts
         ]
         row = plan.config.row(vector["method"], vector.target.kind)
-        found.append(Vector(path=path_of(vector), row=row, systems=list(systems), data=parts))
+        found.append(Vector(path_of(vector), row, list(systems), data))
     return found
 
 
-def dataset_facts(config: Config, name: str) -> DatasetFacts:
+def dataset(config: Config, name: str) -> Data:
     """Origin and licence of a dataset of the config."""
     if name == OWN_TEXT:
-        return DatasetFacts(dataset=name)
-    dataset = config.datasets[name]
-    return DatasetFacts(dataset=name, licence=dataset.licence, source=dataset.source)
-
-
-def settings(row: Row) -> dict[str, Any]:
-    """The settings of a method that are not the default, without those of training, which the card
-    shows elsewhere."""
-    elsewhere = {"prune", "retrain", "learning_rate", "vector"}
-    found = row.model_dump(exclude=elsewhere, exclude_none=True, exclude_defaults=True)
-    found |= found.pop("denoise", {})
-    return {name.replace("_", " "): value for name, value in found.items()}
+        return Data(name)
+    return Data(name, config.datasets[name].licence, config.datasets[name].source)
 
 
 def model_card(
-    made: Made,
-    partner: Made | None,
+    vector: Vector,
+    partner: Vector | None,
     comparison: Comparison,
     means: Sequence[Transfer],
     *,
-    tests: Mapping[str, DatasetFacts],
+    tests: Mapping[str, Data],
     items: Mapping[str, int],
     maskable: int,
 ) -> str:
     """Markdown with front matter.
 
     Args:
+        vector: with its provenance.
         partner: a vector of the other kind and the same seed that a system adds to this one.
         means: the scores of all systems on all tasks; those that concern this vector are shown.
         tests: task → the dataset of its test items.
         items: path of a part → its number of items.
         maskable: how many entries of the base a method may select from.
     """
-    vector, own, name = made.vector, made.provenance, made.target.name
-    task = name if made.target.kind == "task" else None
+    own, name = vector.provenance, vector.target.name
+    task = name if vector.target.kind == "task" else None
     mine = [
         m for m in means if m.system in vector.systems and name == (m.task if task else m.language)
     ]
     params = own["params"]
+    # The settings that are not the default; those of training are shown elsewhere.
+    elsewhere = {"prune", "retrain", "learning_rate", "vector"}
+    settings = vector.row.model_dump(exclude=elsewhere, exclude_none=True, exclude_defaults=True)
+    settings |= settings.pop("denoise", {})
     trained = params.get("task") or params.get("language") or {}
     training = {key: value for key, value in trained.items() if value is not None}
     if params.get("learning_rate") is not None:
         training["learning_rate"] = params["learning_rate"]
     return render(
         "card.md.j2",
-        front=_front(made, comparison, mine, tests).to_yaml(),
+        front=_front(vector, comparison, mine, tests).to_yaml(),
         vector=vector,
-        partner=partner and partner.vector,
+        partner=partner,
         task=task,
         title=name if task else comparison.name(name),
         own=own,
         share=f"{100 * own['k'] / maskable:.2g}",
         maskable=maskable,
-        settings=settings(vector.row),
+        settings={name.replace("_", " "): value for name, value in settings.items()},
         training=training if vector.row.retrains else {},
-        classes=made.classes or (partner.classes if partner else []),
+        classes=vector.classes or (partner.classes if partner else []),
         selected=vector.row.selected,
         items=items,
         licences=sorted({part.licence for part in vector.data if part.licence}),
@@ -190,12 +184,10 @@ def _grid(
 
 
 def _front(
-    made: Made,
-    comparison: Comparison,
-    means: Sequence[Transfer],
-    tests: Mapping[str, DatasetFacts],
+    vector: Vector, comparison: Comparison, means: Sequence[Transfer], tests: Mapping[str, Data]
 ) -> ModelCardData:
-    vector, own, target = made.vector, made.provenance, made.target
+    own, target = vector.provenance, vector.target
+    licences = sorted({part.licence or "unknown" for part in vector.data})
     languages = list(dict.fromkeys(part.language for part in vector.data))
     if not vector.data and target.kind == "language":
         languages = [target.name]
@@ -217,7 +209,12 @@ def _front(
     ]
     return ModelCardData(
         library_name="deftx",
-        license=_licence(vector),
+        # The Hub has a word for several licences, and one for none.
+        license="unknown"
+        if "unknown" in licences or not licences
+        else "other"
+        if licences[1:]
+        else licences[0],
         base_model=own["base"]["id"],
         language=languages or None,
         datasets=list(dict.fromkeys(facts.hub_id for facts in used if facts.hub_id)) or None,
@@ -229,11 +226,3 @@ def _front(
         model_name=vector.folder.partition("/")[2],
         eval_results=results,
     )
-
-
-def _licence(vector: Vector) -> str:
-    """The licence of the data if there is one; else the Hub's word for none or several."""
-    licences = {part.licence for part in vector.data}
-    if None in licences or not licences:
-        return "unknown"
-    return str(licences.pop()) if len(licences) == 1 else "other"

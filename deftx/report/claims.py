@@ -1,11 +1,11 @@
 """Published claims, the statistics by which they are judged, and their verdicts on a run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from itertools import product
-from math import inf, sqrt
+from math import inf, nan
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -126,10 +126,9 @@ class Evidence:
     ) -> None:
         self.comparison, self.diagnostics, self.words = comparison, diagnostics, words
         self.draws = draw(comparison, evaluations)
-        self.items = {
-            task: len(np.unique(np.concatenate([e.ids for e in evaluations if e.task == task])))
-            for task in comparison.tasks
-        }
+        ids = [(e.task, e.ids) for e in evaluations]
+        frame = pd.DataFrame(ids, columns=["task", "id"]).explode("id")
+        self.items = frame.groupby("task")["id"].nunique()
 
 
 class Case(NamedTuple):
@@ -163,12 +162,26 @@ class Case(NamedTuple):
         n = ", ".join(_plural(*unit) for unit in units)
         return Estimate(float(scores[:, 0].mean()), *interval(scores), n, decides=seeds > 1)
 
-    def measured(self, measure: str, system: str | None = None) -> pd.DataFrame:
+    def gap(self, language: str) -> np.ndarray:
+        """The first system's scores minus the second's, see `score`."""
+        first, second = self.systems
+        return self.score(first, language) - self.score(second, language)
+
+    def measured(self, measure: str, system: str | None = None, **where: str) -> pd.DataFrame:
         """The rows of a measure in the diagnostics of a system, by default the first; empty if
         there are none."""
-        rows, system = self.evidence.diagnostics, system or self.systems[0]
-        chosen = (rows.task == self.task) & (rows.system == system) & (rows.measure == measure)
-        return rows[chosen]
+        wanted = {
+            "task": self.task,
+            "system": system or self.systems[0],
+            "measure": measure,
+            **where,
+        }
+        rows = self.evidence.diagnostics
+        return rows[(rows[list(wanted)] == list(wanted.values())).all(axis=1)]
+
+    def means(self, measure: str, system: str | None = None, **where: str) -> pd.Series:
+        """`a` → the mean of its values among these rows."""
+        return self.measured(measure, system, **where).groupby("a")["value"].mean()
 
 
 def judge(evidence: Evidence, roles: Mapping[str, str]) -> pd.DataFrame:
@@ -214,40 +227,41 @@ def _setting(comparison: Comparison, claim: Claim, task: str) -> tuple[list[str]
     return [], ""
 
 
-def over_units(values: Sequence[float], unit: str) -> Estimate | None:
+def over_units(values: Iterable[float], unit: str) -> Estimate | None:
     """The mean of one value per unit, with Student's interval; no interval for a single unit, and
-    None for no unit."""
-    if not values:
+    None for no unit. Missing values are left out."""
+    known = pd.Series(list(values), dtype=float).dropna()
+    if known.empty:
         return None
-    n, mean = len(values), float(np.mean(values))
-    if n < 2:
-        return Estimate(mean, None, None, _plural(n, unit))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * float(np.std(values, ddof=1)) / sqrt(n)
-    return Estimate(mean, mean - half, mean + half, _plural(n, unit))
+    n, mean = _plural(len(known), unit), float(known.mean())
+    if len(known) < 2:
+        return Estimate(mean, None, None, n)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(known) - 1)) * float(stats.sem(known))
+    return Estimate(mean, mean - half, mean + half, n)
 
 
-def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Estimate | None:
+def rank_correlation(x: Iterable[float], y: Iterable[float]) -> Estimate | None:
     """Spearman's ρ over languages with its bootstrap interval over them; no interval below FEWEST
-    languages, None if x or y is constant or fewer than three languages are given."""
-    if min(len(set(x)), len(set(y))) < 2 or len(x) < 3:
+    languages, None if x or y is constant or fewer than three languages are known."""
+    pairs = pd.DataFrame({"x": list(x), "y": list(y)}, dtype=float).dropna()
+    if len(pairs) < 3 or pairs.nunique().min() < 2:
         return None
-    n = _plural(len(x), "language")
-    value = float(_correlations(np.array([x]), np.array([y]))[0])
-    if len(x) < FEWEST:
-        return Estimate(value, None, None, n)
-    drawn = np.random.default_rng(0).integers(0, len(x), (RESAMPLES, len(x)))
-    resampled = _correlations(np.array(x)[drawn], np.array(y)[drawn])
+    values, n = pairs.to_numpy(), _plural(len(pairs), "language")
+    found = float(_correlations(values))
+    if len(pairs) < FEWEST:
+        return Estimate(found, None, None, n)
+    drawn = np.random.default_rng(0).integers(0, len(pairs), (RESAMPLES, len(pairs)))
     # A constant resample is NaN and left out.
-    low, high = np.nanquantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(value, float(low), float(high), n)
+    low, high = np.nanquantile(_correlations(values[drawn]), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(found, float(low), float(high), n)
 
 
-def _correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Spearman's ρ of each row; NaN if x or y is constant in it."""
-    ranks = [stats.rankdata(values, axis=1) for values in (x, y)]
-    a, b = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
-    scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-    return np.divide((a * b).sum(axis=1), scale, out=np.full(len(a), np.nan), where=scale > 0)
+def _correlations(pairs: np.ndarray) -> np.ndarray:
+    """Spearman's ρ of pairs (…, n, 2); NaN where one side is constant."""
+    ranks = stats.rankdata(pairs, axis=-2)
+    a, b = np.moveaxis(ranks - ranks.mean(axis=-2, keepdims=True), -1, 0)
+    with np.errstate(invalid="ignore"):
+        return (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
 
 
 # The statistics: each takes a `Case` and gives an estimate, or None if the run lacks the
@@ -256,44 +270,28 @@ def _correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def difference(case: Case) -> Estimate:
     """The first system's mean over languages minus the second's, in points."""
-    first, second = (
-        np.mean([case.score(system, key) for key in case.languages], axis=0)
-        for system in case.systems
-    )
-    return case.over_items(first - second)
+    return case.over_items(np.mean([case.gap(key) for key in case.languages], axis=0))
 
 
 def wins(case: Case) -> Estimate:
     """The part of the languages in which the first system is above the second; ties count half."""
-    gaps = [
-        over_seeds(np.subtract(*(case.score(system, key) for system in case.systems)))
-        for key in case.languages
-    ]
-    share = np.mean([(gap > 0) + 0.5 * (gap == 0) for gap in gaps], axis=0)
-    return case.over_items(share[None])
+    gaps = np.array([over_seeds(case.gap(key)) for key in case.languages])
+    return case.over_items(((gaps > 0) + 0.5 * (gaps == 0)).mean(axis=0, keepdims=True))
 
 
 def gain_and_corpus(case: Case) -> Estimate | None:
     """Spearman's ρ, over languages, of the first system's gain over the second and the number of
     words of the language's text."""
-    words = case.evidence.words
-    known = [key for key in case.languages if key in words]
-    gains = [
-        np.subtract(*(case.score(system, key)[:, 0].mean() for system in case.systems))
-        for key in known
-    ]
-    return rank_correlation(gains, [words[key] for key in known])
+    gains = [case.gap(key)[:, 0].mean() for key in case.languages]
+    return rank_correlation(gains, [case.evidence.words.get(key, nan) for key in case.languages])
 
 
 def loss_and_score(case: Case) -> Estimate | None:
     """Spearman's ρ, over languages, of the held-out loss of the language's vector and the score."""
-    losses = _means(case.measured("held_out_loss"))
-    known = {
-        target: float(case.score(case.systems[0], key)[:, 0].mean())
-        for key, target in zip(case.languages, case.targets, strict=True)
-        if target in losses
-    }
-    return rank_correlation([losses[target] for target in known], list(known.values()))
+    losses = case.means("held_out_loss").reindex(case.targets)
+    return rank_correlation(
+        losses, [case.score(case.systems[0], key)[:, 0].mean() for key in case.languages]
+    )
 
 
 # Statistics of vectors
@@ -306,13 +304,13 @@ def of_masks(
     means over seeds; of the task's masks, the mean over seeds."""
     targets = [case.task_target] if kind == "task" else case.targets
     rows = case.measured("entries")
-    found: dict[Any, list[float]] = {}
-    for (target, seed), mask in rows[rows.a.isin(targets)].groupby(["a", "seed"], sort=False):
-        value = statistic(dict(mask.groupby("layer")["value"].sum()))
-        if value is not None:
-            found.setdefault(seed if kind == "task" else target, []).append(value)
-    means = [float(np.mean(values)) for values in found.values()]
-    return over_units(means, "seed" if kind == "task" else "language")
+    found = [
+        (target, seed, statistic(dict(mask.groupby("layer")["value"].sum())))
+        for (target, seed), mask in rows[rows.a.isin(targets)].groupby(["a", "seed"], sort=False)
+    ]
+    frame = pd.DataFrame(found, columns=["language", "seed", "value"]).astype({"value": float})
+    unit = "seed" if kind == "task" else "language"
+    return over_units(frame.groupby(unit, sort=False)["value"].mean(), unit)
 
 
 def layer_shape(layers: Layers) -> float | None:
@@ -344,12 +342,8 @@ def embeddings_lead(layers: Layers) -> float | None:
 def with_task(case: Case, *, measure: str) -> Estimate | None:
     """A measure of a language's vector and the task's, of the first system minus the second, each a
     mean over seeds: the mean over languages."""
-    first, second = (
-        _means(rows[rows.b == case.task_target])
-        for rows in (case.measured(measure, system) for system in case.systems)
-    )
-    known = [target for target in case.targets if target in first and target in second]
-    return over_units([first[target] - second[target] for target in known], "language")
+    first, second = (case.means(measure, system, b=case.task_target) for system in case.systems)
+    return over_units((first - second).reindex(case.targets), "language")
 
 
 def between_languages(case: Case) -> Estimate | None:
@@ -365,20 +359,15 @@ def between_languages(case: Case) -> Estimate | None:
 def stability(case: Case) -> Estimate | None:
     """Jaccard's index of the masks of a target with two seeds, the mean over all pairs of seeds:
     the mean over targets, the task among them; with two systems the first minus the second."""
-    found = [_means(case.measured("jaccard", system)) for system in case.systems]
-    targets = [case.task_target, *case.targets]
-    known = [target for target in targets if all(target in each for each in found)]
-    values = [found[0][t] - (found[1][t] if len(found) > 1 else 0.0) for t in known]
-    return over_units(values, "target")
+    first, *second = (case.means("jaccard", system) for system in case.systems)
+    gaps = first - second[0] if second else first
+    return over_units(gaps.reindex([case.task_target, *case.targets]), "target")
 
 
 def alignment(case: Case) -> Estimate | None:
     """Mean cosine of an item and its translation minus that of other pairs, over languages."""
-    matched, others = (
-        _means(case.measured(f"similarity_{kind}")) for kind in ("matched", "mismatched")
-    )
-    gaps = [matched[key] - others[key] for key in case.languages if key in matched]
-    return over_units(gaps, "language")
+    gaps = case.means("similarity_matched") - case.means("similarity_mismatched")
+    return over_units(gaps.reindex(list(case.languages)), "language")
 
 
 MEASURES: dict[str, Callable[[Case], Estimate | None]] = {
@@ -398,11 +387,6 @@ MEASURES: dict[str, Callable[[Case], Estimate | None]] = {
     "task_embeddings_lead": partial(of_masks, kind="task", statistic=embeddings_lead),
 }
 """The names of the statistics in claims.yaml."""
-
-
-def _means(rows: pd.DataFrame) -> dict[str, float]:
-    """`a` → the mean of its values."""
-    return {str(a): float(value) for a, value in rows.groupby("a")["value"].mean().items()}
 
 
 def _plural(n: int, unit: str) -> str:

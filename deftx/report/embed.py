@@ -1,12 +1,9 @@
 """Other files inside a page: figures, and pages in Markdown."""
 
 import base64
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from markdown_it import MarkdownIt
-from markdown_it.token import Token
 from markupsafe import Markup
 
 from deftx.store.errors import ArtefactError
@@ -28,18 +25,10 @@ def markdown(path: Path, deeper: int = 0) -> Markup:
     """A Markdown file as HTML, its headings `deeper` levels lower and each table in a box that
     scrolls. HTML in it is shown, not interpreted. Raises ArtefactError if the file is missing."""
     parser = MarkdownIt("js-default")
-    parser.add_render_rule("table_open", _table_open)
-    parser.add_render_rule("table_close", _table_close)
     tokens = parser.parse(read(path))
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{int(token.tag[1]) + deeper}"
-    return Markup(parser.renderer.render(tokens, parser.options, {}))
-
-
-def _table_open(self: Any, tokens: Sequence[Token], at: int, options: Any, env: Any) -> str:
-    return '<div class="scroll">\n<table>\n'
-
-
-def _table_close(self: Any, tokens: Sequence[Token], at: int, options: Any, env: Any) -> str:
-    return "</table>\n</div>\n"
+    html = parser.renderer.render(tokens, parser.options, {})
+    html = html.replace("<table>", '<div class="scroll">\n<table>')
+    return Markup(html.replace("</table>", "</table>\n</div>"))

@@ -11,12 +11,11 @@ import pandas as pd
 
 from deftx.report.comparison import Comparison
 from deftx.report.metrics import Metrics, measure
-from deftx.store.errors import ArtefactError, InputError
+from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile, decode_ids
 
 KEY = ("task", "system", "language", "seed")
 """What identifies an evaluation."""
-
 
 TRAINED = ["trained_task", "trained_language", "trained_head"]
 """The columns of `trained`."""
@@ -65,45 +64,19 @@ class Evaluation:
         return measure(self.logits, self.labels)
 
 
-def load_evaluation(path: Path) -> Evaluation:
-    """An artefact of the stage `evaluate`. Raises ArtefactError if it is not one."""
-    file = TensorFile(path)
-    facts = file.provenance
-    if facts.get("stage") != "evaluate":
-        raise ArtefactError(f"{path}: made by {facts.get('stage')}, expected evaluate")
-    logits, labels = file["logits"].numpy(), file["labels"].numpy()
-    ids = decode_ids(file["ids"])
-    names = tuple(facts["params"]["classes"])
-    if not len(ids) == len(labels) == len(logits):
-        raise ArtefactError(f"{path}: {len(ids)} ids, {len(labels)} labels, {len(logits)} logits")
-    if len(names) != logits.shape[1]:
-        raise ArtefactError(f"{path}: logits of {logits.shape[1]} classes, expected {names}")
-    return Evaluation(
-        **{name: facts[name] for name in KEY},
-        ids=ids,
-        labels=labels,
-        logits=logits,
-        class_names=names,
-        trained=facts.get("trained") or {},
-    )
-
-
-def load_evaluations(
-    paths: Iterable[Path], comparison: Comparison | None = None
-) -> list[Evaluation]:
-    """All evaluations.
+def load_evaluations(paths: Iterable[Path], comparison: Comparison) -> list[Evaluation]:
+    """All evaluations of these artefacts of the stage `evaluate`.
 
     A path may be a folder. Then the files {system}/{task}/{language}/seed{n}.safetensors in it are
     read that `comparison` asks for, as far as they exist, and no others: a run may contain systems
     that its config no longer names.
 
-    Raises ArtefactError as `load_evaluation`, or if two files are of the same evaluation;
-    InputError for a folder without a comparison.
+    Raises ArtefactError if a file is not such an artefact, or two are of the same evaluation.
     """
     found: dict[tuple[str, str, str, int], Evaluation] = {}
     for path in paths:
         for file in _wanted(path, comparison) if path.is_dir() else [path]:
-            evaluation = load_evaluation(file)
+            evaluation = _load(file)
             if evaluation.key in found:
                 what = "/".join(map(str, evaluation.key))
                 raise ArtefactError(f"{file}: a second evaluation of {what}")
@@ -111,9 +84,22 @@ def load_evaluations(
     return list(found.values())
 
 
-def _wanted(folder: Path, comparison: Comparison | None) -> list[Path]:
-    if comparison is None:
-        raise InputError(f"{folder}: a folder needs a comparison that selects files in it")
+def _load(path: Path) -> Evaluation:
+    file = TensorFile(path)
+    facts = file.provenance
+    if facts.get("stage") != "evaluate":
+        raise ArtefactError(f"{path}: made by {facts.get('stage')}, expected evaluate")
+    return Evaluation(
+        **{name: facts[name] for name in KEY},
+        ids=decode_ids(file["ids"]),
+        labels=file["labels"].numpy(),
+        logits=file["logits"].numpy(),
+        class_names=tuple(facts["params"]["classes"]),
+        trained=facts.get("trained") or {},
+    )
+
+
+def _wanted(folder: Path, comparison: Comparison) -> list[Path]:
     seeds = [str(seed) for seed in comparison.seeds] or ["*"]
     return [
         path

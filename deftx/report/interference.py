@@ -1,7 +1,7 @@
 """How two vectors meet: the entries that both have, and how much one disturbs the other."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from math import prod, sqrt
 from typing import NamedTuple
 
@@ -46,7 +46,8 @@ def meet(language: Vector, task: Vector) -> Meeting:
     """Compare two vectors, each sparse or dense, reading one tensor of each at a time."""
     count: Counter[str] = Counter()
     total: dict[str, float] = dict.fromkeys(("language", "task", "dot", "disturbing"), 0.0)
-    for name in sorted({*_names(language), *_names(task)}):
+    names = [v.mask.index if isinstance(v, SparseDelta) else v for v in (language, task)]
+    for name in sorted({*names[0], *names[1]}):
         (at, phi), (where, psi) = _entries(language, name), _entries(task, name)
         for who, values in (("language", phi), ("task", psi)):
             count[who] += len(values)
@@ -105,10 +106,6 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> float | None:
 
 def _common(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.intersect1d(a, b, assume_unique=True)
-
-
-def _names(vector: Vector) -> Iterable[str]:
-    return vector.mask.index if isinstance(vector, SparseDelta) else vector
 
 
 def _entries(vector: Vector, name: str) -> tuple[np.ndarray | None, np.ndarray]:

@@ -1,6 +1,6 @@
 """The metrics of one evaluation, computed from its logits."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import log_softmax
@@ -10,8 +10,7 @@ BINS = 15
 """Bins of equal width for the confidence in (0, 1]. Source: Guo et al. 2017, section 2."""
 
 
-@dataclass(frozen=True)
-class ClassMetrics:
+class ClassMetrics(NamedTuple):
     """Precision, recall and F1 of one class in [0, 1], 0 if they are 0/0; and `support`, the number
     of its items."""
 
@@ -21,8 +20,7 @@ class ClassMetrics:
     support: int
 
 
-@dataclass(frozen=True)
-class Metrics:
+class Metrics(NamedTuple):
     """The metrics of an evaluation.
 
     Attributes:
@@ -57,10 +55,7 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> Metrics:
         nll=float(-(truth * log_probabilities).sum(axis=1).mean()),
         brier=float(((probabilities - truth) ** 2).sum(axis=1).mean()),
         ece=calibration_error(probabilities, labels),
-        classes=tuple(
-            ClassMetrics(float(precision), float(recall), float(f1), int(support))
-            for precision, recall, f1, support in zip(*each, strict=True)
-        ),
+        classes=tuple(map(ClassMetrics, *(values.tolist() for values in each))),
     )
 
 

@@ -1,7 +1,6 @@
 """Scores of systems, their means over seeds and languages, and differences between systems."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from itertools import combinations, product
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import pandas as pd
 
 from deftx.report.comparison import MEAN, Comparison
 from deftx.report.evaluations import KEY, Evaluation
+from deftx.report.metrics import ClassMetrics, Metrics
 from deftx.report.statistics import ALPHA, SCORES, Resamples, holm, interval, p_value
 from deftx.store.errors import InputError
 
@@ -67,19 +67,18 @@ class Difference(NamedTuple):
 def scores(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
     """A row for each evaluation with its number of items and its metrics, see
     `deftx.report.metrics.Metrics`."""
-    names = ("accuracy", "macro_f1", "nll", "brier", "ece")
-    rows = [[*e.key, len(e.ids), *(asdict(e.metrics)[name] for name in names)] for e in evaluations]
-    return pd.DataFrame(rows, columns=[*KEY, "items", *names])
+    rows = [[*e.key, len(e.ids), *e.metrics[:-1]] for e in evaluations]
+    return pd.DataFrame(rows, columns=[*KEY, "items", *Metrics._fields[:-1]])
 
 
 def class_scores(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
     """A row for each class of each evaluation, see `deftx.report.metrics.ClassMetrics`."""
     rows = [
-        {**dict(zip(KEY, e.key, strict=True)), "class_name": name, **asdict(one)}
+        (*e.key, name, *one)
         for e in evaluations
         for name, one in zip(e.class_names, e.metrics.classes, strict=True)
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*KEY, "class_name", *ClassMetrics._fields])
 
 
 def draw(comparison: Comparison, evaluations: Sequence[Evaluation]) -> dict[str, Draws]:
@@ -148,19 +147,9 @@ def differences(comparison: Comparison, draws: Mapping[str, Draws]) -> list[Diff
         for family in (single, pairs):
             gaps = [draws[task][system, c] - draws[task][versus, c] for c, system, versus in family]
             p_values = [p_value(gap) for gap in gaps]
-            found += [
-                Difference(
-                    task,
-                    *names,
-                    float(gap[:, 0].mean()),
-                    *interval(gap),
-                    p,
-                    corrected,
-                    len(family),
-                    corrected < ALPHA,
+            for names, gap, p, held in zip(family, gaps, p_values, holm(p_values), strict=True):
+                estimate = (float(gap[:, 0].mean()), *interval(gap))
+                found.append(
+                    Difference(task, *names, *estimate, p, held, len(family), held < ALPHA)
                 )
-                for names, gap, p, corrected in zip(
-                    family, gaps, p_values, holm(p_values), strict=True
-                )
-            ]
     return found

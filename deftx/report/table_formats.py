@@ -4,6 +4,7 @@ import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import pandas as pd
 from markupsafe import Markup
@@ -18,27 +19,25 @@ PAGE = 125
 
 @dataclass(frozen=True)
 class Cell:
-    """A number or words and, smaller, an addition such as the width of an interval.
+    """A number and, smaller, an addition such as the width of an interval.
 
     Attributes:
         doubtful: in parentheses; the caption explains them.
     """
 
-    text: str = ""
+    text: str
     beside: str = ""
     bold: bool = False
     doubtful: bool = False
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table for readers: `rows` are a heading and a cell for each of `columns`."""
+class Table(NamedTuple):
+    """A table for readers. Each value of `cells` is a `Cell`, words, or missing."""
 
     name: str
     title: str
     caption: str
-    columns: list[str]
-    rows: list[tuple[str, list[Cell]]]
+    cells: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -49,20 +48,22 @@ class Format:
     bold: str = "{}"
     small: str = "{}"
 
-    def cell(self, cell: Cell) -> str:
-        """A cell in this format."""
+    def frame(self, table: Table) -> pd.DataFrame:
+        """The table with its cells and headings as texts in this format."""
+        texts = table.cells.map(self._text)
+        return (
+            texts.rename(index=self.escape, columns=self.escape)
+            .rename_axis(None, axis=1)
+            .rename_axis(None)
+        )
+
+    def _text(self, cell: Cell | str | float) -> str:
+        if not isinstance(cell, Cell):
+            return self.escape(cell) if isinstance(cell, str) else ""
         text = self.escape(cell.text)
         text = self.bold.format(text) if cell.bold else text
         text += f" {self.small.format(self.escape(cell.beside))}" if cell.beside else ""
         return f"({text})" if cell.doubtful else text
-
-    def frame(self, table: Table) -> pd.DataFrame:
-        """The table with its cells and headings as texts in this format."""
-        return pd.DataFrame(
-            [list(map(self.cell, cells)) for _, cells in table.rows],
-            index=[self.escape(name) for name, _ in table.rows],
-            columns=[self.escape(column) for column in table.columns],
-        )
 
 
 def bars(text: str) -> str:
@@ -88,11 +89,15 @@ def number(value: float, signed: bool = False) -> str:
     return f"{value:{'+' if signed else ''}.1f}".replace("-", MINUS)
 
 
+def grid(frame: pd.DataFrame) -> str:
+    """A frame of texts in Markdown, its index on the left and its columns on the right."""
+    align = ["left", *["right"] * frame.shape[1]]
+    return frame.to_markdown(disable_numparse=True, colalign=align)
+
+
 def markdown(table: Table) -> str:
     """A heading, the table, its caption."""
-    align = ["left", *["right"] * len(table.columns)]
-    grid = MARKDOWN.frame(table).to_markdown(disable_numparse=True, colalign=align)
-    return f"## {table.title}\n\n{grid}\n\n{table.caption}\n"
+    return f"## {table.title}\n\n{grid(MARKDOWN.frame(table))}\n\n{table.caption}\n"
 
 
 def latex(table: Table) -> str:

@@ -1,6 +1,7 @@
 """The tables of a run for readers, made from its scores and differences."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -42,40 +43,27 @@ def score_table(
         gaps: of all tasks, by `deftx.report.scores.differences`.
     """
     frame = frame[frame["task"] == task]
-    columns, seeds = comparison.columns(task), int(frame["seeds"].iloc[0])
-    shown = MEAN if MEAN in columns else columns[-1]
-    several = seeds > 1 and shown == MEAN
+    headings = {key: comparison.heading(task, key) for key in comparison.columns(task)}
+    seeds = int(frame["seeds"].iloc[0])
     counted = bool(frame["trained_task"].notna().any())
     best = _best(comparison, task, gaps)
-    rows = []
-    for system in comparison.systems_of(task):
-        of = {row["language"]: row for row in frame[frame["system"] == system].to_dict("records")}
-        cells = [
-            Cell(
-                number(100 * of[column]["mean"]),
-                _half(of[column]["low"], of[column]["high"]),
-                bold=column == MEAN and system == best,
-            )
-            for column in columns
-        ]
-        if several:
-            cells.append(Cell(number(100 * of[MEAN]["sd"])))
-        if counted:
-            numbers = [of[shown][name] for name in TRAINED]
-            for_task, language, head = ("" if pd.isna(n) else _count(int(n)) for n in numbers)
-            cells += [Cell(f"{for_task} / {language}" if for_task else ""), Cell(head)]
-        rows.append((system, cells))
-    return Table(
-        name=f"transfer-{task}",
-        title=task,
-        caption=_score_caption(comparison, task, seeds, counted),
-        columns=[
-            *(comparison.heading(task, column) for column in columns),
-            *[f"sd of mean, {seeds} seeds"] * several,
-            *["trained: task / language", "head"] * counted,
-        ],
-        rows=rows,
-    )
+    columns = (frame[name] for name in ("system", "language", "mean", "low", "high"))
+    scores: list[Any] = [
+        Cell(number(100 * mean), _half(low, high), bold=(system, language) == (best, MEAN))
+        for system, language, mean, low, high in zip(*columns, strict=True)
+    ]
+    cells = _wide(frame.assign(cell=scores), "language", comparison.systems_of(task), headings)
+    shown = frame[frame["language"] == (MEAN if MEAN in headings else list(headings)[-1])]
+    shown = shown.set_index("system")
+    if seeds > 1 and MEAN in headings:
+        cells[f"sd of mean, {seeds} seeds"] = (100 * shown["sd"]).map(number)
+    if counted:
+        counts = shown[TRAINED].map(_count)
+        both = counts["trained_task"] + " / " + counts["trained_language"]
+        cells["trained: task / language"] = both.where(shown["trained_task"].notna(), "")
+        cells["head"] = counts["trained_head"]
+    caption = _score_caption(comparison, task, seeds, counted)
+    return Table(f"transfer-{task}", task, caption, cells)
 
 
 def difference_tables(
@@ -84,46 +72,35 @@ def difference_tables(
     """Differences in a task's mean, systems × systems, and differences from the reference, systems
     × languages and groups. A table without a difference is left out."""
     systems, reference = comparison.systems_of(task), comparison.reference_of(task)
-    pairs = [gap for gap in gaps if gap.task == task and gap.language == MEAN]
-    single = [gap for gap in gaps if gap.task == task and gap.language != MEAN]
+    frame = pd.DataFrame(gaps, columns=list(Difference._fields))
+    cells: list[Any] = [
+        Cell(
+            number(100 * gap.difference, signed=True),
+            _half(gap.low, gap.high),
+            doubtful=not gap.significant,
+        )
+        for gap in gaps
+    ]
+    frame = frame.assign(cell=cells)[frame["task"] == task]
+    pairs, single = frame[frame["language"] == MEAN], frame[frame["language"] != MEAN]
     headings = {key: comparison.heading(task, key) for key in comparison.columns(task)}
     headings.pop(MEAN, None)
+    others = [system for system in systems if system != reference]
     tables = (
         Table(
-            name=f"differences-{task}",
-            title=f"{task}: differences between systems",
-            caption=f"Row minus column, in points of the mean over languages. "
-            f"{_paired(pairs, seeds)}",
-            columns=systems[:-1],
-            rows=_gaps({(gap.system, gap.versus): gap for gap in pairs}, systems[1:], systems[:-1]),
+            f"differences-{task}",
+            f"{task}: differences between systems",
+            f"Row minus column, in points of the mean over languages. {_paired(len(pairs), seeds)}",
+            _wide(pairs, "versus", systems[1:], {system: system for system in systems[:-1]}),
         ),
         Table(
-            name=f"reference-{task}",
-            title=f"{task}: differences from {reference}",
-            caption=f"Row minus {reference}, in points. {_paired(single, seeds)}",
-            columns=list(headings.values()),
-            rows=_gaps(
-                {(gap.system, gap.language): gap for gap in single},
-                [system for system in systems if system != reference],
-                list(headings),
-            ),
+            f"reference-{task}",
+            f"{task}: differences from {reference}",
+            f"Row minus {reference}, in points. {_paired(len(single), seeds)}",
+            _wide(single, "language", others, headings),
         ),
     )
-    return [table for table, family in zip(tables, (pairs, single), strict=True) if family]
-
-
-def _gaps(
-    gaps: dict[tuple[str, str], Difference], systems: list[str], columns: list[str]
-) -> list[tuple[str, list[Cell]]]:
-    """A row for each system; `gaps`: (system, column) → difference."""
-
-    def cell(gap: Difference | None) -> Cell:
-        if gap is None:
-            return Cell()
-        text = number(100 * gap.difference, signed=True)
-        return Cell(text, _half(gap.low, gap.high), doubtful=not gap.significant)
-
-    return [(system, [cell(gaps.get((system, key))) for key in columns]) for system in systems]
+    return [table for table in tables if table.cells.notna().any(axis=None)]
 
 
 def published_table(comparison: Comparison, task: str, found: pd.DataFrame) -> list[Table]:
@@ -132,34 +109,40 @@ def published_table(comparison: Comparison, task: str, found: pd.DataFrame) -> l
     Args:
         found: by `deftx.report.published.beside`.
     """
-    mine = found[found["task"] == task].to_dict("records")
-    if not mine:
+    mine = found[found["task"] == task]
+    if mine.empty:
         return []
-    known = {row["language"] for row in mine}
-    columns = [column for column in comparison.columns(task) if column in known]
-    lines: dict[tuple[str, str, str], dict[str, Cell]] = {}
-    for row in mine:
-        where = ", ".join(filter(None, [row["source"], row["place"]]))
-        line = lines.setdefault((row["system"], where, row["published_base"]), {})
-        line[row["language"]] = Cell(
-            number(100 * row["published"]),
-            number(100 * row["difference"], signed=True),
-            doubtful=row["inside_interval"],
+    columns = [key for key in comparison.columns(task) if key in set(mine["language"])]
+    cells: list[Any] = [
+        Cell(number(100 * published), number(100 * difference, signed=True), doubtful=inside)
+        for published, difference, inside in zip(
+            mine["published"], mine["difference"], mine["inside_interval"], strict=True
         )
+    ]
+    place = (mine["source"] + ", " + mine["place"]).str.removesuffix(", ")
+    keys = mine[["system", "language"]].assign(place=place, model=mine["published_base"])
+    row = ["system", "place", "model"]
+    each = keys.assign(cell=cells).groupby([*row, "language"], sort=False)["cell"].last()
+    lines = each.unstack(sort=False)[columns].reset_index(row[1:])
+    headings = [comparison.heading(task, column) for column in columns]
+    lines = lines.set_axis(["published in", "base model", *headings], axis=1)
     base = f" Our base model: {comparison.base_name}." if comparison.base_name else ""
-    table = Table(
-        name=f"published-{task}",
-        title=f"{task}: published numbers and ours",
-        caption=f"{METRIC_NAMES[mine[0]['metric']]} in percent as published, and how many points "
+    caption = (
+        f"{METRIC_NAMES[mine['metric'].iloc[0]]} in percent as published, and how many points "
         "ours is above it (+) or below. In parentheses: the published number is inside our 95 % "
-        f"interval. Published numbers have no intervals, so differences are not tested.{base}",
-        columns=["published in", "base model", *(comparison.heading(task, c) for c in columns)],
-        rows=[
-            (system, [Cell(where), Cell(model), *(line.get(c, Cell()) for c in columns)])
-            for (system, where, model), line in lines.items()
-        ],
+        f"interval. Published numbers have no intervals, so differences are not tested.{base}"
     )
-    return [table]
+    title = f"{task}: published numbers and ours"
+    return [Table(f"published-{task}", title, caption, lines)]
+
+
+def _wide(
+    frame: pd.DataFrame, column: str, systems: Sequence[str], headings: Mapping[str, str]
+) -> pd.DataFrame:
+    """`cell` of a frame: systems × the values of another column, which get headings."""
+    cells = frame.pivot(index="system", columns=column, values="cell")
+    cells = cells.reindex(index=list(systems), columns=list(headings))
+    return cells.set_axis(list(headings.values()), axis=1)
 
 
 def _best(comparison: Comparison, task: str, gaps: Sequence[Difference]) -> str | None:
@@ -182,7 +165,9 @@ def _half(low: float, high: float) -> str:
 
 
 def _count(parameters: int) -> str:
-    """With three digits: 14.2M, 142k, 96."""
+    """With three digits: 14.2M, 142k, 96; empty if unknown."""
+    if pd.isna(parameters):
+        return ""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if parameters >= 0.9995 * size:
             return f"{parameters / size:.3g}{unit}"
@@ -193,12 +178,12 @@ def _over(seeds: int) -> str:
     return "items and seeds" if seeds > 1 else "items"
 
 
-def _paired(family: Sequence[Difference], seeds: int) -> str:
+def _paired(comparisons: int, seeds: int) -> str:
     """The part of a caption that explains a family of differences."""
     return (
         f"± is half the width of the paired 95 % interval over {_over(seeds)}. In parentheses: not "
-        f"significant (p ≥ {ALPHA} after Holm's correction for the {len(family):,} "
-        f"comparison{'s' * (len(family) > 1)} of this table).{ONE_SEED * (seeds == 1)}"
+        f"significant (p ≥ {ALPHA} after Holm's correction for the {comparisons:,} "
+        f"comparison{'s' * (comparisons > 1)} of this table).{ONE_SEED * (seeds == 1)}"
     )
 
 

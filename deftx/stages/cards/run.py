@@ -8,7 +8,7 @@ from pathlib import Path
 from deftx.core.vector_files import SFT_STAGES
 from deftx.models.base import Base
 from deftx.plan.plan import Plan
-from deftx.report.card import DatasetFacts, Made, Vector, dataset_facts, model_card, vectors_of
+from deftx.report.card import Data, Vector, dataset, model_card, vectors_of
 from deftx.report.comparison import Comparison
 from deftx.report.evaluations import load_evaluations
 from deftx.report.scores import draw, transfer
@@ -29,14 +29,14 @@ def cards(params: Params, *, config: Path, folder: Path, evaluated: list[Path], 
     a vector was made for another base; InputError if an evaluation is missing.
     """
     known = load_config(config)
-    tests = {task: dataset_facts(known, known.tasks[task].test.dataset) for task in params.tasks}
+    tests = {task: dataset(known, known.tasks[task].test.dataset) for task in params.tasks}
     write_cards(params, vectors_of(Plan(known)), tests, folder, evaluated, out)
 
 
 def write_cards(
     comparison: Comparison,
     vectors: Sequence[Vector],
-    tests: Mapping[str, DatasetFacts],
+    tests: Mapping[str, Data],
     folder: Path,
     evaluated: Sequence[Path],
     out: Path,
@@ -44,51 +44,49 @@ def write_cards(
     """The work of `cards` for given vectors; `tests`: task → the dataset of its test items."""
     base = Base.load(folder / "base")
     means = transfer(comparison, draw(comparison, load_evaluations(evaluated, comparison)))
-    every = [_made(vector, folder / vector.path, base) for vector in vectors]
+    every = [_read(vector, folder / vector.path, base) for vector in vectors]
     rows = []
-    for made in every:
-        card = folder / made.vector.folder / "README.md"
+    for vector in every:
+        card, own = folder / vector.folder / "README.md", vector.provenance
         text = model_card(
-            made,
-            _partner(made, every),
+            vector,
+            _partner(vector, every),
             comparison,
             means,
             tests=tests,
-            items={p.path: read_manifest(folder / p.path)["items"] for p in made.vector.data},
+            items={p.path: read_manifest(folder / p.path)["items"] for p in vector.data},
             maskable=sum(map(prod, base.maskable.values())),
         )
         write_text(card, text)
         rows.append(
             {
-                "name": comparison.target_name(made.provenance["target"]),
-                "method": made.provenance["method"],
-                "seed": made.provenance.get("seed", ""),
-                "k": made.provenance["k"],
-                "systems": made.vector.systems,
+                **{name: own.get(name, "") for name in ("method", "seed", "k")},
+                "name": comparison.target_name(own["target"]),
+                "systems": vector.systems,
                 "card": Path(os.path.relpath(card, out.parent)).as_posix(),
             }
         )
     write_text(out, render("cards.md.j2", rows=rows))
 
 
-def _made(vector: Vector, path: Path, base: Base) -> Made:
+def _read(vector: Vector, path: Path, base: Base) -> Vector:
     found = TensorFile(path).provenance
     if (stage := found["stage"]) not in SFT_STAGES:
         expected = " or ".join(SFT_STAGES)
         raise ArtefactError(f"{path}: made by {stage}, expected a vector, made by {expected}")
     base.check(found, path)
-    return Made(vector, found)
+    return vector._replace(provenance=found)
 
 
-def _partner(made: Made, every: Sequence[Made]) -> Made | None:
+def _partner(vector: Vector, every: Sequence[Vector]) -> Vector | None:
     """The first vector of the other kind and the same seed that a system adds to this one. A vector
     without a seed, which was not made here, fits every seed."""
-    seed, systems = made.provenance.get("seed"), set(made.vector.systems)
+    seed = vector.provenance.get("seed")
     fitting = (
         other
         for other in every
-        if other.target.kind != made.target.kind
+        if other.target.kind != vector.target.kind
         and (seed is None or other.provenance.get("seed") in (None, seed))
-        and systems & set(other.vector.systems)
+        and set(vector.systems) & set(other.systems)
     )
     return next(fitting, None)

@@ -8,25 +8,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from deftx.plan.plan import Plan
-from deftx.report.accounting import (
-    Job,
-    jobs_of,
-    per_stage,
-    per_system,
-    read_jobs,
-    readable,
-)
+from deftx.report.accounting import Job, jobs_of, per_stage, per_system, read_jobs, readable
 from deftx.report.comparison import Comparison
 from deftx.report.csv_files import write_csv
 from deftx.report.evaluations import TRAINED, Evaluation, load_evaluations, trained
 from deftx.report.figures.curves import cost_figure
 from deftx.report.figures.style import notice, save
 from deftx.report.scores import draw, transfer
+from deftx.report.table_formats import grid
 from deftx.report.template import render
 from deftx.report.written_config import load_config
 from deftx.store.artefact import write_text
-
-SPENT = ("seconds", "peak_bytes", "stored_bytes")
 
 Params = Comparison
 
@@ -60,31 +52,22 @@ def account(
     for suffix in (".png", ".svg"):
         save(figure, out.with_name(f"cost{suffix}"))
     listed = jobs_frame.assign(systems=jobs_frame["systems"].map(" ".join)).drop(columns="unknown")
-    for path, frame in (("jobs.csv", listed), ("stages.csv", stages), (out.name, systems)):
-        write_csv(out.with_name(path), frame, "%.3f")
+    write_csv(out.with_name("jobs.csv"), listed, "%.3f")
+    write_csv(out.with_name("stages.csv"), stages.reset_index(), "%.3f")
+    write_csv(out, systems.reset_index(), "%.3f")
+    grids = {"systems": grid(readable(systems)), "stages": grid(readable(stages))}
     total = {name: int(stages[name].sum()) for name in ("unknown", "jobs")}
-    text = render("costs.md.j2", systems=_grid(systems), stages=_grid(stages), **total)
-    write_text(out.with_name("costs.md"), text)
+    write_text(out.with_name("costs.md"), render("costs.md.j2", **grids, **total))
 
 
 def _figure(
     comparison: Comparison, evaluations: Sequence[Evaluation], systems: pd.DataFrame
 ) -> Figure:
     """Score against cost, without the sums of systems that have an unknown job."""
-    spent = {}
-    rows: list[dict[str, Any]] = systems.to_dict("records")  # type: ignore[assignment]
-    for row in rows:
-        numbers = [row[name] for name in TRAINED]
-        spent[row["system"]] = {
-            **{name: None if row["unknown"] else row[name] for name in SPENT},
-            "trained": None if any(map(pd.isna, numbers)) else sum(numbers),
-        }
+    spent = systems[["seconds", "peak_bytes", "stored_bytes"]].astype(object)
+    spent = spent.where(systems["unknown"] == 0)
+    spent["trained"] = systems[TRAINED].sum(axis=1, skipna=False)
+    known: Any = spent.where(spent.notna(), None).to_dict("index")
     means = transfer(comparison, draw(comparison, evaluations))
     nothing = "No costs: some costs of each system are unknown, or there is no mean over languages."
-    return cost_figure(comparison, means, spent) or notice(nothing)
-
-
-def _grid(frame: pd.DataFrame) -> str:
-    shown = readable(frame)
-    align = ["left", *["right"] * (shown.shape[1] - 1)]
-    return shown.to_markdown(index=False, disable_numparse=True, colalign=align)
+    return cost_figure(comparison, means, known) or notice(nothing)

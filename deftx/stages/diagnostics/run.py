@@ -157,7 +157,6 @@ def _read(file: TensorFile, base: Base, starts: Mapping[int, Path]) -> Vector | 
 
 
 def _sparse(files: Vectors) -> Vectors:
-    """The files of sparse vectors."""
     return {key: file for key, file in files.items() if file.provenance["stage"] in SFT_STAGES}
 
 
@@ -225,10 +224,8 @@ def _alignments(params: Params, paths: Iterable[Path]) -> Iterator[Row]:
                     f"{path}: an evaluation of {name} {facts.get(name)}, expected {expected}"
                 )
         if "pooled" in file:
-            ids, states = decode_ids(file["ids"]), file["pooled"].numpy()
-            if len(ids) != len(states):
-                raise ArtefactError(f"{path}: {len(ids)} ids, {len(states)} pooled states")
-            pooled[facts["language"], facts["seed"]] = ids, states
+            states = decode_ids(file["ids"]), file["pooled"].numpy()
+            pooled[facts["language"], facts["seed"]] = states
     for seed, language in product(params.seeds, params.languages):
         mine, source = pooled.get((language, seed)), pooled.get((params.source, seed))
         if language != params.source and mine is not None and source is not None:

@@ -70,6 +70,7 @@ def summary(
     maskable = sum(map(prod, encoder.maskable.values()))
     plain = run.model_dump(mode="json", exclude_none=True)
     folders = {"tables": tables.parent, "figures": figures.parent, "costs": costs.parent}
+    counts = [json.loads(read(path.with_suffix(".json"))) for path in cleaned or []]
     page = render(
         "summary.html.j2",
         run=run,
@@ -89,7 +90,7 @@ def summary(
         costs=markdown(costs.with_name("costs.md"), deeper=1),
         coverage=_table(coverage) if coverage else None,
         warnings=_warnings(coverage, params) if coverage else [],
-        cleaned=_cleaned(cleaned or [], params),
+        cleaned=_cleaned(counts, params) if counts else None,
         figures=[
             _shown(figures.parent, name)
             for name in CAPTIONS
@@ -137,18 +138,13 @@ def _warnings(path: Path, comparison: Comparison) -> list[str]:
     return warnings(frame, sources, comparison.names)
 
 
-def _cleaned(paths: Sequence[Path], comparison: Comparison) -> Grid | None:
+def _cleaned(counts: Sequence[Mapping[str, Any]], comparison: Comparison) -> Grid:
     """How many lines of each language's text were kept, and removed for which reason."""
-    counts: list[Mapping[str, Any]] = [json.loads(read(p.with_suffix(".json"))) for p in paths]
-    rows = [
-        [
-            comparison.name(of["language"]),
-            ", ".join(of["datasets"]),
-            *(f"{of[name]:,}" for name in ("read", *OUTCOMES)),
-        ]
-        for of in counts
-    ]
-    return Grid(["language", "text", "lines", *OUTCOMES], rows) if rows else None
+    rows = []
+    for of in counts:
+        lines = (f"{of[name]:,}" for name in ("read", *OUTCOMES))
+        rows.append([comparison.name(of["language"]), ", ".join(of["datasets"]), *lines])
+    return Grid(["language", "text", "lines", *OUTCOMES], rows)
 
 
 def _pair(system: System) -> tuple[str, str]:
