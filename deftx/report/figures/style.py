@@ -4,10 +4,11 @@ Every figure is as wide as the text of a page (WIDTH) and is printed without sca
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -43,18 +44,14 @@ LETTER = 0.62
 """Mean width of a letter relative to the font size, rounded up so that text fits."""
 
 
-class Estimate(NamedTuple):
-    """A score in percent, or a difference in points, with its 95 % interval."""
+Estimate = tuple[float, float, float]
+"""A score in percent, or a difference in points, and the ends of its 95 % interval."""
 
-    value: float
-    low: float
-    high: float
 
-    @classmethod
-    def of(cls, found: Transfer | Difference) -> "Estimate":
-        """The estimate of a mean or a difference, which are fractions."""
-        value = found.mean if isinstance(found, Transfer) else found.difference
-        return cls(100 * value, 100 * found.low, 100 * found.high)
+def percent(found: Transfer | Difference) -> Estimate:
+    """The estimate of a mean or a difference, which are fractions."""
+    value = found.mean if isinstance(found, Transfer) else found.difference
+    return 100 * value, 100 * found.low, 100 * found.high
 
 
 @dataclass(frozen=True)
@@ -79,31 +76,25 @@ class Look:
         lines = axes.hlines if horizontal else axes.vlines
         lines(places, low, high, color=self.colour, lw=1.1, alpha=0.35 if hollow else 0.7)
         x, y = (values, places) if horizontal else (places, values)
-        self.points(axes, x, y, hollow=hollow, size=size)
+        axes.plot(x, y, zorder=4, **self.style(size, hollow))
 
-    def points(
-        self, axes: Axes, x: Any, y: Any, *, hollow: bool = False, size: float = 4.2
-    ) -> None:
-        """Draw markers without intervals."""
-        ink = {"mfc": "white", "mec": self.colour, "mew": 0.9} if hollow else {}
-        axes.plot(x, y, zorder=4, **{**self._marker(size), **ink})
-
-    def handle(self, label: str) -> Line2D:
-        """The entry of the system in a legend."""
-        return Line2D([], [], label=label, **self._marker(4.6))
-
-    def _marker(self, size: float) -> dict[str, Any]:
-        ink = {"color": self.colour, "mec": "white", "mew": 0.4}
+    def style(self, size: float = 4.2, hollow: bool = False) -> dict[str, Any]:
+        """What matplotlib needs to draw the marker without a line."""
+        face, edge, width = ("white", self.colour, 0.9) if hollow else (self.colour, "white", 0.4)
+        ink = {"color": self.colour, "mfc": face, "mec": edge, "mew": width}
         return {"ls": "", "marker": self.marker, "ms": size * MARKERS[self.marker], **ink}
 
 
 def looks(systems: Sequence[str]) -> dict[str, Look]:
     """The look of each system by its position in the comparison. The first ten differ in colour;
     the first 70 all differ."""
-    return {
-        system: Look(COLOURS[number % len(COLOURS)], list(MARKERS)[number % len(MARKERS)])
-        for number, system in enumerate(systems)
-    }
+    pairs = zip(systems, cycle(COLOURS), cycle(MARKERS), strict=False)
+    return {system: Look(colour, marker) for system, colour, marker in pairs}
+
+
+def legend(look: Mapping[str, Look], systems: Iterable[str]) -> list[Line2D]:
+    """The entries of systems in a legend."""
+    return [Line2D([], [], label=system, **look[system].style(4.6)) for system in systems]
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> None:

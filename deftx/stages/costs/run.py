@@ -20,7 +20,7 @@ from deftx.report.comparison import Comparison
 from deftx.report.csv_files import write_csv
 from deftx.report.evaluations import TRAINED, Evaluation, load_evaluations, trained
 from deftx.report.figures.curves import cost_figure
-from deftx.report.figures.style import notice, save
+from deftx.report.figures.style import save
 from deftx.report.scores import draw, transfer
 from deftx.report.template import render
 from deftx.report.written_config import load_config
@@ -80,8 +80,7 @@ def _figure(
             "trained": None if any(map(pd.isna, numbers)) else sum(numbers),
         }
     means = transfer(comparison, draw(comparison, evaluations))
-    nothing = "No costs: some costs of each system are unknown, or there is no mean over languages."
-    return cost_figure(comparison, means, spent) or notice(nothing)
+    return cost_figure(comparison, means, spent)
 
 
 def _grid(frame: pd.DataFrame) -> str:
