@@ -16,7 +16,7 @@ from deftx.plan.config import json_schema, read_config
 from deftx.plan.needed_files import CHANGED, MISSING, TO_FETCH, needed_files
 from deftx.plan.plan import Plan
 from deftx.run.devices import claimed
-from deftx.stages.table import STAGES, TABLE, has_own_folder
+from deftx.stages.table import STAGES, has_own_folder
 from deftx.store.artefact import verify as verify_artefact
 from deftx.store.errors import ArtefactError, ConfigError
 
@@ -39,12 +39,7 @@ def plan(arguments: list[str]) -> None:
     with claimed(1, "deftx plan --measure") if options.measure else nullcontext():
         from deftx.estimate.estimate import estimate  # imports torch, which must see the claim
 
-        estimate(
-            options.config,
-            _chosen(options),
-            long=[stage.name for stage in TABLE if stage.gpus != "none"],
-            measure=options.measure,
-        )
+        estimate(options.config, _chosen(options), measure=options.measure)
 
 
 def targets(arguments: list[str]) -> None:
