@@ -15,8 +15,17 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from pydantic import Field
 
 from deftx.report.comparison import MEAN, METRIC_NAMES, Comparison
-from deftx.report.figures.sheet import Block, sheet
-from deftx.report.figures.style import Estimate, legend, looks, notice, percent, styled, wrapped
+from deftx.report.figures.style import (
+    Block,
+    Estimate,
+    legend,
+    looks,
+    notice,
+    percent,
+    sheet,
+    styled,
+    wrapped,
+)
 from deftx.report.scores import Difference, Transfer
 from deftx.store.strict import Strict
 

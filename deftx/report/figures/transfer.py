@@ -11,16 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from deftx.report.comparison import METRIC_NAMES, Comparison
-from deftx.report.figures.sheet import Block, sheet
 from deftx.report.figures.style import (
     GREY,
     WIDTH,
+    Block,
     Estimate,
     letters,
     looks,
     name_rows,
     notice,
     percent,
+    sheet,
     styled,
 )
 from deftx.report.scores import Difference, Draws, Transfer, differences

@@ -17,16 +17,18 @@ from matplotlib.patches import Patch
 
 from deftx.core.mask import Mask
 from deftx.report.comparison import Comparison
-from deftx.report.figures.sheet import Block, sheet, together
 from deftx.report.figures.style import (
     GREY,
     SMALL,
     WIDTH,
+    Block,
     legend,
     looks,
     name_rows,
     notice,
+    sheet,
     styled,
+    together,
 )
 from deftx.report.places import BIASES, NO_LAYER, NORMS, depth, place
 
