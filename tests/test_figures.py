@@ -127,6 +127,11 @@ def measured(system: str) -> list[tuple[object, ...]]:
     return rows
 
 
+def rows_of(system: str, measure: str) -> pd.DataFrame:
+    frame = pd.DataFrame(measured(system), columns=MEASURED)
+    return frame[frame["measure"] == measure]
+
+
 def save_diagnostics(folder: Path, system: str, like: str | None = None) -> Path:
     out = folder / "diagnostics" / system / "mood.csv"
     out.parent.mkdir(parents=True)
@@ -518,8 +523,7 @@ def test_overlap_draws_the_mean_over_seeds_of_each_language(all_figures):
     (axes,) = panels(all_figures["overlap"])[""][:1]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["Acehnese", "ban", "eng"]
     for system in ("lt-sft", "deft-x"):
-        frame = pd.DataFrame(measured(system), columns=MEASURED)
-        frame = frame[(frame["measure"] == "overlap") & (frame["b"] == "task-mood")]
+        frame = rows_of(system, "overlap").query("b == 'task-mood'")
         expected = 100 * frame.groupby("a", sort=False)["value"].mean()
         x, y = points(axes, system).T
         assert y.tolist() == [0, 1, 2]
@@ -528,9 +532,7 @@ def test_overlap_draws_the_mean_over_seeds_of_each_language(all_figures):
 
 def test_overlap_of_languages_fills_the_lower_half(all_figures):
     (axes,) = panels(all_figures["overlap"])["deft-x"]
-    frame = pd.DataFrame(measured("deft-x"), columns=MEASURED)
-    frame = frame[(frame["measure"] == "overlap") & frame["b"].str.startswith("lang-")]
-    value = 100 * frame.groupby(["a", "b"])["value"].mean()
+    value = 100 * rows_of("deft-x", "overlap").groupby(["a", "b"])["value"].mean()
     expected = [
         [value["lang-ace", "lang-ban"], np.nan],
         [value["lang-ace", "lang-eng"], value["lang-ban", "lang-eng"]],
@@ -548,8 +550,8 @@ def test_layers_are_the_shares_of_selected_entries_and_add_up(comparison, diagno
         ("vectors of the task mood", ["task-mood"]),
     ):
         (axes,) = panels(parts[title])["deft-x"]
-        frame = pd.DataFrame(measured("deft-x"), columns=MEASURED)
-        frame = frame[(frame["measure"] == "entries") & frame["a"].isin(targets)]
+        frame = rows_of("deft-x", "entries")
+        frame = frame[frame["a"].isin(targets)]
         whole = frame.groupby("a")["value"].sum()
         expected = []
         for part, layer in product(("attention", "other"), ("emb.", "0", "1")):
