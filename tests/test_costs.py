@@ -192,9 +192,8 @@ def test_numbers_of_trained_values_are_missing_if_no_evaluation_has_them(recorde
     assert [spent["trained"] for spent in drawn[0][2].values()] == [None] * 3
 
 
-def test_a_figure_without_costs_says_so(evaluated, tmp_path, monkeypatch):
-    monkeypatch.setattr(costs_stage, "cost_figure", lambda *_: None)
+def test_a_figure_without_costs_says_so(tmp_path):
     out = tmp_path / "costs/systems.csv"
-    account(params(), jobs(), tmp_path / "benchmarks", evaluated, out)
+    account(params(), jobs(), tmp_path / "benchmarks", save_evaluations(tmp_path), out)
     assert sorted(path.name for path in out.parent.iterdir()) == FILES
     assert "No costs: some" in out.with_name("cost.svg").read_text(encoding="utf-8")

@@ -1,6 +1,5 @@
 """The estimate of a run: it counts what training does, and it names what it does not know."""
 
-import copy
 import io
 import json
 import re
@@ -11,6 +10,7 @@ import pytest
 import yaml
 from conftest import PROJECT, sentences
 from rich.console import Console
+from tiny_config import TINY, with_change
 from transformers import AutoConfig, XLMRobertaConfig
 
 from benchmarks.models import SIZES
@@ -27,12 +27,9 @@ from deftx.models.load import load_tokenizer
 from deftx.plan.artefact import Artefact
 from deftx.plan.config import check_config, read_config
 from deftx.plan.plan import Plan
-from deftx.stages.table import STAGES, path_of
+from deftx.stages.table import path_of
 from deftx.store.errors import ConfigError
 from deftx.store.items import write_items
-
-LONG = [name for name, stage in STAGES.items() if stage.gpus != "none"]
-TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
 
 
 @pytest.fixture
@@ -50,9 +47,7 @@ def config(folder):
 
 
 def planned(change=lambda raw: None) -> Plan:
-    raw = copy.deepcopy(TINY)
-    change(raw)
-    return Plan(check_config(raw))
+    return Plan(check_config(with_change(change)))
 
 
 def works_of(plan: Plan):
@@ -67,7 +62,7 @@ def of_stage(works, stage):
 
 def shown(config, chosen=None, **options) -> str:
     console = Console(width=200, file=io.StringIO())
-    estimates.estimate(config, chosen or {}, long=LONG, console=console, **options)
+    estimates.estimate(config, chosen or {}, console=console, **options)
     return console.file.getvalue()
 
 
@@ -95,7 +90,7 @@ def test_a_shape_from_a_configuration_is_that_of_the_base_it_makes(base_folder, 
 
 
 def test_a_base_of_unknown_shape_gives_jobs_and_steps_and_no_bytes(folder):
-    raw = copy.deepcopy(TINY) | {"base": {"model": "nobody/has-this"}}
+    raw = TINY | {"base": {"model": "nobody/has-this"}}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(raw))
     text = shown(folder / "tiny.yaml")
     assert "base: unknown" in text and "nobody/has-this: no local folder" in text
@@ -181,9 +176,7 @@ def test_finished_jobs_give_seconds_of_a_step_or_of_a_job(folder):
 
 
 def test_a_measurement_stands_for_every_training_that_has_not_finished(config, monkeypatch):
-    raw = copy.deepcopy(TINY)
-    with_families(raw)
-    config.write_text(yaml.safe_dump(raw))
+    config.write_text(yaml.safe_dump(with_change(with_families)))
     plan = Plan(read_config(config))
     found = measured(plan, works_of(plan).values(), find_shape(plan)[0])
     assert found.keys() == {"language", "sentiment"} and min(found.values()) > 0

@@ -1,6 +1,7 @@
 """The laws of the figures: they show the numbers they are given, and their bytes repeat."""
 
 import json
+import re
 from itertools import combinations, product
 from pathlib import Path
 
@@ -17,23 +18,24 @@ from test_tables import LANGUAGES, SYSTEMS, params, save_evaluations
 
 from deftx.core.mask import Mask, mask_layout, mask_tensors
 from deftx.report.comparison import MEAN, Comparison
-from deftx.report.csv_files import DIAGNOSTICS
+from deftx.report.csv_files import DIAGNOSTICS, load_diagnostics
 from deftx.report.evaluations import load_evaluations
 from deftx.report.figures.captions import CAPTIONS
-from deftx.report.figures.curves import Ruler, cost_figure, distance_figure, sweep_figure
-from deftx.report.figures.diagnosed import (
-    faded,
-    layers_figure,
-    load_diagnostics,
-    overlap_figure,
-)
+from deftx.report.figures.curves import Ruler, Sweep, cost_figure, distance_figure, sweep_figure
 from deftx.report.figures.style import COLOURS, MARKERS, WIDTH, looks
 from deftx.report.figures.transfer import against, difference_figure, transfer_figure
-from deftx.report.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
+from deftx.report.figures.vectors import (
+    faded,
+    layers_figure,
+    mask_figure,
+    mask_shares,
+    over_seeds,
+    overlap_figure,
+    spectrum_figure,
+)
 from deftx.report.places import place
-from deftx.report.scores import Transfer, differences, draw, transfer
+from deftx.report.scores import Transfer, draw, transfer
 from deftx.stages.figures.run import Params, figures
-from deftx.stages.figures.settings import Sweep
 from deftx.store.errors import ArtefactError
 from deftx.store.tensors import save_tensors
 
@@ -125,6 +127,11 @@ def measured(system: str) -> list[tuple[object, ...]]:
     return rows
 
 
+def rows_of(system: str, measure: str) -> pd.DataFrame:
+    frame = pd.DataFrame(measured(system), columns=MEASURED)
+    return frame[frame["measure"] == measure]
+
+
 def save_diagnostics(folder: Path, system: str, like: str | None = None) -> Path:
     out = folder / "diagnostics" / system / "mood.csv"
     out.parent.mkdir(parents=True)
@@ -180,11 +187,6 @@ def drawn(monkeypatch):
     return run
 
 
-def words(figure: Figure) -> str:
-    """The text of a figure outside its panels."""
-    return "\n".join(text.get_text() for text in figure.texts)
-
-
 @pytest.fixture(scope="module")
 def comparison() -> Comparison:
     return Comparison.model_validate(compared())
@@ -195,18 +197,13 @@ def numbers(inputs, comparison):
     """Evaluations of the tables' tests: their scores, means, and differences to each system."""
     evaluations = load_evaluations(inputs["evaluated"], comparison)
     draws = draw(comparison, evaluations)
-    gaps = {
-        system: against(
-            differences(comparison.model_copy(update={"reference": system}), draws), system
-        )
-        for system in SYSTEMS
-    }
+    gaps = {s: against(comparison.model_copy(update={"reference": s}), draws) for s in SYSTEMS}
     return draws, transfer(comparison, draws), gaps
 
 
 @pytest.fixture(scope="module")
 def diagnosed(inputs) -> pd.DataFrame:
-    return load_diagnostics(inputs["diagnostics"])
+    return over_seeds(load_diagnostics(inputs["diagnostics"]))
 
 
 RULERS = [
@@ -265,27 +262,22 @@ def test_all_declared_files_are_written_undated_and_their_bytes_repeat(inputs, w
 
 
 @pytest.mark.parametrize("absent", [{}, {"masks": [], "denoised": [], "diagnostics": []}])
-def test_a_figure_without_data_says_so_in_words(inputs, drawn, absent):
+def test_a_figure_without_data_says_so_in_words(inputs, drawn, comparison, numbers, absent):
     needed = {name: inputs[name] for name in ("base", "evaluated")}
     found = drawn(Params.model_validate(compared()), **needed, **absent)
     assert found.keys() == set(NAMES)
-    for name in set(NAMES) - {"transfer", "differences"}:
-        assert words(found[name]).startswith(f"No {'distances' if name == 'distance' else name}:")
-    single = Params.model_validate(compared(systems=["lt-sft"]))
-    evaluated = [path for path in inputs["evaluated"] if "lt-sft" in path.parts]
-    found = drawn(single, base=inputs["base"], evaluated=evaluated)
-    assert words(found["differences"]) == "No differences: a single system."
-
-
-def test_a_figure_is_none_without_numbers(comparison, numbers):
-    _, means, _ = numbers
-    single = [mean for mean in means if mean.language != MEAN]
-    assert sweep_figure(comparison, means, []) is None
-    assert sweep_figure(comparison, single, [SWEEP]) is None
-    assert cost_figure(comparison, means, {}) is None
-    assert cost_figure(comparison, single, COSTS) is None
+    single = [mean for mean in numbers[1] if mean.language != MEAN]
     ruler = Ruler("distance", {"mood": {"ace": 1.0}}, joined=True)  # one language makes no curve
-    assert distance_figure(comparison, means, [], [ruler]) is None
+    empty = [
+        *(found[name] for name in set(NAMES) - {"transfer", "differences"}),
+        difference_figure(comparison, []),
+        sweep_figure(comparison, single, [SWEEP]),
+        cost_figure(comparison, numbers[1], {}),
+        cost_figure(comparison, single, COSTS),
+        distance_figure(comparison, numbers[1], [], [ruler]),
+    ]
+    for figure in empty:
+        assert re.match(r"No \w+: ", figure.texts[0].get_text())
 
 
 @pytest.mark.parametrize(
@@ -347,7 +339,7 @@ def test_mask_shares_are_counted_exactly():
         ("biases", "1"): 3 / 12,
         ("word embeddings", "emb."): 10 / 40,
     }
-    assert shares.keys() == set(map(place, SHAPES))
+    assert set(shares.index) == set(map(place, SHAPES))
 
 
 @pytest.mark.parametrize(
@@ -368,16 +360,17 @@ def test_place_is_derived_from_the_name_in_any_encoder(name, module, layer):
 
 
 def test_heat_map_leaves_blank_what_a_model_does_not_have():
-    shares = {"a": {("query", "0"): 0.5, ("word embeddings", "emb."): 0.0}}
-    values = mask_figure(shares, of=1).axes[0].images[0].get_array()
+    shares = pd.Series({("query", "0"): 0.5, ("word embeddings", "emb."): 0.0})
+    shares = shares.rename_axis(["module", "layer"])
+    values = mask_figure({"a": shares}, of=1).axes[0].images[0].get_array()
     assert np.array_equal(values, [[0, np.nan], [np.nan, 50]], equal_nan=True)
 
 
 def test_spectrum_marks_the_cut_and_omits_zero_matrices():
     spectra = [
-        Spectrum("query", np.array([8.0, 4.0, 2.0, 1.0]), rank=2),
-        Spectrum("key", np.zeros(4), rank=0),
-        Spectrum("value", np.array([3.0, 0.0]), rank=2),
+        ("query", np.array([8.0, 4.0, 2.0, 1.0]), 2),
+        ("key", np.zeros(4), 0),
+        ("value", np.array([3.0, 0.0]), 2),
     ]
     axes = spectrum_figure({"a": spectra}, of=1).axes[0]
     cuts = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "|"]
@@ -532,8 +525,7 @@ def test_overlap_draws_the_mean_over_seeds_of_each_language(all_figures):
     (axes,) = panels(all_figures["overlap"])[""][:1]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["Acehnese", "ban", "eng"]
     for system in ("lt-sft", "deft-x"):
-        frame = pd.DataFrame(measured(system), columns=MEASURED)
-        frame = frame[(frame["measure"] == "overlap") & (frame["b"] == "task-mood")]
+        frame = rows_of(system, "overlap").query("b == 'task-mood'")
         expected = 100 * frame.groupby("a", sort=False)["value"].mean()
         x, y = points(axes, system).T
         assert y.tolist() == [0, 1, 2]
@@ -542,9 +534,7 @@ def test_overlap_draws_the_mean_over_seeds_of_each_language(all_figures):
 
 def test_overlap_of_languages_fills_the_lower_half(all_figures):
     (axes,) = panels(all_figures["overlap"])["deft-x"]
-    frame = pd.DataFrame(measured("deft-x"), columns=MEASURED)
-    frame = frame[(frame["measure"] == "overlap") & frame["b"].str.startswith("lang-")]
-    value = 100 * frame.groupby(["a", "b"])["value"].mean()
+    value = 100 * rows_of("deft-x", "overlap").groupby(["a", "b"])["value"].mean()
     expected = [
         [value["lang-ace", "lang-ban"], np.nan],
         [value["lang-ace", "lang-eng"], value["lang-ban", "lang-eng"]],
@@ -562,8 +552,8 @@ def test_layers_are_the_shares_of_selected_entries_and_add_up(comparison, diagno
         ("vectors of the task mood", ["task-mood"]),
     ):
         (axes,) = panels(parts[title])["deft-x"]
-        frame = pd.DataFrame(measured("deft-x"), columns=MEASURED)
-        frame = frame[(frame["measure"] == "entries") & frame["a"].isin(targets)]
+        frame = rows_of("deft-x", "entries")
+        frame = frame[frame["a"].isin(targets)]
         whole = frame.groupby("a")["value"].sum()
         expected = []
         for part, layer in product(("attention", "other"), ("emb.", "0", "1")):
@@ -593,7 +583,7 @@ def test_vectors_that_systems_share_are_shown_once(comparison, tmp_path, draw_fi
         for system in systems
     ]
     figure = draw_figure(
-        comparison.model_copy(update={"systems": systems}), load_diagnostics(paths)
+        comparison.model_copy(update={"systems": systems}), over_seeds(load_diagnostics(paths))
     )
     assert {"lt-sft", "deft-x"} <= panels(figure).keys()
     assert "rand-sft" not in panels(figure)

@@ -5,10 +5,9 @@ import json
 
 import pytest
 import torch
-import yaml
-from conftest import PROJECT
 from loopback_hub import COMMIT
 from lt_sft_files import CLASSES, dense, write_public
+from tiny_config import with_key
 from workspace import Workspace
 
 from deftx.core.sparse_delta import SparseDelta
@@ -20,12 +19,9 @@ from deftx.stages.table import path_of
 from deftx.store.errors import ConfigError
 from deftx.store.tensors import TensorFile
 
-TINY = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text())
-
 
 def plan(vector, **changes):
-    raw = copy.deepcopy(TINY)
-    raw["methods"]["given"] = {"vector": vector}
+    raw = with_key("methods/given", {"vector": vector})
     raw["systems"] = {"given": {"task": "given"}, "zero-shot": {"task": "full", "language": "none"}}
     raw |= copy.deepcopy(changes)
     return Plan(check_config(raw))
@@ -131,13 +127,12 @@ def test_a_config_that_cannot_work_is_an_error(vector, changes, message):
 
 
 def test_other_fields_have_no_effect_and_are_refused():
-    raw = copy.deepcopy(TINY)
-    raw["methods"]["given"] = {"vector": "x", "budget": 0.1}
-    with pytest.raises(ConfigError, match="budget has no effect on a method with vector"):
-        check_config(raw)
-    raw["methods"]["given"] = {"vector": "x", "lora": {}}
-    with pytest.raises(ConfigError, match="vector has no effect on a method with lora"):
-        check_config(raw)
+    for other, message in (
+        ({"budget": 0.1}, "budget has no effect on a method with vector"),
+        ({"lora": {}}, "vector has no effect on a method with lora"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            check_config(with_key("methods/given", {"vector": "x", **other}))
 
 
 def test_missing_files_and_classes_are_errors_before_anything_runs(tmp_path):

@@ -17,7 +17,7 @@ from deftx.plan.config import json_schema, read_config
 from deftx.plan.plan import CHANGED, MISSING, TO_FETCH, Plan
 from deftx.plan.record import files_below, unproven
 from deftx.run.devices import claimed
-from deftx.stages.table import STAGES, TABLE, has_own_folder, path_of
+from deftx.stages.table import STAGES, has_own_folder, path_of
 from deftx.store.errors import ArtefactError, ConfigError
 
 
@@ -35,12 +35,7 @@ def plan(parser: ArgumentParser, arguments: list[str]) -> None:
     with claimed(1, "deftx plan --measure") if options.measure else nullcontext():
         from deftx.estimate.estimate import estimate  # imports torch, which must see the claim
 
-        estimate(
-            options.config,
-            _chosen(options),
-            long=[stage.name for stage in TABLE if stage.gpus != "none"],
-            measure=options.measure,
-        )
+        estimate(options.config, _chosen(options), measure=options.measure)
 
 
 def targets(parser: ArgumentParser, arguments: list[str]) -> None:

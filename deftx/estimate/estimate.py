@@ -2,7 +2,8 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from deftx.plan.artefact import Artefact, Target
 from deftx.plan.config import read_config
 from deftx.plan.plan import Plan
 from deftx.report.units import duration, size
+from deftx.stages.table import STAGES
 from deftx.store.errors import ConfigError
 
 FINISHED, MEASURED, DASH = "finished jobs", "--measure", "—"
@@ -34,17 +36,21 @@ disk: the base and the vectors. A small file counts once it exists."""
 
 @dataclass(frozen=True)
 class Job:
-    """A job, and whether it remains `to_do`. If it is `long`, its stage trains, factors or predicts
-    at a `speed`, seconds of a step or of the whole job, from a `source`. `disk` is the bytes of its
-    artefact. None means unknown."""
+    """A job, and whether it remains `to_do`. It takes `speed` seconds for a step, or for the whole
+    job if it has none, according to a `source`. `disk` is the bytes of its artefact. None means
+    unknown."""
 
     artefact: Artefact
     work: Work
     to_do: bool
-    long: bool
     speed: float | None
     source: str
     disk: Amount | None
+
+    @property
+    def long(self) -> bool:
+        """Whether its stage trains, factors or predicts, so that its time counts."""
+        return STAGES[self.artefact.stage].gpus != "none"
 
     @property
     def steps(self) -> Amount | None:
@@ -72,14 +78,13 @@ def estimate(
     config: Path,
     chosen: Mapping[str, Sequence[str]],
     *,
-    long: Collection[str],
     measure: bool = False,
     console: Console | None = None,
 ) -> None:
     """Print what the whole run of a config, or its chosen evaluations, will take.
 
-    `long` are the stages whose time counts. Raises ConfigError as `read_config`, `wanted` and
-    `find_shape` do, and if steps are to be measured on a base of unknown shape.
+    Raises ConfigError as `read_config`, `wanted` and `find_shape` do, and if steps are to be
+    measured on a base of unknown shape.
     """
     plan = Plan(read_config(config))
     console = console or Console(width=None if sys.stdout.isatty() else 120)
@@ -95,12 +100,12 @@ def estimate(
         timed = measured(plan, [every[artefact] for artefact in asked], shape)
     jobs, known, sizes = [], finished(plan, every), Sizes(plan, shape)
     for artefact in asked:
-        work, stage = every[artefact], artefact.stage
-        speed, origin = known.get((stage, work.subject, work.trains)), FINISHED
+        work = every[artefact]
+        speed, origin = known.get((artefact.stage, work.subject, work.trains)), FINISHED
         if speed is None and work.settings:
             speed, origin = timed.get(work.subject), MEASURED
         disk = sizes.of(artefact, work.trains)
-        jobs.append(Job(artefact, work, artefact in to_do, stage in long, speed, origin, disk))
+        jobs.append(Job(artefact, work, artefact in to_do, speed, origin, disk))
     more = [job.disk for job in jobs if job.to_do]
     free = shutil.disk_usage(Path.cwd()).free
     enough = ": [bold red]not enough[/]" if sum(a.value for a in more if a) > free else ""
@@ -125,14 +130,14 @@ def estimate(
 def _table(title: str, jobs: Sequence[Job], key: Callable[[Job], str]) -> Table:
     heads = [Column(n, justify="right") for n in ("jobs", "to do", "steps", "time", "disk")]
     table = Table(title, *heads, "times from", box=None, padding=(0, 1, 0, 0))
-    groups: dict[str, list[Job]] = {}
+    groups = defaultdict(list)
     for job in jobs:
-        groups.setdefault(key(job), []).append(job)
+        groups[key(job)].append(job)
     for name, those in {**groups, "all": jobs}.items():
         table.add_row(
             *(name, f"{len(those):,}", f"{sum(job.to_do for job in those):,}"),
             total([job.steps for job in those], "{:,.0f}".format),
-            total([job.seconds for job in those], hours),
+            total([job.seconds for job in those], _hours),
             total([job.disk for job in those], size),
             ", ".join(sorted({j.source for j in those if j.to_do and j.long and j.speed})),
         )
@@ -151,6 +156,5 @@ def total(amounts: Iterable[Amount | None], write: Callable[[float], str]) -> st
     return f"{bound}{write(value)}{' + unknown' * unknown}"
 
 
-def hours(seconds: float) -> str:
-    """Seconds in hours; less than one hour as `duration` writes it."""
+def _hours(seconds: float) -> str:
     return duration(seconds) if seconds < 3600 else f"{seconds / 3600:,.1f} h"

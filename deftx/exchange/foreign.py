@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -9,7 +11,7 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from deftx.core.mask import Mask
-from deftx.core.parameters import head_parameters
+from deftx.core.parameters import head_parameters, shapes_of
 from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import OURS
 from deftx.exchange.lt_sft import PUBLIC_SHAPES, read_lt_sft
@@ -57,16 +59,15 @@ def fitted(
     else:
         base.check(vector.provenance, path)
         vector.mask.check_fits(base.shapes, str(path))
+    head: dict[str, torch.Tensor] = {}
     if classes is not None:
-        order = _order(path, classes, stored_classes, classes_of(vector))
-        head = _head_in_order(path, vector.head, base, order)
-        return SparseDelta(vector.mask, vector.values, head, vector.provenance)
-    if theirs := sorted(vector.head.keys() & classifier_head(base).keys()):
+        head = _head_in_order(path, vector, base, classes, stored_classes)
+    elif theirs := sorted(vector.head.keys() & classifier_head(base).keys()):
         raise ArtefactError(f"{path}: holds {theirs[0]}: the vector of a task, not a language")
-    if vector.head:
+    elif vector.head:
         names = ", ".join(sorted(vector.head))
         logger.info("%s: left out, as no task uses a language model's head: %s", path, names)
-    return SparseDelta(vector.mask, vector.values, {}, vector.provenance)
+    return replace(vector, head=head)
 
 
 def classes_of(vector: SparseDelta) -> list[str]:
@@ -85,19 +86,16 @@ def classifier_without_weights(base: Base, classes: int) -> PreTrainedModel:
 def classifier_head(base: Base, classes: int = 2) -> dict[str, tuple[int, ...]]:
     """Name → shape of the parameters of the head of a base's classifier."""
     model = classifier_without_weights(base, classes)
-    return {name: tuple(p.shape) for name, p in head_parameters(model).items()}
+    return shapes_of(head_parameters(model))
 
 
 def _renamed(path: Path, found: SparseDelta, base: Base) -> SparseDelta:
     """The vector under the names of the backbone. What is stored whole becomes the head; so do
     differences of a pooler, added to that of the base."""
     stored, head = found.provenance[PUBLIC_SHAPES], dict(found.head)
-    own = {  # names in the backbone, with the prefix of a model's class or without
-        name: short
-        for name in [*stored, *head]
-        for short in base.shapes
-        if f".{name}".endswith(f".{short}")
-    }
+    # Names in the backbone, with the prefix of a model's class or without.
+    pairs = product([*stored, *head], base.shapes)
+    own = {name: short for name, short in pairs if f".{name}".endswith(f".{short}")}
     if whole := sorted(head.keys() & own.keys()):
         raise ArtefactError(f"{path}: {whole[0]}: stored whole, though it is in the backbone")
     shapes = {**classifier_head(base), **{name: base.shapes[own[name]] for name in own}}
@@ -124,37 +122,32 @@ def _pooler(path: Path, name: str, base: Base) -> torch.Tensor:
         return file.get_tensor(keys[0]).float()
 
 
-def _order(
+def _head_in_order(
     path: Path,
+    vector: SparseDelta,
+    base: Base,
     classes: Sequence[str],
     given: Sequence[str] | None,
-    recorded: Sequence[str],
-) -> list[int]:
-    """For each class the number of its row in what is stored."""
-    rows, expected = recorded or list(given or []), ", ".join(given or classes)
-    if not rows:
-        raise ArtefactError(f"{path}: does not record the order of its classes: give it")
-    if sorted(rows) != sorted(classes) or (given and rows != list(given)):
-        raise ArtefactError(f"{path}: its classes are {', '.join(rows)}, expected {expected}")
-    return [rows.index(name) for name in classes]
-
-
-def _head_in_order(
-    path: Path, head: dict[str, torch.Tensor], base: Base, order: list[int]
 ) -> dict[str, torch.Tensor]:
     """The head of a classifier of the base, its rows in the order of the classes. A dimension has
     a row for each class if another number of classes changes its size."""
-    shapes, other = (classifier_head(base, len(order) + more) for more in (0, 1))
-    theirs = Mask({}, {name: tuple(tensor.shape) for name, tensor in head.items()})
-    what = f"{path}: head of a classifier of {base.identity['id']} for {len(order)} classes"
-    theirs.check_fits(shapes, what)
+    rows = classes_of(vector) or list(given or [])
+    if not rows:
+        raise ArtefactError(f"{path}: does not record the order of its classes: give it")
+    if sorted(rows) != sorted(classes) or (given and rows != list(given)):
+        expected = ", ".join(given or classes)
+        raise ArtefactError(f"{path}: its classes are {', '.join(rows)}, expected {expected}")
+    order = torch.tensor([rows.index(name) for name in classes])
+    shapes, other = (classifier_head(base, len(rows) + more) for more in (0, 1))
+    what = f"{path}: head of a classifier of {base.identity['id']} for {len(rows)} classes"
+    Mask({}, shapes_of(vector.head)).check_fits(shapes, what)
     found = {}
     for name, shape in shapes.items():
-        if name not in head and "pooler." not in name:
+        if name not in vector.head and "pooler." not in name:
             raise ArtefactError(f"{path}: no {name}, which the head of a task needs")
-        tensor = head[name] if name in head else _pooler(path, name, base)
+        tensor = vector.head[name] if name in vector.head else _pooler(path, name, base)
         for dimension, size in enumerate(shape):
             if size != other[name][dimension]:
-                tensor = tensor.index_select(dimension, torch.tensor(order))
+                tensor = tensor.index_select(dimension, order)
         found[name] = tensor.contiguous()
     return found

@@ -58,27 +58,24 @@ class Found:
     @property
     def facts(self) -> dict[str, Any]:
         """What identifies the vector for others: name, commit, checksum, and how it was made."""
-        known = self.vector.provenance
-        facts = {key: known.get(key) for key in ("method", "target", "seed", "k")}
-        if source := known.get("source"):
-            facts["source"] = {key: value for key, value in source.items() if key != "made"}
-        return {
-            "name": self.name,
-            "revision": self.revision,
-            **{key: value for key, value in facts.items() if value is not None},
-            "sha256": file_sha256(self.file),
-        }
+        facts: dict[str, Any] = {"name": self.name, "revision": self.revision}
+        for key in ("method", "target", "seed", "k", "source"):
+            if (value := self.vector.provenance.get(key)) is not None:
+                facts[key] = value
+        if "source" in facts:
+            facts["source"] = {k: v for k, v in facts["source"].items() if k != "made"}
+        return {**facts, "sha256": file_sha256(self.file)}
 
     def fitting(self, base: Base, classes: Sequence[str]) -> SparseDelta:
         """The vector for a base. `classes` give the order of the head if the file does not record
         it. Raises ArtefactError as `read_foreign` does, or if a task's classes are unknown."""
         is_task = self.vector.head.keys() & classifier_head(base).keys()
-        if is_task and not classes:
-            order = "in the order of its head"
-            raise ArtefactError(
-                f"{self.name}: does not record its classes: give --classes, {order}"
-            )
-        return fitted(self.file, self.vector, base, *[classes if is_task else None] * 2)
+        if not is_task:
+            return fitted(self.file, self.vector, base, None, None)
+        if not classes:
+            known = "does not record its classes: give --classes, in the order of its head"
+            raise ArtefactError(f"{self.name}: {known}")
+        return fitted(self.file, self.vector, base, classes, classes)
 
 
 def find_vector(name: str) -> Found:
@@ -107,8 +104,7 @@ def find_base(name: str, scratch: Path) -> Base:
     """A base by its folder, made by the stage `base` or any model folder, or by its hub id. It is
     in the folder `scratch` if it has to be made. Raises ArtefactError if it is no base or cannot be
     downloaded."""
-    given, revision = find_files(name, MODEL_FILES)
-    model = given.parent if given.name == "model.safetensors" else given
+    model, revision = find_files(name, MODEL_FILES)
     if revision is None and (model / "backbone.json").is_file():
         return Base.load(model)
     id = name.partition("@")[0] if revision else model.resolve().name
@@ -161,16 +157,13 @@ def find_fitted(
     return Fitted(found, known, [each.fitting(known, order) for each in found], order)
 
 
-Classifier = tuple[PreTrainedModel, PreTrainedTokenizerBase, int | None]
-"""A model, its tokenizer, and how many tokens of an item it was trained on, if known."""
-
-
 def find_classifier(
     names: Sequence[str], base: str | None, classes: Sequence[str], scratch: Path
-) -> Classifier:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, int | None]:
     """A classifier by the names of its vectors, or by a model folder that `save_model_folder`
-    wrote. Raises ArtefactError as `find_fitted` does or if the folder holds no classifier;
-    InputError if no vector is of a task, or a model is combined with anything."""
+    wrote; its tokenizer; and how many tokens of an item it was trained on, if known. Raises
+    ArtefactError as `find_fitted` does or if the folder holds no classifier; InputError if no
+    vector is of a task, or a model is combined with anything."""
     folder = Path(names[0])
     if (folder / "model.safetensors").is_file():
         if len(names) > 1 or base or classes:

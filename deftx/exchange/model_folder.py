@@ -37,9 +37,8 @@ def with_vectors(
     if total.head and not classes:
         raise InputError("a head without classes: give them, in the order of its rows")
     if classes and not total.head:
-        raise InputError(
-            f"classes {', '.join(classes)}, but no vector carries a head: add that of a task"
-        )
+        known = ", ".join(classes)
+        raise InputError(f"classes {known}, but no vector carries a head: add that of a task")
     model = load_classifier(base, list(classes), seed=0) if classes else load_masked_lm(base)
     # Where weights are not tied, transformers stores the bias that the output embeddings share with
     # the head under the head's name alone, and reads zeros.

@@ -15,7 +15,7 @@ from peft import ShiraConfig
 from safetensors.torch import save_file
 
 from deftx.core.mask import Mask
-from deftx.core.parameters import matrices
+from deftx.core.parameters import matrices, shapes_of
 from deftx.core.sparse_delta import SparseDelta
 from deftx.exchange.foreign import classifier_head, classifier_without_weights
 from deftx.exchange.model_folder import new_folder
@@ -44,9 +44,8 @@ def save_shira(base: Base, vector: SparseDelta, classes: Sequence[str], folder: 
     """
     vector.mask.check_fits(base.shapes)
     model = classifier_without_weights(base, len(classes) or 2)
-    shapes = {name: tuple(tensor.shape) for name, tensor in vector.head.items()}
     heads = classifier_head(base, len(classes)) if classes else {}
-    Mask({}, shapes).check_fits(heads, "head of the vector")
+    Mask({}, shapes_of(vector.head)).check_fits(heads, "head of the vector")
     kept = {n: sum(p.shape) for n, p in matrices(model).items() if n in vector.values}
     while kept:  # r becomes smaller if the fullest layer is too small itself
         r = max(ceil(len(vector.values[n]) / places) for n, places in kept.items())

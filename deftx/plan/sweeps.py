@@ -22,7 +22,7 @@ SETTINGS = {
 
 
 def sweeps(config: Config) -> list[dict[str, Any]]:
-    """`deftx.stages.figures.settings.Sweep` as plain data, its points ascending in the value, of
+    """`deftx.report.figures.curves.Sweep` as plain data, its points ascending in the value, of
     systems that are equal in all but one setting of the method: for tasks, for
     languages or for both."""
     sides: tuple[tuple[Kind, ...], ...] = (KINDS, ("task",), ("language",))

@@ -11,19 +11,27 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from deftx.report.comparison import METRIC_NAMES, Comparison
-from deftx.report.figures.sheet import Block, sheet
-from deftx.report.figures.style import GREY, WIDTH, Estimate, letters, looks, name_rows, styled
-from deftx.report.scores import Difference, Draws, Transfer
+from deftx.report.figures.style import (
+    GREY,
+    WIDTH,
+    Block,
+    Estimate,
+    letters,
+    looks,
+    name_rows,
+    notice,
+    percent,
+    sheet,
+    styled,
+)
+from deftx.report.scores import Difference, Draws, Transfer, differences
 
 ROW = 0.145
 """Height in inches of the row of a system."""
 
-
-Row = tuple[Estimate, Sequence[float] | np.ndarray, bool]
-"""An estimate, the scores of single seeds, and whether the mark is hollow."""
-
-Panels = dict[tuple[str, str, str], Row]
-"""(task, column, system) → its row."""
+Rows = Mapping[tuple[str, str, str], tuple[Estimate, Sequence[float] | np.ndarray, bool]]
+"""(task, column, system) → an estimate, the scores of single seeds, and whether the mark is
+hollow."""
 
 
 @styled
@@ -41,65 +49,59 @@ def transfer_figure(
         draws: by `deftx.report.scores.draw`, read for the scores of single seeds.
         classes: task → number of its classes, for the chance level.
     """
-    panels: Panels = {}
+    rows = {}
     for mean in means:
-        key = mean.system, mean.language
-        seeds = 100 * draws[mean.task][key][:, 0] if mean.seeds > 1 else ()
-        panels[mean.task, mean.language, mean.system] = (Estimate.of(mean), seeds, False)
-    labels = {task: f"{METRIC_NAMES[table.metric]} (%)" for task, table in comparison.tasks.items()}
-    several = any(mean.seeds > 1 for mean in means)
+        seeds = 100 * draws[mean.task][mean.system, mean.language][:, 0] if mean.seeds > 1 else ()
+        rows[mean.task, mean.language, mean.system] = (percent(mean), seeds, False)
     return _forest(
         comparison,
-        panels,
-        labels,
-        {task: (100 / classes[task], "--") for task in comparison.tasks},
+        rows,
+        {t: (f"{METRIC_NAMES[comparison.tasks[t].metric]} (%)", 100 / classes[t]) for t in classes},
+        "--",
         "Bars: 95 % intervals.",
-        "Small dots: single seeds." if several else "",
+        "Small dots: single seeds." if any(mean.seeds > 1 for mean in means) else "",
         "Dashed line: chance.",
     )
 
 
-def against(gaps: Sequence[Difference], reference: str) -> list[Difference]:
-    """The differences between each other system and `reference`, out of those of all pairs."""
+def against(comparison: Comparison, draws: Mapping[str, Draws]) -> list[Difference]:
+    """The differences between each task's systems and its reference, see `differences`."""
     return [
         gap
         if gap.versus == reference
         else gap._replace(
             system=gap.versus,
-            versus=gap.system,
+            versus=reference,
             difference=-gap.difference,
             low=-gap.high,
             high=-gap.low,
         )
-        for gap in gaps
-        if reference in (gap.system, gap.versus)
+        for gap in differences(comparison, draws)
+        if (reference := comparison.reference_of(gap.task)) in (gap.system, gap.versus)
     ]
 
 
 @styled
-def difference_figure(comparison: Comparison, gaps: Sequence[Difference]) -> Figure | None:
+def difference_figure(comparison: Comparison, gaps: Sequence[Difference]) -> Figure:
     """As `transfer_figure`: the difference between each system and the reference in points, with
     its paired 95 % interval. Marks of differences that are not significant are hollow.
-    None if there is no difference.
 
     Args:
-        gaps: between each task's systems and its reference, by `against`.
+        gaps: by `against`.
     """
     if not gaps:
-        return None
-    panels: Panels = {
-        (gap.task, gap.language, gap.system): (Estimate.of(gap), (), not gap.significant)
-        for gap in gaps
-    }
-    labels = {
-        task: f"{METRIC_NAMES[table.metric]} minus that of {comparison.reference_of(task)} (points)"
-        for task, table in comparison.tasks.items()
-    }
+        return notice("No differences: a single system.")
     return _forest(
         comparison,
-        panels,
-        labels,
-        dict.fromkeys(comparison.tasks, (0, "-")),
+        {(g.task, g.language, g.system): (percent(g), (), not g.significant) for g in gaps},
+        {
+            task: (
+                f"{METRIC_NAMES[of.metric]} minus that of {comparison.reference_of(task)} (points)",
+                0,
+            )
+            for task, of in comparison.tasks.items()
+        },
+        "-",
         "Bars: paired 95 % intervals. Hollow: not significant after correction for the number of "
         "comparisons.",
     )
@@ -107,40 +109,37 @@ def difference_figure(comparison: Comparison, gaps: Sequence[Difference]) -> Fig
 
 def _forest(
     comparison: Comparison,
-    panels: Panels,
-    labels: Mapping[str, str],
-    lines: Mapping[str, tuple[float, str]],
+    rows: Rows,
+    scales: Mapping[str, tuple[str, float]],
+    style: str,
     *notes: str,
 ) -> Figure:
-    """A block per task with a vertical line, given as (place, style), in each panel."""
+    """A block per task. Its scale has a label, and a vertical line of a `style` at a place."""
+    look = looks(comparison.systems)
+
+    def panel(task: str, column: str, systems: Sequence[str], axes: Axes) -> None:
+        is_mean = column in comparison.means(task)
+        axes.set_title(axes.get_title(loc="left"), fontweight="bold" if is_mean else "normal")
+        axes.axvline(scales[task][1], color=GREY, ls=style, lw=0.8, zorder=1)
+        for y, system in enumerate(systems):
+            estimate, seeds, hollow = rows[task, column, system]
+            look[system].draw(axes, [y], [estimate], horizontal=True, hollow=hollow, size=3.7)
+            axes.scatter(seeds, [y + 0.32] * len(seeds), s=1.6, color=look[system].colour, lw=0)
+        name_rows(axes, systems)
+        axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))
+
     blocks = {}
     for task in comparison.tasks:
-        systems = [s for s in comparison.systems if any(key[::2] == (task, s) for key in panels)]
+        systems = [s for s in comparison.systems if any(key[::2] == (task, s) for key in rows)]
         if systems:
-            columns, means = comparison.columns(task), comparison.means(task)
-            longest = max(map(len, systems))
+            columns, longest = comparison.columns(task), max(map(len, systems))
             most = 5 if longest <= 24 else 4
             room = letters((WIDTH - 0.065 * longest) / min(most, len(columns)) - 0.1)
-            drawn = []
-            for column in columns:
-                rows = {system: panels[task, column, system] for system in systems}
-                draw = partial(_rows, comparison, rows, lines[task], column in means)
-                drawn.append((textwrap.fill(comparison.heading(task, column), room), draw))
-            blocks[task] = Block(drawn, ROW * len(systems) + 0.1, most, x=labels[task])
+            titles = [textwrap.fill(comparison.heading(task, each), room) for each in columns]
+            draws = [partial(panel, task, column, systems) for column in columns]
+            panels = list(zip(titles, draws, strict=True))
+            blocks[task] = Block(panels, ROW * len(systems) + 0.1, most, x=scales[task][0])
     textless = set(comparison.without_text)
     if any(textless & set(table.languages) for table in comparison.tasks.values()):
         notes = (*notes, "† no text: evaluated without a language vector.")
     return sheet(blocks, (), *notes)
-
-
-def _rows(
-    comparison: Comparison, rows: Mapping[str, Row], line: tuple[float, str], bold: bool, axes: Axes
-) -> None:
-    axes.set_title(axes.get_title(loc="left"), fontweight="bold" if bold else "normal")
-    axes.axvline(line[0], color=GREY, ls=line[1], lw=0.8, zorder=1)
-    for y, (system, (estimate, seeds, hollow)) in enumerate(rows.items()):
-        look = looks(comparison.systems)[system]
-        look.draw(axes, [y], [estimate], horizontal=True, hollow=hollow, size=3.7)
-        axes.scatter(seeds, [y + 0.32] * len(seeds), s=1.6, color=look.colour, lw=0)
-    name_rows(axes, list(rows))
-    axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))

@@ -13,7 +13,7 @@ from deftx.report.comparison import Comparison
 from deftx.report.csv_files import write_csv
 from deftx.report.evaluations import TRAINED, Evaluation, load_evaluations, trained
 from deftx.report.figures.curves import cost_figure
-from deftx.report.figures.style import notice, save
+from deftx.report.figures.style import save
 from deftx.report.scores import draw, transfer
 from deftx.report.table_formats import grid
 from deftx.report.template import render
@@ -69,5 +69,4 @@ def _figure(
     spent["trained"] = systems[TRAINED].sum(axis=1, skipna=False)
     known: Any = spent.where(spent.notna(), None).to_dict("index")
     means = transfer(comparison, draw(comparison, evaluations))
-    nothing = "No costs: some costs of each system are unknown, or there is no mean over languages."
-    return cost_figure(comparison, means, known) or notice(nothing)
+    return cost_figure(comparison, means, known)

@@ -2,33 +2,35 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
-from matplotlib.figure import Figure
+import pandas as pd
 from pydantic import Field, model_validator
 
 from deftx.core.low_rank import DeltaFile
 from deftx.core.mask import Mask, load_mask
 from deftx.models.base import Base
 from deftx.report.comparison import Comparison
-from deftx.report.csv_files import read_csv
+from deftx.report.csv_files import load_diagnostics, read_csv
 from deftx.report.evaluations import load_evaluations
-from deftx.report.figures.curves import Ruler, distance_figure, sweep_figure
-from deftx.report.figures.diagnosed import layers_figure, load_diagnostics, overlap_figure
-from deftx.report.figures.style import notice, save
+from deftx.report.figures.curves import Ruler, Sweep, distance_figure, sweep_figure
+from deftx.report.figures.style import save
 from deftx.report.figures.transfer import against, difference_figure, transfer_figure
-from deftx.report.figures.vectors import Spectrum, mask_figure, mask_shares, spectrum_figure
+from deftx.report.figures.vectors import (
+    Spectrum,
+    layers_figure,
+    mask_figure,
+    mask_shares,
+    over_seeds,
+    overlap_figure,
+    spectrum_figure,
+)
 from deftx.report.places import place
-from deftx.report.scores import Difference, differences, draw, transfer
+from deftx.report.scores import Difference, draw, transfer
 from deftx.stages.denoise.settings import RankRule
-from deftx.stages.figures.settings import Sweep
-from deftx.store.artefact import canonical
 from deftx.store.tensors import TensorFile
 
 MASK_PANELS, SPECTRUM_PANELS = 8, 6
-
-
-File = TypeVar("File", TensorFile, DeltaFile)
 
 
 class Params(Comparison):
@@ -81,30 +83,19 @@ def figures(
     draws = draw(params, evaluations)
     means = transfer(params, draws)
     classes = {evaluation.task: evaluation.classes for evaluation in evaluations}
-    diagnosed = load_diagnostics(diagnostics or [])
-    rulers = _rulers(params, coverage)
-    gaps, gains = differences(params, draws), list[Difference]()
-    gaps = [
-        gap
-        for task in params.tasks
-        for gap in against([g for g in gaps if g.task == task], params.reference_of(task))
-    ]
+    diagnosed = over_seeds(load_diagnostics(diagnostics or []))
+    gains = list[Difference]()
     if params.zero_shot is not None:
         over = params.model_copy(update={"reference": params.zero_shot})
-        gains = against(differences(over, draws), params.zero_shot)
+        gains = [gap for gap in against(over, draws) if gap.versus == params.zero_shot]
     drawn = {
-        "differences": difference_figure(params, gaps)
-        or notice("No differences: a single system."),
-        "sweep": sweep_figure(params, means, params.sweeps)
-        or notice("No sweep: no two systems of this run differ in one setting only."),
-        "distance": distance_figure(params, means, gains, rulers)
-        or notice("No distances: this run has no measured property of its languages."),
-        "overlap": overlap_figure(params, diagnosed)
-        or notice("No overlap: no system of this run adds two sparse vectors."),
-        "layers": layers_figure(params, diagnosed)
-        or notice("No layers: no system of this run has a sparse vector."),
-        "mask": _masks(params, encoder, masks or []),
-        "spectrum": _spectra(params, denoised or []),
+        "differences": difference_figure(params, against(params, draws)),
+        "sweep": sweep_figure(params, means, params.sweeps),
+        "distance": distance_figure(params, means, gains, _rulers(params, coverage)),
+        "overlap": overlap_figure(params, diagnosed),
+        "layers": layers_figure(params, diagnosed),
+        "mask": mask_figure(_masks(params, encoder, masks or []), of=len(masks or [])),
+        "spectrum": spectrum_figure(_spectra(params, denoised or []), of=len(denoised or [])),
         "transfer": transfer_figure(params, means, draws, classes),
     }
     for name, figure in drawn.items():
@@ -130,43 +121,38 @@ def _rulers(params: Params, coverage: Path | None) -> list[Ruler]:
     return rulers
 
 
-def _masks(params: Params, base: Base, paths: Sequence[Path]) -> Figure:
-    files = [TensorFile(path) for path in paths]
-    if not files:
-        return notice("No mask: every system of this run uses dense vectors.")
+def _masks(params: Params, base: Base, paths: Sequence[Path]) -> dict[str, pd.Series]:
     found: dict[str, Mask] = {}
-    for file in _first_of_each(files, MASK_PANELS):
+    for title, file in _shown(params, paths, MASK_PANELS).items():
         base.check(file.provenance, file.path)
-        target = params.target_name(file.provenance["target"])
-        found[f"{file.provenance['method']}, {target}"] = load_mask(file)
+        found[title] = load_mask(file)
     chosen = {name for mask in found.values() for name in mask.index}
     # Normalisation layers are shown only where a method may choose them.
     shapes = {n: shape for n, shape in base.shapes.items() if n in base.maskable or n in chosen}
-    shares = {title: mask_shares(mask, shapes) for title, mask in found.items()}
-    return mask_figure(shares, of=len(files))
+    return {title: mask_shares(mask, shapes) for title, mask in found.items()}
 
 
-def _spectra(params: Params, paths: Sequence[Path]) -> Figure:
-    files = [DeltaFile(TensorFile(path)) for path in paths]
-    if not files:
-        return notice("No spectrum: no method of this run denoises.")
-    panels = {}
-    for file in _first_of_each(files, SPECTRUM_PANELS):
-        rule = RankRule.model_validate(file.provenance["params"]["rule"])
-        target = params.target_name(file.provenance["target"])
-        panels[f"{rule.slug()}, {target}"] = [
-            Spectrum(place(name)[0], values.numpy(), file.rank(name))
-            for name in file
-            if (values := file.spectrum(name)) is not None
+def _spectra(params: Params, paths: Sequence[Path]) -> dict[str, list[Spectrum]]:
+    found = _shown(params, paths, SPECTRUM_PANELS)
+    return {
+        title: [
+            (place(name)[0], values.numpy(), delta.rank(name))
+            for name in delta
+            if (values := delta.spectrum(name)) is not None
         ]
-    return spectrum_figure(panels, of=len(files))
+        for title, delta in zip(found, map(DeltaFile, found.values()), strict=True)
+    }
 
 
-def _first_of_each(files: Sequence[File], most: int) -> Sequence[File]:
-    """All files if there are at most `most`. Otherwise the first language and the first task of
-    each method (or rank rule), at most `most` files."""
-    first: dict[tuple[str, str], File] = {}
-    for file in files:
-        rule = file.provenance.get("method") or canonical(file.provenance["params"]["rule"])
-        first.setdefault((rule, file.provenance["target"].partition("-")[0]), file)
-    return files if len(files) <= most else list(first.values())[:most]
+def _shown(params: Params, paths: Sequence[Path], most: int) -> dict[str, TensorFile]:
+    """Title → file: all if there are at most `most`. Otherwise the first language and the first
+    task of each method (or rank rule), at most `most` files."""
+    every, first = {}, dict[tuple[str, str], str]()
+    for file in map(TensorFile, paths):
+        known, target = file.provenance, file.provenance["target"]
+        rule = known.get("method") or RankRule.model_validate(known["params"]["rule"]).slug()
+        title = f"{rule}, {params.target_name(target)}"
+        every[title] = file
+        first.setdefault((rule, target.partition("-")[0]), title)
+    chosen = every if len(paths) <= most else list(first.values())[:most]
+    return {title: every[title] for title in chosen}
