@@ -1,15 +1,18 @@
-"""Equal to what the public LT-SFT implementation chose, read as data (test_foreign.py: composed);
-and to a small fixture made by a plain sort in NumPy, for where that data is absent."""
+"""Equal to what the public LT-SFT implementation chose and composed, read as data; and to a small
+fixture made by a plain sort in NumPy, for where that data is absent."""
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from training import dense as dense_over
+from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
 from deftx.core.delta import Delta
+from deftx.core.parameters import backbone_parameters
 from deftx.core.sparse_delta import SparseDelta
 from deftx.stages.mask.math import top_k
 
@@ -58,6 +61,44 @@ def test_our_vector_is_the_public_vector(oracle):
         dropped = expected == 0
         assert torch.equal(ours[name][~dropped], expected[~dropped]), name
         assert (ours[name][dropped].abs() <= 1e-7).all(), name
+
+
+def vector(oracle, head):
+    """Under our names, without the prefix of the model's class."""
+    parts = [
+        {n.removeprefix("roberta."): d for n, d in oracle.delta(end).items() if "roberta." in n}
+        for end in ("end", "theta1")
+    ]
+    return SparseDelta.from_dense(parts[0], top_k(parts[1], oracle.k), head)
+
+
+def test_our_composition_and_logits_are_the_public_ones(shared):
+    folder = shared / "oracles/lt-sft"
+    task, lang = (Oracle(folder / name / "oracle.safetensors") for name in ("task", "lang-b"))
+    file = safe_open(folder / "composed.safetensors", framework="pt")
+    names = list(file.keys())
+    parts = {
+        part: {n.removeprefix(part): file.get_tensor(n) for n in names if n.startswith(part)}
+        for part in ("base.", "composed.")
+    }
+    config = XLMRobertaConfig(**json.loads(file.metadata()["config"]), num_labels=3)
+    model = XLMRobertaForSequenceClassification(config).eval()
+    with torch.no_grad():
+        for name, parameter in backbone_parameters(model).items():
+            parameter.copy_(parts["base."][name])
+    task_vector, language_vector = vector(task, task["abs"]), vector(lang, {})
+    total = task_vector + language_vector
+    shapes = {name: tensor.shape for name, tensor in parts["base."].items()}
+    dense = [dense_over(vector, shapes) for vector in (task_vector, language_vector)]
+    with total.applied(model), torch.no_grad():
+        for name, parameter in backbone_parameters(model).items():
+            theirs = parts["composed."][f"roberta.{name}"]
+            # Sums in two orders differ by an ulp of the largest of what is added.
+            terms = [theirs, parts["base."][name], dense[0][name], dense[1][name]]
+            ulp = np.spacing(torch.stack(terms).abs().amax(0).numpy())
+            assert (np.abs(parameter.numpy() - theirs.numpy()) <= ulp).all(), name
+        logits = model(file.get_tensor("input_ids")).logits
+    torch.testing.assert_close(logits, file.get_tensor("logits"), rtol=0, atol=1e-6)
 
 
 def test_our_mask_is_that_of_the_fixture():

@@ -104,7 +104,8 @@ def find_base(name: str, scratch: Path) -> Base:
     """A base by its folder, made by the stage `base` or any model folder, or by its hub id. It is
     in the folder `scratch` if it has to be made. Raises ArtefactError if it is no base or cannot be
     downloaded."""
-    model, revision = find_files(name, MODEL_FILES)
+    given, revision = find_files(name, MODEL_FILES)
+    model = given.parent if given.name == "model.safetensors" else given
     if revision is None and (model / "backbone.json").is_file():
         return Base.load(model)
     id = name.partition("@")[0] if revision else model.resolve().name
