@@ -137,15 +137,9 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def table(timings: list[Timing], against: str | None = None) -> str:
-    """Timings as text; the others are compared with the contestant `against`, by default the
-    first."""
-    base = next((t for t in timings if t.name == against), timings[0])
-    return table_of_pairs([(timing, base) for timing in timings])
-
-
-def table_of_pairs(pairs: list[tuple[Timing, Timing]]) -> str:
-    """Timings as text, each compared with the second of its pair, which may be itself."""
+def table(timings: list[Timing]) -> str:
+    """Timings as text; the others are compared with the first."""
+    base = timings[0]
     rows = [("", "s/step", "fastest", "slowest", "times faster", "peak MiB", "warm-up s")]
     rows += [
         (
@@ -157,7 +151,7 @@ def table_of_pairs(pairs: list[tuple[Timing, Timing]]) -> str:
             f"{timing.peak / MIB:.0f}",
             f"{timing.warmup:.1f}",
         )
-        for timing, base in pairs
+        for timing in timings
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(

@@ -6,7 +6,6 @@ The rules are the project's own, in a copy whose commands only write a line into
 
 import argparse
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -26,12 +25,16 @@ from deftx.plan.plan import Plan
 
 PROJECT = Path(__file__).parent.parent
 COPIED = ("Snakefile", "config.yaml", "environment.yml", "deftx", "workflow")
-COMMAND = "python -m deftx"
-NOTHING = (
-    # A text that the Snakefile can read as the description of a base.
-    r"""echo '{{\"identity\": {{}}, \"parameters\": {{}}, \"source\": {{\"is\": \"none\"}}}}' """
-    "| tee {output:q} > /dev/null; : deftx"
-)
+NOTHING = """
+
+def call(*_, **__):
+    return (
+        # A text that the Snakefile can read as the description of a base.
+        'echo \\'{{"identity": {{}}, "parameters": {{}}, "source": {{"is": "none"}}}}\\' '
+        "| tee {output:q} > /dev/null"
+    )
+"""
+"""The commands of all rules are replaced by one that computes nothing."""
 SOURCE = "qaa"
 
 
@@ -85,17 +88,16 @@ def project(folder: Path, settings: dict[str, Any]) -> None:
     for name in COPIED:
         copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy2
         copy(PROJECT / name, folder / name)
-    for path in (folder / "workflow/rules").glob("*.smk"):
-        path.write_text(path.read_text().replace(COMMAND, NOTHING))
+    with (folder / "workflow/rules/common.smk").open("a") as rules:
+        rules.write(NOTHING)
     (folder / "scale.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
 
 
 def measured(folder: Path, *options: str) -> tuple[float, float, float, str]:
     """Run `snakemake` in the folder; its seconds, CPU seconds, peak of memory in MiB, and output.
     Raises RuntimeError if it fails."""
-    sha256 = hashlib.sha256(
-        json.dumps(yaml.safe_load((folder / "scale.yaml").read_text()), sort_keys=True).encode()
-    ).hexdigest()
+    settings = check_config(yaml.safe_load((folder / "scale.yaml").read_text()))
+    sha256 = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()
     environment = {**os.environ, "DEFTX_CONFIG_SHA256": sha256, "DEFTX_WARM": "off"}
     command = [sys.executable, "-m", "snakemake", "--configfile", "scale.yaml", *options]
     with (folder / "out").open("w+") as out:

@@ -312,9 +312,9 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     todo, settings = cases(given), measure.settings(given)
     engines = [deftx.Engine(**v) for v in VARIANTS] if given.variants else [engine_of(given.engine)]
+    print(measure.machine())
     for case in todo:
         print(case, flush=True)
-        rows, failures = [], []
         shape = case.size, case.batch, case.length, given.micro_batches
         plain = None
         for engine in engines:
@@ -325,20 +325,16 @@ def main(arguments: list[str] | None = None) -> None:
                     with dense(case, engine) as opponent:
                         opponents = {f"dense {name}": opponent}
                         timings = _measured(case, opponents, name, engine, settings)
-                    rows += [(t, timings[0]) for t in timings]
                 else:
                     if plain is None:
                         plain = reference.prepared(case.target, case.phase, *shape)
                     opponents = {"reference": lambda plain=plain: plain}
                     timings = _measured(case, opponents, name, engine, settings)
-                    rows += [(t, timings[0]) for t in timings[bool(rows) :]]
+                print(measure.table(timings), flush=True)
             except Exception as error:
-                failures.append(f"{name}: failed: {error}")
+                print(f"{name}: failed: {error}", flush=True)
             gc.collect()
             torch._dynamo.reset()
-        if rows:
-            print(measure.table_of_pairs(rows))
-        print("\n".join([*failures, measure.machine()]), flush=True)
         del plain
 
 

@@ -210,7 +210,7 @@ def test_a_local_folder_serves_as_well_as_a_server(place, tmp_path):
     assert place.get(f"file://{source}")["sha256"] == SHA256
     place.file.unlink()
     place.out.unlink()
-    place.fails(f"file://{source}.gone", "there is no file")
+    place.fails(f"file://{source}.gone", f"there is no file.*or put the file at {place.file}")
 
 
 def test_a_copy_of_the_users_own_is_used_as_it_is(place):

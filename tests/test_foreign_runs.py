@@ -198,7 +198,6 @@ def test_a_run_with_vectors_of_others_gives_the_logits_of_the_run_that_made_them
             for seed in (0, 1):
                 found = TensorFile(made.results / "evaluate/given" / path.format(seed))
                 torch.testing.assert_close(found["logits"], expected["logits"], rtol=0, atol=1e-6)
-        assert made.planned() == {}
         task, lang = (made.results / "convert/given" / n for n in ("task-sentiment", "lang-qta"))
         card = (task / "README.md").read_text()
         assert "Made by others." in card and "pytorch_diff.bin" in card
@@ -208,6 +207,6 @@ def test_a_run_with_vectors_of_others_gives_the_logits_of_the_run_that_made_them
         (tmp_path / "theirs").rename(tmp_path / "moved")
         made.config["methods"]["given"]["vector"]["task"]["source"] = "moved/pytorch_diff.bin"
         made.write_config()
-        assert not {"convert", "compose", "evaluate"} & made.planned().keys()
+        assert made.planned() == dict.fromkeys(("config", "costs", "cards", "summary"), 1)
     finally:
         made.close()

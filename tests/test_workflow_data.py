@@ -5,8 +5,7 @@ import json
 import os
 
 import pytest
-from workspace import Workspace
-from workspace import jobs as count
+from workspace import LATE, Workspace, jobs
 
 from deftx.data.lock import read_lock
 from deftx.store.artefact import file_sha256
@@ -43,14 +42,6 @@ def upstream(workspace, language):
     return workspace.folder / f"upstream/c0ffee/{language}.txt"
 
 
-def test_a_failed_download_stops_the_run_and_says_what_to_do(workspace):
-    workspace.fails("downloads")
-    log = workspace.log("download/news/qta/train")
-    assert "datasets.news.url (train of qta): file:///" in log and "there is no file" in log
-    assert "Run `snakemake downloads`" in log and "put the file at files/news/qta.txt" in log
-    assert not (workspace.folder / "data.lock").exists()
-
-
 def test_one_target_makes_all_that_needs_a_network(workspace):
     lines = [sentence(number) for number in range(200)]
     upstream(workspace, "qta").write_text("\n".join([*lines, lines[0].upper(), "..."]) + "\n")
@@ -62,8 +53,9 @@ def test_one_target_makes_all_that_needs_a_network(workspace):
     assert locked[url]["sha256"] == file_sha256(file)
 
 
-def test_a_run_on_downloaded_files_downloads_nothing(workspace):
+def test_a_run_on_downloaded_files_even_touched_ones_downloads_nothing(workspace):
     upstream(workspace, "qta").rename(workspace.folder / "upstream/away.txt")
+    os.utime(workspace.folder / "files/news/qta.txt")
     ran = workspace.run()
     assert "download" not in ran and ran["clean"] == ran["full"] == 1
     counts = json.loads((workspace.results / "clean/qta.json").read_text())
@@ -75,10 +67,8 @@ def test_a_run_on_downloaded_files_downloads_nothing(workspace):
     assert "CC0" in card and "| news | qta |" in card
 
 
-def test_touching_or_removing_the_file_reruns_nothing(workspace):
+def test_a_file_that_is_removed_after_the_run_reruns_nothing(workspace):
     file = workspace.folder / "files/news/qta.txt"
-    os.utime(file)
-    assert workspace.planned() == {}
     file.rename(file.with_suffix(".away"))
     assert workspace.planned() == {}
     file.with_suffix(".away").rename(file)
@@ -88,32 +78,26 @@ def test_another_file_in_its_place_is_noticed_and_refused(workspace):
     file, before = workspace.folder / "files/news/qta.txt", workspace.artefacts()
     kept = file.read_text()
     file.write_text(kept.replace(sentence(7), sentence(300)))
-    planned = workspace.planned()
+    planned = jobs(workspace.fails())
     assert planned["download"] == planned["data"] == planned["clean"] == 1
-    workspace.fails("--until", "download")
     log = workspace.log("download/news/qta/train")
     assert "remove the file to download it again" in log
     file.write_text(kept)
     assert workspace.run("--until", "clean")["download"] == 1
-    assert workspace.planned() == {}
     after = workspace.artefacts()
     assert {path: data for path, data in after.items() if not path.startswith("download/")} == {
         path: data for path, data in before.items() if not path.startswith("download/")
     }
 
 
-def test_an_added_language_is_the_only_one_that_is_cleaned_and_trained(workspace):
+def test_an_added_language_is_the_only_one_that_is_made_until_a_damaged_lock_stops_it(workspace):
+    """A damaged lock is an error and no reason to download again."""
     upstream(workspace, "qtb").write_text("\n".join(sentence(n) for n in range(400, 500)))
     workspace.config["languages"]["qtb"]["text"] = "news"
     workspace.write_config()
-    output = workspace.snakemake("-n").stdout
-    planned = count(output)
-    assert planned["download"] == planned["data"] == planned["clean"] == planned["full"] == 1
-    assert "language=qtb" in output and "clean/qta.parquet\n    jobid" not in output
-
-
-def test_a_damaged_lock_is_an_error_and_no_reason_to_download_again(workspace):
     (workspace.folder / "data.lock").write_text("<<<<<<< ours\n")
-    workspace.fails("--until", "download")
+    output = workspace.fails()
+    new = ("download", "data", "clean", "full", "mask", "sparse", "compose", "evaluate")
+    assert jobs(output) == {**dict.fromkeys((*new, "coverage", "diagnostics"), 1), **LATE}
     log = workspace.log("download/news/qtb/train")
     assert "data.lock: not a lock" in log and "put the committed one back" in log

@@ -1,10 +1,12 @@
 """A copy of the project in which tests run the workflow, edit it, and break it."""
 
+import copy
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import yaml
 from conftest import PROJECT
 from filelock import FileLock
 
+from deftx.plan.config import check_config
+from deftx.plan.plan import Plan
 from deftx.run.warm import code_on_disk, start
 from deftx.stages import table
 
@@ -170,3 +174,22 @@ def jobs(output: str) -> dict[str, int]:
         return {}
     rows = (line.split() for line in table[1].splitlines())
     return {rule: int(count) for rule, count in rows if rule not in ("all", "total")}
+
+
+def plan_of(config: dict) -> Plan:
+    """The plan of a config that is given as a dict."""
+    return Plan(check_config(copy.deepcopy(config)))
+
+
+def stale(before: Plan, after: Plan) -> Counter:
+    """Stage → number of the artefacts of the second plan that are new or have other parameters or
+    inputs than in the first one, or follow from such artefacts."""
+
+    def facts(plan):
+        return {a: (plan.params(a), plan.inputs(a)) for a in plan.artefacts}
+
+    old, new, found = facts(before), facts(after), set()
+    for artefact, (_, inputs) in new.items():  # in an order in which inputs come first
+        if old.get(artefact) != new[artefact] or found & {p for ps in inputs.values() for p in ps}:
+            found.add(artefact)
+    return Counter(artefact.stage for artefact in found)
