@@ -26,15 +26,13 @@ from deftx.plan.plan import Plan
 PROJECT = Path(__file__).parent.parent
 COPIED = ("Snakefile", "config.yaml", "environment.yml", "deftx", "workflow")
 NOTHING = """
-
-def call(*_, **__):
-    return (
-        # A text that the Snakefile can read as the description of a base.
-        'echo \\'{{"identity": {{}}, "parameters": {{}}, "source": {{"is": "none"}}}}\\' '
-        "| tee {output:q} > /dev/null"
-    )
+# A text that the Snakefile can read as the description of a base.
+COMMAND = (
+    'echo \\'{{"identity": {{}}, "parameters": {{}}, "source": {{"is": "none"}}}}\\' '
+    "| tee {output:q} > /dev/null"
+)
 """
-"""The commands of all rules are replaced by one that computes nothing."""
+"""The command of all rules is replaced by one that computes nothing."""
 SOURCE = "qaa"
 
 

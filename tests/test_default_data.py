@@ -69,55 +69,37 @@ def test_languages_have_text_exactly_where_the_papers_had_some(config):
         assert not without & set(group)
 
 
-@pytest.fixture
-def upstream(shared, monkeypatch):
-    """A server with the shared copies at the paths of the files on GitHub."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+def test_real_files_are_downloaded_checked_and_read(shared, tmp_path, monkeypatch):
+    """From a server with the shared copies at the paths of the files on GitHub."""
 
     def answer(handler, number):
         _, repository, _, path = handler.path.removeprefix("/").split("/", 3)
-        copy = shared / "data" / FOLDERS[repository] / path
-        if not copy.is_file():
-            return handler.begin(404, 0)
-        content = copy.read_bytes()
+        content = (shared / "data" / FOLDERS[repository] / path).read_bytes()
         handler.begin(200, len(content))
-        return handler.wfile.write(content)
+        handler.wfile.write(content)
 
-    server = Server(answer)
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-def test_real_files_are_downloaded_checked_and_read(upstream, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setenv("DEFTX_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    lock, described = PROJECT / "data.lock", PROJECT.glob("workflow/datasets/*.yaml")
-    for path in (PROJECT / "config.yaml", lock, *described):
-        copy = tmp_path / path.relative_to(PROJECT)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(path.read_text().replace(GITHUB, upstream.url))
-    lock = tmp_path / "data.lock"
-    locked = lock.read_text()
-    plan = Plan(read_config(tmp_path / "config.yaml"))
-    found = {}
-    for dataset, language, split in (
-        ("nusax", "min", "test"),
-        ("americasnli", "nah", "test"),
-        ("smsa", "ind", "valid"),
-    ):
-        read = Artefact.of("data", dataset=dataset, language=language, split=split)
-        (downloaded,) = plan.inputs(read)["download"]
-        said, out = tmp_path / plan.path(downloaded), tmp_path / plan.path(read)
-        for stage, artefact in ((download_stage, downloaded), (data_stage, read)):
-            params = plan.params(artefact)
-            del params["code"]
-            files = {"file": plan.user_files.of(read)}
-            if stage is download_stage:
-                stage.download(stage.Params.model_validate(params), lock=lock, out=said, **files)
-            else:
-                stage.data(stage.Params.model_validate(params), download=said, out=out, **files)
-        found[dataset] = load_items(out)
+    lock, found = tmp_path / "data.lock", {}
+    with Server(answer) as upstream:
+        described = PROJECT.glob("workflow/datasets/*.yaml")
+        for path in (PROJECT / "config.yaml", PROJECT / "data.lock", *described):
+            copy = tmp_path / path.relative_to(PROJECT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(path.read_text().replace(GITHUB, upstream.url))
+        locked, plan = lock.read_text(), Plan(read_config(tmp_path / "config.yaml"))
+        for name in ("nusax/min/test", "americasnli/nah/test", "smsa/ind/valid"):
+            dataset, language, split = name.split("/")
+            read = Artefact.of("data", dataset=dataset, language=language, split=split)
+            (downloaded,) = plan.inputs(read)["download"]
+            said, out = tmp_path / plan.path(downloaded), tmp_path / plan.path(read)
+            file = plan.user_files.of(read)
+            params = download_stage.Params.model_validate(without_code(plan.params(downloaded)))
+            download_stage.download(params, lock=lock, file=file, out=said)
+            params = data_stage.Params.model_validate(without_code(plan.params(read)))
+            data_stage.data(params, download=said, file=file, out=out)
+            found[dataset] = load_items(out)
     sizes = {name: len(items) for name, items in found.items()}
     assert sizes == {"nusax": 400, "americasnli": 738, "smsa": 1_260}
     assert {item["label"] for item in found["smsa"]} == {"negative", "neutral", "positive"}
@@ -126,18 +108,16 @@ def test_real_files_are_downloaded_checked_and_read(upstream, tmp_path, monkeypa
     assert lock.read_text() == locked  # every file was in it
 
 
+def without_code(params):
+    return {name: value for name, value in params.items() if name != "code"}
+
+
 def test_a_downloaded_file_that_is_missing_again_is_an_error(tmp_path):
     (tmp_path / "said.json").write_text('{"sha256": "00"}')
     params = data_stage.Params(dataset="d", language="qta", split="train")
     paths = {"file": tmp_path / "x.txt", "out": tmp_path / "x.parquet"}
     with pytest.raises(DataError, match=r"x\.txt: no such file, .*restore it, or delete .*said"):
         data_stage.data(params, download=tmp_path / "said.json", **paths)
-
-
-def check(tmp_path, capsys):
-    status = main(["check", str(tmp_path / "mine.yaml")])
-    said = capsys.readouterr()
-    return status, said.out, said.err
 
 
 def test_check_lists_files_that_are_there_to_download_and_missing(tmp_path, capsys, monkeypatch):
@@ -160,8 +140,8 @@ def test_check_lists_files_that_are_there_to_download_and_missing(tmp_path, caps
     entry = {"sha256": "0" * 64, "bytes": 2_000_000}
     lock = tmp_path / "data.lock"
     lock.write_text(json.dumps({"https://example.org/qtb": entry}))
-    status, out, _ = check(tmp_path, capsys)
-    assert status == 0
+    assert main(["check", "mine.yaml"]) == 0
+    out = capsys.readouterr().out
     assert re.search(r"news +qta +train +there +0\.0 +\S+qta\.txt", out)
     assert re.search(r"news +qtb +train +to download +2\.0 +\S+qtb\.txt", out)
     assert re.search(r"own-text +qtc +train +there +0\.0 +\S+qtc\.txt", out)
@@ -169,8 +149,9 @@ def test_check_lists_files_that_are_there_to_download_and_missing(tmp_path, caps
     assert "to download: 1 files, 2.0 MB" in out and "mine.yaml downloads" in out
     lock.write_text(json.dumps({"https://example.org/qta": entry}))
     (tmp_path / "own/qtc.txt").unlink()
-    status, out, err = check(tmp_path, capsys)
-    assert status == 1 and "2 files are missing, or differ from data.lock" in err
+    assert main(["check", "mine.yaml"]) == 1
+    out, err = capsys.readouterr()
+    assert "2 files are missing, or differ from data.lock" in err
     assert re.search(r"qta +train +not as locked", out)
     assert re.search(r"own-text +qtc +train +missing", out)
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
@@ -35,14 +36,16 @@ class Server(ThreadingHTTPServer):
         self.answer, self.asked = answer, []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
+    def __exit__(self, *error):
+        self.shutdown()
+        super().__exit__(*error)
+
     @property
     def url(self):
         return f"http://127.0.0.1:{self.server_port}"
 
 
 class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
     def do_GET(self):
         self.server.asked.append((self.command, self.path, dict(self.headers)))
         self.server.answer(self, len(self.server.asked))
@@ -55,8 +58,6 @@ class Handler(BaseHTTPRequestHandler):
     def begin(self, status, length, **headers):
         self.send_response(status)
         self.send_header("Content-Length", str(length))
-        self.send_header("Connection", "close")
-        self.close_connection = True
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
@@ -77,16 +78,8 @@ whole = answering(CONTENT)
 def serve(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setattr(fetching, "RETRY", fetching.RETRY.new(total=2, backoff_factor=0.01))
-    made = []
-
-    def start(answer):
-        made.append(Server(answer))
-        return made[-1]
-
-    yield start
-    for server in made:
-        server.shutdown()
-        server.server_close()
+    with ExitStack() as servers:
+        yield lambda answer: servers.enter_context(Server(answer))
 
 
 class Place:
@@ -160,21 +153,19 @@ def test_a_server_that_does_not_answer_is_given_up(place, serve, monkeypatch):
 
 
 def test_a_busy_server_is_asked_again(place, serve):
-    busy = {1: 503, 2: 429}
-    server = serve(
-        lambda handler, number: (
-            handler.begin(busy[number], 0, Retry_After="0")
-            if number in busy
-            else whole(handler, number)
-        )
-    )
+    def busy(handler, number):
+        if number > 2:
+            whole(handler, number)
+        else:
+            handler.begin({1: 503, 2: 429}[number], 0, Retry_After="0")
+
+    server = serve(busy)
     assert place.get(f"{server.url}/x.csv")["sha256"] == SHA256
     assert len(server.asked) == 3
 
 
 @pytest.mark.parametrize(
-    ("status", "message"),
-    [(404, "HTTP 404: no such file: has it moved"), (403, "HTTP 403")],
+    ("status", "message"), [(404, "HTTP 404: no such file: has it moved"), (403, "HTTP 403")]
 )
 def test_a_moved_file_is_an_error_at_once(place, serve, status, message):
     server = serve(lambda handler, number: handler.begin(status, 0))

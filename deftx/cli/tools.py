@@ -111,8 +111,9 @@ def adopt(parser: ArgumentParser, arguments: list[str]) -> None:
     proven = [artefact for artefact in plan.artefacts if artefact not in reasons]
     inner = {part for each in proven for parts in plan.inputs(each).values() for part in parts}
     if ends := [plan.path(artefact) for artefact in proven if artefact not in inner]:
-        command = ["snakemake", "--configfile", str(options.config), "--touch", "--quiet", "all"]
-        subprocess.run([sys.executable, "-m", *command, "--", *ends], check=True)
+        # Forced, so that Snakemake records the parameters of those too that look up to date to it.
+        command = ["snakemake", "--touch", "--forceall", "--configfile", str(options.config)]
+        subprocess.run([sys.executable, "-m", *command, "--quiet", "all", "--", *ends], check=True)
     print(f"{len(proven)} of {len(plan.artefacts)} artefacts are up to date")
 
 
