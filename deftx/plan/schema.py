@@ -16,7 +16,13 @@ from deftx.stages.mask.settings import Budget
 from deftx.stages.world.settings import World
 from deftx.store.strict import Strict
 
-LanguageKey = Annotated[str, Field(pattern=r"^[a-z]{3}$")]
+LanguageKey = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z]{3}(_[A-Z][a-z]{3})?$",
+        description="ISO 639-3, where needed with a script of ISO 15924: ace or ace_Arab",
+    ),
+]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 
 

@@ -122,8 +122,14 @@ def check_patterns(config: RunSettings[Any]) -> Iterator[str]:
 
 def _patterns(dataset: Dataset) -> Iterator[tuple[str, str]]:
     """Key → the pattern of its files, where they lie and where they are from."""
-    hub = dataset.hub and dataset.hub.file
-    for key, pattern in (("files", dataset.files), ("url", dataset.url), ("hub.file", hub)):
+    hub = dataset.hub
+    patterns = {
+        "files": dataset.files,
+        "url": dataset.url,
+        "hub.file": hub and hub.file,
+        "hub.config and hub.split": hub and hub.config and f"{hub.config}/{hub.split}",
+    }
+    for key, pattern in patterns.items():
         if pattern:
             yield key, pattern
 
@@ -159,7 +165,8 @@ def check_tasks(config: RunSettings[Any]) -> Iterator[str]:
             )
             dataset = config.datasets.get(items.dataset)
             if dataset and dataset.labels:
-                for label in sorted(set(dataset.labels.values()) - set(task.classes)):
+                kept = {label for label in dataset.labels.values() if label is not None}
+                for label in sorted(kept - set(task.classes)):
                     yield (
                         f"datasets.{items.dataset}.labels: maps to {label!r}, which is none of "
                         f"tasks.{name}.classes: {', '.join(task.classes)}"

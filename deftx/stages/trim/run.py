@@ -1,14 +1,18 @@
 """Stage `trim`: a split of a dataset without the items that another dataset was made from."""
 
+import logging
 from pathlib import Path
 
 from pydantic import Field
 
+from deftx.data.contradictions import leaked
 from deftx.stages.data.settings import Split, SplitOf
 from deftx.stages.trim.math import Nearest, detokenised
 from deftx.store.artefact import digests
 from deftx.store.errors import ArtefactError
 from deftx.store.items import load_items, write_items
+
+log = logging.getLogger(__name__)
 
 
 class Params(SplitOf):
@@ -28,12 +32,15 @@ def trim(params: Params, *, splits: list[Path], made_from: Path, out: Path) -> N
     items = {split: load_items(path) for split, path in zip(params.among, splits, strict=True)}
     every = [item for part in items.values() for item in part]
     texts = Nearest([detokenised(item["text"]) for item in every])
-    sought = [detokenised(item["text"]) for item in load_items(made_from)]
+    other = load_items(made_from)
+    sought = [detokenised(item["text"]) for item in other]
     gone = {id(every[texts.to(text)]) for text in sought}
     whole = items[params.split]
     kept = [item for item in whole if id(item) not in gone]
     if not kept:
         raise ArtefactError(f"{params.dataset} ({params.split}): no item is left")
+    if count := leaked(other, kept):
+        log.warning("%d of %d items of %s are left in %s", count, len(other), made_from, out)
     write_items(
         out,
         kept,
