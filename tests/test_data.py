@@ -272,7 +272,9 @@ def test_items_survive_parquet_and_equal_items_give_equal_bytes(tmp_path):
     assert load_items(tmp_path / "a.parquet") == items
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
     assert [i["label"] for i in load_labelled(tmp_path / "a.parquet", ["y", "x"])] == [1, 0]
-    with pytest.raises(ArtefactError, match=r"item 1 has the label 'x'; the task's classes are y"):
+    with pytest.raises(
+        ArtefactError, match=r"item 1 has the label 'x'; the task's classes are 'y'"
+    ):
         load_labelled(tmp_path / "a.parquet", ["y"])
 
 
