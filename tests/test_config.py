@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 from conftest import PROJECT
-from tiny_config import with_key
+from tiny_config import with_change, with_key
 
 from deftx.plan.config import check_config, check_run_names, json_schema, read_config
 from deftx.stages.mask.settings import entries
@@ -185,3 +185,43 @@ def test_methods_differ_in_one_field_each():
     for name in ("deft-x", "sc-sft", "rand-sft"):
         row = config.methods[name].model_dump()
         assert sum(row[field] != reference[field] for field in row) == 1, name
+
+
+def test_words_that_yaml_takes_for_truth_values_are_to_be_quoted():
+    written = """
+    systems: {no: {task: full}, on: {task: full}, ~: {task: full}}
+    tasks: {a: {classes: [yes, maybe]}}
+    datasets: {d: {files: x, labels: {no: a}}}
+    """
+    with pytest.raises(ConfigError) as error:
+        check_config(yaml.safe_load(written))
+    lines = str(error.value).splitlines()[1:]
+    truth, lie = "YAML reads yes, on or true as true", "YAML reads no, off or false as false"
+    for line, start in zip(
+        lines,
+        (
+            f"systems: {lie}, not as a name; quote it",
+            f"systems: {truth}",
+            "systems: YAML reads null or ~ as null",
+            f"tasks.a.classes: {truth}",
+            f"datasets.d.labels: {lie}",
+        ),
+        strict=True,
+    ):
+        assert line.strip().startswith(start)
+
+
+def test_a_language_may_have_a_script_and_takes_it_everywhere():
+    def in_two_scripts(raw):
+        raw["languages"]["ace_Arab"] = {"text": "ace/jawi.txt"}
+        raw["languages"]["ace_Latn"] = {"text": "ace/latin.txt"}
+        raw["tasks"]["sentiment"]["languages"] = ["qta"]
+        raw["groups"] = {"acehnese": ["ace_Arab", "ace_Latn"]}
+
+    def read(change):
+        return check_config(with_change(change))
+
+    assert {"ace_Arab", "ace_Latn"} < read(in_two_scripts).languages.keys()
+    for wrong in ("ace_arab", "ace-Arab", "ACE", "ac", "ace_Arabic"):
+        with pytest.raises(ConfigError, match=rf"languages\.{wrong}: String should match"):
+            read(lambda raw, key=wrong: raw["languages"].update({key: {"text": "none"}}))
