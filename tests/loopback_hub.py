@@ -1,5 +1,5 @@
-"""A stand-in of the model hub on this machine: the few addresses that its client reads, over
-folders on disk: `root/owner/name/…`, each with one commit."""
+"""A stand-in of the hub on this machine: the few addresses that its clients read, over folders on
+disk: `root/owner/name/…` for models and data sets, each with one commit."""
 
 import hashlib
 import json
@@ -11,6 +11,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+API = re.compile(r"/api/(?:models|datasets)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+)(?:/(.+))?)?")
+FILE = re.compile(r"(?:/datasets)?/([^/]+/[^/]+)/resolve/[^/]+/(.+)")
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -34,9 +36,9 @@ class Answers(BaseHTTPRequestHandler):
     def do_GET(self):
         path = unquote(urlsplit(self.path).path)
         self.server.asked.append(path)
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+).*)?", path):
+        if found := API.fullmatch(path):
             return self.describe(*found.groups())
-        if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
+        if found := FILE.fullmatch(path):
             file = self.server.root / found[1] / found[2]
             if file.is_file():
                 etag = f'"{sha(file)}"'
@@ -45,19 +47,25 @@ class Answers(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815
 
-    def describe(self, id, what, revision):
+    def describe(self, id, what, revision, below):
         folder = self.server.root / id
         if not folder.is_dir():
             return self.missing("RepoNotFound", f"no repository {id}")
         if revision not in (None, "main", COMMIT):
             return self.missing("RevisionNotFound", f"no revision {revision}")
-        files = {p.name: p for p in sorted(folder.iterdir())}
-        tree = [
-            {"type": "file", "path": name, "size": path.stat().st_size, "oid": sha(path)}
-            for name, path in files.items()
-        ]
-        about = {"id": id, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
-        return self.reply(tree if what == "tree" else about)
+        if what == "tree":
+            parts = (folder / (below or "")).iterdir()
+            return self.reply([entry(folder, path) for path in sorted(parts)])
+        files = [entry(folder, path) for path in sorted(folder.rglob("*")) if path.is_file()]
+        siblings = [{"rfilename": file["path"]} for file in files]
+        return self.reply({"id": id, "sha": COMMIT, "siblings": siblings})
+
+
+def entry(folder: Path, path: Path) -> dict:
+    name = path.relative_to(folder).as_posix()
+    if path.is_dir():
+        return {"type": "directory", "path": name, "size": 0, "oid": COMMIT}
+    return {"type": "file", "path": name, "size": path.stat().st_size, "oid": sha(path)}
 
 
 def sha(path: Path) -> str:

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 from conftest import PROJECT
-from tiny_config import with_key
+from tiny_config import with_change, with_key
 
 from deftx.plan.config import check_config, check_run_names, json_schema, read_config
 from deftx.stages.mask.settings import entries
@@ -200,3 +200,38 @@ def test_yaml_that_would_lose_a_value_is_refused_with_its_line(tmp_path, text, m
 def test_a_merge_key_of_yaml_keeps_its_meaning(tmp_path):
     (tmp_path / "c.yaml").write_text("x: &d {a: 1, b: 2}\ny: {<<: *d, b: 3}\n")
     assert read_yaml(tmp_path / "c.yaml")["y"] == {"a": 1, "b": 3}
+
+
+def test_words_that_yaml_takes_for_truth_values_are_to_be_quoted():
+    written = """
+    tasks: {a: {classes: [yes, maybe]}}
+    languages: {b: {text: [~]}}
+    """
+    with pytest.raises(ConfigError) as error:
+        check_config(yaml.safe_load(written))
+    lines = str(error.value).splitlines()[1:]
+    for line, start in zip(
+        lines,
+        (
+            "tasks.a.classes: YAML reads yes, on or true as true, not as a name; quote it",
+            "languages.b.text: YAML reads null or ~ as null",
+        ),
+        strict=True,
+    ):
+        assert line.strip().startswith(start)
+
+
+def test_a_language_may_have_a_script_and_takes_it_everywhere():
+    def in_two_scripts(raw):
+        raw["languages"]["ace_Arab"] = {"text": "ace/jawi.txt"}
+        raw["languages"]["ace_Latn"] = {"text": "ace/latin.txt"}
+        raw["tasks"]["sentiment"]["languages"] = ["qta"]
+        raw["groups"] = {"acehnese": ["ace_Arab", "ace_Latn"]}
+
+    def read(change):
+        return check_config(with_change(change))
+
+    assert {"ace_Arab", "ace_Latn"} < read(in_two_scripts).languages.keys()
+    for wrong in ("ace_arab", "ace-Arab", "ACE", "ac", "ace_Arabic"):
+        with pytest.raises(ConfigError, match=rf"languages\.{wrong}: String should match"):
+            read(lambda raw, key=wrong: raw["languages"].update({key: {"text": "none"}}))

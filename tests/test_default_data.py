@@ -21,7 +21,13 @@ from deftx.store.errors import DataError
 from deftx.store.items import load_items
 
 GITHUB = "https://raw.githubusercontent.com"
-FOLDERS = {"nusax": "nusax", "americasnli": "americasnli", "indonlu": "smsa"}
+FOLDERS = {
+    "nusax": "nusax",
+    "americasnli": "americasnli",
+    "indonlu": "smsa",
+    "sib-200": "sib200",
+    "African_LLM_Benchmark": "",
+}
 """Repository → the folder of its files in the shared folder, in their upstream layout."""
 
 
@@ -46,8 +52,11 @@ def test_the_lock_has_every_labelled_file_from_github_and_no_unused_one(config):
     }
     github = {url for url in asked if url.startswith(GITHUB)}
     assert len(github) == 3 + 12 + 10 and github <= lock.keys()
-    patterns = [config.datasets[name] for name in ("nusax", "smsa", "americasnli")]
-    roots = tuple(dataset.url.split("{")[0] for dataset in patterns)
+    described = (
+        yaml.safe_load((PROJECT / f"workflow/datasets/{name}.yaml").read_text())
+        for name in ("nusax", "smsa", "americasnli", "sib200", "afrixnli")
+    )
+    roots = tuple(dataset["url"].split("{")[0] for dataset in described)
     assert all(url.startswith(roots) for url in lock)
 
 
@@ -59,7 +68,7 @@ def test_the_lock_agrees_with_the_copies_in_the_shared_folder(shared):
         if copy.is_file():
             assert (file_sha256(copy), copy.stat().st_size) == (entry["sha256"], entry["bytes"])
             checked += 1
-    assert checked >= 49
+    assert checked >= 49 + 28
 
 
 def test_languages_have_text_exactly_where_the_papers_had_some(config):

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -14,10 +15,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
+from loopback_hub import COMMIT as HUB_COMMIT
+from loopback_hub import loopback_hub
 
 from deftx.data import download as fetching
 from deftx.data.download import FetchError
 from deftx.data.lock import read_lock, record
+from deftx.data.read import read_items
+from deftx.stages.data.settings import Dataset
 from deftx.stages.download.run import Params, download
 from deftx.store.errors import DataError
 
@@ -282,9 +287,9 @@ def hub(commit, tag):
     return answer
 
 
-def from_hub(place, server, revision, **environment):
+def from_hub(place, server, revision=COMMIT, hub=None, **environment):
     file = {"dataset": "wikimedia/wikipedia", "revision": revision, "file": "20231101.ace/x.csv"}
-    params = {"dataset": "wiki", "language": "ace", "split": "train", "hub": file}
+    params = {"dataset": "wiki", "language": "ace", "split": "train", "hub": hub or file}
     command = [sys.executable, "-m", "deftx", "download", "--params", json.dumps(params)]
     for name in ("lock", "file", "out"):
         command += [f"--{name}", str(getattr(place, name))]
@@ -312,6 +317,103 @@ def test_the_hub_is_asked_for_the_commit_that_was_first_there(place, serve):
     files = [[path for _, path, _ in hub.asked if "/resolve/" in path] for hub in (first, second)]
     assert "/resolve/main/" in files[0][0]
     assert files[1] and all(f"/resolve/{COMMIT}/" in path for path in files[1])
+
+
+README = """---
+configs:
+- config_name: ace_Arab
+  data_files:
+  - {split: train, path: data/ace_Arab/train.jsonl}
+  - {split: validation, path: data/ace_Arab/dev.jsonl}
+dataset_info:
+- config_name: ace_Arab
+  features:
+  - {name: index_id, dtype: int64}
+  - {name: category, dtype: {class_label: {names: {"0": science/technology, "1": travel}}}}
+  - {name: text, dtype: string}
+---
+"""
+
+
+@pytest.fixture
+def topics(tmp_path):
+    """A data set on a stand-in of the hub, in the form in which most are there."""
+    folder = tmp_path / "hub/owner/topics"
+    (folder / "data/ace_Arab").mkdir(parents=True)
+    (folder / "README.md").write_text(README)
+    for name, count in (("train", 3), ("dev", 2)):
+        rows = ({"index_id": n, "category": n % 2, "text": f"ini\u2028{n}"} for n in range(count))
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"data/ace_Arab/{name}.jsonl").write_text(text)
+    with loopback_hub(tmp_path / "hub") as server:
+        server.folder, server.url = folder, server.endpoint
+        yield server
+
+
+def configuration(place, server, tmp_path, **hub):
+    hub = {"dataset": "owner/topics", "revision": HUB_COMMIT, "config": "ace_Arab", **hub}
+    place.file = tmp_path / "data/topics.jsonl"
+    environment = {"HF_HOME": str(tmp_path / "cache"), "PYTHONWARNINGS": "error"}
+    return from_hub(place, server, hub=hub, **environment)
+
+
+def test_a_split_of_a_configuration_is_stored_as_rows_and_locked(place, topics, tmp_path):
+    done = configuration(place, topics, tmp_path, split="validation", revision="main")
+    assert done.returncode == 0, done.stderr
+    dataset = Dataset.model_validate(
+        {
+            "hub": {"dataset": "owner/topics", "config": "{language}", "revision": "main"},
+            "splits": {"valid": "validation"},
+            "columns": {"label": "category", "id": "index_id"},
+        }
+    )
+    assert dataset.files == "data/owner/topics/{language}/{split}.jsonl"
+    assert read_items(place.file, dataset) == [
+        {"id": "0", "text": "ini\u20280", "label": "science/technology"},
+        {"id": "1", "text": "ini\u20281", "label": "travel"},
+    ]
+    address = dataset.address("ace_Arab", "valid")
+    content = place.file.read_bytes()
+    entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    assert read_lock(place.lock) == {address: {**entry, "commit": HUB_COMMIT}}
+    place.has_no_leavings()
+    # The next one is held to the lock, whatever a cache has.
+    place.file.unlink()
+    again = configuration(place, topics, tmp_path, split="validation", revision="main")
+    assert again.returncode == 0 and place.file.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("hub", "message"),
+    [
+        ({"config": "ace_Latn"}, r"BuilderConfig 'ace_Latn' not found. Available: \['ace_Arab'\]"),
+        ({"split": "tset"}, 'Unknown split "tset"'),
+        ({"dataset": "owner/absent"}, "owner/absent"),
+    ],
+)
+def test_a_configuration_that_the_hub_does_not_have_is_one_message(
+    place, topics, tmp_path, hub, message
+):
+    done = configuration(place, topics, tmp_path, **{"split": "train", **hub})
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert "datasets.wiki.hub (train of ace)" in last and re.search(message, last)
+    assert not place.file.exists() and not place.lock.exists()
+
+
+def test_code_of_a_repository_is_not_run(place, topics, tmp_path):
+    (topics.folder / "topics.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    done = configuration(place, topics, tmp_path, split="train")
+    assert done.returncode == 1 and "cannot load it from the hub" in done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_without_a_network_a_configuration_is_not_looked_for(place, topics, tmp_path):
+    done = configuration(place, topics, tmp_path, split="train")
+    place.file.unlink()
+    hub = {"dataset": "owner/topics", "revision": HUB_COMMIT, "config": "ace_Arab"}
+    done = from_hub(place, topics, hub=hub, HF_HUB_OFFLINE="1")
+    assert done.returncode == 1 and "HF_HUB_OFFLINE is set" in done.stderr
 
 
 @pytest.mark.parametrize(

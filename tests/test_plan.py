@@ -369,7 +369,8 @@ def test_each_file_is_fetched_by_a_job_of_its_own_and_read_from_it(tmp_path, mon
     wiki, wiki_file = "download/wiki/qta/train.json", "20231101.near/train.parquet"
     assert inputs(from_elsewhere, wiki) == {}
     facts = params(from_elsewhere, wiki)
-    assert facts["hub"] == {"dataset": "some/wiki", "revision": "main", "file": wiki_file}
+    hub = {"dataset": "some/wiki", "revision": "main", "file": wiki_file}
+    assert facts["hub"] == {**hub, "config": None, "split": "train"}
     assert facts["given"] is None
     smsa = params(from_elsewhere, "download/smsa/qaa/valid.json")
     assert smsa["url"] == "https://example.org/valid.tsv"

@@ -331,6 +331,31 @@ def test_tables_in_and_json_out(vectors, base, tmp_path):
     assert all(abs(sum(row[f"p_{c}"] for c in CLASSES) - 1) < 1e-5 for row in rows)
 
 
+def test_every_row_has_one_prediction_under_its_own_id(vectors, base, tmp_path):
+    """Cells with line breaks stay whole, and blank rows are answered as blank."""
+    texts = {"a1": "ba be", "a2": "bi bo\nbu da\rde", "a3": " \n", "a4": 'di "do', "a5": ""}
+    file, out = tmp_path / "t.csv", tmp_path / "p.csv"
+    with open(file, "w", newline="") as opened:
+        csv.writer(opened).writerows([["id", "text"], *texts.items()])
+    task = ["predict", vectors / "task", "--base", base.folder]
+    call(*task, "--file", file, "--id-column", "id", "--out", out)
+    with open(out, newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    assert [row["id"] for row in rows] == list(texts)
+    assert rows[1]["text"] == "bi bo\nbu da\nde"
+    assert [row["id"] for row in rows if not row["label"]] == ["a3", "a5"]
+    assert rows[2][f"p_{CLASSES[0]}"] == "" and rows[0]["label"] in CLASSES
+    (tmp_path / "t.txt").write_text("\n\n")
+    call(*task, "--file", tmp_path / "t.txt", "--out", tmp_path / "p.jsonl")
+    blank = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["label"]) for row in blank] == [("0", None), ("1", None)]
+    odd = tmp_path / "odd"
+    odd.write_text('7\t"ba be"\n9\t"bi\n')
+    call(*task, "--file", odd, "--format", "tsv", "--no-header", "--id-column", "0", "--column",
+         "1", "--out", out)  # fmt: skip
+    assert '7,"""ba be""",' in out.read_text()
+
+
 def test_any_model_folder_is_a_base(vectors, base, tmp_path):
     plain = tmp_path / "plain"
     plain.mkdir()

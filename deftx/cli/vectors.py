@@ -1,10 +1,12 @@
 """The verbs for people who have a vector and a text. Each parses arguments and prints a result."""
 
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args
 
+import numpy as np
 import pandas as pd
 
 from deftx.data.read import read_items
@@ -15,12 +17,13 @@ from deftx.exchange.model_folder import check_new, class_names, save_model_folde
 from deftx.models.device import available_device
 from deftx.models.predict import predict as predict_logits
 from deftx.report.anatomy import PLACES, anatomy, common
-from deftx.stages.data.settings import Columns, Layout
+from deftx.stages.data.settings import Columns, Format, Layout
 from deftx.store.artefact import write_text
 from deftx.store.errors import InputError
 from deftx.store.items import Item
 
 VECTOR = "file or folder of a vector (ours or of the public LT-SFT code), or a hub id[@revision]"
+TEXTS = ("text", "text_pair")
 VECTORS = f"{VECTOR}; one of a task, one of a language, or both"
 
 
@@ -104,7 +107,7 @@ def export(parser: ArgumentParser, arguments: list[str]) -> None:
 
 def predict(parser: ArgumentParser, arguments: list[str]) -> None:
     """Predict labels of texts, with their probabilities, as CSV: `label`, and a column `p_…` for
-    each class."""
+    each class. Each row of a file has one prediction, in order; a blank one has an empty label."""
     _add_vectors(parser, f"{VECTORS}; or a model folder that `deftx apply` wrote")
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--text", action="append", help="a text; may be given several times")
@@ -113,7 +116,16 @@ def predict(parser: ArgumentParser, arguments: list[str]) -> None:
     parser.add_argument("--pair", action="append", help="the second text of each, for pairs")
     parser.add_argument("--column", default="text", help="column of the text; default: text")
     parser.add_argument("--pair-column", help="column of the second text, for pairs")
-    parser.add_argument("--id-column", help="default: items are numbered from 0, blank ones too")
+    parser.add_argument("--id-column", help="default: rows are numbered from 0")
+    parser.add_argument("--format", choices=get_args(Format), help="default: as the name ends")
+    parser.add_argument(
+        "--no-header", action="store_true", help="columns of csv and tsv are called 0, 1, …"
+    )
+    parser.add_argument(
+        "--quoting",
+        action=BooleanOptionalAction,
+        help="csv and tsv cells may be quoted; default: csv cells may",
+    )
     parser.add_argument("--max-length", type=int, help="tokens; default: as the task was trained")
     parser.add_argument("--out", type=Path, help=".csv or .jsonl; default: printed as CSV")
     options = parser.parse_args(arguments)
@@ -126,13 +138,20 @@ def predict(parser: ArgumentParser, arguments: list[str]) -> None:
         )
     classes = class_names(model)
     model.to(available_device())  # type: ignore[arg-type]
-    logits = predict_logits(model, items, tokenizer, options.max_length or length or 128)
-    frame = pd.DataFrame(items).filter(["id", "text", "text_pair"])
-    probabilities = logits.softmax(1)
-    frame["label"] = [classes[i] for i in probabilities.argmax(1).tolist()]
+    filled = [any(item.get(role, "").strip() for role in TEXTS) for item in items]
+    probabilities = np.full((len(items), len(classes)), np.nan)
+    if asked := [item for item, has_text in zip(items, filled, strict=True) if has_text]:
+        length = options.max_length or length or 128
+        probabilities[filled] = predict_logits(model, asked, tokenizer, length).softmax(1)
+    frame = pd.DataFrame(items).filter(["id", *TEXTS])
+    best = probabilities.argmax(1)
+    frame["label"] = [
+        classes[i] if has_text else None for i, has_text in zip(best, filled, strict=True)
+    ]
     for number, name in enumerate(classes):
-        frame[f"p_{name}"] = [round(p, 6) for p in probabilities[:, number].tolist()]
-    text = frame.to_csv(index=False, lineterminator="\n")
+        frame[f"p_{name}"] = probabilities[:, number].round(6)
+    # A carriage return would not be quoted, and readers would take it for the end of a row.
+    text = frame.replace("\r\n?", "\n", regex=True).to_csv(index=False, lineterminator="\n")
     if options.out is None:
         print(text, end="")
     elif options.out.suffix == ".csv":
@@ -144,7 +163,13 @@ def predict(parser: ArgumentParser, arguments: list[str]) -> None:
 def _items(options: Namespace) -> list[Item]:
     if options.file is not None:
         columns = Columns(text=options.column, text_pair=options.pair_column, id=options.id_column)
-        return read_items(options.file, Layout(columns=columns))
+        layout = Layout(
+            columns=columns,
+            format=options.format,
+            header=not options.no_header,
+            quoting=options.quoting,
+        )
+        return read_items(options.file, layout, whole=True)
     if options.pair is not None and len(options.pair) != len(options.text):
         raise InputError(f"{len(options.pair)} --pair for {len(options.text)} --text")
     items: list[Item] = [{"id": str(i), "text": text} for i, text in enumerate(options.text)]

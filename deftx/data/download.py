@@ -1,16 +1,18 @@
 """Downloading a file by http, from the Hugging Face hub, or from a local folder."""
 
+import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import requests
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_download, hf_hub_url
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from deftx.stages.data.settings import HubFile
+from deftx.stages.data.settings import HubSource
 from deftx.store.artefact import file_sha256
 from deftx.store.errors import DataError
 from deftx.store.hub import HUB_ERRORS
@@ -58,13 +60,14 @@ def fetch_url(url: str, to: Path) -> None:
         raise FetchError(f"{type(error).__name__}: {error}") from None
 
 
-def fetch_from_hub(hub: HubFile, to: Path, commit: str | None = None) -> str:
+def fetch_from_hub(hub: HubSource, to: Path, commit: str | None = None) -> str:
     """Write a file of a dataset on the hub to a path; returns its commit. `commit` replaces the
     revision if it is known already.
 
     Raises FetchError if the file cannot be downloaded or differs from the hub's own checksum.
     """
     _check_online()  # before the library looks for a copy of its own
+    assert hub.file is not None, "else it is a configuration"
     revision = commit or hub.revision
     folder = to.with_name(f"{to.name}.hub")  # the library keeps partial downloads here
     try:
@@ -83,6 +86,49 @@ def fetch_from_hub(hub: HubFile, to: Path, commit: str | None = None) -> str:
     os.replace(got, to)
     shutil.rmtree(folder)
     return revision
+
+
+def fetch_rows(hub: HubSource, to: Path, commit: str | None = None) -> str:
+    """Write a split of a dataset's configuration as JSON lines, names of classes in place of their
+    numbers; returns its commit. `commit` replaces the revision if it is known already.
+
+    The library's own cache of the rows is made anew and removed again, so that it never decides
+    what the rows are. No code of the repository is run.
+
+    Raises FetchError if the split cannot be downloaded or read.
+    """
+    _check_online()
+    # Here, since it takes half a second and jobs that only train need not have it.
+    from datasets import ClassLabel, disable_progress_bars, load_dataset
+    from datasets.exceptions import DatasetsError
+
+    disable_progress_bars()
+    folder = to.with_name(f"{to.name}.hub")
+    try:
+        revision = commit or HfApi().dataset_info(hub.dataset, revision=hub.revision).sha
+        split = load_dataset(
+            hub.dataset, hub.config, split=hub.split, revision=revision, cache_dir=str(folder)
+        )
+        classes = {n: f for n, f in split.features.items() if isinstance(f, ClassLabel)}
+        with open(to, "w", encoding="utf-8", newline="\n") as file:
+            for row in split:
+                row |= {name: _class_name(kind, row[name]) for name, kind in classes.items()}
+                # What JSON has no form for becomes null, which no labelled item may have.
+                line = json.dumps(row, ensure_ascii=False, default=lambda _: None)
+                file.write(f"{line}\n")
+    except (*HUB_ERRORS, RuntimeError, DatasetsError) as error:
+        reason = " ".join(f"{error} {error.__cause__ or ''}".split())
+        raise FetchError(f"cannot load it from the hub: {reason}") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return str(revision)
+
+
+def _class_name(kind: Any, value: int | None) -> str | None:
+    """The name of a class; a number below 0, which stands for no label, as it is."""
+    if value is None:
+        return None
+    return str(value) if value < 0 else kind.int2str(value)
 
 
 def _check_online() -> None:

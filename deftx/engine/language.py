@@ -10,6 +10,7 @@ from deftx.engine.masked_tokens import MaskedTokens
 from deftx.engine.objective import IGNORED, Batch, Example, Learner, Objective, rounded_up
 from deftx.engine.settings import LanguageTraining
 from deftx.store.errors import InputError
+from deftx.store.items import Items
 
 VALIDATION_SEED = 0
 """The masks of held-out text are the same in every evaluation and for every method."""
@@ -116,12 +117,14 @@ class MaskedLanguageModelling(Objective):
 
 
 def masked_language_modelling(
-    lines: Sequence[str], tokenizer: PreTrainedTokenizerBase, settings: LanguageTraining
+    lines: Sequence[str] | Items, tokenizer: PreTrainedTokenizerBase, settings: LanguageTraining
 ) -> MaskedLanguageModelling:
-    """The objective of a text; its first lines are held out.
+    """The objective of a text: its lines, or items or a `datasets.Dataset` whose `text` they are.
+    The first lines are held out.
 
     Raises InputError if there is too little text for one training and one validation line.
     """
+    lines = [line if isinstance(line, str) else line["text"] for line in lines]
     held_out = max(1, round(settings.held_out * len(lines)))
     if held_out >= len(lines):
         raise InputError(

@@ -1,7 +1,6 @@
 """Classification of sentences, or of pairs of them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -18,6 +17,7 @@ from deftx.engine.objective import (
 )
 from deftx.engine.settings import TaskTraining
 from deftx.models.predict import accuracy_and_f1, encode, outputs, padded
+from deftx.store.items import Items
 
 FEW_LENGTHS = 32
 """Lengths are rounded up to a multiple of this where code is compiled for each."""
@@ -81,19 +81,19 @@ class Classifying(Learner):
 
 
 def classification(
-    train: Sequence[dict[str, Any]],
-    valid: Sequence[dict[str, Any]],
+    train: Items,
+    valid: Items,
     tokenizer: PreTrainedTokenizerBase,
     settings: TaskTraining,
 ) -> Classification:
-    """The objective of sentences or pairs of sentences with labels; items have `text`, perhaps
-    `text_pair`, and `label` as a number."""
+    """The objective of sentences or pairs of sentences with labels; items, in a list or a
+    `datasets.Dataset`, have `text`, perhaps `text_pair`, and `label` as a number."""
     return classification_of_sources([train], valid, tokenizer, settings)
 
 
 def classification_of_sources(
-    train: Sequence[Sequence[dict[str, Any]]],
-    valid: Sequence[dict[str, Any]],
+    train: Sequence[Items],
+    valid: Items,
     tokenizer: PreTrainedTokenizerBase,
     settings: TaskTraining,
 ) -> Classification:

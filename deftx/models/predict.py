@@ -5,13 +5,14 @@ training and predictions alone.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from sklearn.metrics import accuracy_score, f1_score
 from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from deftx.store.items import Items, as_items
 
 PREDICTED_AT_ONCE = 64
 """Examples that go through the model at a time in prediction."""
@@ -22,31 +23,36 @@ Tensors = Mapping[str, torch.Tensor]
 
 def evaluate(
     model: PreTrainedModel,
-    items: Sequence[dict[str, Any]],
+    items: Items,
     tokenizer: PreTrainedTokenizerBase,
     max_length: int = 128,
     batch_size: int = PREDICTED_AT_ONCE,
 ) -> dict[str, float]:
-    """Accuracy and macro-F1 in [0, 1] on items with `text`, perhaps `text_pair`, and `label`."""
+    """Accuracy and macro-F1 in [0, 1] on items with `text`, perhaps `text_pair`, and `label`: a
+    list, or a `datasets.Dataset`.
+
+    Raises InputError if a Dataset numbers its classes in another order than the model.
+    """
+    items = as_items(items, [*(model.config.id2label or {}).values()])
     found = predict(model, items, tokenizer, max_length, batch_size)
     return accuracy_and_f1(found.numpy(), np.array([item["label"] for item in items]))
 
 
 def predict(
     model: PreTrainedModel,
-    items: Sequence[dict[str, Any]],
+    items: Items,
     tokenizer: PreTrainedTokenizerBase,
     max_length: int = 128,
     batch_size: int = PREDICTED_AT_ONCE,
 ) -> torch.Tensor:
-    """Logits (items, classes), float32 on the CPU, in the order of the items: these have `text` and
-    perhaps `text_pair`, and need no label."""
+    """Logits (items, classes), float32 on the CPU, in the order of the items, a list or a
+    `datasets.Dataset`: these have `text` and perhaps `text_pair`, and need no label."""
     return predict_and_pool(model, items, tokenizer, max_length, batch_size)[0]
 
 
 def predict_and_pool(
     model: PreTrainedModel,
-    items: Sequence[dict[str, Any]],
+    items: Items,
     tokenizer: PreTrainedTokenizerBase,
     max_length: int = 128,
     batch_size: int = PREDICTED_AT_ONCE,
@@ -91,9 +97,10 @@ def outputs(
 
 
 def encode(
-    items: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
+    items: Items, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[dict[str, torch.Tensor]]:
     """Items as token ids, cut to `max_length`, with the label under `labels`."""
+    items = as_items(items)
     pairs = [item["text_pair"] for item in items] if "text_pair" in items[0] else None
     encoded = tokenizer(
         [item["text"] for item in items], pairs, truncation=True, max_length=max_length

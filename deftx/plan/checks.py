@@ -122,12 +122,17 @@ def _patterns(config: Config) -> Iterator[str]:
         if other := dataset.without_nearest:
             uses.setdefault(other.dataset, set()).add((other.language, other.split))
     for name, dataset in config.datasets.items():
-        used, hub = uses.get(name, set()), dataset.hub and dataset.hub.file
+        used, hub = uses.get(name, set()), dataset.hub
         if used and (other := dataset.without_nearest):
             used |= {(key, split) for key, _ in used for split in other.among}
         for number, part in enumerate(("language", "split")):
             found = sorted({use[number] for use in used})
-            for key, pattern in (("files", dataset.files), ("url", dataset.url), ("hub.file", hub)):
+            for key, pattern in {
+                "files": dataset.files,
+                "url": dataset.url,
+                "hub.file": hub and hub.file,
+                "hub.config and hub.split": hub and hub.config and f"{hub.config}/{hub.split}",
+            }.items():
                 if pattern and len(found) > 1 and f"{{{part}}}" not in pattern:
                     yield (
                         f"datasets.{name}.{key}: {pattern!r} has no {{{part}}}, but is read for "
@@ -153,7 +158,7 @@ def _tasks(config: Config) -> Iterator[str]:
             yield from _dataset(config, key, items.dataset, languages, items.split, labelled=True)
             dataset = config.datasets.get(items.dataset)
             if dataset and dataset.labels:
-                for label in sorted(set(dataset.labels.values()) - set(task.classes)):
+                for label in sorted({*dataset.labels.values()} - {None, *task.classes}, key=str):
                     yield (
                         f"datasets.{items.dataset}.labels: maps to {label!r}, which is none of "
                         f"tasks.{name}.classes: {', '.join(task.classes)}"

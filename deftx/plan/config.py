@@ -50,6 +50,8 @@ def check_config(raw: Any, source: Path = Path("config")) -> Config:
     if not isinstance(raw, dict):
         raise ConfigError(f"{source}: expected keys and values, got {type(raw).__name__}")
     raw = with_datasets(raw, source)
+    if misread := list(_misread(raw)):
+        raise ConfigError(_listed(source, misread))
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
@@ -129,6 +131,20 @@ def _explain(raw: Any, error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     given = "" if isinstance(here, (dict, list)) else f" (given: {json.dumps(here)})"
     return f"{'.'.join(path)}: {message}{given}"
+
+
+UNQUOTED = {True: "yes, on or true", False: "no, off or false", None: "null or ~"}
+"""What YAML takes for text only in quotes."""
+
+
+def _misread(raw: Any, path: str = "") -> Iterator[str]:
+    """A message for each element of a list that YAML did not read as text."""
+    for key, value in raw.items() if isinstance(raw, dict) else enumerate(raw):
+        if isinstance(raw, list) and (value is None or isinstance(value, bool)):
+            given = f"YAML reads {UNQUOTED[value]} as {json.dumps(value)}, not as a name"
+            yield f'{path.removeprefix(".")}: {given}; quote it, as in "yes"'
+        if isinstance(value, (dict, list)):
+            yield from _misread(value, f"{path}.{key}")
 
 
 def _known_keys(schema: dict[str, Any], path: list[str]) -> Iterator[str]:

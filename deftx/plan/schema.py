@@ -66,7 +66,13 @@ def _is_per_kind(value: Any) -> bool:
     return isinstance(value, dict) and bool(value) and value.keys() <= {*KINDS}
 
 
-LanguageKey = Annotated[str, Field(pattern=r"^[a-z]{3}$")]
+LanguageKey = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z]{3}(_[A-Z][a-z]{3})?$",
+        description="ISO 639-3, where needed with a script of ISO 15924: ace or ace_Arab",
+    ),
+]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 
 

@@ -2,15 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deftx.store.artefact import METADATA_KEY, atomic, canonical, verify, write_manifest
-from deftx.store.errors import ArtefactError
+from deftx.store.errors import ArtefactError, InputError
 
 Item = dict[str, Any]
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Items = Union[Sequence[Item], "Dataset"]
+"""What functions take: a list of items, or a Dataset of the library `datasets`, which need not be
+installed."""
 
 
 def write_items(path: Path, items: Sequence[Item], **provenance: Any) -> None:
@@ -32,21 +39,54 @@ def load_items(path: Path | str) -> list[Item]:
     return pq.read_table(path).to_pylist()
 
 
-def load_labelled(path: Path | str, classes: Sequence[str]) -> list[Item]:
-    """Items with `label` as the number of its class. Raises ArtefactError if there is no label, or
-    one that is not among `classes`."""
-    items = load_items(path)
+def load_labelled(source: Items | Path | str, classes: Sequence[str]) -> Items:
+    """Labelled items with `label` as the number of its class: a list of those of a parquet
+    artefact, or what is given, a list or a `datasets.Dataset`, of its own kind. Labels are names,
+    or numbers of a `ClassLabel`, whose names count.
+
+    Raises ArtefactError if there is no label, or one that is not among `classes`.
+    """
+    items = load_items(source) if isinstance(source, (Path, str)) else source
+    names = _class_names(items)
     number = {name: i for i, name in enumerate(classes)}
-    for item in items:
-        if item.get("label") not in number:
+    labels = []
+    for at, item in enumerate(items):
+        label = item.get("label")
+        if names is not None and isinstance(label, int) and 0 <= label < len(names):
+            label = names[label]
+        if label not in number:
+            where = source if isinstance(source, (Path, str)) else "the given items"
             raise ArtefactError(
-                f"{path}: item {item['id']} has the label {item.get('label')!r}; the task's "
-                f"classes are {', '.join(classes)}"
+                f"{where}: item {item.get('id', at)} has the label {label!r}; the task's classes "
+                f"are {', '.join(map(repr, classes))}"
             )
-        item["label"] = number[item["label"]]
-    return items
+        labels.append(number[label])
+    if isinstance(items, Sequence):
+        return [{**item, "label": label} for item, label in zip(items, labels, strict=True)]
+    from datasets import ClassLabel  # here, since only who gives a Dataset need have the library
+
+    numbered = items.remove_columns("label").add_column("label", labels)
+    return numbered.cast_column("label", ClassLabel(names=list(classes)))
 
 
 def load_text(path: Path | str) -> list[str]:
     """The lines of a parquet artefact of unlabelled text."""
     return [item["text"] for item in load_items(path)]
+
+
+def as_items(items: Items, classes: Sequence[str] | None = None) -> list[Item]:
+    """The rows of a list or a `datasets.Dataset` as a list. Raises InputError if a `ClassLabel`
+    numbers other names than `classes`."""
+    names = _class_names(items)
+    if classes is not None and names is not None and names != list(classes):
+        raise InputError(
+            f"the labels are numbers of {names}, the classes of the model are {list(classes)}: "
+            "give the items to deftx.load_labelled first"
+        )
+    return list(items)
+
+
+def _class_names(items: Items) -> list[str] | None:
+    """What the labels of a Dataset are numbers of, if it says so."""
+    label = getattr(items, "features", {}).get("label")
+    return getattr(label, "names", None)

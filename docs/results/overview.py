@@ -27,10 +27,15 @@ LABELS = {
 """Systems in the picture. The run's nine others vary one part of DeFT-X, LT-SFT or Rand-SFT."""
 
 
+def read(path: Path) -> pd.DataFrame:
+    """A table; only an empty cell is no value, since a system may be called nan."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+
 def main() -> None:
     """Draw mean scores, and differences to the reference, with their 95 % intervals."""
     means = _mean_over_languages("transfer.csv").sort_values("mean")
-    seeds = pd.read_csv(FOLDER / "scores.csv").groupby(["system", "seed"]).macro_f1.mean()
+    seeds = read(FOLDER / "scores.csv").groupby(["system", "seed"]).macro_f1.mean()
     differences = _mean_over_languages("differences.csv")
 
     figure, (left, right) = plt.subplots(
@@ -59,7 +64,7 @@ def main() -> None:
 
 
 def _mean_over_languages(name: str) -> pd.DataFrame:
-    table = pd.read_csv(FOLDER / name).set_index("system")
+    table = read(FOLDER / name).set_index("system")
     return table[(table.language == "mean") & table.index.isin(LABELS)]
 
 

@@ -26,6 +26,7 @@ from deftx.plan.record import FOLDER as RECORDS
 from deftx.run.handover import VARIABLE
 from deftx.run.warm import start
 from deftx.stages.convert.plan import file as vector_file
+from deftx.stages.data.plan import others
 from deftx.stages.table import FIGURES, STAGES
 from deftx.store.errors import ConfigError
 from deftx.store.yaml_files import read_yaml
@@ -253,6 +254,11 @@ def user_file(wildcards, threads):
     return str(PLAN.user_files.of(Artefact.of("data", **dict(wildcards.items()))))
 
 
+def other_files(wildcards, threads):
+    """The files that could contradict the one that is read, for warnings."""
+    return json.dumps(others(PLAN, Artefact.of("data", **dict(wildcards.items()))))
+
+
 def data_lock(wildcards, threads):
     """The record of downloaded files at their first download: beside the config, if there is one
     or the config is not of this project, else beside the workflow."""
@@ -304,9 +310,9 @@ def downloads(wildcards):
 
 wildcard_constraints:
     dataset=r"[a-z0-9][a-z0-9.-]*",
-    language=r"[a-z]{3}",
+    language=r"[a-z]{3}(?:_[A-Z][a-z]{3})?",
     split=r"train|valid|test",
-    target=r"lang-[a-z]{3}(?:/base\+[a-z0-9][a-z0-9.-]*)?"
+    target=r"lang-[a-z]{3}(?:_[A-Z][a-z]{3})?(?:/base\+[a-z0-9][a-z0-9.-]*)?"
     r"|task-[a-z0-9][a-z0-9.-]*(?:/[a-z0-9][a-z0-9.-]*(?:\+[a-z0-9][a-z0-9.-]*)?)?",
     rule=r"[a-z0-9.-]+",
     method=r"[a-z0-9][a-z0-9.-]*",

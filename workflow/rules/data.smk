@@ -51,8 +51,9 @@ rule data:
     params:
         cfg=reads("data"),
         file=user_file,
+        others=other_files,
     shell:
-        call("data", "download", "file")
+        call("data", "download", "file others")
 
 
 rule world:

@@ -1,6 +1,6 @@
 """Datasets: which files they are, and how their rows are read."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -42,32 +42,50 @@ class Layout(Strict):
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
     columns: Columns = Columns()
-    labels: dict[str, str] | None = Field(
-        default=None, description="label in the file → class; several may map to one"
+    labels: dict[str, str | None] | None = Field(
+        default=None,
+        description="label in the file → class; several may map to one, and null leaves items out",
     )
     format: Format | None = Field(default=None, description="where the files' names do not show it")
     header: bool = Field(
         default=True,
         description="csv and tsv begin with column names; else the columns are 0, 1, …",
     )
-    quoting: bool = Field(
-        default=True, description="csv and tsv cells may be quoted; else quotes are text"
+    quoting: bool | None = Field(
+        default=None,
+        description="csv and tsv cells may be quoted; else quotes are text; default: csv cells may",
     )
 
+    def is_quoted(self, delimiter: str) -> bool:
+        """Whether cells between these delimiters may be quoted."""
+        return delimiter == "," if self.quoting is None else self.quoting
 
-class HubFile(Strict):
-    """A file of a dataset on the Hugging Face hub."""
+
+class HubSource(Strict):
+    """A dataset on the Hugging Face hub: a file of it, or a split of a configuration as the library
+    `datasets` loads it, which is stored as JSON lines."""
 
     dataset: str = Field(description="its id, such as wikimedia/wikipedia")
     revision: str = Field(
         default="main", description="a commit; a branch or tag is resolved once, see data.lock"
     )
-    file: str = Field(description="path in the repository, with {language} and {split}")
+    file: str | None = Field(
+        default=None, description="path in the repository, with {language} and {split}"
+    )
+    config: str | None = Field(
+        default=None, description="instead of a file: the configuration, with {language}"
+    )
+    split: str = Field(default="{split}", description="split of the configuration")
+
+    _one_form = exactly_one("file", "config")
 
     @property
     def url(self) -> str:
-        """The address of the file on the hub; $HF_ENDPOINT may name a mirror."""
-        return f"https://huggingface.co/datasets/{self.dataset}/resolve/{self.revision}/{self.file}"
+        """The address on the hub; $HF_ENDPOINT may name a mirror."""
+        home = f"https://huggingface.co/datasets/{self.dataset}"
+        if self.file is None:
+            return f"{home}/tree/{self.revision}#{self.config}/{self.split}"
+        return f"{home}/resolve/{self.revision}/{self.file}"
 
 
 class WithoutNearest(Strict):
@@ -88,14 +106,15 @@ class Dataset(Layout):
     files: str | None = Field(
         default=None,
         description="path with {language} and {split}, absolute or below data_dir; txt (a line an "
-        "item), csv, tsv, jsonl or parquet, also .gz or .xz",
+        "item), csv, tsv, jsonl or parquet, also .gz or .xz; default for a hub configuration: "
+        "data/<its id>/{language}/{split}.jsonl",
     )
     url: str | None = Field(
         default=None,
         description="where a missing file is downloaded from, with {language} and {split}; "
         "http(s):// or file://, with a fixed revision in it",
     )
-    hub: HubFile | None = Field(default=None, description="instead of url: the Hugging Face hub")
+    hub: HubSource | None = Field(default=None, description="instead of url: the Hugging Face hub")
     aliases: dict[str, str] = Field(
         default={}, description="language key → what replaces {language}"
     )
@@ -118,6 +137,15 @@ class Dataset(Layout):
 
     _one_source = exactly_one("files", "world")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _place_of_a_configuration(cls, given: Any) -> Any:
+        hub = given.get("hub") if isinstance(given, dict) else None
+        if isinstance(hub, dict) and hub.get("config") and "files" not in given:
+            place = f"data/{hub.get('dataset')}/{{language}}/{{split}}.jsonl"
+            return {**given, "files": place}
+        return given
+
     @model_validator(mode="after")
     def _settings_go_together(self) -> Self:
         unused = [
@@ -130,6 +158,8 @@ class Dataset(Layout):
             raise ValueError(f"{', '.join(unused)}: of files, not of the world")
         if self.url is not None and self.hub is not None:
             raise ValueError("give one of url and hub")
+        if self.hub is not None and self.hub.config and not str(self.files).endswith(".jsonl"):
+            raise ValueError(f"files: a hub configuration is stored as .jsonl, got {self.files!r}")
         if self.url is not None and not self.url.startswith(("http://", "https://", "file://")):
             raise ValueError(f"url: expected http://, https:// or file://, got {self.url!r}")
         return self

@@ -15,11 +15,13 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
     dataset = graph.config.datasets[artefact["dataset"]]
-    language, split, hub = artefact["language"], artefact["split"], dataset.hub
+    language, split = artefact["language"], artefact["split"]
+    hub = dataset.hub.model_dump() if dataset.hub else {}
     return {
         **dict(artefact.wildcards),
         "url": dataset.url and dataset.fill(dataset.url, language, split),
-        "hub": hub and {**hub.model_dump(), "file": dataset.fill(hub.file, language, split)},
+        "hub": {name: value and dataset.fill(value, language, split) for name, value in hub.items()}
+        or None,
         "given": _given(graph, artefact),
     }
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from deftx.data.download import FetchError, check_content, fetch_from_hub, fetch_url
+from deftx.data.download import FetchError, check_content, fetch_from_hub, fetch_rows, fetch_url
 from deftx.data.lock import Locked, one_at_a_time, read_lock, record
-from deftx.stages.data.settings import HubFile, Split
+from deftx.stages.data.settings import HubSource, Split
 from deftx.store.artefact import file_sha256, write_json
 from deftx.store.errors import DataError, InputError
 from deftx.store.strict import Strict
@@ -20,7 +20,7 @@ class Params(Strict):
     language: str
     split: Split
     url: str | None = None
-    hub: HubFile | None = None
+    hub: HubSource | None = None
     given: str | None = Field(
         default=None, description="sha256 of the copy that was there before; null: download it"
     )
@@ -83,7 +83,8 @@ def _fetch(params: Params, lock: Path, file: Path) -> None:
         if params.hub is None:
             fetch_url(params.address, temporary)
         else:
-            commit = fetch_from_hub(params.hub, temporary, locked and locked.get("commit"))
+            fetch = fetch_rows if params.hub.file is None else fetch_from_hub
+            commit = fetch(params.hub, temporary, locked and locked.get("commit"))
             if commit != params.hub.revision:
                 entry["commit"] = commit
         check_content(temporary, file.name)

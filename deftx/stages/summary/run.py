@@ -122,7 +122,8 @@ def _shown(folder: Path, name: str) -> dict[str, str]:
 
 def _table(path: Path) -> Grid:
     """A CSV file as text, fractions with three digits."""
-    frame = pd.read_csv(StringIO(read(path)))
+    # Only an empty cell is no value: a language or a system may be called nan or null.
+    frame = pd.read_csv(StringIO(read(path)), keep_default_na=False, na_values=[""])
     for name in frame.select_dtypes("number"):
         numbers = frame[name].astype(float)
         texts = [f"{x:,.0f}" if x.is_integer() else f"{x:.3g}" for x in numbers]

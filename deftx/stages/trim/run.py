@@ -1,5 +1,6 @@
 """Stage `trim`: a split of a dataset without the items that another dataset was made from."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -7,10 +8,13 @@ from pydantic import Field
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import extractOne
 
+from deftx.data.contradictions import leaked
 from deftx.stages.data.settings import Split, SplitOf
 from deftx.store.artefact import digests
 from deftx.store.errors import ArtefactError
 from deftx.store.items import load_items, write_items
+
+log = logging.getLogger(__name__)
 
 
 class Params(SplitOf):
@@ -30,12 +34,15 @@ def trim(params: Params, *, splits: list[Path], made_from: Path, out: Path) -> N
     items = {split: load_items(path) for split, path in zip(params.among, splits, strict=True)}
     every = [item for part in items.values() for item in part]
     texts = [detokenised(item["text"]) for item in every]
-    sought = [detokenised(item["text"]) for item in load_items(made_from)]
+    other = load_items(made_from)
+    sought = [detokenised(item["text"]) for item in other]
     gone = {id(every[nearest(text, texts)]) for text in sought}
     whole = items[params.split]
     kept = [item for item in whole if id(item) not in gone]
     if not kept:
         raise ArtefactError(f"{params.dataset} ({params.split}): no item is left")
+    if count := leaked(other, kept):
+        log.warning("%d of %d items of %s are left in %s", count, len(other), made_from, out)
     write_items(
         out,
         kept,

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from deftx.store.strict import Strict
 
-Key = Annotated[str, Field(pattern="^[a-z]{3}$")]
+Key = Annotated[str, Field(pattern=r"^[a-z]{3}(_[A-Z][a-z]{3})?$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
