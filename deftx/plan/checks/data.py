@@ -8,6 +8,9 @@ from typing import Any
 from deftx.plan.artefact import NONE, OWN_TEXT
 from deftx.plan.schema import Items, RunSettings, is_path
 from deftx.stages.data.settings import Dataset
+from deftx.stages.world.math import INFERENCE, SENTIMENT
+
+CLASSES_OF_THE_WORLD = {"sentiment": SENTIMENT, "inference": INFERENCE}
 
 
 def unknown(key: str, name: str, known: Any, what: str) -> str:
@@ -158,12 +161,23 @@ def check_tasks(config: RunSettings[Any]) -> Iterator[str]:
                 for number, more in enumerate(task.more_sources)
             ),
         ]
+        trained = {(task.train.dataset, task.train.split, task.source)}
+        trained |= {(more.dataset, more.split, more.language) for more in task.more_sources}
+        for language in config.task_languages(name):
+            if (task.test.dataset, task.test.split, language) in trained:
+                yield f"tasks.{name}.test: {language} would be tested on what it is trained on"
         for part, items, languages in parts:
             key = f"tasks.{name}.{part}.dataset"
             yield from check_dataset(
                 config, key, items.dataset, languages, items.split, labelled=True
             )
             dataset = config.datasets.get(items.dataset)
+            known = dataset and CLASSES_OF_THE_WORLD.get(dataset.world or "")
+            if known and sorted(known) != sorted(task.classes):
+                yield (
+                    f"tasks.{name}.classes: {', '.join(map(repr, task.classes))}; those of "
+                    f"{items.dataset} are {', '.join(map(repr, known))}"
+                )
             if dataset and dataset.labels:
                 kept = {label for label in dataset.labels.values() if label is not None}
                 for label in sorted(kept - set(task.classes)):
