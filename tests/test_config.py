@@ -22,6 +22,7 @@ def changed(path, value):
 
 
 BAD = [
+    ("tasks/sentiment/classes", ["negative", "neutral", "positve"], r"'positve'; those of .*'pos"),
     ("sedes", [1], r"sedes: unknown key; did you mean seeds\?"),
     ("tasks/sentiment/training/learning_rte", 1, r"learning_rte: unknown key; did you mean learn"),
     ("methods/deft-x/denoise", {"rnk": 4}, r"methods\.deft-x\.denoise\.rnk: unknown .*rank"),
@@ -235,3 +236,14 @@ def test_a_language_may_have_a_script_and_takes_it_everywhere():
     for wrong in ("ace_arab", "ace-Arab", "ACE", "ac", "ace_Arabic"):
         with pytest.raises(ConfigError, match=rf"languages\.{wrong}: String should match"):
             read(lambda raw, key=wrong: raw["languages"].update({key: {"text": "none"}}))
+
+
+def test_a_task_is_not_tested_on_what_it_is_trained_on():
+    def same(raw):
+        raw["tasks"]["sentiment"]["test"]["split"] = "train"
+        raw["languages"]["qaa"] = {"text": "text"}
+
+    with pytest.raises(
+        ConfigError, match=r"tasks\.sentiment\.test: qaa would be tested on what it"
+    ):
+        check_config(with_change(same))

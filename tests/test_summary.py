@@ -23,7 +23,7 @@ from deftx.report.figures.captions import CAPTIONS
 from deftx.report.figures.style import notice, save
 from deftx.report.template import render
 from deftx.stages.costs import run as costs_stage
-from deftx.stages.summary.run import Params, summary
+from deftx.stages.summary.run import Params, _table, summary
 from deftx.stages.tables.run import tables
 from deftx.store.artefact import canonical
 from deftx.store.errors import ArtefactError
@@ -234,3 +234,9 @@ def test_same_inputs_same_bytes(inputs, page, path):
 def test_templates_want_every_value():
     with pytest.raises(Exception, match="is undefined"):
         render("summary.html.j2")
+
+
+def test_a_name_that_looks_like_no_value_is_shown(tmp_path):
+    (tmp_path / "x.csv").write_text("system,jobs,seconds\nnan,1,0.5\nnull,,\nNA,3,-0.25\n")
+    rows = _table(tmp_path / "x.csv").rows
+    assert rows == [["nan", "1", "0.5"], ["null", "", ""], ["NA", "3", "−0.25"]]

@@ -9,6 +9,9 @@ from deftx.plan.schema import Config, System, is_path
 from deftx.stages.denoise.settings import RankRule
 from deftx.stages.methods import ROWS
 from deftx.stages.table import TABLE
+from deftx.stages.world.math import INFERENCE, SENTIMENT
+
+CLASSES_OF_THE_WORLD = {"sentiment": SENTIMENT, "inference": INFERENCE}
 
 
 def problems(config: Config) -> Iterator[str]:
@@ -153,10 +156,21 @@ def _tasks(config: Config) -> Iterator[str]:
         for language in config.task_languages(name):
             if language not in config.languages:
                 yield unknown(f"tasks.{name}.languages", language, config.languages, "language")
+        trained = {(task.train.dataset, task.train.split, task.source)}
+        trained |= {(more.dataset, more.split, more.language) for more in task.more_sources}
+        for language in config.task_languages(name):
+            if (task.test.dataset, task.test.split, language) in trained:
+                yield f"tasks.{name}.test: {language} would be tested on what it is trained on"
         for part, items, languages in config.task_items(name):
             key = f"tasks.{name}.{part}.dataset"
             yield from _dataset(config, key, items.dataset, languages, items.split, labelled=True)
             dataset = config.datasets.get(items.dataset)
+            known = dataset and CLASSES_OF_THE_WORLD.get(dataset.world or "")
+            if known and sorted(known) != sorted(task.classes):
+                yield (
+                    f"tasks.{name}.classes: {', '.join(map(repr, task.classes))}; those of "
+                    f"{items.dataset} are {', '.join(map(repr, known))}"
+                )
             if dataset and dataset.labels:
                 for label in sorted({*dataset.labels.values()} - {None, *task.classes}, key=str):
                     yield (
