@@ -13,7 +13,9 @@ from deftx.exchange.foreign import classes_of
 from deftx.exchange.found import find_classifier, find_fitted, find_vector
 from deftx.exchange.lt_sft import PUBLIC_SHAPES
 from deftx.exchange.model_folder import check_new, class_names, save_model_folder, with_vectors
+from deftx.models.base import check_length
 from deftx.models.device import available_device
+from deftx.models.parts import positions
 from deftx.models.predict import predict as predict_logits
 from deftx.report.anatomy import PLACES, anatomy, common
 from deftx.stages.data.settings import Columns, Layout
@@ -131,7 +133,10 @@ def predict(arguments: list[str]) -> None:
         )
     classes = class_names(model)
     model.to(available_device())  # type: ignore[arg-type]
-    logits = predict_logits(model, items, tokenizer, options.max_length or length or 128)
+    room = positions(model)
+    length = options.max_length or length or min(128, room or 128)
+    check_length(length, room, "--max-length")
+    logits = predict_logits(model, items, tokenizer, length)
     frame = pd.DataFrame(items).filter(["id", "text", "text_pair"])
     probabilities = logits.softmax(1)
     frame["label"] = [classes[i] for i in probabilities.argmax(1).tolist()]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deftx.data.lock import Locked
-from deftx.models.folder import MODEL_FILES
+from deftx.models.folder import model_files
 from deftx.plan.artefact import OWN_TEXT, Artefact
 from deftx.plan.graph import BASE_MODEL
 from deftx.plan.plan import Plan
@@ -35,7 +35,7 @@ def needed_files(plan: Plan, lock: Mapping[str, Locked]) -> Iterator[NeededFile]
             yield _file(plan, artefact, lock)
     model, folder = plan.config.base.model, plan.user_files.base_folder()
     if folder is not None:
-        parts = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
+        parts = [folder / name for name in model_files(folder, plan.config.base.allow_pickle)]
         whole = sum(part.stat().st_size for part in parts)
         yield NeededFile("base", "", "", folder, THERE, whole, "")
     elif model is not None:

@@ -12,11 +12,11 @@ from typing import Any
 from deftx.models.base import Base
 from deftx.plan.artefact import Artefact, Inputs
 from deftx.plan.config import Config
-from deftx.plan.feasible import check_methods
+from deftx.plan.feasible import Uses, check_uses
 from deftx.plan.graph import BASE_MODEL, Graph
 from deftx.run.fingerprint import fingerprint
 from deftx.stages.table import PAGES, STAGES, path_of
-from deftx.store.errors import ConfigError, InputError
+from deftx.store.errors import ArtefactError, ConfigError, InputError
 
 
 class Plan(Graph):
@@ -94,16 +94,18 @@ class Plan(Graph):
             raise ConfigError("\n".join([f"missing{hint}:", *(f"  {line}" for line in missing)]))
 
     def check_base(self) -> None:
-        """Raise ConfigError if a method cannot work on the base that is there. A base that is still
-        to be made is checked by the job that makes it."""
+        """Raise ConfigError if a method, a length or a swap of layers cannot work on the base that
+        is there. A base that is still to be made, or made again, is checked by the job that makes
+        it."""
         folder = Path(self.path(BASE_MODEL)).parent
-        if not (folder / "backbone.json").is_file():
+        try:
+            base = Base.load(folder)
+        except ArtefactError:
             return
-        base, params = Base.load(folder), STAGES["base"].plan.params(self, BASE_MODEL)
-        if {k: v for k, v in base.source.items() if v is not None} != params:
+        if base.source != STAGES["base"].plan.params(self, BASE_MODEL):
             return
         try:
-            check_methods(base, self.methods())
+            check_uses(base, Uses.of(self))
         except InputError as error:
             raise ConfigError(str(error)) from None
 

@@ -5,8 +5,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from deftx.models.folder import MODEL_FILES
 from deftx.models.folder import folder_sha256 as any_folder_sha256
+from deftx.models.folder import has_weights
 from deftx.plan.artefact import OWN_TEXT, Artefact
 from deftx.plan.schema import RunSettings, is_path
 from deftx.stages.data.settings import Columns, Dataset
@@ -62,9 +62,10 @@ sha256 = cache(file_sha256)
 
 
 @cache
-def folder_sha256(folder: Path) -> str:
+def folder_sha256(folder: Path, allow_pickle: bool) -> str:
     """SHA-256 of a model folder, computed once. Raises ConfigError if its weights are missing."""
-    missing = [name for name in MODEL_FILES[-1:] if not (folder / name).is_file()]
-    if missing:
-        raise ConfigError(f"base.model: no {missing[0]} in {folder}")
-    return any_folder_sha256(folder)
+    if not has_weights(folder, allow_pickle):
+        pickle = has_weights(folder, allow_pickle=True)
+        hint = "; base.allow_pickle: true reads pytorch_model.bin" if pickle else ""
+        raise ConfigError(f"base.model: no model.safetensors in {folder}{hint}")
+    return any_folder_sha256(folder, allow_pickle)

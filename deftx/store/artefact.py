@@ -96,13 +96,20 @@ def verify(path: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise ArtefactError(f"{path}: no such file")
     manifest = read_manifest(path)
-    found = file_sha256(path)
-    if found != manifest["sha256"]:
+    check_sha256(path, manifest["sha256"], "its manifest")
+    return manifest
+
+
+def check_sha256(path: Path, expected: str, where: str) -> None:
+    """Raise ArtefactError if a file is missing, or if its bytes are not those that `where` records;
+    such a file is renamed first."""
+    if not path.is_file():
+        raise ArtefactError(f"{path}: no such file")
+    if (found := file_sha256(path)) != expected:
         aside = path.with_name(path.name + ".corrupt")
         with suppress(FileNotFoundError):  # another reader was faster
             os.replace(path, aside)
         raise ArtefactError(
-            f"{path}: corrupt: its sha256 is {found}, its manifest says {manifest['sha256']}. "
+            f"{path}: corrupt: its sha256 is {found}, {where} says {expected}. "
             f"It was renamed to {aside.name}; run the same command again to rebuild it."
         )
-    return manifest

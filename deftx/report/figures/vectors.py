@@ -36,10 +36,14 @@ class Spectrum:
     rank: int
 
 
-def mask_shares(mask: Mask, shapes: Mapping[str, tuple[int, ...]]) -> Shares:
-    """The fraction of each module's entries that a mask selects, over the tensors of `shapes`."""
+def mask_shares(
+    mask: Mask, shapes: Mapping[str, tuple[int, ...]], known_as: Mapping[str, str] | None = None
+) -> Shares:
+    """The fraction of each module's entries that a mask selects, over the tensors of `shapes`;
+    modules are named by what the tensors are known as."""
+    known = known_as or {name: name for name in shapes}
     rows = [
-        (*place(name), int(np.prod(shape)), len(mask.index.get(name, ())))
+        (*place(known[name]), int(np.prod(shape)), len(mask.index.get(name, ())))
         for name, shape in shapes.items()
     ]
     frame = pd.DataFrame(rows, columns=["module", "layer", "size", "chosen"])

@@ -61,7 +61,7 @@ def mask(
             raise InputError("selection.budget: missing; a whole number, a share or a ratio")
         total = entries(rule.budget, sum(map(prod, encoder.maskable.values())))
         before, after = params.budgets(total)
-    read: dict[str, Any] = {}
+    read: dict[str, Any] = {"known_as": encoder.known_as}
     if "chosen" in files:
         read["former"] = _former(files["chosen"], encoder, shapes, before)
     if "delta" in files:
