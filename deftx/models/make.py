@@ -90,9 +90,9 @@ def architecture_of(
     kind = f"model type {config.model_type!r}"
     if config.is_encoder_decoder:
         raise ArtefactError(f"{kind} is an encoder with a decoder; deftx needs an encoder")
-    if type(config).sub_configs:
-        parts = ", ".join(sorted(type(config).sub_configs))
-        raise ArtefactError(f"{kind} is no text encoder alone, it has {parts}")
+    parts = [name for name in type(config).sub_configs if vars(config).get(name) is not None]
+    if parts:
+        raise ArtefactError(f"{kind} is more than an encoder of text: it has {', '.join(parts)}")
     model = without_weights(AutoModelForMaskedLM, config)
     classifier = without_weights(AutoModelForSequenceClassification, config)
     parameters, shared = backbone_parameters(model), backbone_parameters(classifier)
