@@ -47,7 +47,7 @@ SEES = {
 }  # fmt: skip
 OWN = {
     "bart": SEVERAL, "mbart": SEVERAL, "mvp": SEVERAL,
-    "esm": {"mask_token_id": 4, "token_dropout": False},
+    "esm": {"mask_token_id": 4},
     "layoutlm": {"max_2d_position_embeddings": 8},
     "longformer": {"attention_window": 4},
     "luke": {"entity_vocab_size": 10, "entity_emb_size": 32},
@@ -74,18 +74,19 @@ WHOLLY = {
 }  # fmt: skip
 
 BATCH = "what it predicts for a text depends on the other texts of a batch"
-HEAD = "the head of its language model reads more than the last hidden state of a token"
+HEAD = "the head of its language model is more than a linear decoder of the last hidden state"
 REFUSED = {
     **dict.fromkeys(["bart", "mbart", "mvp"], "is an encoder with a decoder"),
     **dict.fromkeys(["modernvbert", "ultravbert"], "it has text_config, vision_config"),
     **dict.fromkeys(["funnel", "perceiver"], "only one of its masked-language model and its"),
     **dict.fromkeys(["convbert", "fnet", "nystromformer", "reformer", "yoso"], BATCH),
-    **dict.fromkeys(["longformer", "luke", "mobilebert"], HEAD),
+    "ibert": "its word embeddings are a QuantEmbedding",
+    **dict.fromkeys(["esm", "longformer", "luke", "mobilebert"], HEAD),
 }
 """Model type → a part of the reason; every other type works."""
 
 OFFSET_BY_PADDING = (
-    "camembert", "data2vec-text", "esm", "ibert", "mpnet", "roberta", "roberta-prelayernorm",
+    "camembert", "data2vec-text", "mpnet", "roberta", "roberta-prelayernorm",
     "xlm-roberta", "xlm-roberta-xl", "xmod",
 )  # fmt: skip
 """Types whose first token has the position after that of padding: of 40, 38 are left."""

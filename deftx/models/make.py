@@ -100,8 +100,16 @@ def architecture_of(
         raise ArtefactError(
             f"{kind}: only one of its masked-language model and its classifier has {differ[0]}"
         )
-    if not isinstance(model.get_output_embeddings(), torch.nn.Linear):
-        raise ArtefactError(f"{kind}: its masked-language model has no linear decoder")
+    # Exactly these: training replaces both, and a subclass may compute something else.
+    for what, module, expected in (
+        ("word embeddings", model.get_input_embeddings(), torch.nn.Embedding),
+        ("decoder", model.get_output_embeddings(), torch.nn.Linear),
+    ):
+        if type(module) is not expected:
+            raise ArtefactError(
+                f"{kind}: its {what} are a {type(module).__name__}, expected torch.nn."
+                f"{expected.__name__}"
+            )
     return Base(
         folder=folder,
         identity={**identity, "hash": None, "canary": None},

@@ -51,7 +51,7 @@ def _language_model(model: Any, tokenizer: PreTrainedTokenizerBase, length: int)
     expected = cross_entropy(logits, targets, reduction="sum")
     if not expected.isfinite():
         return "the loss of its language model is not finite"
-    reason = "the head of its language model reads more than the last hidden state of a token"
+    reason = "the head of its language model is more than a linear decoder of the last hidden state"
     try:
         found = MaskedTokens(model)(ids, places, targets, mask)
     except Exception as error:  # what a head raises that lacks what it reads
