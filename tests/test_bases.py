@@ -164,7 +164,7 @@ def test_shards_are_read(model, base):
     for file, own in parts.items():
         save_file({n: tensors[n] for n in own}, model / file, metadata={"format": "pt"})
     (model / WEIGHTS).unlink()
-    index = {"weight_map": {n: file for file, own in parts.items() for n in own}}
+    index = {"metadata": {}, "weight_map": {n: file for file, own in parts.items() for n in own}}
     (model / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
     assert made(model).identity["hash"] == base.identity["hash"]
 
