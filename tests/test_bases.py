@@ -10,6 +10,7 @@ import torch
 from conftest import PROJECT, sentences
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from torch import save as write_pickle
 from training import CLASSES
 from transformers import BertConfig, BertForMaskedLM, XLMRobertaForSequenceClassification
 
@@ -181,12 +182,12 @@ class Evil:
 
 
 def test_a_pickle_is_read_on_request_only_and_as_tensors_only(model, base, capsys):
-    torch.save(load_file(model / WEIGHTS), model / "pytorch_model.bin")
+    write_pickle(load_file(model / WEIGHTS), model / "pytorch_model.bin")
     (model / WEIGHTS).unlink()
     refused(model, capsys, "no model.safetensors", "allow_pickle: true")
     found = made(model, "--allow-pickle", "true")
     assert found.identity["hash"] == base.identity["hash"]
-    torch.save({"x": Evil()}, model / "pytorch_model.bin")
+    write_pickle({"x": Evil()}, model / "pytorch_model.bin")
     assert make(model, "--allow-pickle", "true", out="evil") == 1
     output = capsys.readouterr()
     assert "code ran" not in output.out and "cannot be read" in output.err
