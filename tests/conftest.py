@@ -46,6 +46,9 @@ def shared() -> Path:
     return folder
 
 
+OF_A_BASE = {"model_type": "bert", "depth": 2, "positions": None, "files": {}}
+"""Facts of a `backbone.json` that most tests do not look at."""
+
 WORDS = "ba be bi bo bu da de di do du ga ge gi go gu ka ke ki ko ku la le li lo lu".split()
 
 

@@ -54,7 +54,7 @@ def test_the_stages_follow_each_other_by_hand(base_folder, files):
          "--task-vector", vector, "--out", composed)  # fmt: skip
     call("evaluate", "--system", "s", "--task", "x", "--language", "qaa", "--classes",
          "[low, high]", *base, "--composed", composed, "--test", files / "test.parquet",
-         "--out", files / "e.safetensors")  # fmt: skip
+         "--max-length", "32", "--out", files / "e.safetensors")  # fmt: skip
     assert load_file(files / "e.safetensors")["logits"].shape == (20, 2)
     config = json.loads((vector.parent / "sft_config.json").read_text())
     assert config["k"] == len(SparseDelta.load(vector.parent)) == 500

@@ -32,6 +32,7 @@ TEXT = Layout()
 LABELLED = Layout(columns=Columns(text="sentence", label="label", id="id"), labels=LABELS)
 
 
+PACKED = gzip.compress(b"a", mtime=0)
 PACK = {".gz": gzip.compress, ".xz": lzma.compress}
 
 
@@ -144,8 +145,8 @@ FAULTS = [
     ("x.parquet", b"PAR1 nothing", "after row 0: cannot be read"),
     ("x.txt.xz", b"not xz", "after line 0: cannot be read"),
     ("x.txt.gz", gzip.compress(b"long enough to cut" * 50, mtime=0)[:-9], "cannot be read"),
-    ("x.txt.gz", bytes(255 - b for b in gzip.compress(b"a", mtime=0)[:12]) + b"x", "cannot be read"),
-    ("x.txt.gz", gzip.compress(b"a", mtime=0)[:10] + b"\xff" * 20, "cannot be read"),
+    ("x.txt.gz", bytes(255 - b for b in PACKED[:12]) + b"x", "cannot be read"),
+    ("x.txt.gz", PACKED[:10] + b"\xff" * 20, "cannot be read"),
 ]
 
 

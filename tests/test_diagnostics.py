@@ -12,7 +12,7 @@ from test_tables import rows as table
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
 from deftx.models.backbone import base_weights
-from deftx.stages.diagnostics.run import Params, diagnostics, part
+from deftx.stages.diagnostics.run import Params, diagnostics
 from deftx.store.errors import ArtefactError
 from deftx.store.tensors import save_tensors
 
@@ -130,19 +130,6 @@ def test_entries_add_up_to_k_and_maskable_to_what_may_be_chosen(written, vectors
         assert maskable["1", "attention"] == attention
         places = [("emb.", "other"), *product("01", ("attention", "other"))]
         assert list(entries.index) == list(maskable.index) == places
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("encoder.layer.1.attention.output.dense.weight", "attention"),
-        ("encoder.layer.1.output.dense.weight", "other"),
-        ("layers.7.attn.Wqkv.weight", "attention"),
-        ("embeddings.word_embeddings.weight", "other"),
-    ],
-)
-def test_part_is_read_from_the_name_in_any_encoder(name, expected):
-    assert part(name) == expected
 
 
 def test_held_out_loss_is_that_of_the_checkpoint_kept(written):

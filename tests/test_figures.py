@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import OF_A_BASE
 from imports import reached
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -72,7 +73,7 @@ def inputs(tmp_path_factory) -> dict[str, object]:
         name: {"shape": list(shape), "layer_norm": "LayerNorm" in name}
         for name, shape in SHAPES.items()
     }
-    facts = {"identity": BASE, "parameters": parameters, "source": {}}
+    facts = {"identity": BASE, "parameters": parameters, "source": {}, **OF_A_BASE}
     (folder / "base").mkdir()
     (folder / "base" / "backbone.json").write_text(json.dumps(facts), encoding="utf-8")
     return {

@@ -11,7 +11,7 @@ from lt_sft_files import CLASSES, LM_HEAD, call, differences, fails, head_of, wr
 
 from deftx.core.sparse_delta import SparseDelta
 from deftx.models.base import Base
-from deftx.models.folder import MODEL_FILES
+from deftx.models.folder import HUB_FILES
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def hub(base_folder, tmp_path_factory):
 
 def publish(folder, repository):
     repository.mkdir(parents=True)
-    for name in MODEL_FILES:
+    for name in HUB_FILES:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, repository / name)
 
@@ -57,7 +57,7 @@ def test_a_base_comes_by_id_and_commit_and_records_both(hub, base, tmp_path):
     (hub.root / "some/encoder/pytorch_model.bin").write_bytes(b"a pickle")
     (hub.root / "some/encoder/modeling_own.py").write_text("raise SystemExit")
     call(*base_of("some/encoder", tmp_path))
-    identity = {"id": "some/encoder", "revision": COMMIT, "hash": base.identity["hash"]}
+    identity = {**base.identity, "id": "some/encoder", "revision": COMMIT}
     assert Base.load(tmp_path / "base").identity == identity
     assert not [*tmp_path.glob("base/*.bin"), *tmp_path.glob("base/*.py")]
     assert not [path for path in hub.asked if path.endswith((".bin", ".py"))]

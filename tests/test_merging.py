@@ -152,7 +152,7 @@ def test_a_tensor_of_one_vector_is_zero_in_the_other():
     "swap", [{"bottom": 4, "top": 3}, {"bottom": 2, "top": 1, "transition": 2}]
 )
 def test_more_layers_than_there_are_is_an_error(swap):
-    with pytest.raises(ValueError, match="take 7 layers, but these vectors have 6"):
+    with pytest.raises(ValueError, match="take 7 layers, but there are 6"):
         merge(*vectors(), layer_swap=swap)
 
 

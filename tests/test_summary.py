@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import PROJECT
+from conftest import OF_A_BASE, PROJECT
 from matplotlib.figure import Figure
 from test_tables import SYSTEMS, Page, params, save_evaluations
 
@@ -67,7 +67,7 @@ def inputs(tmp_path_factory) -> dict[str, Path]:
         "n.weight": {"shape": [50], "layer_norm": True},
     }
     identity = {"id": "tiny", "revision": None, "hash": "c0ffee"}
-    facts = {"identity": identity, "parameters": shapes, "source": {}}
+    facts = {"identity": identity, "parameters": shapes, "source": {}, **OF_A_BASE}
     (run / "base").mkdir()
     (run / "base/backbone.json").write_text(json.dumps(facts))
     (run / "config.json").write_text(config().model_dump_json())

@@ -14,7 +14,9 @@ from deftx.exchange.foreign import classes_of
 from deftx.exchange.found import find_classifier, find_fitted, find_vector
 from deftx.exchange.lt_sft import PUBLIC_SHAPES
 from deftx.exchange.model_folder import check_new, class_names, save_model_folder, with_vectors
+from deftx.models.base import check_length
 from deftx.models.device import available_device
+from deftx.models.parts import positions
 from deftx.models.predict import predict as predict_logits
 from deftx.report.anatomy import PLACES, anatomy, common
 from deftx.stages.data.settings import Columns, Format, Layout
@@ -138,10 +140,12 @@ def predict(parser: ArgumentParser, arguments: list[str]) -> None:
         )
     classes = class_names(model)
     model.to(available_device())  # type: ignore[arg-type]
+    room = positions(model)
+    length = options.max_length or length or min(128, room or 128)
+    check_length(length, room, "--max-length")
     filled = [any(item.get(role, "").strip() for role in TEXTS) for item in items]
     probabilities = np.full((len(items), len(classes)), np.nan)
     if asked := [item for item, has_text in zip(items, filled, strict=True) if has_text]:
-        length = options.max_length or length or 128
         probabilities[filled] = predict_logits(model, asked, tokenizer, length).softmax(1)
     frame = pd.DataFrame(items).filter(["id", *TEXTS])
     best = probabilities.argmax(1)

@@ -7,16 +7,20 @@ from fractions import Fraction
 from deftx.store.errors import InputError
 
 
-def group_names(names: Iterable[str], patterns: Iterable[str]) -> dict[str, list[str]]:
-    """Pattern → the names that it is the first to match, in name order.
+def group_names(
+    names: Iterable[str], patterns: Iterable[str], known_as: Mapping[str, str] | None = None
+) -> dict[str, list[str]]:
+    """Pattern → the names that it is the first to match, in name order; where a name is in
+    `known_as`, what it is known as is matched.
 
     Raises InputError if a name matches no pattern, or a pattern is left without a name.
     """
     groups: dict[str, list[str]] = {pattern: [] for pattern in patterns}
     for name in sorted(names):
-        pattern = next((p for p in groups if re.match(p, name)), None)
+        known = (known_as or {}).get(name, name)
+        pattern = next((p for p in groups if re.match(p, known)), None)
         if pattern is None:
-            raise InputError(f"tensor {name} belongs to no group of {list(groups)}")
+            raise InputError(f"tensor {known} belongs to no group of {list(groups)}")
         groups[pattern].append(name)
     for pattern, members in groups.items():
         if not members:

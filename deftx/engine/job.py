@@ -136,6 +136,7 @@ def prepare(
     another base or the data do not fit the task; InputError if the text is too short, or a
     language has several files.
     """
+    base.check_length(params.training.max_length, params.target)
     files = [train] if isinstance(train, Path) else train
     tokenizer = load_tokenizer(base)
     training = params.training
@@ -156,15 +157,6 @@ def prepare(
             raise InputError(f"{params.target}: {len(files)} training files, a language has one")
         model = load_masked_lm(base)
         objective = masked_language_modelling(load_text(files[0]), tokenizer, training)
-    room = getattr(model.config, "max_position_embeddings", training.max_length)
-    # RoBERTa-like models number positions from padding_idx + 1 on.
-    if model.config.model_type in ("roberta", "xlm-roberta"):
-        room -= model.config.pad_token_id + 1
-    if training.max_length > room:
-        raise InputError(
-            f"{params.target}: max_length is {training.max_length}, the base has room for {room} "
-            "positions"
-        )
     if start_vector is not None:
         vector = SparseDelta.load(start_vector)
         base.check(vector.provenance, start_vector)

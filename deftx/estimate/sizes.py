@@ -7,7 +7,7 @@ from transformers import AutoConfig, PreTrainedConfig, XLMRobertaConfig
 
 from deftx.core.vector_files import SFT_STAGES
 from deftx.estimate.work import Amount
-from deftx.models.load import without_weights
+from deftx.models.make import architecture_of
 from deftx.plan.artefact import Artefact
 from deftx.plan.plan import Plan
 from deftx.stages.denoise.settings import RankRule
@@ -26,9 +26,11 @@ def find_shape(plan: Plan) -> tuple[PreTrainedConfig | None, str]:
     folder = made if (made / "config.json").is_file() else plan.user_files.base_folder()
     try:
         if folder is not None:
-            return AutoConfig.from_pretrained(folder), str(folder)
+            return AutoConfig.from_pretrained(folder, trust_remote_code=False), str(folder)
         if (settings := base.pretrain) is None:
-            config = AutoConfig.from_pretrained(str(base.model), revision=base.revision)
+            config = AutoConfig.from_pretrained(
+                str(base.model), revision=base.revision, trust_remote_code=False
+            )
             return config, f"config.json of {base.model} on the Hub"
     except OSError as error:
         first = str(error).strip().splitlines()[0]
@@ -58,9 +60,10 @@ class Sizes:
 
     def __init__(self, plan: Plan, config: PreTrainedConfig | None) -> None:
         self._plan = plan
-        _, shapes, norms = without_weights(config) if config else (None, {}, frozenset())
-        self.parameters = sum(map(prod, shapes.values()))
-        self._maskable = {name: shape for name, shape in shapes.items() if name not in norms}
+        base = architecture_of(config, Path(), {}, {}) if config else None
+        self.parameters = sum(map(prod, base.shapes.values())) if base else 0
+        self._maskable = base.maskable if base else {}
+        self._embeddings = base.embeddings if base else frozenset()
         self._known = {_alike(a): known for a in plan.artefacts if (known := self._existing(a))}
 
     def of(self, artefact: Artefact, trains: bool) -> Amount | None:
@@ -79,7 +82,10 @@ class Sizes:
             return Amount(VALUE * self.parameters)
         if stage == "denoise":
             rule = RankRule(**self._plan.params(artefact)["rule"])
-            parts = (_denoised(name, shape, rule) for name, shape in self._maskable.items())
+            parts = (
+                _denoised(shape, rule, name in self._embeddings)
+                for name, shape in self._maskable.items()
+            )
             return Amount(sum(parts), at_most=rule.needs_spectrum)
         # A mask stores the gap before each of K entries, mostly in a byte; a vector also values.
         (mask,) = self._plan.inputs(artefact)["mask"] if stage == "sparse" else [artefact]
@@ -111,11 +117,11 @@ def _alike(artefact: Artefact) -> tuple[str, ...]:
     return artefact.stage, kind, *known.values()
 
 
-def _denoised(name: str, shape: tuple[int, ...], rule: RankRule) -> int:
+def _denoised(shape: tuple[int, ...], rule: RankRule, in_embeddings: bool) -> int:
     """Bytes of a tensor that a rank rule was applied to; of the whole matrix if the rank depends on
     singular values, which are stored in 8 bytes. A residual is values and places of 8 bytes."""
     dense = VALUE * prod(shape)
-    if not rule.applies_to(name, shape):
+    if not rule.applies_to(shape, in_embeddings):
         return dense
     rank = min(shape) if rule.needs_spectrum else rule.components([], *shape)
     factors = min(dense, VALUE * rank * sum(shape)) + 8 * min(shape)

@@ -115,12 +115,12 @@ def _prepare(
     if isinstance(settings, LanguageTraining):
         special = torch.zeros(work.length, dtype=torch.bool)
         train = TimedExamples({"input_ids": r.int(), "special_tokens_mask": special} for r in rows)
-        model = AutoModelForMaskedLM.from_config(config)
+        model = AutoModelForMaskedLM.from_config(config, trust_remote_code=False)
         untie_decoder(model)
         chance = settings.mask_probability
         return model, MaskedLanguageModelling(train, [], tokenizer, chance), settings
     config.num_labels = classes
     pairs = zip(rows, torch.arange(len(rows)) % classes, strict=True)
     train = TimedExamples({"input_ids": row, "labels": label} for row, label in pairs)
-    model = AutoModelForSequenceClassification.from_config(config)
+    model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
     return model, Classification(train, [], tokenizer, settings), settings

@@ -16,6 +16,7 @@ from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import OURS
 from deftx.exchange.lt_sft import PUBLIC_SHAPES, read_lt_sft
 from deftx.models.base import Base
+from deftx.models.make import without_weights
 from deftx.store.errors import ArtefactError
 
 logger = logging.getLogger("deftx")
@@ -77,10 +78,10 @@ def classes_of(vector: SparseDelta) -> list[str]:
 
 def classifier_without_weights(base: Base, classes: int) -> PreTrainedModel:
     """A classifier of a base's architecture that takes no memory for its weights."""
-    config = AutoConfig.from_pretrained(base.folder, local_files_only=True, num_labels=classes)
-    with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
-    return model
+    config = AutoConfig.from_pretrained(
+        base.folder, local_files_only=True, trust_remote_code=False, num_labels=classes
+    )
+    return without_weights(AutoModelForSequenceClassification, config)
 
 
 def classifier_head(base: Base, classes: int = 2) -> dict[str, tuple[int, ...]]:

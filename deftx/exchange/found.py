@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import torch
 from transformers import (
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -22,9 +21,10 @@ from deftx.exchange.foreign import classes_of, classifier_head, fitted, read_sto
 from deftx.exchange.lt_sft import PUBLIC_SHAPES
 from deftx.exchange.model_folder import with_vectors
 from deftx.models.base import Base
-from deftx.models.folder import MODEL_FILES
+from deftx.models.folder import HUB_FILES
 from deftx.models.load import load_tokenizer
 from deftx.models.make import base_of_folder
+from deftx.models.tokenizer import read_tokenizer
 from deftx.store.artefact import file_sha256
 from deftx.store.errors import ArtefactError, InputError
 from deftx.store.hub import fetch
@@ -104,7 +104,7 @@ def find_base(name: str, scratch: Path) -> Base:
     """A base by its folder, made by the stage `base` or any model folder, or by its hub id. It is
     in the folder `scratch` if it has to be made. Raises ArtefactError if it is no base or cannot be
     downloaded."""
-    given, revision = find_files(name, MODEL_FILES)
+    given, revision = find_files(name, HUB_FILES)
     model = given.parent if given.name == "model.safetensors" else given
     if revision is None and (model / "backbone.json").is_file():
         return Base.load(model)
@@ -170,12 +170,16 @@ def find_classifier(
         if len(names) > 1 or base or classes:
             raise InputError(f"{folder}: a whole model goes with no vector, base or classes")
         saved = AutoModelForSequenceClassification.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
         )
         config = saved.config.to_dict()
         if "ForSequenceClassification" not in str(config.get("architectures")):
             raise ArtefactError(f"{folder}: {config['architectures']}, expected a classifier")
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = read_tokenizer(folder)
         return saved, tokenizer, config.get("deftx", {}).get("max_length")
     fitted = find_fitted(names, base, classes, scratch)
     if not fitted.classes:

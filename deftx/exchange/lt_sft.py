@@ -31,8 +31,9 @@ NUMPY_INTEGERS: list[Any] = [
 ]
 """What a pickled NumPy integer names, beyond what PyTorch allows in any file."""
 
-SECONDS, MEMORY = 300, 8 * 2**30
-"""Processor time and bytes of memory that reading may take. A file of 19 MB took 4 s, 0.3 GB."""
+SECONDS, MEMORY = 20, 8 * 2**30
+"""Processor time, to which a second for each megabyte of the file is added, and bytes of memory
+that reading may take. A file of 19 MB took 4 s, 0.3 GB."""
 
 PUBLIC_SHAPES = "shapes"
 """Key of the provenance that only a vector from such a file has: the shape of every tensor that
@@ -54,13 +55,14 @@ def read_lt_sft(path: Path) -> SparseDelta:
     """
     with TemporaryDirectory() as folder:
         out = Path(folder) / "vector.safetensors"
-        command = [sys.executable, "-m", __name__, str(path), str(out), str(SECONDS)]
+        seconds = SECONDS + (path.stat().st_size // 10**6 if path.is_file() else 0)
+        command = [sys.executable, "-m", __name__, str(path), str(out), str(seconds)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == REFUSED:
             raise ArtefactError(done.stdout.strip())
         if done.returncode:
             raise ArtefactError(
-                f"{path}: reading it crashed, or took more than {SECONDS} s or "
+                f"{path}: reading it crashed, or took more than {seconds} s or "
                 f"{MEMORY / 2**30:.0f} GiB (status {done.returncode}): refused. "
                 + done.stderr.strip().rpartition("\n")[2]
             )

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from deftx.core.parameters import backbone_parameters
 from deftx.core.sparse_delta import SparseDelta
 from deftx.models.base import Base
-from deftx.models.folder import MODEL_FILES
+from deftx.models.folder import TOKENIZER_FILES
 from deftx.models.load import load_classifier, load_masked_lm
 from deftx.report.template import render
 from deftx.store.artefact import write_text
@@ -61,8 +61,8 @@ def save_model_folder(
     with new_folder(folder) as temporary:
         model.config.deftx = {"base": base.identity, **made_from}
         model.save_pretrained(temporary)
-        for name in MODEL_FILES:
-            if name.startswith(("tokenizer", "special")) and (base.folder / name).is_file():
+        for name in TOKENIZER_FILES:
+            if (base.folder / name).is_file():
                 shutil.copyfile(base.folder / name, temporary / name)
         kind = type(model).__name__.partition("For")[2]
         facts = {"base": base.identity, "classes": class_names(model), **made_from}

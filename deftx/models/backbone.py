@@ -20,13 +20,15 @@ def base_weights(base: Base) -> Lazy:
 
 
 def stored_names(keys: Iterable[str], names: Iterable[str]) -> dict[str, str]:
-    """Backbone name → key of a checkpoint, which puts the model's prefix before it or not. Raises
-    ArtefactError unless exactly one key fits each name."""
-    keys = list(keys)
-    found = {}
-    for name in sorted(names):
-        candidates = [key for key in keys if key == name or key.endswith("." + name)]
-        if len(candidates) != 1:
-            raise ArtefactError(f"base: {len(candidates)} stored tensors fit the parameter {name}")
-        found[name] = candidates[0]
-    return found
+    """Backbone name → key of a checkpoint, with the prefix of a model before all of them or none.
+    Raises ArtefactError unless exactly one prefix fits."""
+    keys, names = set(keys), sorted(names)
+    ends = [key.removesuffix(names[0]) for key in keys if f".{key}".endswith(f".{names[0]}")]
+    fit = [prefix for prefix in ends if all(prefix + name in keys for name in names)]
+    if len(fit) != 1:
+        lacking = [name for name in names if not any(prefix + name in keys for prefix in ends)]
+        raise ArtefactError(
+            f"base: {len(fit)} sets of stored tensors fit the parameters of the backbone"
+            + (f"; none is {lacking[0]}" if lacking else "")
+        )
+    return {name: fit[0] + name for name in names}

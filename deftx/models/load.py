@@ -1,45 +1,36 @@
 """Loading a base as a model that trains or predicts, through transformers."""
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
 
-from deftx.core.parameters import backbone_parameters, layer_norm_names
 from deftx.models.base import Base
+from deftx.models.tokenizer import check_canary, read_tokenizer
 from deftx.store.artefact import verify
+from deftx.store.errors import ArtefactError
 
 # A fresh head is what we ask for: the warning that it is "newly initialized" would alarm in vain.
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
-
-def without_weights(
-    config: PreTrainedConfig,
-) -> tuple[PreTrainedModel, dict[str, tuple[int, ...]], frozenset[str]]:
-    """What follows from the architecture alone: a masked-language model without memory for its
-    weights, name → shape of the backbone's parameters, which it shares with the classifier, and the
-    names of those of normalisation layers."""
-    with torch.device("meta"):
-        model, classifier = (
-            auto.from_config(config)
-            for auto in (AutoModelForMaskedLM, AutoModelForSequenceClassification)
-        )
-    parameters = backbone_parameters(model)
-    shared = parameters.keys() & backbone_parameters(classifier).keys()
-    shapes = {name: tuple(parameters[name].shape) for name in sorted(shared)}
-    return model, shapes, frozenset(layer_norm_names(model) & shared)
+Report = dict[str, Any]
+"""What transformers reports about loading: `missing_keys` were drawn at random."""
 
 
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
-    """The tokenizer that travels with the base."""
-    return AutoTokenizer.from_pretrained(base.folder, local_files_only=True)
+    """The tokenizer that travels with the base. Raises ArtefactError if it splits a fixed text into
+    other pieces than when the base was made."""
+    tokenizer = read_tokenizer(base.folder)
+    check_canary(tokenizer, base.folder, base.identity["canary"])
+    return tokenizer
 
 
 def load_classifier(base: Base, labels: list[str], seed: int) -> PreTrainedModel:
@@ -47,28 +38,47 @@ def load_classifier(base: Base, labels: list[str], seed: int) -> PreTrainedModel
     if the base's weights are corrupt."""
     verify(base.folder / "model.safetensors")
     torch.manual_seed(seed)
-    return AutoModelForSequenceClassification.from_pretrained(
+    model, _ = load_from(
         base.folder,
-        local_files_only=True,
-        dtype=torch.float32,
+        AutoModelForSequenceClassification,
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
     )
+    return model
 
 
 def load_masked_lm(base: Base) -> PreTrainedModel:
     """A masked-language model in float32 whose decoder is an untied, frozen copy of the word
     embeddings, so that only the input embeddings move (LT-SFT's `freeze_decoder`).
 
-    Raises ArtefactError if the base's weights are corrupt.
+    Raises ArtefactError if the base's weights are corrupt, or if a tensor is missing.
     """
     verify(base.folder / "model.safetensors")
-    model = AutoModelForMaskedLM.from_pretrained(
-        base.folder, local_files_only=True, dtype=torch.float32
-    )
+    model, report = load_from(base.folder, AutoModelForMaskedLM)
+    if missing := sorted(report["missing_keys"]):
+        raise ArtefactError(f"{base.folder}: the language model's {missing[0]} is not stored")
     untie_decoder(model)
     return model
+
+
+def load_from(
+    folder: Path, kind: Any, allow_pickle: bool = False, **settings: Any
+) -> tuple[PreTrainedModel, Report]:
+    """A model of a folder in float32, by the class `kind`, and how loading went. Code in the folder
+    is never run, and a pickle is read on request only, as tensors and nothing else."""
+    model, report = kind.from_pretrained(
+        folder,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=None if allow_pickle else True,
+        weights_only=True,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        **settings,
+    )
+    return model, report
 
 
 def untie_decoder(model: PreTrainedModel) -> None:

@@ -88,7 +88,11 @@ def check_truncates(rule: RankRule, base: Base) -> None:
     """Raise InputError if a rank rule keeps all components of all matrices of a base."""
     if rule.allow_full_rank or rule.needs_spectrum:
         return
-    matrices = [shape for name, shape in base.maskable.items() if rule.applies_to(name, shape)]
+    matrices = [
+        shape
+        for name, shape in base.maskable.items()
+        if rule.applies_to(shape, name in base.embeddings)
+    ]
     if all(rule.components([], *shape) >= min(shape) for shape in matrices):
         raise InputError(
             f"denoise: {rule.slug()} truncates none of the base's {len(matrices)} matrices, whose "

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 from deftx.data.lock import Locked
 from deftx.models.base import Base
-from deftx.models.folder import MODEL_FILES
+from deftx.models.folder import model_files
 from deftx.plan.artefact import Artefact, Inputs
-from deftx.plan.feasible import check_methods
+from deftx.plan.feasible import Uses, check_uses
 from deftx.plan.graph import BASE_MODEL, Graph
 from deftx.plan.user_files import sha256
 from deftx.run.fingerprint import fingerprint
 from deftx.stages.table import PAGES, STAGES, files_of, path_of
-from deftx.store.errors import ConfigError, InputError
+from deftx.store.errors import ArtefactError, ConfigError, InputError
 
 _code = cache(fingerprint)
 
@@ -110,7 +110,7 @@ class Plan(Graph):
                 yield self._needed(artefact, lock)
         model, folder = self.config.base.model, self.user_files.base_folder()
         if folder is not None:
-            parts = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
+            parts = [folder / name for name in model_files(folder, self.config.base.allow_pickle)]
             whole = sum(part.stat().st_size for part in parts)
             yield NeededFile("base", "", "", folder, THERE, whole, "")
         elif model is not None:
@@ -129,15 +129,17 @@ class Plan(Graph):
         return NeededFile(name, language, split, path, state, size, dataset.licence or "not stated")
 
     def check_base(self) -> None:
-        """Raise ConfigError if a method cannot work on the base that is there. A base that is still
-        to be made is checked by the job that makes it."""
+        """Raise ConfigError if a method, a length or a swap of layers cannot work on the base that
+        is there. A base that is still to be made, or made again, is checked by the job that makes
+        it."""
         folder = Path(self.path(BASE_MODEL)).parent
-        if not (folder / "backbone.json").is_file():
+        try:
+            base = Base.load(folder)
+        except ArtefactError:
             return
-        base, params = Base.load(folder), STAGES["base"].plan.params(self, BASE_MODEL)
-        if {k: v for k, v in base.source.items() if v is not None} != params:
+        if base.source != STAGES["base"].plan.params(self, BASE_MODEL):
             return
         try:
-            check_methods(base, self.methods())
+            check_uses(base, Uses.of(self))
         except InputError as error:
             raise ConfigError(str(error)) from None

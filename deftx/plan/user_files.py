@@ -4,8 +4,8 @@ import os
 from functools import cache
 from pathlib import Path
 
-from deftx.models.folder import MODEL_FILES
 from deftx.models.folder import folder_sha256 as any_folder_sha256
+from deftx.models.folder import has_weights
 from deftx.plan.artefact import OWN_TEXT, Artefact
 from deftx.plan.schema import Config, is_path
 from deftx.stages.data.settings import Columns, Dataset
@@ -61,8 +61,10 @@ sha256 = cache(file_sha256)
 
 
 @cache
-def folder_sha256(folder: Path) -> str:
+def folder_sha256(folder: Path, allow_pickle: bool) -> str:
     """SHA-256 of a model folder, computed once. Raises ConfigError if its weights are missing."""
-    if not (folder / MODEL_FILES[-1]).is_file():
-        raise ConfigError(f"base.model: no {MODEL_FILES[-1]} in {folder}")
-    return any_folder_sha256(folder)
+    if not has_weights(folder, allow_pickle):
+        pickle = has_weights(folder, allow_pickle=True)
+        hint = "; base.allow_pickle: true reads pytorch_model.bin" if pickle else ""
+        raise ConfigError(f"base.model: no model.safetensors in {folder}{hint}")
+    return any_folder_sha256(folder, allow_pickle)

@@ -8,9 +8,10 @@ NO_LAYER = "emb."
 
 
 def place(name: str) -> tuple[str, str]:
-    """(module, layer) of a backbone parameter: `encoder.layer.3.attention.self.query.weight` is
-    (attention query, 3). The biases of a layer are one module, its normalisation another;
-    parameters outside of the layers have the layer NO_LAYER."""
+    """(module, layer) of a backbone parameter, by its name in BERT's scheme:
+    `encoder.layer.3.attention.self.query.weight` is (attention query, 3). The biases of a
+    layer are one module, its normalisation another; parameters outside of the layers have the layer
+    NO_LAYER."""
     path, _, kind = name.rpartition(".")
     found = re.search(r"\.(\d+)\.", f".{path}.")
     layer = found[1] if found else NO_LAYER

@@ -132,7 +132,14 @@ def verify(path: Path | str, *keys: str) -> dict[str, Any]:
     if not path.is_file():
         raise ArtefactError(f"{path}: no such file")
     manifest = read_manifest(path, *keys)
-    if (found := file_sha256(path)) != manifest["sha256"]:
-        recorded = f"its sha256 is {found}, its manifest says {manifest['sha256']}"
-        raise set_aside(path, f"corrupt: {recorded}")
+    check_sha256(path, manifest["sha256"], "its manifest")
     return manifest
+
+
+def check_sha256(path: Path, expected: str, where: str) -> None:
+    """Raise ArtefactError if a file is missing, or if its bytes are not those that `where` records;
+    such a file is set aside."""
+    if not path.is_file():
+        raise ArtefactError(f"{path}: no such file")
+    if (found := file_sha256(path)) != expected:
+        raise set_aside(path, f"corrupt: its sha256 is {found}, {where} says {expected}")

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from deftx.store.artefact import FORMAT, METADATA_KEY, atomic, canonical, verify
 from deftx.store.errors import ArtefactError
 from deftx.store.lazy import Lazy
 from deftx.store.version import VERSION
+
+log = logging.getLogger(__name__)
 
 
 def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -29,6 +34,23 @@ def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+@cache
+def libraries() -> dict[str, str]:
+    """The releases of the libraries on which the bits of weights and tokens depend."""
+    names = ("torch", "transformers", "tokenizers")
+    return {name: version(name).partition("+")[0] for name in names}
+
+
+@cache
+def _warn_of(made_with: str) -> None:
+    """A line for each set of versions, not for each file."""
+    log.warning("inputs were made with %s, here are %s", made_with, _in_words(libraries()))
+
+
+def _in_words(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in versions.items())
+
+
 def save_tensors(path: Path | str, tensors: Mapping[str, torch.Tensor], **provenance: Any) -> None:
     """Write a safetensors file with its provenance in the metadata, then its manifest.
 
@@ -36,7 +58,8 @@ def save_tensors(path: Path | str, tensors: Mapping[str, torch.Tensor], **proven
     bytes would differ from run to run.
     """
     path = Path(path)
-    metadata = canonical({"format": FORMAT, "version": VERSION, **provenance})
+    known = {"format": FORMAT, "version": VERSION, "libraries": libraries()}
+    metadata = canonical({**known, **provenance})
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic(path) as temporary:
         save_file(plain, temporary, metadata={METADATA_KEY: metadata})
@@ -65,12 +88,21 @@ class TensorFile(Lazy):
             raise ArtefactError(
                 f"{self.path}: no `{METADATA_KEY}` metadata: not an artefact of deftx"
             )
-        self.provenance: dict[str, Any] = json.loads(metadata)
-        if self.provenance["format"] > FORMAT:
+        try:
+            self.provenance: dict[str, Any] = json.loads(metadata)
+            newer = self.provenance["format"] > FORMAT
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ArtefactError(
+                f"{self.path}: its `{METADATA_KEY}` metadata is not that of an artefact: "
+                f"{type(error).__name__}"
+            ) from None
+        if newer:
             raise ArtefactError(
                 f"{self.path}: format {self.provenance['format']}, this version of deftx reads "
                 f"up to {FORMAT}: update deftx"
             )
+        if (made_with := self.provenance.get("libraries")) and made_with != libraries():
+            _warn_of(_in_words(made_with))
         super().__init__(sorted(file.keys()), file.get_tensor, f"{self.path}: ")
 
 

@@ -26,6 +26,6 @@ rule base:
     params:
         cfg=reads("base"),
         model=local_model,
-        methods=methods_in_use,
+        uses=uses_of_base,
     shell:
-        call("base", "text", "model methods")
+        call("base", "text", "model uses")

@@ -21,6 +21,7 @@ from snakemake.settings.types import DeploymentMethod
 from deftx.data.lock import NAME as LOCK
 from deftx.plan.artefact import OWN_TEXT, Artefact
 from deftx.plan.config import check_config, check_run_names
+from deftx.plan.feasible import Uses
 from deftx.plan.plan import Plan
 from deftx.plan.record import FOLDER as RECORDS
 from deftx.run.handover import VARIABLE
@@ -278,16 +279,9 @@ def local_model(wildcards, threads):
     return [str(folder)] if folder else []
 
 
-def methods_in_use(wildcards, threads):
-    """The methods that are to work on the base: the job that makes it checks them before its
-    expensive part."""
-    rows = PLAN.methods()
-    return json.dumps(
-        {
-            name: {kind: row.model_dump() for kind, row in kinds.items()}
-            for name, kinds in rows.items()
-        }
-    )
+def uses_of_base(wildcards, threads):
+    """What is to work on the base: the job that makes it checks this before its expensive part."""
+    return Uses.of(PLAN).model_dump_json()
 
 
 def trackers(wildcards, threads):

@@ -218,11 +218,14 @@ def faded(colour: str) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def mask_shares(mask: Mask, shapes: Mapping[str, tuple[int, ...]]) -> pd.Series:
+def mask_shares(
+    mask: Mask, shapes: Mapping[str, tuple[int, ...]], known_as: Mapping[str, str] | None = None
+) -> pd.Series:
     """(module, layer) → the fraction of its entries that a mask selects, over the tensors of
-    `shapes`."""
+    `shapes`; modules are named by what the tensors are known as."""
     rows = [
-        (*place(name), prod(shape), len(mask.index.get(name, ()))) for name, shape in shapes.items()
+        (*place((known_as or {}).get(name, name)), prod(shape), len(mask.index.get(name, ())))
+        for name, shape in shapes.items()
     ]
     frame = pd.DataFrame(rows, columns=["module", "layer", "size", "chosen"])
     found = frame.groupby(["module", "layer"]).sum()

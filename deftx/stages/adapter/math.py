@@ -14,17 +14,8 @@ import torch
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
-from deftx.stages.adapter.settings import Adapter
+from deftx.stages.adapter.settings import BEFORE_DECODER, Adapter, check_takes_adapters
 from deftx.store.errors import InputError
-
-BEFORE_DECODER = {
-    "bert": "cls.predictions.transform",
-    "camembert": "lm_head.layer_norm",
-    "roberta": "lm_head.layer_norm",
-    "xlm-roberta": "lm_head.layer_norm",
-}
-"""Model types whose layers end as those of BERT do → the part of their masked-language model whose
-output goes into the decoder. Not the decoder itself, which training takes out of the model."""
 
 
 def _bottleneck(
@@ -172,15 +163,7 @@ def _hook(module: torch.nn.Module, function: Any) -> Any:
 
 def _layers(model: PreTrainedModel, drop_last: int) -> list[Any]:
     """The layers of a model that get adapters."""
-    kind = model.config.model_type
-    if kind not in BEFORE_DECODER:
-        raise InputError(
-            f"the base is of model type {kind!r}, which takes no adapters; those that do: "
-            f"{', '.join(BEFORE_DECODER)}"
-        )
+    depth = model.config.num_hidden_layers
+    check_takes_adapters(model.config.model_type, depth, drop_last)
     layers = list(cast(Any, model.base_model).encoder.layer)
-    if drop_last >= len(layers):
-        raise InputError(
-            f"adapter.drop_last is {drop_last}, the base has {len(layers)} layers: none is left"
-        )
-    return layers[: len(layers) - drop_last]
+    return layers[: depth - drop_last]

@@ -4,8 +4,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from deftx.models.base import Base
 from deftx.plan.method import LearningRate, Row
-from deftx.stages.adapter.settings import Adapter
+from deftx.stages.adapter.settings import Adapter, check_takes_adapters
 
 
 class MadX(Row):
@@ -17,3 +18,7 @@ class MadX(Row):
 
     adapter: Adapter = Field(description="MAD-X: adapters instead of a difference of weights")
     learning_rate: LearningRate = None
+
+    def check_base(self, base: Base) -> None:
+        """Raise InputError if this base takes no adapters, or all its layers go without."""
+        check_takes_adapters(base.model_type, base.depth, self.adapter.drop_last)

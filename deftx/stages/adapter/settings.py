@@ -4,7 +4,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from deftx.store.errors import InputError
 from deftx.store.strict import Strict
+
+BEFORE_DECODER = {
+    "bert": "cls.predictions.transform",
+    "camembert": "lm_head.layer_norm",
+    "roberta": "lm_head.layer_norm",
+    "xlm-roberta": "lm_head.layer_norm",
+}
+"""Model types whose layers end as those of BERT do → the part of their masked-language model whose
+output goes into the decoder. Not the decoder itself, which training takes out of the model."""
 
 Reduction = Annotated[int, Field(ge=1)]
 
@@ -36,3 +46,16 @@ class Adapter(Strict):
         of_tasks = {"task_reduction", "drop_last"}
         of_languages = {"language_reduction", "invertible_reduction"}
         return self.model_dump(exclude=of_tasks if language else of_languages)
+
+
+def check_takes_adapters(model_type: str, layers: int, drop_last: int) -> None:
+    """Raise InputError if a model takes no adapters, or none of its layers is left for them."""
+    if model_type not in BEFORE_DECODER:
+        raise InputError(
+            f"the base is of model type {model_type!r}, which takes no adapters; those that do: "
+            f"{', '.join(BEFORE_DECODER)}"
+        )
+    if drop_last >= layers:
+        raise InputError(
+            f"adapter.drop_last is {drop_last}, the base has {layers} layers: none is left"
+        )

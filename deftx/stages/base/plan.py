@@ -18,10 +18,11 @@ def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
     base = graph.config.base
     if base.pretrain is not None:
         return {"id": f"{graph.config.run}-base", "pretrain": base.pretrain.model_dump()}
+    how = base.model_dump(include={"head", "head_seed", "allow_pickle"}, exclude_defaults=True)
     folder = graph.user_files.base_folder()
     if folder is None:
-        return {"id": base.model, "revision": base.revision}
-    return {"id": folder.name, "content": folder_sha256(folder)}
+        return {"id": base.model, "revision": base.revision, **how}
+    return {"id": folder.name, "content": folder_sha256(folder, base.allow_pickle), **how}
 
 
 def missing(graph: Graph, artefact: Artefact) -> str | None:

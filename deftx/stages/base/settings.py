@@ -1,6 +1,6 @@
 """Where the base model comes from."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -43,6 +43,14 @@ class BaseModelSource(Strict):
         default=None, description="hub id, or a folder (absolute, or below data_dir)"
     )
     revision: str | None = Field(default=None, description="of a hub model: a commit")
+    head: Literal["fresh"] | None = Field(
+        default=None, description="fresh: draw a language-model head that the model does not store"
+    )
+    head_seed: int = Field(default=0, description="which a fresh head is a function of")
+    allow_pickle: bool = Field(
+        default=False,
+        description="read pytorch_model.bin where there are no safetensors, as tensors only",
+    )
     pretrain: Pretrain | None = None
 
     _one_source = exactly_one("model", "pretrain")

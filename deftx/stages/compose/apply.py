@@ -67,7 +67,8 @@ def composed(
     if combine is not None and len(parts) > 1:  # a language without text has no vector
         made = file.provenance
         seed = stream(made["seed"], made["task"], made["language"])
-        parts = [merged(parts[0], parts[1], Combine.model_validate(combine), seed)]
+        way = Combine.model_validate(combine)
+        parts = [merged(parts[0], parts[1], way, seed, base.known_as)]
     add_dense(model, parts, head_of(file))
     yield model
 

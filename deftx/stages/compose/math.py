@@ -5,13 +5,13 @@ swapping (Bandarkar et al. 2025, arXiv 2410.01335). Where they are silent the ch
 docs/method.md lists them.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from functools import partial
 
 import torch
 
+from deftx.core.places import in_embeddings, layer_of
 from deftx.core.ranking import pooled
 from deftx.stages.compose.settings import Combine, LayerSwap
 from deftx.store.errors import InputError
@@ -25,9 +25,17 @@ Rule = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
 """Name of a tensor, its difference for the task and for the language, in one shape → the merged."""
 
 
-def merged(task: Vector, language: Vector, combine: Combine, seed: int) -> Vector:
+def merged(
+    task: Vector,
+    language: Vector,
+    combine: Combine,
+    seed: int,
+    known_as: Mapping[str, str] | None = None,
+) -> Vector:
     """Two scaled vectors as one. Each tensor is merged when it is asked for; a tensor that only one
-    vector has is zero in the other. Only `dare` draws, from `seed`.
+    vector has is zero in the other. Only `dare` draws, from `seed`. `known_as` has the names of all
+    of the base's parameters in BERT's scheme, which `layer_swap` reads; by default they are those
+    of the vectors.
 
     Raises InputError if there are fewer layers than are swapped; with `ties`, if an entry is not
     finite; and, when a tensor is asked for, if it has two shapes.
@@ -41,10 +49,12 @@ def merged(task: Vector, language: Vector, combine: Combine, seed: int) -> Vecto
         rule = partial(rescaled_sum, density=combine.dare.density, seed=seed)
     else:
         assert combine.layer_swap is not None
-        share = language_share(combine.layer_swap, names)
+        known = known_as or {name: name for name in names}
+        of_layers = language_share(combine.layer_swap, known.values())
 
         def rule(name: str, task: torch.Tensor, language: torch.Tensor) -> torch.Tensor:
-            return (1 - share(name)) * task + share(name) * language
+            share = of_layers(known[name])
+            return (1 - share) * task + share * language
 
     def tensor(name: str) -> torch.Tensor:
         parts = [vector.get(name) for vector in (task, language)]
@@ -102,35 +112,23 @@ def rescaled_sum(
 
 
 def language_share(swap: LayerSwap, names: Iterable[str]) -> Callable[[str], float]:
-    """Name of a tensor → the part of it that is the language's: 1, ½ or 0.
+    """Name of a tensor in BERT's scheme → the part of it that is the language's: 1, ½ or 0.
 
     The number of layers is inferred from `names`. Embeddings are the language's if the lowest
     layers are, and all else outside of layers if the highest are. Raises InputError if there are
     too few layers.
     """
-    numbers = [number for name in names if (number := _layer(name)) is not None]
-    layers = max(numbers, default=-1) + 1
-    below = swap.bottom + swap.transition * (swap.bottom > 0)
-    above = swap.top + swap.transition * (swap.top > 0)
-    if below + above > layers:
-        raise InputError(
-            f"layer_swap: bottom {swap.bottom}, top {swap.top} and transition {swap.transition} "
-            f"take {below + above} layers, but these vectors have {layers}"
-        )
+    layers = 1 + max((layer for name in names if (layer := layer_of(name)) is not None), default=-1)
+    swap.check_fits(layers)
+    below, above = swap.ends
 
     def share(name: str) -> float:
-        number = _layer(name)
+        number = layer_of(name)
         if number is None:
-            return float((swap.bottom if name.startswith("embeddings.") else swap.top) > 0)
+            return float((swap.bottom if in_embeddings(name) else swap.top) > 0)
         from_top = layers - 1 - number
         if number < swap.bottom or from_top < swap.top:
             return 1.0
         return 0.5 if number < below or from_top < above else 0.0
 
     return share
-
-
-def _layer(name: str) -> int | None:
-    """The layer that a tensor belongs to, from 0; None if it is outside of layers."""
-    found = re.search(r"\.(\d+)\.", name)
-    return int(found[1]) if found else None

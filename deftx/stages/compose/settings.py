@@ -4,6 +4,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from deftx.store.errors import InputError
 from deftx.store.strict import Strict, exactly_one
 
 Density = Annotated[float, Field(gt=0, le=1)]
@@ -47,6 +48,20 @@ class LayerSwap(Strict):
     transition: Layers = Field(
         default=0, description="layers next to these that are the average of both"
     )
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """How many layers it takes from below and from above, those of the transition included."""
+        below = self.bottom + self.transition * (self.bottom > 0)
+        return below, self.top + self.transition * (self.top > 0)
+
+    def check_fits(self, layers: int) -> None:
+        """Raise InputError if there are too few layers."""
+        if sum(self.ends) > layers:
+            raise InputError(
+                f"layer_swap: bottom {self.bottom}, top {self.top} and transition "
+                f"{self.transition} take {sum(self.ends)} layers, but there are {layers}"
+            )
 
     @model_validator(mode="after")
     def _transition_has_an_effect(self) -> Self:

@@ -9,7 +9,7 @@ has to choose. Sources: Gavish & Donoho 2014, "The optimal hard threshold for si
 4/√3", unknown noise level; Marchenko & Pastur 1967 for the singular values of noise.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from math import cos, pi, sin, sqrt
@@ -21,6 +21,7 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 
 from deftx.core.low_rank import LowRank
+from deftx.core.places import in_embeddings
 from deftx.core.ranking import largest
 from deftx.stages.denoise.settings import Automatic, RankRule
 from deftx.store.errors import InputError
@@ -78,13 +79,18 @@ def denoise(delta: Mapping[str, torch.Tensor], **rule: Any) -> dict[str, torch.T
 
 
 def decompose(
-    delta: Mapping[str, torch.Tensor], rule: RankRule, device: torch.device | None = None
+    delta: Mapping[str, torch.Tensor],
+    rule: RankRule,
+    device: torch.device | None = None,
+    embeddings: Collection[str] | None = None,
 ) -> Iterator[tuple[str, LowRank]]:
     """Name and denoised form of each tensor of `delta`, in name order; each is read once, and one
     is in memory at a time.
 
     Matrices are denoised on `device`, by default where each is, and stay there. Other tensors, and
-    embeddings if the rule leaves them out, come back as they are, with `rank` None.
+    embeddings if the rule leaves them out, come back as they are, with `rank` None; `embeddings`
+    are
+    the names of the latter, by default those that BERT would have.
 
     Raises InputError if a tensor is not finite, and at the end if the rule truncated no matrix,
     unless it has `allow_full_rank`.
@@ -95,7 +101,8 @@ def decompose(
         # Both are NaN if an entry is; and unlike flags for all entries they take no memory.
         if not torch.isfinite(torch.stack(tensor.aminmax())).all():
             raise InputError(f"{name}: the difference is not finite")
-        if not rule.applies_to(name, tensor.shape):
+        inside = in_embeddings(name) if embeddings is None else name in embeddings
+        if not rule.applies_to(tensor.shape, inside):
             yield name, LowRank(delta=tensor)
             continue
         kept = low_rank(tensor.to(device), rule)

@@ -36,7 +36,7 @@ def denoise(
     file = TensorFile(full)
     delta = only(dense_vector(file, encoder, start_vector), encoder.maskable)
     tensors, ranks = stored_head(head_of(file)), {}
-    for name, kept in decompose(delta, params.rule, available_device()):
+    for name, kept in decompose(delta, params.rule, available_device(), encoder.embeddings):
         tensors |= kept.tensors(name)
         if kept.rank is not None:
             ranks[name] = kept.rank

@@ -48,9 +48,9 @@ class RankRule(Strict):
         """Whether ranks depend on the matrix, and not on its shape alone."""
         return self.energy is not None or self.auto is not None
 
-    def applies_to(self, name: str, shape: Sequence[int]) -> bool:
+    def applies_to(self, shape: Sequence[int], in_embeddings: bool) -> bool:
         """Whether a backbone tensor is denoised: matrices are, embeddings unless left out."""
-        return len(shape) == 2 and (self.embeddings or not name.startswith("embeddings."))
+        return len(shape) == 2 and (self.embeddings or not in_embeddings)
 
     def components(self, singular_values: list[float], rows: int, columns: int) -> int:
         """How many leading components of a rows × columns matrix with these singular values

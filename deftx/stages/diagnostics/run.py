@@ -1,6 +1,5 @@
 """Stage `diagnostics`: what the vectors of a system look like, and how they interfere."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, groupby, product
 from math import prod
@@ -11,6 +10,7 @@ import pandas as pd
 from pydantic import Field
 
 from deftx.core.mask import load_mask
+from deftx.core.places import in_attention
 from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import SFT_STAGES
 from deftx.models.base import Base
@@ -176,7 +176,13 @@ def _distribution(base: Base, files: Vectors) -> Iterator[Row]:
         # Normalisation layers count only if the method may choose them.
         counts = pd.DataFrame(
             [
-                (place(name)[1], part(name), layout.get(name, {}).get("entries", 0), prod(shape))
+                (
+                    place(base.known_as[name])[1],
+                    # Source of the two parts: Sharma & Chauhan, Figures 1 and 2.
+                    "attention" if in_attention(base.known_as[name]) else "other",
+                    layout.get(name, {}).get("entries", 0),
+                    prod(shape),
+                )
                 for name, shape in base.shapes.items()
                 if name in base.maskable or name in layout
             ],
@@ -187,12 +193,6 @@ def _distribution(base: Base, files: Vectors) -> Iterator[Row]:
         for measure in ("entries", "maskable"):
             for layer, kind, of in counts[["layer", "part", measure]].itertuples(index=False):
                 yield Row(seed, measure, target, int(of), layer=layer, part=kind)
-
-
-def part(name: str) -> str:
-    """`attention` for a parameter of an attention block, `other` for the rest. Source: Sharma &
-    Chauhan, Figures 1 and 2."""
-    return "attention" if re.search(r"\battn\b|\battention\b", name) else "other"
 
 
 def _stability(base: Base, files: Vectors) -> Iterator[Row]:

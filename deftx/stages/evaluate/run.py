@@ -49,6 +49,7 @@ def evaluate(
     `deftx.stages.compose.apply`.
     """
     encoder = Base.load(base)
+    encoder.check_length(params.max_length, f"{params.system}, {params.language}")
     file = TensorFile(composed)
     model = load_classifier(encoder, params.classes, seed=0)
     torch.nn.Module.to(model, available_device())

@@ -129,7 +129,7 @@ def _masks(params: Params, base: Base, paths: Sequence[Path]) -> dict[str, pd.Se
     chosen = {name for mask in found.values() for name in mask.index}
     # Normalisation layers are shown only where a method may choose them.
     shapes = {n: shape for n, shape in base.shapes.items() if n in base.maskable or n in chosen}
-    return {title: mask_shares(mask, shapes) for title, mask in found.items()}
+    return {title: mask_shares(mask, shapes, base.known_as) for title, mask in found.items()}
 
 
 def _spectra(params: Params, paths: Sequence[Path]) -> dict[str, list[Spectrum]]:

@@ -36,5 +36,9 @@ class LowRankTraining(Row):
     def check_base(self, base: Base) -> None:
         """Raise InputError if the budget has no room for rank 1 on this base."""
         if self.budget is not None:
-            linear = [s for n, s in base.maskable.items() if len(s) == 2 and "embeddings" not in n]
+            linear = [
+                shape
+                for name, shape in base.maskable.items()
+                if len(shape) == 2 and name not in base.embeddings
+            ]
             largest_rank(linear, entries(self.budget, sum(map(prod, base.maskable.values()))))

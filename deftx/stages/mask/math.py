@@ -35,10 +35,12 @@ def choose(
     scores: Mapping[str, torch.Tensor] | None = None,
     observed: Mask | None = None,
     seed: int = 0,
+    known_as: Mapping[str, str] | None = None,
 ) -> Mask:
     """The k entries that a rule chooses from tensors of these shapes, those of `former` among them;
     `total` is the budget of all rounds. `scores` serve a rule by magnitude, `observed` is the mask
-    for observed shares, `seed` serves a random choice. Raises InputError as the functions below do.
+    for observed shares, `seed` serves a random choice, and `known_as` has the names that groups are
+    matched with, if others. Raises InputError as the functions below do.
     """
     more = k - len(former)
     if rule.score == "none":
@@ -49,14 +51,14 @@ def choose(
     if rule.shares is None:
         return former | top_k(scores, more, former)
     if not isinstance(rule.shares, ObservedShares):
-        return former | top_k_in_groups(scores, more, rule.shares, former, total)
+        return former | top_k_in_groups(scores, more, rule.shares, former, total, known_as)
     assert observed is not None
-    groups = rule.shares.groups or [re.escape(name) + "$" for name in sorted(shapes)]
+    each = [re.escape((known_as or {}).get(name, name)) + "$" for name in sorted(shapes)]
     shares = {
         group: Fraction(sum(len(observed.index.get(name, ())) for name in names), len(observed))
-        for group, names in group_names(shapes, groups).items()
+        for group, names in group_names(shapes, rule.shares.groups or each, known_as).items()
     }
-    return former | top_k_in_groups(scores, more, shares, former, total)
+    return former | top_k_in_groups(scores, more, shares, former, total, known_as)
 
 
 def top_k(delta: Mapping[str, torch.Tensor], k: int, besides: Mask = NOTHING) -> Mask:
@@ -76,10 +78,12 @@ def top_k_in_groups(
     shares: Mapping[str, float | Fraction],
     besides: Mask = NOTHING,
     total: int | None = None,
+    known_as: Mapping[str, str] | None = None,
 ) -> Mask:
     """k entries, shared out over groups of tensors and chosen as by `top_k` inside each group.
 
-    `shares` maps a regular expression, matched from the start of the tensor name, to its part of
+    `shares` maps a regular expression, matched from the start of the tensor name (or what it is
+    known as), to its part of
     the `total`: by default k and what `besides` has chosen. Each tensor belongs to the first
     expression that matches. The parts are rounded by largest remainder, so that they sum to exactly
     `total`, and the k are shared out likewise in proportion to what each group still lacks, so that
@@ -89,7 +93,7 @@ def top_k_in_groups(
     no tensor, `total` leaves no room for k, a group has more entries already than its part, or
     fewer non-zero entries than it should get.
     """
-    groups = group_names(delta, shares)
+    groups = group_names(delta, shares, known_as)
     total = len(besides) + k if total is None else total
     room = total - len(besides)
     if not 1 <= k <= room:

@@ -66,7 +66,7 @@ def mask(
         files[role] = TensorFile(path)
         return files[role]
 
-    read: dict[str, Any] = {}
+    read: dict[str, Any] = {"known_as": encoder.known_as}
     if params.round > 1:
         why = f"round {params.round} adds to the mask of round {params.round - 1}"
         read["former"] = _former(opened("chosen", chosen, why), encoder, shapes, before)

@@ -72,10 +72,12 @@ class Selection(Strict):
     )
     choose_from: Pattern = Field(
         default="",
-        description="choose only from tensors in whose name this regular expression is found",
+        description="choose only from tensors in whose name this regular expression is found, a "
+        "name as BERT would have it (docs/bases.md)",
     )
     layer_norm: bool = Field(default=False, description="choose from normalisation layers too")
     budget: Budget | None = None
     shares: Shares | None = Field(
-        default=None, description="groups of tensors (regular expressions) and their part of K"
+        default=None,
+        description="groups of tensors (regular expressions, likewise) and their part of K",
     )

@@ -109,7 +109,7 @@ class Sparse(Row, Selection):
         if not isinstance(self.shares, dict):  # observed shares are known later
             return
         parts = largest_remainder(k, self.shares)
-        for group, names in group_names(sizes, self.shares).items():
+        for group, names in group_names(sizes, self.shares, base.known_as).items():
             if parts[group] > (size := sum(sizes[name] for name in names)):
                 raise InputError(
                     f"shares: group '{group}' is to have {parts[group]} of K = {k} entries, but it "
