@@ -312,10 +312,10 @@ def test_what_is_not_installed_is_named_with_its_key(base):
 @KINDS
 def test_eager_attention_changes_rounding_only(base, kind):
     found = [
-        trained(base, kind(base), True, with_engine(attention=name))[1]
+        trained(base, kind(base), True, with_engine(attention=name), torch.float64)[1]
         for name in ("sdpa", "eager")
     ]
-    assert distance(*found) < 1e-5
+    assert distance(*found) < TO_ROUNDING
 
 
 def test_a_line_can_be_an_example(base):

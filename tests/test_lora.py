@@ -52,10 +52,10 @@ def test_the_product_is_the_change_that_the_trained_model_computes_with(base, ki
 
     monkeypatch.setattr(peft.LoraModel, "unload", look)
     model, objective, settings = kind(base)
-    factors, _ = fit_factors(model, objective, settings, rank=3, alpha=6.0)
+    factors, _ = fit_factors(model.double(), objective, settings, rank=3, alpha=6.0)
     without = some_logits(model)
     add_dense(model, [products(factors)], {})
-    torch.testing.assert_close(some_logits(model), seen[0], rtol=1e-4, atol=1e-5)
+    assert_close({"logits": some_logits(model)}, {"logits": seen[0]})
     assert (without - seen[0]).abs().max() > 1e-3
 
 
@@ -80,8 +80,8 @@ def test_training_equals_a_plain_loop_over_the_sum(base, monkeypatch):
         torch.func.functional_call(plain.train(), moved, kwargs=batch).loss.backward()
 
     plain_loop(train_only(plain, [*a.values(), *b.values()]), settings, 8, backward)
-    assert_close(products(factors), {name: 1.5 * b[name] @ a[name] for name in a}, 1e-8)
-    assert_close(head_parameters(model), head_parameters(plain), 1e-8)
+    assert_close(products(factors), {name: 1.5 * b[name] @ a[name] for name in a})
+    assert_close(head_parameters(model), head_parameters(plain))
 
 
 def test_where_training_starts_follows_from_the_seed_alone(base):
