@@ -98,6 +98,7 @@ def some_batch(base, count=3):
 # What is computed
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("hidden", [12, 13])
 @pytest.mark.parametrize("non_linearity", ["relu", "gelu", "swish", "tanh"])
 def test_the_inverse_is_exact(hidden, non_linearity):
@@ -159,6 +160,7 @@ MASKED_LM = {
 }
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("kind", BEFORE_DECODER)
 @pytest.mark.parametrize("drop_last", [0, 1])
 @torch.no_grad()
@@ -222,6 +224,7 @@ CLASSIFIERS = {
 }
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("make", [*MASKED_LM.values(), *CLASSIFIERS.values()])
 def test_a_model_is_as_it_was_after_the_block(make):
     """Also after an error; and inside of the block its parameters have their names."""
@@ -241,6 +244,7 @@ def test_a_model_is_as_it_was_after_the_block(make):
     assert differing(snapshot(model), before) == set()
 
 
+@pytest.mark.rounding
 @pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable:FutureWarning")
 def test_gradients_reach_adapters_alone_and_checkpointing_changes_none(base):
     """transformers' gradient checkpointing computes each layer a second time, adapters included."""
@@ -313,6 +317,7 @@ def trained(made, **given):
     return outcome, module
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("kind", ["xlm-roberta", "bert"])
 @pytest.mark.parametrize("learner_first", [True, False])
 def test_the_loss_at_masked_positions_is_that_of_all_logits(base, kind, learner_first):
@@ -355,6 +360,7 @@ def test_the_loss_at_masked_positions_is_that_of_all_logits(base, kind, learner_
         assert_close(*found)
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("kind", [language, task])
 def test_training_equals_a_plain_loop(base, kind, monkeypatch):
     in_order(monkeypatch)
@@ -483,6 +489,7 @@ def test_the_same_call_writes_the_same_bytes(files, tmp_path):
     assert not (tmp_path / ".checkpoints").exists()
 
 
+@pytest.mark.rounding
 def test_fresh_weights_depend_on_seed_and_target_alone(files, tmp_path):
     """Hardly trained, by a method of another name and learning rate."""
     still = task_settings(max_steps=1)
@@ -504,6 +511,7 @@ def test_settings_of_the_other_kind_change_nothing():
     assert one.relevant(language=True) != other.relevant(language=True)
 
 
+@pytest.mark.rounding
 def test_evaluation_stacks_what_was_trained_and_swaps_languages(files, base):
     """The head is the stored one; another language changes logits and nothing of the task; in the
     end the model is the one it was."""

@@ -53,6 +53,7 @@ def test_the_full_phase_trains_everything_except_normalisation_layers_and_decode
     assert differing(after, before) == before.keys() - frozen
 
 
+@pytest.mark.rounding
 def test_a_step_is_adamw_on_clipped_gradients_with_linear_decay():
     """A step computed by hand for one tensor; the last step of the schedule has a positive rate."""
     batch = small_batches(1)[0]
@@ -77,6 +78,7 @@ def test_a_step_is_adamw_on_clipped_gradients_with_linear_decay():
     assert rates == pytest.approx([1e-2, 0.75e-2, 0.5e-2, 0.25e-2])
 
 
+@pytest.mark.rounding
 def test_the_penalty_has_the_gradient_of_the_closed_form():
     model = language_model().double()
     trainer = reference.Reference(model, l1=0.1)
@@ -92,6 +94,7 @@ def test_the_penalty_has_the_gradient_of_the_closed_form():
     assert_close({name: p.grad for name, p in trained.items()}, expected)
 
 
+@pytest.mark.rounding
 def test_micro_batches_with_equal_numbers_of_labels_train_as_the_whole_batch():
     batch = reference.padded(models.task_examples("tiny", 4))
     ends = []
@@ -276,6 +279,7 @@ def test_the_engine_gets_the_plain_loops_examples(target):
     assert len(case.mask()) > 0
 
 
+@pytest.mark.rounding
 def test_the_dense_contestant_ends_with_the_engines_weights():
     """Up to rounding: both contestants do the same computation."""
     case = training.Case("tiny", "language", "sparse", 2, 16)

@@ -169,6 +169,7 @@ def test_bytes_repeat_and_a_language_without_a_vector_has_no_rows(written, base,
     assert {row["a"] for row in table(fewer)} == set(TARGETS[:-1])
 
 
+@pytest.mark.rounding
 def test_dense_vectors_are_compared_as_whole_differences_from_their_starts_which_they_need(
     base, tmp_path
 ):

@@ -89,6 +89,7 @@ def plain_phase(model, objective, settings, trained, weights_of_step):
 # Gates
 
 
+@pytest.mark.rounding
 @GRANULARITIES
 @pytest.mark.parametrize("function", ["sigmoid", "hard-sigmoid"])
 def test_gradients_of_gates_are_finite_differences(base, granularity, function):
@@ -123,6 +124,7 @@ def test_gradients_of_gates_are_finite_differences(base, granularity, function):
         flat[place] += step
 
 
+@pytest.mark.rounding
 def test_functions_are_those_of_their_formulas():
     s = torch.linspace(-8, 8, 33, dtype=torch.float64)
     for function, plain in (
@@ -197,6 +199,7 @@ def test_gates_are_as_many_as_their_granularity_says(base, granularity):
 # Phases
 
 
+@pytest.mark.rounding
 @GRANULARITIES
 def test_the_first_phase_equals_a_plain_loop_over_gates_and_head(base, monkeypatch, granularity):
     in_order(monkeypatch)
@@ -221,6 +224,7 @@ def test_the_first_phase_equals_a_plain_loop_over_gates_and_head(base, monkeypat
     assert_close(head_parameters(model), head_parameters(plain))
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("ones", [False, True])
 def test_the_second_phase_equals_a_plain_loop_over_linear_layers_and_head(base, monkeypatch, ones):
     """With gates of 1 that is full fine-tuning of the linear layers alone. σ reaches 1 where
@@ -297,6 +301,7 @@ def run(files, base, kind="task", gate=None, expected=None, folder="", **changes
     return first, second
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("granularity", ["entry", "block"])
 def test_the_vector_on_the_start_weights_gives_the_logits_of_the_gated_model(
     files, base, granularity
@@ -348,6 +353,7 @@ def test_a_vector_of_a_language_has_the_linear_layers_and_no_head(files, base):
     assert vector.provenance["inputs"]["gates"] == learned.content
 
 
+@pytest.mark.rounding
 def test_the_vector_of_weights_that_do_not_move_is_the_gates_alone(files, base):
     """θs ⊙ M − θs, with steps too small to be seen."""
     first, second = run(files, base, gate=Gate(granularity="matrix"), learning_rate=1e-20)

@@ -42,6 +42,7 @@ def some_logits(model):
         return model.eval()(input_ids=tokens).logits
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("kind", [language, task])
 def test_the_product_is_the_change_that_the_trained_model_computes_with(base, kind, monkeypatch):
     seen, unload = [], peft.LoraModel.unload
@@ -59,6 +60,7 @@ def test_the_product_is_the_change_that_the_trained_model_computes_with(base, ki
     assert (without - seen[0]).abs().max() > 1e-3
 
 
+@pytest.mark.rounding
 def test_training_equals_a_plain_loop_over_the_sum(base, monkeypatch):
     """The product is put into the weights by hand in each step."""
     in_order(monkeypatch)
@@ -165,6 +167,7 @@ def test_the_stage_makes_the_same_bytes_again_and_others_for_another_target(base
     assert not (tmp_path / ".checkpoints").exists()
 
 
+@pytest.mark.rounding
 def test_a_language_has_factors_and_no_head(base, data, tmp_path):
     settings = language_settings(epochs=1)
     changes = {"classes": None, "task": None, "language": settings, "target": "lang-qaa"}

@@ -12,6 +12,8 @@ from deftx.stages.denoise.settings import RankRule
 from deftx.stages.sparse.method import Sparse
 from deftx.store.tensors import TensorFile, save_tensors
 
+pytestmark = pytest.mark.rounding
+
 SHAPES = pytest.mark.parametrize("shape", [(40, 12), (12, 40), (20, 20), (30_000, 8), (1, 5)])
 EPS = torch.finfo(torch.float32).eps
 AUTOMATIC = pytest.mark.parametrize("auto", ["optimal-threshold", "noise-edge"])

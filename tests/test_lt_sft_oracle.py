@@ -52,6 +52,7 @@ def test_our_mask_is_the_public_mask(oracle):
         assert torch.equal(ours, theirs), name
 
 
+@pytest.mark.rounding
 def test_our_vector_is_the_public_vector(oracle):
     phi = SparseDelta.from_dense(oracle.delta("end"), top_k(oracle.delta("theta1"), oracle.k))
     ours = dense_over(phi, {name: oracle["start"][name].shape for name in oracle.maskable})
@@ -73,6 +74,7 @@ def vector(oracle, head):
     return SparseDelta.from_dense(parts[0], top_k(parts[1], oracle.k), head)
 
 
+@pytest.mark.rounding
 def test_our_composition_and_logits_are_the_public_ones(shared):
     folder = shared / "oracles/lt-sft"
     task, lang = (Oracle(folder / name / "oracle.safetensors") for name in ("task", "lang-b"))

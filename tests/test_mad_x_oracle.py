@@ -23,6 +23,8 @@ from deftx.stages.adapter.file import StoredAdapter, stacked
 from deftx.stages.adapter.math import AdapterModule, installed
 from deftx.stages.adapter.settings import Adapter
 
+pytestmark = pytest.mark.rounding
+
 LANGUAGE_MODEL = {"none": [], "lang": ["lang"]}
 CLASSIFIER = {
     **LANGUAGE_MODEL,

@@ -141,6 +141,7 @@ def dense_file(path):
     return {**dense(vector, vector.mask.shapes), **head}
 
 
+@pytest.mark.rounding
 def test_the_full_phase_of_a_round_is_a_plain_loop_from_the_vector_before(two_rounds, files):
     kind, base, (first, second) = two_rounds
     before = dense_file(first["sparse"])
@@ -153,6 +154,7 @@ def test_the_full_phase_of_a_round_is_a_plain_loop_from_the_vector_before(two_ro
         assert_close({name: found[name] for name in other}, other)
 
 
+@pytest.mark.rounding
 def test_a_round_chooses_the_largest_of_all_entries_not_chosen_yet(two_rounds):
     """The difference is from θs, not from where the round began."""
     _, base, (first, second) = two_rounds
@@ -171,6 +173,7 @@ def test_a_round_chooses_the_largest_of_all_entries_not_chosen_yet(two_rounds):
     assert all(name in masks[1].index for name in plain)
 
 
+@pytest.mark.rounding
 def test_the_sparse_phase_of_a_round_is_a_plain_loop_with_the_united_mask(two_rounds, files):
     """To the float32 of the file of a vector."""
     kind, base, (first, second) = two_rounds
@@ -198,6 +201,7 @@ def test_the_vector_of_the_last_round_is_a_vector_like_any_other(two_rounds):
     assert all(values.abs().sum() > 0 for vector in vectors for values in vector.values.values())
 
 
+@pytest.mark.rounding
 def test_a_round_that_learns_nothing_keeps_the_vector_of_the_one_before(
     two_rounds, files, tmp_path
 ):
@@ -256,6 +260,7 @@ def test_rounds_over_one_difference_make_the_mask_of_one_round(
     assert as_lists(masks[-1]) == as_lists(once)
 
 
+@pytest.mark.rounding
 def test_one_round_has_the_bytes_of_training_without_rounds(two_rounds, files, tmp_path, base):
     """The first of several rounds and a phase without rounds differ in the budget alone."""
     kind, _, (first, _) = two_rounds

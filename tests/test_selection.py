@@ -300,6 +300,7 @@ def test_largest_takes_zeros_if_it_must():
     assert largest(torch.ones(3), 0).tolist() == []
 
 
+@pytest.mark.rounding
 def test_deft_x_at_full_rank_chooses_what_lt_sft_chooses():
     """Up to entries within rounding of the threshold; computed, not short-cut. Sums of 40 products
     of two rounded factors, whose norms are at most that of a row and 1."""

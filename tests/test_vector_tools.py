@@ -118,6 +118,7 @@ def evaluated(folder, tmp_path):
     return TensorFile(tmp_path / "e.safetensors")["logits"]
 
 
+@pytest.mark.rounding
 def test_a_model_folder_is_what_evaluate_evaluates(run, tmp_path):
     folder, _ = run
     call("apply", folder / "task", folder / "lang", "--out", tmp_path / "model")
@@ -134,6 +135,7 @@ def test_a_model_folder_is_what_evaluate_evaluates(run, tmp_path):
     assert (one[0] - logits[0]).abs().max() <= bound
 
 
+@pytest.mark.rounding
 def test_a_language_alone_becomes_a_masked_language_model(run, tmp_path):
     folder, base = run
     call("apply", folder / "lang", "--out", tmp_path / "model")
@@ -146,6 +148,7 @@ def test_a_language_alone_becomes_a_masked_language_model(run, tmp_path):
         torch.testing.assert_close(bare(IDS).last_hidden_state, states, rtol=0, atol=0)
 
 
+@pytest.mark.rounding
 def test_predictions_need_no_label_and_are_those_of_the_model_folder(run, tmp_path, capsys):
     folder, _ = run
     texts = sentences(20, seed=4)
@@ -174,6 +177,7 @@ def test_predictions_need_no_label_and_are_those_of_the_model_folder(run, tmp_pa
         assert all(abs(float(row[f"p_{c}"]) - float(again[f"p_{c}"])) <= bound for c in CLASSES)
 
 
+@pytest.mark.rounding
 def test_shira_is_the_linear_part_and_lists_what_is_lost(run, tmp_path, capsys):
     folder, base = run
     call("export", folder / "task", folder / "lang", "--to", "shira", "--out", tmp_path / "a")
