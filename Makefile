@@ -16,7 +16,7 @@ CONFIG ?= config.yaml
 ONLY ?=
 RUN = $(shell sed -n 's/^run: *\([^ \#]*\).*/\1/p' $(CONFIG))
 
-.PHONY: demo demo-full plan reproduce slurm test test-slurm lint format schema constraints clean
+.PHONY: demo demo-full plan reproduce slurm test test-cpus test-slurm lint format schema constraints clean
 
 demo: $(READY)
 	$(SNAKEMAKE) --configfile workflow/configs/demo.yaml --quiet host reason rules
@@ -47,6 +47,10 @@ slurm: $(SLURM_READY)
 
 test: lint
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Laws to rounding, as other CPUs compute and with two threads.
+test-cpus: $(READY)
+	DEFTX_TEST_CPUS=1 $(BIN)/pytest -n 2 tests/test_cpus.py
 
 # Needs root and Debian's slurmctld, slurmd, slurm-client and munge; without them the tests are skipped.
 test-slurm: $(SLURM_READY)

@@ -21,7 +21,7 @@ PATIENCE = 60
 """Seconds to wait for something that takes a few at most, on a machine with other work."""
 
 # Threads that wait for a core make a tiny model fifty times slower; a single one does not wait.
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("DEFTX_TEST_THREADS", "1")))
 
 
 LONGEST = ("test_workflow.py", "test_workflow_tools.py", "test_whole_runs.py", "test_engine.py")

@@ -98,6 +98,7 @@ def some_batch(base, count=3):
 # What is computed
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("hidden", [12, 13])
 @pytest.mark.parametrize("non_linearity", ["relu", "gelu", "swish", "tanh"])
 def test_the_inverse_is_exact(hidden, non_linearity):
@@ -159,19 +160,22 @@ MASKED_LM = {
 }
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("kind", BEFORE_DECODER)
 @pytest.mark.parametrize("drop_last", [0, 1])
 @torch.no_grad()
 def test_a_stack_computes_what_mad_x_says(kind, drop_last):
     """In every model type that takes adapters, with every non-linearity and attention; with
     random biases and LayerNorms, so that nothing is applied once instead of twice."""
-    model = random(MASKED_LM[kind]().eval(), 0.2)
+    model = random(MASKED_LM[kind]().eval(), 0.2).double()
     ids = torch.randint(4, SHAPE["vocab_size"], (3, 9))
     seen = []
     for non_linearity, attention in zip(ACTIVATIONS, ("eager", "sdpa") * 2, strict=True):
         model.set_attn_implementation(attention)
         settings = Adapter(task_reduction=4, non_linearity=non_linearity, drop_last=drop_last)
-        language, task = language_adapter(model, settings), task_adapter(model, settings)
+        language, task = (
+            make(model, settings).double() for make in (language_adapter, task_adapter)
+        )
         assert len(task.layers) == 3 - drop_last and len(language.layers) == 3
         for stack, above in ([language], None), ([language, task], task.state_dict()):
             with installed(model, stack, drop_last):
@@ -179,7 +183,7 @@ def test_a_stack_computes_what_mad_x_says(kind, drop_last):
             plain = plain_forward(
                 model, ids, language.state_dict(), above, drop_last, ACTIVATIONS[non_linearity]
             )
-            torch.testing.assert_close(found, plain, rtol=0, atol=2e-5)
+            assert_close({"logits": found}, {"logits": plain})
             seen.append(found)
     assert all(not torch.allclose(seen[0], other, atol=1e-3) for other in seen[1:])
 
@@ -220,6 +224,7 @@ CLASSIFIERS = {
 }
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("make", [*MASKED_LM.values(), *CLASSIFIERS.values()])
 def test_a_model_is_as_it_was_after_the_block(make):
     """Also after an error; and inside of the block its parameters have their names."""
@@ -239,12 +244,13 @@ def test_a_model_is_as_it_was_after_the_block(make):
     assert differing(snapshot(model), before) == set()
 
 
+@pytest.mark.rounding
 @pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable:FutureWarning")
 def test_gradients_reach_adapters_alone_and_checkpointing_changes_none(base):
     """transformers' gradient checkpointing computes each layer a second time, adapters included."""
-    model = load_masked_lm(base)
+    model = load_masked_lm(base).double()
     model.requires_grad_(False)
-    adapters = [language_adapter(model), task_adapter(model)]
+    adapters = [language_adapter(model).double(), task_adapter(model).double()]
     batch = some_batch(base)
     found = []
     without_dropout(model).train()
@@ -262,9 +268,9 @@ def test_gradients_reach_adapters_alone_and_checkpointing_changes_none(base):
     unused = {name for name, gradient in found[0].items() if gradient is None}
     assert unused == {f"0.layers.1.{end}.{kind}" for end in ("down", "up")
                       for kind in ("weight", "bias")}  # fmt: skip
-    for name in found[0].keys() - unused:
-        assert found[0][name].abs().sum() > 0, name
-        torch.testing.assert_close(found[0][name], found[1][name], rtol=1e-5, atol=1e-7)
+    used = [{n: g for n, g in gradients.items() if n not in unused} for gradients in found]
+    assert all(gradient.abs().sum() > 0 for gradient in used[0].values())
+    assert_close(*used)
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_changed(base):
@@ -311,6 +317,7 @@ def trained(made, **given):
     return outcome, module
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("kind", ["xlm-roberta", "bert"])
 @pytest.mark.parametrize("learner_first", [True, False])
 def test_the_loss_at_masked_positions_is_that_of_all_logits(base, kind, learner_first):
@@ -353,6 +360,7 @@ def test_the_loss_at_masked_positions_is_that_of_all_logits(base, kind, learner_
         assert_close(*found)
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("kind", [language, task])
 def test_training_equals_a_plain_loop(base, kind, monkeypatch):
     in_order(monkeypatch)
@@ -378,8 +386,8 @@ def test_training_equals_a_plain_loop(base, kind, monkeypatch):
     with installed(slow, stack, len(stack) - 1):
         slow.train()
         plain_loop(parameters, settings, settings.steps(len(objective)), backward)
-    assert_close(head_parameters(model), head_parameters(slow), 1e-8)
-    assert_close(snapshot(module), snapshot(plain_module), 1e-8)
+    assert_close(head_parameters(model), head_parameters(slow))
+    assert_close(snapshot(module), snapshot(plain_module))
 
 
 def test_l1_counts_the_adapter_among_all_parameters(base, monkeypatch):
@@ -481,6 +489,7 @@ def test_the_same_call_writes_the_same_bytes(files, tmp_path):
     assert not (tmp_path / ".checkpoints").exists()
 
 
+@pytest.mark.rounding
 def test_fresh_weights_depend_on_seed_and_target_alone(files, tmp_path):
     """Hardly trained, by a method of another name and learning rate."""
     still = task_settings(max_steps=1)
@@ -488,7 +497,8 @@ def test_fresh_weights_depend_on_seed_and_target_alone(files, tmp_path):
     seed = stream(1, "task-x", "adapter")
     expected = AdapterModule(SETTINGS, 32, 1, language=False, seed=seed)
     for name, tensor in expected.state_dict().items():
-        torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-10)
+        # A step of AdamW is about the learning rate, and half an ulp of what is near 0.02 is 1e-9.
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=2e-9)
     assert found.provenance["params"]["learning_rate"] == 1e-12
 
 
@@ -501,6 +511,7 @@ def test_settings_of_the_other_kind_change_nothing():
     assert one.relevant(language=True) != other.relevant(language=True)
 
 
+@pytest.mark.rounding
 def test_evaluation_stacks_what_was_trained_and_swaps_languages(files, base):
     """The head is the stored one; another language changes logits and nothing of the task; in the
     end the model is the one it was."""

@@ -88,6 +88,7 @@ def test_a_failure_leaves_the_model_plain(base, fit):
     assert structure(model) == modules and list(snapshot(model)) == names
 
 
+@pytest.mark.rounding
 @FAMILIES
 @KINDS
 def test_resumed_training_has_the_bits_of_uninterrupted_training(

@@ -192,12 +192,15 @@ def test_a_run_with_vectors_of_others_gives_the_logits_of_the_run_that_made_them
     try:
         ran = made.run()
         assert ran["convert"] == 2 and not {"full", "mask", "sparse"} & ran.keys()
+        # Rows of the head in another order: at most 33 terms, of features in [-1, 1], are added up.
+        head_weight = vector.head["classifier.out_proj.weight"].abs().sum(1).max()
+        rounding = 33 * torch.finfo(torch.float32).eps * float(head_weight + 1)
         for language in ("qta", "qtb"):
             path = f"sentiment/{language}/seed{{}}.safetensors"
             expected = TensorFile(results / "evaluate/lt-sft" / path.format(0))
             for seed in (0, 1):
                 found = TensorFile(made.results / "evaluate/given" / path.format(seed))
-                torch.testing.assert_close(found["logits"], expected["logits"], rtol=0, atol=1e-6)
+                assert (found["logits"] - expected["logits"]).abs().max() <= rounding
         task, lang = (made.results / "convert/given" / n for n in ("task-sentiment", "lang-qta"))
         card = (task / "README.md").read_text()
         assert "Made by others." in card and "pytorch_diff.bin" in card

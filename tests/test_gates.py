@@ -89,6 +89,7 @@ def plain_phase(model, objective, settings, trained, weights_of_step):
 # Gates
 
 
+@pytest.mark.rounding
 @GRANULARITIES
 @pytest.mark.parametrize("function", ["sigmoid", "hard-sigmoid"])
 def test_gradients_of_gates_are_finite_differences(base, granularity, function):
@@ -108,6 +109,8 @@ def test_gradients_of_gates_are_finite_differences(base, granularity, function):
             return torch.nn.functional.cross_entropy(model(**batch).logits, labels)
 
     loss().backward()
+    # The quotient is wrong by ε · loss / step < 1e-10 for rounding, and by step² = 1e-10 times the
+    # third derivative.
     step = 1e-5
     for s in learned.values():
         place = int(s.grad.abs().argmax())  # of all entries the one with most to compare
@@ -121,14 +124,15 @@ def test_gradients_of_gates_are_finite_differences(base, granularity, function):
         flat[place] += step
 
 
+@pytest.mark.rounding
 def test_functions_are_those_of_their_formulas():
-    s = torch.linspace(-8, 8, 33)
+    s = torch.linspace(-8, 8, 33, dtype=torch.float64)
     for function, plain in (
         ("sigmoid", 1 / (1 + torch.exp(-s))),
         ("hard-sigmoid", (s / 6 + 0.5).clamp(0, 1)),
     ):
         found = gate_values({"a.gate": s}, ["a"], Gate(function=function, initial=0.0))
-        torch.testing.assert_close(found["a"], plain)
+        assert_close(found, {"a": plain})
 
 
 @pytest.mark.parametrize(("function", "initial"), [("hard-sigmoid", 4.0), ("sigmoid", -20.0)])
@@ -195,6 +199,7 @@ def test_gates_are_as_many_as_their_granularity_says(base, granularity):
 # Phases
 
 
+@pytest.mark.rounding
 @GRANULARITIES
 def test_the_first_phase_equals_a_plain_loop_over_gates_and_head(base, monkeypatch, granularity):
     in_order(monkeypatch)
@@ -215,11 +220,11 @@ def test_the_first_phase_equals_a_plain_loop_over_gates_and_head(base, monkeypat
         assert outcome["trained"] == 2
     moved = [{n: s.detach() - 2.0 for n, s in gates.items()} for gates in (found, learned)]
     assert all(m.abs().max() > 1e-3 for m in moved[1].values())
-    # AdamW makes steps of gradients that are nothing but rounding.
-    assert_close(*moved, 1e-7)
+    assert_close(*moved)
     assert_close(head_parameters(model), head_parameters(plain))
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("ones", [False, True])
 def test_the_second_phase_equals_a_plain_loop_over_linear_layers_and_head(base, monkeypatch, ones):
     """With gates of 1 that is full fine-tuning of the linear layers alone. σ reaches 1 where
@@ -296,6 +301,7 @@ def run(files, base, kind="task", gate=None, expected=None, folder="", **changes
     return first, second
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("granularity", ["entry", "block"])
 def test_the_vector_on_the_start_weights_gives_the_logits_of_the_gated_model(
     files, base, granularity
@@ -319,9 +325,15 @@ def test_the_vector_on_the_start_weights_gives_the_logits_of_the_gated_model(
     assert outcome == vector.provenance["outcome"]
     tokenizer = load_tokenizer(base)
     found, expected = (predict(m, items(60), tokenizer, 32) for m in (model, other))
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     plain = predict(load_classifier(base, CLASSES, head), items(60), tokenizer, 32)
     assert (expected - plain).abs().max() > 0.1
+    # The weights differ by two roundings, one of the vector and one of its sum with the start: of
+    # the logits' change that is about 1e-6.
+    start, ours = base_weights(base), matrices(model)
+    for name, weight in matrices(other).items():
+        parts = delta[name].abs() + start[name].abs()
+        assert ((ours[name] - weight).abs() <= torch.finfo(torch.float32).eps * parts).all(), name
+    assert (found - expected).norm() < 1e-3 * (expected - plain).norm()
     assert differing(head_of(vector), head_parameters(other)) == set()
 
 
@@ -341,6 +353,7 @@ def test_a_vector_of_a_language_has_the_linear_layers_and_no_head(files, base):
     assert vector.provenance["inputs"]["gates"] == learned.content
 
 
+@pytest.mark.rounding
 def test_the_vector_of_weights_that_do_not_move_is_the_gates_alone(files, base):
     """θs ⊙ M − θs, with steps too small to be seen."""
     first, second = run(files, base, gate=Gate(granularity="matrix"), learning_rate=1e-20)

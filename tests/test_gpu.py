@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import test_engine
+import torch
 from conftest import HAS_GPU, PROJECT, with_the_gpu
 from safetensors.torch import load_file
 from simulated_gpu import BEGIN
@@ -27,14 +28,17 @@ engine = Engine(precision={precision!r}, compile={compile!r})
 base = Base.load(Path({base!r}))
 for kind in (test_engine.language, test_engine.task):
     for mask in (False, True):
-        outcome, weights = test_engine.trained(base, kind(base), mask, Session(engine=engine))
+        session = Session(engine=engine)
+        outcome, weights = test_engine.trained(base, kind(base), mask, session, torch.{dtype})
         assert outcome["engine"]["device"] == "cuda"
         weights = {{name: weight.cpu() for name, weight in weights.items()}}
         save_file(weights, Path({out!r}) / f"{{kind.__name__}}-{{mask}}.safetensors")
 """
 
 
-def compare_with_cpu(base, folder, bound, precision, compile, environment, before=""):
+def compare_with_cpu(
+    base, folder, bound, precision, compile, environment, before="", dtype="float32"
+):
     """Train on a GPU, in a process that begins with the code `before`, and compare its weights with
     those of the CPU."""
     script = folder / "script.py"
@@ -42,7 +46,7 @@ def compare_with_cpu(base, folder, bound, precision, compile, environment, befor
         before
         + SCRIPT.format(
             tests=str(PROJECT / "tests"), base=str(base.folder), out=str(folder),
-            precision=precision, compile=compile,
+            precision=precision, compile=compile, dtype=dtype,
         )
     )  # fmt: skip
     done = subprocess.run(
@@ -54,7 +58,7 @@ def compare_with_cpu(base, folder, bound, precision, compile, environment, befor
     assert done.returncode == 0, done.stderr
     kinds = (test_engine.language, test_engine.task)
     for kind, mask in itertools.product(kinds, (False, True)):
-        _, expected = test_engine.trained(base, kind(base), mask)
+        _, expected = test_engine.trained(base, kind(base), mask, None, getattr(torch, dtype))
         found = load_file(folder / f"{kind.__name__}-{mask}.safetensors")
         assert test_engine.distance(found, expected) < bound, (kind.__name__, mask)
 
@@ -66,20 +70,22 @@ def simulate(simulated):
     return simulated
 
 
-PRECISIONS = pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-3), ("bf16", 0.1)])
-
-
 @pytest.mark.skipif(not HAS_GPU, reason="no GPU")
 @pytest.mark.parametrize("compile", [False, True, "reduce-overhead"])
-@PRECISIONS
+@pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-3), ("bf16", 0.1)])
 def test_a_gpu_computes_the_same_as_a_cpu(base, tmp_path, precision, compile, bound):
+    """Gradients that are nothing but rounding move weights as far as any others."""
     environment = with_the_gpu({**os.environ, "DEFTX_TEST_ON_GPU": "1"})
     compare_with_cpu(base, tmp_path, bound, precision, compile, environment)
 
 
-@PRECISIONS
-def test_training_keeps_to_its_device(base, tmp_path, simulate, precision, bound):
-    compare_with_cpu(base, tmp_path, bound, precision, False, os.environ, simulate + BEGIN)
+@pytest.mark.parametrize(
+    ("precision", "dtype", "bound"),
+    [("fp32", "float64", test_engine.TO_ROUNDING), ("bf16", "float32", 0.1)],
+)
+def test_training_keeps_to_its_device(base, tmp_path, simulate, precision, dtype, bound):
+    begin = simulate + BEGIN
+    compare_with_cpu(base, tmp_path, bound, precision, False, os.environ, begin, dtype)
 
 
 REFUSED = """

@@ -63,6 +63,7 @@ VECTORS = {
 }
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("at_once", [7, 1 << 24])
 @pytest.mark.parametrize("kind", VECTORS)
 def test_every_measure_is_what_plain_loops_count(kind, at_once, monkeypatch):

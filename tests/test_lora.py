@@ -42,6 +42,7 @@ def some_logits(model):
         return model.eval()(input_ids=tokens).logits
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("kind", [language, task])
 def test_the_product_is_the_change_that_the_trained_model_computes_with(base, kind, monkeypatch):
     seen, unload = [], peft.LoraModel.unload
@@ -52,13 +53,14 @@ def test_the_product_is_the_change_that_the_trained_model_computes_with(base, ki
 
     monkeypatch.setattr(peft.LoraModel, "unload", look)
     model, objective, settings = kind(base)
-    factors, _ = fit_factors(model, objective, settings, rank=3, alpha=6.0)
+    factors, _ = fit_factors(model.double(), objective, settings, rank=3, alpha=6.0)
     without = some_logits(model)
     add_dense(model, [products(factors)], {})
-    torch.testing.assert_close(some_logits(model), seen[0], rtol=1e-4, atol=1e-5)
+    assert_close({"logits": some_logits(model)}, {"logits": seen[0]})
     assert (without - seen[0]).abs().max() > 1e-3
 
 
+@pytest.mark.rounding
 def test_training_equals_a_plain_loop_over_the_sum(base, monkeypatch):
     """The product is put into the weights by hand in each step."""
     in_order(monkeypatch)
@@ -80,8 +82,8 @@ def test_training_equals_a_plain_loop_over_the_sum(base, monkeypatch):
         torch.func.functional_call(plain.train(), moved, kwargs=batch).loss.backward()
 
     plain_loop(train_only(plain, [*a.values(), *b.values()]), settings, 8, backward)
-    assert_close(products(factors), {name: 1.5 * b[name] @ a[name] for name in a}, 1e-8)
-    assert_close(head_parameters(model), head_parameters(plain), 1e-8)
+    assert_close(products(factors), {name: 1.5 * b[name] @ a[name] for name in a})
+    assert_close(head_parameters(model), head_parameters(plain))
 
 
 def test_where_training_starts_follows_from_the_seed_alone(base):
@@ -165,6 +167,7 @@ def test_the_stage_makes_the_same_bytes_again_and_others_for_another_target(base
     assert not (tmp_path / ".checkpoints").exists()
 
 
+@pytest.mark.rounding
 def test_a_language_has_factors_and_no_head(base, data, tmp_path):
     settings = language_settings(epochs=1)
     changes = {"classes": None, "task": None, "language": settings, "target": "lang-qaa"}

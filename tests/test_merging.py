@@ -8,6 +8,8 @@ from deftx.stages.compose.math import language_share, merged
 from deftx.stages.compose.settings import Combine, LayerSwap
 from deftx.store.lazy import Lazy
 
+pytestmark = pytest.mark.rounding
+
 EMBEDDINGS, TOP = "embeddings.word_embeddings.weight", "final_norm.weight"
 LAYERS = [f"encoder.layer.{n}.output.dense.weight" for n in range(6)]
 NAMES = [EMBEDDINGS, *LAYERS, TOP]

@@ -138,6 +138,16 @@ def test_batches_hold_one_source_each_and_together_the_examples_of_the_step(base
         assert sorted(found) == sorted(expected)
 
 
+def test_a_step_does_not_depend_on_the_steps_before(base):
+    objective, settings = task(base, epochs=3, accumulation=2)
+    whole = Steps(objective, settings, **SEEDS)
+    for number in range(settings.steps(*SIZES)):
+        one, other = Steps(objective, settings, **SEEDS).step(number), whole.step(number)
+        assert (one.sources, one.labels) == (other.sources, other.labels)
+        for ours, theirs in zip(one.batches, other.batches, strict=True):
+            assert not differing(ours, theirs)
+
+
 def test_one_source_is_batched_as_without_sources(base):
     """Whether or not its language has a vector."""
     one, settings = task(base, sizes=(40,))
@@ -178,6 +188,7 @@ def plain_training(base, objective, settings, vectors, mask=None):
     return model
 
 
+@pytest.mark.rounding
 @SPARSE
 def test_training_is_a_plain_loop_through_the_sums_of_weights_and_vectors(base, vectors, sparse):
     """In float64; steps of several sources, and of one."""
@@ -189,6 +200,7 @@ def test_training_is_a_plain_loop_through_the_sums_of_weights_and_vectors(base, 
     assert_close(snapshot(ours), snapshot(plain))
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @SPARSE
 def test_a_batch_sees_exactly_the_base_and_its_vector_and_nothing_drifts(

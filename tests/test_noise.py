@@ -13,6 +13,8 @@ from deftx.stages.denoise.math import (
     signal_rank,
 )
 
+pytestmark = pytest.mark.rounding
+
 RULES = ["optimal-threshold", "noise-edge"]
 BY_EACH_RULE = pytest.mark.parametrize("rule", RULES)
 BETAS = [1.0, 0.5, 0.1, 0.003]

@@ -300,13 +300,16 @@ def test_largest_takes_zeros_if_it_must():
     assert largest(torch.ones(3), 0).tolist() == []
 
 
+@pytest.mark.rounding
 def test_deft_x_at_full_rank_chooses_what_lt_sft_chooses():
-    """Up to entries within rounding of the threshold; computed, not short-cut."""
+    """Up to entries within rounding of the threshold; computed, not short-cut. Sums of 40 products
+    of two rounded factors, whose norms are at most that of a row and 1."""
     start = {"w": torch.randn(60, 40), "b": torch.randn(40)}
     delta = Delta.between(start, {n: v + 0.01 * torch.randn_like(v) for n, v in start.items()})
     denoised = denoise(delta, rank=40, allow_full_rank=True)
     lt_sft, deft_x = top_k(delta, 300), top_k(denoised, 300)
     threshold = min(delta[n].reshape(-1)[i].abs().min() for n, i in lt_sft.index.items())
+    rounding = 42 * torch.finfo(torch.float32).eps * delta["w"].norm(dim=1).max()
     for name in delta:
         differ = lt_sft.dense(name) ^ deft_x.dense(name)
-        assert ((delta[name][differ].abs() - threshold).abs() < 1e-6 * threshold).all()
+        assert ((delta[name][differ].abs() - threshold).abs() <= 2 * rounding).all()

@@ -1,11 +1,13 @@
 """What tests of training share: tiny data and models, plain loops as oracles, and comparisons."""
 
+import copy
+
 import pytest
 import torch
 from conftest import KillError, kill_before, sentences
 
 from deftx.core.mask import mask_layout, mask_tensors
-from deftx.core.parameters import head_parameters
+from deftx.core.parameters import backbone_parameters, head_parameters
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.language import masked_language_modelling
 from deftx.engine.settings import LanguageTraining, TaskTraining
@@ -117,6 +119,24 @@ def assert_close(ours, plain, relative=1e-10):
         assert ours[name].dtype == expected.dtype, name
         difference, size = (float(t.detach().norm()) for t in (ours[name] - expected, expected))
         assert difference <= relative * (size + 1e-3), (name, difference, size)
+
+
+def one_forward_pass(model, ids):
+    """Logits in float64, and how far those of a pass in float32 may be from them.
+
+    A sum of n products in float32 is the exact sum for weights that are changed by at most n · ε.
+    So the bound is the change of logits when all weights change by 2⁻¹², scaled to n · ε, n being
+    the longest sum; twice that, for what is between the matrices.
+    """
+    exact = copy.deepcopy(model).double().eval()
+    moved = copy.deepcopy(exact)
+    longest = max(p.shape[-1] for p in backbone_parameters(model).values() if p.ndim == 2)
+    with torch.no_grad():
+        for parameter in moved.parameters():
+            parameter *= 1 + 2**-12 * torch.randn_like(parameter).sign()
+        logits, others = (m(**ids).logits for m in (exact, moved))
+    scale = 2 * longest * torch.finfo(torch.float32).eps * 2**12
+    return logits, scale * float((logits - others).abs().max())
 
 
 def distance(ours, plain):

@@ -152,7 +152,7 @@ class PackedEntries(torch.nn.Module):
                     f"the vector has entries of {name} that the mask does not choose"
                 )
         for name, place in places.items():
-            values = vector.values[name].to(place.device)
+            values = vector.values[name].to(self.values)
             packed.get(name, self.rows).index_add_(0, place, values)
 
     @torch.no_grad()
