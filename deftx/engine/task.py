@@ -1,23 +1,24 @@
 """Classification of sentences, or of pairs of them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
+from torch.utils.data import ConcatDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from deftx.engine.objective import (
     IGNORED,
     Batch,
-    Example,
     Learner,
     Objective,
     at_least_float32,
     rounded_up,
 )
 from deftx.engine.settings import TaskTraining
-from deftx.models.predict import accuracy_and_f1, encode, outputs, padded
+from deftx.models.predict import accuracy_and_f1, outputs, padded
+from deftx.models.tokens import Example, Examples, Tokens, encode
+from deftx.store.items import Item
 
 FEW_LENGTHS = 32
 """Lengths are rounded up to a multiple of this where code is compiled for each."""
@@ -28,7 +29,7 @@ class Classification(Objective):
 
     def __init__(
         self,
-        train: Sequence[Example],
+        train: Examples,
         valid: Sequence[Example],
         tokenizer: PreTrainedTokenizerBase,
         settings: TaskTraining,
@@ -81,25 +82,26 @@ class Classifying(Learner):
 
 
 def classification(
-    train: Sequence[dict[str, Any]],
-    valid: Sequence[dict[str, Any]],
+    train: Sequence[Item] | Tokens,
+    valid: Sequence[Item] | Tokens,
     tokenizer: PreTrainedTokenizerBase,
     settings: TaskTraining,
 ) -> Classification:
     """The objective of sentences or pairs of sentences with labels; items have `text`, perhaps
-    `text_pair`, and `label` as a number."""
+    `text_pair`, and `label` as a number, or are tokens already."""
     return classification_of_sources([train], valid, tokenizer, settings)
 
 
 def classification_of_sources(
-    train: Sequence[Sequence[dict[str, Any]]],
-    valid: Sequence[dict[str, Any]],
+    train: Sequence[Sequence[Item] | Tokens],
+    valid: Sequence[Item] | Tokens,
     tokenizer: PreTrainedTokenizerBase,
     settings: TaskTraining,
 ) -> Classification:
     """As `classification`, on the items of several sources."""
+    sources = [encode(few, tokenizer, settings.max_length) for few in train]
     return Classification(
-        [example for few in train for example in encode(few, tokenizer, settings.max_length)],
+        sources[0] if len(sources) == 1 else ConcatDataset(sources),  # type: ignore[arg-type] # any sequence will do
         encode(valid, tokenizer, settings.max_length),
         tokenizer,
         settings,

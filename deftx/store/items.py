@@ -39,12 +39,18 @@ def load_labelled(path: Path | str, classes: Sequence[str]) -> list[Item]:
     number = {name: i for i, name in enumerate(classes)}
     for item in items:
         if item.get("label") not in number:
-            raise ArtefactError(
-                f"{path}: item {item['id']} has the label {item.get('label')!r}; the task's "
-                f"classes are {', '.join(classes)}"
-            )
+            raise unknown_label(path, item["id"], item.get("label"), classes)
         item["label"] = number[item["label"]]
     return items
+
+
+def unknown_label(
+    path: Path | str, item: str, label: str | None, classes: Sequence[str]
+) -> ArtefactError:
+    """The error about an item's label that is none of a task's classes."""
+    return ArtefactError(
+        f"{path}: item {item} has the label {label!r}; the task's classes are {', '.join(classes)}"
+    )
 
 
 def load_text(path: Path | str) -> list[str]:

@@ -106,3 +106,20 @@ rule clean:
         cfg=reads("clean"),
     shell:
         call("clean", "text evaluation")
+
+
+rule tokens:
+    """Tokenise a text or labelled items, once for all that read them."""
+    input:
+        unpack(needs("tokens")),
+    output:
+        **made("tokens"),
+    log:
+        **logs("tokens"),
+    priority: 80
+    conda:
+        ENVIRONMENT
+    params:
+        cfg=reads("tokens"),
+    shell:
+        call("tokens", "base data")
