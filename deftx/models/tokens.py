@@ -52,7 +52,7 @@ class Tokens(Sequence[Example]):
         columns: name in STORED → the values of all tokens, (tokens,).
         starts, ends: where each item starts and ends in these, int64 (items,).
         labels: number of each item's class, int64 (items,); None for text.
-        ids: of the items of a file, as `encode_ids` writes them; None for others and for a slice.
+        ids: of the items of a file, as `encode_ids` writes them; None where they are unknown.
     """
 
     columns: Mapping[str, torch.Tensor]

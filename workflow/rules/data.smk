@@ -1,8 +1,8 @@
-"""Text and labelled items: download → data → trim, clean; one parquet per dataset, language and split,
-one text per language.
+"""Text and labelled items: download → data → trim, clean → tokens; one parquet per dataset, language
+and split, one text per language.
 
 Inputs: the user's files, files that can be downloaded, or the settings of the embedded world. Outputs:
-download/ (records; the files themselves are in the data folder), data/, trim/, clean/.
+download/ (records; the files themselves are in the data folder), data/, trim/, clean/, tokens/.
 """
 
 
