@@ -115,7 +115,8 @@ def test_a_file_holds_the_items_that_memory_holds(base, tmp_path):
             load_tokens(file, base, length, classes)
             for file in (path, tokenised(base, path, length or WHOLE))
         )
-        assert equal(mapped, kept) and torch.equal(mapped.ids, kept.ids)
+        assert equal(mapped, kept)
+        assert classes is None or torch.equal(mapped.ids, kept.ids)
         assert decode_ids(mapped.ids).tolist() == [str(i) for i in range(40)]
 
 
@@ -145,7 +146,7 @@ def test_a_label_that_the_task_does_not_have_is_the_error_of_the_items(base, tmp
     for name in ("labelled", "text"):
         path, messages = tmp_path / f"{name}.parquet", []
         for file in (path, tokenised(base, path, 32)):
-            with pytest.raises(ArtefactError, match="the task's classes are high$") as error:
+            with pytest.raises(ArtefactError, match=r"the task's classes are high$") as error:
                 load_tokens(file, base, 32, ["high"])
             messages.append(str(error.value).removeprefix(f"{file}: "))
         assert messages[0] == messages[1]
@@ -158,7 +159,7 @@ def test_tokens_of_another_length_tokenizer_or_stage_are_refused(base, tmp_path)
     other = tmp_path / "base"
     shutil.copytree(base.folder, other)
     (other / "tokenizer.json").write_text((other / "tokenizer.json").read_text() + "\n")
-    with pytest.raises(ArtefactError, match="tokenizer .*, expected"):
+    with pytest.raises(ArtefactError, match=r"tokenizer .*, expected"):
         load_tokens(path, Base.load(other), 32, CLASSES)
     save_tensors(tmp_path / "x.safetensors", {"a": torch.ones(1)}, stage="full")
     with pytest.raises(ArtefactError, match="stage full, expected tokens"):
