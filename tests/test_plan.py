@@ -385,7 +385,7 @@ def test_a_trimmed_dataset_takes_all_its_splits_and_the_other_one():
     }
     read = inputs(from_elsewhere, "full/task-sentiment/base/seed0/model.safetensors")
     assert read["train"] == ["tokens/32/trim/smsa/qaa/train.safetensors"]
-    assert read["valid"] == ["trim/smsa/qaa/valid.parquet"]
+    assert read["valid"] == ["tokens/32/trim/smsa/qaa/valid.safetensors"]
 
 
 def test_the_text_of_a_language_depends_on_its_own_evaluation_items_alone():

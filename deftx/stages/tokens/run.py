@@ -52,6 +52,7 @@ def tokens(params: Params, *, base: Path, data: Path, out: Path) -> None:
         stage="tokens",
         **params.model_dump(),
         classes=names,
+        base=encoder.identity,
         tokenizer=tokenizer_sha256(encoder),
         params=params.model_dump(),
         inputs=digests(data=data),
