@@ -103,7 +103,7 @@ class Memory:
             self._before = torch.cuda.memory_allocated()
         else:
             self.reset()
-            self._before = _resident_peak()
+            self._before = resident_peak()
 
     def reset(self) -> None:
         """Reset the peak; building a model takes more memory than keeping it."""
@@ -117,11 +117,11 @@ class Memory:
 
     def peak(self) -> int:
         """Bytes."""
-        now = torch.cuda.max_memory_allocated() if self._gpu else _resident_peak()
+        now = torch.cuda.max_memory_allocated() if self._gpu else resident_peak()
         return max(0, now - self._before)
 
 
-def _resident_peak() -> int:
+def resident_peak() -> int:
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():

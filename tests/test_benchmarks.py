@@ -9,7 +9,7 @@ import pytest
 import torch
 from training import assert_close, differing, snapshot
 
-from benchmarks import measure, models, passes, profile, reference, training
+from benchmarks import measure, models, passes, profile, reference, tokens, training
 from deftx.engine.passes import Passes
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -328,6 +328,18 @@ def test_profiles_and_passes_run_as_scripts(capsys):
     assert "passes.py" in capsys.readouterr().out
     passes.main([*common, "--rounds", "1"])
     assert "a pass, which is" in capsys.readouterr().out
+
+
+def test_every_way_of_tokenising_gives_a_training_the_same_examples(base, tmp_path):
+    tokens.prepare(tmp_path, base.folder, 40)
+    tokens.run("tokens", tmp_path)
+    plain, *others = (
+        tokens.objective_of(way, tmp_path, base).examples(range(40), 0)
+        for way in ("dictionaries", "in memory", "mapped")
+    )
+    for examples in others:
+        for one, other in zip(examples, plain, strict=True):
+            assert differing(one, other) == set()
 
 
 def test_operators_are_grouped_by_name():

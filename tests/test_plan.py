@@ -108,7 +108,7 @@ TRAINED = {"full", "sparse"}
         ("systems/lt-sft/task_scale", 0.5, {"compose"}),
         ("budget/task", 0.05, {"mask"}),
         ("language_training/l1", 0.2, TRAINED),
-        ("tasks/sentiment/training/max_length", 16, {*TRAINED, "evaluate"}),
+        ("tasks/sentiment/training/max_length", 16, {*TRAINED, "evaluate", "tokens"}),
         ("world/international", 0.9, {"data"}),
         ("threads/mask", 2, {"mask"}),
     ],
@@ -286,7 +286,7 @@ def test_sources_train_under_their_own_vectors_and_not_on_top_of_one():
     path = "full/task-sentiment/lt-sft/seed0/model.safetensors"
     found, facts = inputs(start, path), params(start, path)
     assert found["train"] == [
-        f"data/sentiment/{key}/train.parquet" for key in ("qaa", "qta", "qtb")
+        f"tokens/32/data/sentiment/{key}/train.safetensors" for key in ("qaa", "qta", "qtb")
     ]
     assert found["start_vector"] == []
     vectors = [f"sparse/lt-sft/lang-{key}/seed0/sft_model.safetensors" for key in ("qaa", "qta")]
@@ -385,8 +385,8 @@ def test_a_trimmed_dataset_takes_all_its_splits_and_the_other_one():
         "made_from": ["data/sentiment/qaa/test.parquet"],
     }
     read = inputs(from_elsewhere, "full/task-sentiment/base/seed0/model.safetensors")
-    assert read["train"] == ["trim/smsa/qaa/train.parquet"]
-    assert read["valid"] == ["trim/smsa/qaa/valid.parquet"]
+    assert read["train"] == ["tokens/32/trim/smsa/qaa/train.safetensors"]
+    assert read["valid"] == ["tokens/32/trim/smsa/qaa/valid.safetensors"]
 
 
 def test_the_text_of_a_language_depends_on_its_own_evaluation_items_alone():
@@ -399,7 +399,7 @@ def test_the_text_of_a_language_depends_on_its_own_evaluation_items_alone():
         "evaluation": ["data/sentiment/qta/test.parquet"],
     }
     read = inputs(from_elsewhere, "full/lang-qta/seed0/model.safetensors")
-    assert read["train"] == ["clean/qta.parquet"]
+    assert read["train"] == ["tokens/whole/clean/qta.safetensors"]
     new = differing(state(plan(from_elsewhere)), state(plan(more)))
     assert "clean/qtc.parquet" in new and all("qtc" in path for path in new)
 

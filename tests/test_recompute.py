@@ -1,7 +1,7 @@
 """Artefacts on disk are enough to recompute every later one, and outlive an edit of the code.
 
 Most tests use NumPy and the standard library, and read files as docs/format.md describes them; only
-the last step, from weights to logits, needs transformers.
+the tokens need tokenizers, and the last step, from weights to logits, transformers.
 """
 
 import hashlib
@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tokenizers import Tokenizer
 from training import one_forward_pass
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 pytestmark = pytest.mark.workflow
 
 DTYPES = {"F32": np.float32, "F64": np.float64, "F16": np.float16, "I64": np.int64,
-          "U8": np.uint8, "U16": np.uint16, "I32": np.int32}  # fmt: skip
+          "U8": np.uint8, "U16": np.uint16, "I32": np.int32, "BOOL": np.bool_}  # fmt: skip
 
 
 def read(path):
@@ -201,6 +202,28 @@ def test_logits_and_metrics_follow_from_base_and_composed(results, system, langu
     classes = metadata["params"]["classes"]
     assert [classes[i] for i in stored["labels"]] == list(items["label"])
     assert bytes(stored["ids"]).decode().split("\n") == list(items["id"])
+
+
+@pytest.mark.parametrize("place", ["data/text/qta/train", "data/sentiment/qaa/train"])
+def test_tokens_are_what_the_tokenizer_makes_of_each_item(results, place):
+    tokenizer = Tokenizer.from_file(str(results / "base/tokenizer.json"))
+    items = pd.read_parquet(results / f"{place}.parquet")
+    labelled = "label" in items
+    if labelled:
+        tokenizer.enable_truncation(32)
+    else:
+        tokenizer.no_truncation()
+    stored, metadata = read(results / f"tokens/{32 if labelled else 'whole'}/{place}.safetensors")
+    encoded = [tokenizer.encode(text) for text in items["text"]]
+    assert stored["input_ids"].tolist() == [number for line in encoded for number in line.ids]
+    assert stored["ends"].tolist() == np.cumsum([len(line.ids) for line in encoded]).tolist()
+    assert bytes(stored["ids"]).decode().split("\n") == list(items["id"])
+    if labelled:
+        names = [metadata["classes"][i] for i in stored["labels"]]
+        assert names == list(items["label"])
+    else:
+        special = [i for line in encoded for i in line.special_tokens_mask]
+        assert stored["special_tokens_mask"].tolist() == special
 
 
 def test_provenance_names_base_inputs_and_parameters_and_no_path(results):

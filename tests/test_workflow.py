@@ -112,8 +112,8 @@ EDITS = {
     rename_language: "coverage=1",
     change_budget: "mask=2 sparse=2 compose=4 evaluate=4 diagnostics=2",
     change_learning_rate: "full=1 denoise=1 mask=2 sparse=2 compose=3 evaluate=3 diagnostics=3",
-    add_language: "world=2 full=1 denoise=1 mask=2 sparse=2 compose=4 evaluate=4 diagnostics=4 "
-    "coverage=1",
+    add_language: "world=2 tokens=2 full=1 denoise=1 mask=2 sparse=2 compose=4 evaluate=4 "
+    "diagnostics=4 coverage=1",
     add_rank: "denoise=2 mask=2 sparse=2 compose=2 evaluate=2 diagnostics=1",
     add_system: "compose=2 evaluate=2 diagnostics=1",
 }

@@ -21,9 +21,9 @@ from deftx.engine.settings import TaskTraining
 from deftx.engine.task import classification_of_sources
 from deftx.models.base import Base
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
+from deftx.models.tokens import load_tokens
 from deftx.store.artefact import digests
 from deftx.store.errors import InputError
-from deftx.store.items import load_labelled, load_text
 from deftx.store.seeds import stream
 from deftx.store.tensors import save_tensors
 
@@ -129,8 +129,8 @@ def prepare(
     valid: Path | None,
     start_vector: Path | None,
 ) -> tuple[PreTrainedModel, Objective]:
-    """Load the model, add the start vector if there is one, and tokenise the data; several training
-    files are several sources of a task.
+    """Load the model, add the start vector if there is one, and open the data, of the stage
+    `tokens` or as parquet; several training files are several sources of a task.
 
     The head is the same in all phases. Raises ArtefactError if the start vector was made for
     another base or the data do not fit the task; InputError if the text is too short, or a
@@ -147,8 +147,8 @@ def prepare(
         classes = params.classes or []
         model = load_classifier(base, classes, stream(params.seed, params.target, "head"))
         objective = classification_of_sources(
-            [load_labelled(file, classes) for file in files],
-            load_labelled(valid, classes),
+            [load_tokens(file, base, training.max_length, classes) for file in files],
+            load_tokens(valid, base, training.max_length, classes),
             tokenizer,
             training,
         )
@@ -156,7 +156,8 @@ def prepare(
         if len(files) != 1:
             raise InputError(f"{params.target}: {len(files)} training files, a language has one")
         model = load_masked_lm(base)
-        objective = masked_language_modelling(load_text(files[0]), tokenizer, training)
+        text = load_tokens(files[0], base, None if training.packed else training.max_length)
+        objective = masked_language_modelling(text, tokenizer, training)
     if start_vector is not None:
         vector = SparseDelta.load(start_vector)
         base.check(vector.provenance, start_vector)

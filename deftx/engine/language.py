@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from transformers import DataCollatorForLanguageModeling, PreTrainedModel, PreTrainedTokenizerBase
 
 from deftx.engine.masked_tokens import MaskedTokens
-from deftx.engine.objective import IGNORED, Batch, Example, Learner, Objective, rounded_up
+from deftx.engine.objective import IGNORED, Batch, Learner, Objective, rounded_up
 from deftx.engine.settings import LanguageTraining
+from deftx.models.tokens import Example, Examples, Tokens, encode_text
 from deftx.store.errors import InputError
 from deftx.store.items import Items
 
@@ -20,9 +22,6 @@ VALIDATION_TOKENS = 16_384
 
 FEW_SIZES = 64
 """Numbers of masked tokens are rounded up to a multiple of this where code is compiled for each."""
-
-COLUMNS = {"input_ids": torch.int32, "special_tokens_mask": torch.bool}
-"""What an example of text consists of, (length,) each."""
 
 
 class MaskedLanguageModelling(Objective):
@@ -36,14 +35,13 @@ class MaskedLanguageModelling(Objective):
 
     def __init__(
         self,
-        train: Sequence[Example],
+        train: Examples,
         valid: Sequence[Example],
         tokenizer: PreTrainedTokenizerBase,
         mask_probability: float,
     ) -> None:
         super().__init__(train)
         self._pad, self._probability = tokenizer.pad_token_id, mask_probability
-        self._longest = max(len(block["input_ids"]) for block in train)
         self._masker = DataCollatorForLanguageModeling(tokenizer, mlm_probability=mask_probability)
         self.valid = self._masked(valid, VALIDATION_SEED) if valid else []
         self.validates = bool(valid)
@@ -88,6 +86,10 @@ class MaskedLanguageModelling(Objective):
             batch["attention_mask"] = (torch.arange(length) < here.unsqueeze(1)).long()
         return batch
 
+    @cached_property
+    def _longest(self) -> int:
+        return max(len(self._train[i]["input_ids"]) for i in range(len(self)))
+
     def _positions(self, shape: tuple[int, int], masked: int) -> int:
         """Room for so many masked tokens as a batch of a shape hardly ever has, so that nearly all
         batches have the same room: of 8 × 256 tokens 307 ± 16 are masked, of 384 at most."""
@@ -117,49 +119,27 @@ class MaskedLanguageModelling(Objective):
 
 
 def masked_language_modelling(
-    lines: Sequence[str] | Items, tokenizer: PreTrainedTokenizerBase, settings: LanguageTraining
+    lines: Sequence[str] | Items | Tokens,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: LanguageTraining,
 ) -> MaskedLanguageModelling:
-    """The objective of a text: its lines, or items or a `datasets.Dataset` whose `text` they are.
-    The first lines are held out.
+    """The objective of a text: its lines, their tokens, or items or a `datasets.Dataset` whose
+    `text` they are. The first lines are held out.
 
     Raises InputError if there is too little text for one training and one validation line.
     """
-    lines = [line if isinstance(line, str) else line["text"] for line in lines]
-    held_out = max(1, round(settings.held_out * len(lines)))
-    if held_out >= len(lines):
+    if isinstance(lines, Tokens):
+        text = lines
+    else:
+        plain = [line if isinstance(line, str) else line["text"] for line in lines]
+        text = encode_text(plain, tokenizer, None if settings.packed else settings.max_length)
+    held_out = max(1, round(settings.held_out * len(text)))
+    if held_out >= len(text):
         raise InputError(
-            f"the text has {len(lines)} lines: at least 2 are needed, one to train on and one to "
+            f"the text has {len(text)} lines: at least 2 are needed, one to train on and one to "
             "hold out"
         )
-    cut = blocks if settings.packed else line_by_line
-    train, valid = (
-        cut(part, tokenizer, settings.max_length) for part in (lines[held_out:], lines[:held_out])
-    )
+    train, valid = text[held_out:], text[:held_out]
+    if settings.packed:
+        train, valid = (part.blocks(settings.max_length) for part in (train, valid))
     return MaskedLanguageModelling(train, valid, tokenizer, settings.mask_probability)
-
-
-def blocks(lines: Sequence[str], tokenizer: PreTrainedTokenizerBase, length: int) -> list[Example]:
-    """The lines, each with its special tokens, run together and cut into blocks of `length`
-    tokens. The last block starts early enough to be as long as the others, so that nothing of a
-    small corpus is lost and nothing is padded; a text shorter than that is one short block."""
-    encoded = tokenizer(list(lines), return_special_tokens_mask=True, verbose=False)
-    text = {
-        key: torch.tensor([value for line in encoded[key] for value in line], dtype=dtype)
-        for key, dtype in COLUMNS.items()
-    }
-    tokens = len(text["input_ids"])
-    starts = [max(0, min(at, tokens - length)) for at in range(0, tokens, length)]
-    return [{key: text[key][at : at + length] for key in text} for at in starts]
-
-
-def line_by_line(
-    lines: Sequence[str], tokenizer: PreTrainedTokenizerBase, length: int
-) -> list[Example]:
-    """Each line an example of its own, cut to `length` tokens."""
-    encoded = tokenizer(
-        list(lines), return_special_tokens_mask=True, truncation=True, max_length=length
-    )
-    return [
-        {key: torch.tensor(encoded[key][i], dtype=dtype) for key, dtype in COLUMNS.items()}
-        for i in range(len(lines))
-    ]

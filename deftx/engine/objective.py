@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-Example = dict[str, torch.Tensor]
-"""One example: `input_ids` (length,), and what else its model and its loss need."""
+from deftx.models.tokens import Example, Examples
 
 Batch = dict[str, torch.Tensor]
 
@@ -41,7 +40,7 @@ class Objective(ABC):
     best: str
     validates: bool = True
 
-    def __init__(self, train: Sequence[Example], sources: tuple[int, ...] = ()) -> None:
+    def __init__(self, train: Examples, sources: tuple[int, ...] = ()) -> None:
         self._train = train
         self.sources = sources or (len(train),)
 

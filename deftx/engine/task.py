@@ -4,19 +4,20 @@ from collections.abc import Sequence
 
 import torch
 from torch.nn.functional import cross_entropy
+from torch.utils.data import ConcatDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from deftx.engine.objective import (
     IGNORED,
     Batch,
-    Example,
     Learner,
     Objective,
     at_least_float32,
     rounded_up,
 )
 from deftx.engine.settings import TaskTraining
-from deftx.models.predict import accuracy_and_f1, encode, outputs, padded
+from deftx.models.predict import accuracy_and_f1, outputs, padded
+from deftx.models.tokens import Example, Examples, Tokens, encode
 from deftx.store.items import Items
 
 FEW_LENGTHS = 32
@@ -28,7 +29,7 @@ class Classification(Objective):
 
     def __init__(
         self,
-        train: Sequence[Example],
+        train: Examples,
         valid: Sequence[Example],
         tokenizer: PreTrainedTokenizerBase,
         settings: TaskTraining,
@@ -81,25 +82,27 @@ class Classifying(Learner):
 
 
 def classification(
-    train: Items,
-    valid: Items,
+    train: Items | Tokens,
+    valid: Items | Tokens,
     tokenizer: PreTrainedTokenizerBase,
     settings: TaskTraining,
 ) -> Classification:
     """The objective of sentences or pairs of sentences with labels; items, in a list or a
-    `datasets.Dataset`, have `text`, perhaps `text_pair`, and `label` as a number."""
+    `datasets.Dataset`, have `text`, perhaps `text_pair`, and `label` as a number, or
+    are tokens already."""
     return classification_of_sources([train], valid, tokenizer, settings)
 
 
 def classification_of_sources(
-    train: Sequence[Items],
-    valid: Items,
+    train: Sequence[Items | Tokens],
+    valid: Items | Tokens,
     tokenizer: PreTrainedTokenizerBase,
     settings: TaskTraining,
 ) -> Classification:
     """As `classification`, on the items of several sources."""
+    sources = [encode(few, tokenizer, settings.max_length) for few in train]
     return Classification(
-        [example for few in train for example in encode(few, tokenizer, settings.max_length)],
+        sources[0] if len(sources) == 1 else ConcatDataset(sources),  # type: ignore[arg-type] # any sequence will do
         encode(valid, tokenizer, settings.max_length),
         tokenizer,
         settings,

@@ -21,13 +21,14 @@ from transformers import (
 
 from deftx.engine.fit import fit
 from deftx.engine.language import MaskedLanguageModelling
-from deftx.engine.objective import Example, Objective
+from deftx.engine.objective import Objective
 from deftx.engine.session import Session
 from deftx.engine.settings import LanguageTraining, Training
 from deftx.engine.task import Classification
 from deftx.estimate.work import Amount, Work
 from deftx.models.device import available_device
 from deftx.models.load import untie_decoder
+from deftx.models.tokens import Example
 from deftx.plan.artefact import Artefact
 from deftx.plan.plan import Plan
 from deftx.stages.table import path_of

@@ -75,7 +75,7 @@ class Works:
         if "engine" not in params or not params.get("retrain", True):
             return Work(subject, threads=threads)
         if target.label not in self._trained:
-            data = self._plan.inputs(artefact)["train"]
+            data = self._plan.training_items(target)["train"]
             self._trained[target.label] = self._training(subject, params, data)
         return replace(self._trained[target.label], threads=threads)
 

@@ -1,1 +1,1 @@
-"""A base model: its parameters, loading, tokenizer, predictions."""
+"""A base model: its parameters, loading, tokenizer, tokens, predictions."""

@@ -4,7 +4,7 @@ These metrics are apart from `deftx.report.metrics`: an edit of what is only rep
 training and predictions alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,35 +12,36 @@ from sklearn.metrics import accuracy_score, f1_score
 from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from deftx.models.tokens import Example, Tokens, encode
 from deftx.store.items import Items, as_items
 
 PREDICTED_AT_ONCE = 64
 """Examples that go through the model at a time in prediction."""
 
-Tensors = Mapping[str, torch.Tensor]
-"""An example, (length,) each, or a batch."""
-
 
 def evaluate(
     model: PreTrainedModel,
-    items: Items,
+    items: Items | Tokens,
     tokenizer: PreTrainedTokenizerBase,
     max_length: int = 128,
     batch_size: int = PREDICTED_AT_ONCE,
 ) -> dict[str, float]:
     """Accuracy and macro-F1 in [0, 1] on items with `text`, perhaps `text_pair`, and `label`: a
-    list, or a `datasets.Dataset`.
+    list, a `datasets.Dataset`, or their tokens.
 
     Raises InputError if a Dataset numbers its classes in another order than the model.
     """
-    items = as_items(items, [*(model.config.id2label or {}).values()])
-    found = predict(model, items, tokenizer, max_length, batch_size)
-    return accuracy_and_f1(found.numpy(), np.array([item["label"] for item in items]))
+    if not isinstance(items, Tokens):
+        items = as_items(items, [*(model.config.id2label or {}).values()])
+    examples = encode(items, tokenizer, max_length)
+    found = predict(model, examples, tokenizer, max_length, batch_size)
+    assert examples.labels is not None
+    return accuracy_and_f1(found.numpy(), examples.labels.numpy())
 
 
 def predict(
     model: PreTrainedModel,
-    items: Items,
+    items: Items | Tokens,
     tokenizer: PreTrainedTokenizerBase,
     max_length: int = 128,
     batch_size: int = PREDICTED_AT_ONCE,
@@ -52,21 +53,20 @@ def predict(
 
 def predict_and_pool(
     model: PreTrainedModel,
-    items: Items,
+    items: Items | Tokens,
     tokenizer: PreTrainedTokenizerBase,
     max_length: int = 128,
     batch_size: int = PREDICTED_AT_ONCE,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (items, classes) and the mean of the backbone's last hidden states over the tokens of
     each item, (items, hidden). Both float32 on the CPU, in the order of the items."""
-    examples = encode([{"label": 0, **item} for item in items], tokenizer, max_length)
-    return outputs(model, examples, tokenizer, batch_size)
+    return outputs(model, encode(items, tokenizer, max_length), tokenizer, batch_size)
 
 
 @torch.no_grad()
 def outputs(
     model: PreTrainedModel,
-    examples: Sequence[Tensors],
+    examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
     batch_size: int = PREDICTED_AT_ONCE,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,7 +85,7 @@ def outputs(
         for first in range(0, len(order), batch_size):
             few = [examples[i] for i in order[first : first + batch_size]]
             batch = padded(few, tokenizer, len(few[-1]["input_ids"]))
-            del batch["labels"]
+            batch.pop("labels", None)
             batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
             found.append(model(**batch).logits.float().cpu())
             here = batch["attention_mask"].unsqueeze(2)
@@ -96,25 +96,8 @@ def outputs(
     return torch.cat(found)[places], torch.cat(pooled)[places]
 
 
-def encode(
-    items: Items, tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> list[dict[str, torch.Tensor]]:
-    """Items as token ids, cut to `max_length`, with the label under `labels`."""
-    items = as_items(items)
-    pairs = [item["text_pair"] for item in items] if "text_pair" in items[0] else None
-    encoded = tokenizer(
-        [item["text"] for item in items], pairs, truncation=True, max_length=max_length
-    )
-    columns = {name: encoded[name] for name in encoded if name != "attention_mask"}
-    columns["labels"] = [item["label"] for item in items]
-    return [
-        {name: torch.tensor(values[i]) for name, values in columns.items()}
-        for i in range(len(items))
-    ]
-
-
 def padded(
-    examples: Sequence[Tensors], tokenizer: PreTrainedTokenizerBase, length: int
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, length: int
 ) -> dict[str, torch.Tensor]:
     """Examples as one batch, padded to a length, with its `attention_mask`."""
     lengths = torch.tensor([len(example["input_ids"]) for example in examples])

@@ -13,6 +13,7 @@ from deftx.plan.method import KINDS, Kind, Row
 from deftx.plan.schema import Config, is_path
 from deftx.plan.user_files import UserFiles
 from deftx.stages.denoise.settings import RankRule
+from deftx.stages.tokens.settings import WHOLE
 
 R = TypeVar("R", bound=Row)
 
@@ -158,13 +159,26 @@ class Graph(ABC):
             return {"train": [Artefact.of("clean", language=target.name)], "valid": []}
         return {"train": self.texts(target.name), "valid": []}
 
+    def tokens(self, items: Artefact, length: int | str) -> Artefact:
+        """The tokens of a text or of labelled items, each cut to a length or `WHOLE`."""
+        place = self.path(items).removeprefix(f"{self.root}/").removesuffix(".parquet")
+        return Artefact.of("tokens", of=place, length=length)
+
     # Training
 
     def training_inputs(self, artefact: Artefact) -> Inputs:
-        """What every training reads: the base, the data, and the vector that it starts from."""
+        """What every training reads: the base, tokens, and the vector that it starts from."""
+        target, text = artefact.target, self.config.language_training
+        if target.kind == "task":
+            length: int | str = self.config.tasks[target.name].training.max_length
+        else:
+            length = WHOLE if text.packed else text.max_length
         return {
             "base": [BASE_MODEL],
-            **self.training_items(artefact.target),
+            **{
+                role: [self.tokens(part, length) for part in parts]
+                for role, parts in self.training_items(target).items()
+            },
             "start_vector": self.start_vector(artefact),
         }
 

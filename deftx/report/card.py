@@ -88,7 +88,7 @@ def vectors_of(plan: Plan) -> list[Vector]:
     found = []
     for vector, systems in users.items():
         # The data before cleaning; none for a vector of others.
-        trained = plan.inputs(vector).get("train", [])
+        trained = plan.training_items(vector.target)["train"] if vector.stage == "sparse" else []
         texts = [text for data in trained for text in plan.inputs(data).get("text", [data])]
         data = [
             dataset(plan.config, text["dataset"])._replace(

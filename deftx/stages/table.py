@@ -36,6 +36,7 @@ from deftx.stages.mask import plan as mask
 from deftx.stages.sparse import plan as sparse
 from deftx.stages.summary import plan as summary
 from deftx.stages.tables import plan as tables
+from deftx.stages.tokens import plan as tokens
 from deftx.stages.trim import plan as trim
 from deftx.stages.world import plan as world
 
@@ -106,6 +107,8 @@ TABLE = (
     Stage("base", "download or pretrain the base model", "base/model.safetensors", base,
           beside=("backbone.json", "config.json", "tokenizer.json"), missing=base.missing,
           gpus="one", threads=2),
+    Stage("tokens", "tokenise a text or labelled items, once for all that read them",
+          "tokens/{length}/{of}.safetensors", tokens),
     Stage("full", "fine-tune all weights", "full/{target}/seed{seed}/model.safetensors", full,
           gpus="several", threads=1),
     Stage("denoise", "keep the leading singular components of the difference",
@@ -187,8 +190,8 @@ def _patterns() -> list[tuple[str, re.Pattern[str]]]:
 
 
 def _wildcard(found: re.Match[str]) -> str:
-    """A target may contain slashes, other wildcards may not."""
-    return rf"(?P<{found[1]}>{'.+' if found[1] == 'target' else '[^/]+'})"
+    """A target and the place of a parquet artefact may contain slashes, others may not."""
+    return rf"(?P<{found[1]}>{'.+' if found[1] in ('target', 'of') else '[^/]+'})"
 
 
 def _beside(path: str, names: Iterable[str]) -> list[str]:

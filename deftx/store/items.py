@@ -56,10 +56,7 @@ def load_labelled(source: Items | Path | str, classes: Sequence[str]) -> Items:
             label = names[label]
         if label not in number:
             where = source if isinstance(source, (Path, str)) else "the given items"
-            raise ArtefactError(
-                f"{where}: item {item.get('id', at)} has the label {label!r}; the task's classes "
-                f"are {', '.join(map(repr, classes))}"
-            )
+            raise unknown_label(where, item.get("id", at), label, classes)
         labels.append(number[label])
     if isinstance(items, Sequence):
         return [{**item, "label": label} for item, label in zip(items, labels, strict=True)]
@@ -67,6 +64,16 @@ def load_labelled(source: Items | Path | str, classes: Sequence[str]) -> Items:
 
     numbered = items.remove_columns("label").add_column("label", labels)
     return numbered.cast_column("label", ClassLabel(names=list(classes)))
+
+
+def unknown_label(
+    path: Path | str, item: str | int, label: Any, classes: Sequence[str]
+) -> ArtefactError:
+    """The error about an item's label that is none of a task's classes."""
+    return ArtefactError(
+        f"{path}: item {item} has the label {label!r}; the task's classes are "
+        f"{', '.join(map(repr, classes))}"
+    )
 
 
 def load_text(path: Path | str) -> list[str]:

@@ -128,7 +128,7 @@ def test_only_jobs_that_train_or_predict_run_on_a_gpu(finished):
         (job["Comment"].split("_")[1], job["Partition"], job.get("TresPerJob")) for job in jobs
     }
     on_gpu = {"base", "full", "sparse", "transfer-qta-seed0"}
-    on_cpu = {"world", "data", "denoise", "mask", "coverage"}
+    on_cpu = {"world", "data", "tokens", "denoise", "mask", "coverage"}
     assert asked == {
         *((name, "gpu", "gres:gpu:1") for name in on_gpu),
         *((name, "cpu", None) for name in on_cpu),
@@ -151,7 +151,7 @@ def test_a_later_local_run_makes_only_the_artefacts_that_failed(workspace, finis
     (workspace.folder / "short.txt").write_text("\n".join(sentences(100)))
     ran = workspace.run()
     assert ran == {
-        **dict.fromkeys(("data", "full", "coverage", *PAGES), 1),
+        **dict.fromkeys(("data", "tokens", "full", "coverage", *PAGES), 1),
         **dict.fromkeys(("compose", "evaluate", "diagnostics"), 4),
     }
     assert workspace.planned() == {}

@@ -313,3 +313,5 @@ wildcard_constraints:
     system=r"[a-z0-9][a-z0-9.-]*",
     task=r"[a-z0-9][a-z0-9.-]*",
     seed=r"\d+",
+    length=r"whole|\d+",
+    of=r"(?:data|trim)/[^/]+/[^/]+/[^/]+|clean/[^/]+",

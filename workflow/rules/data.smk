@@ -1,8 +1,8 @@
-"""Text and labelled items: download → data → trim, clean; one parquet per dataset, language and split,
-one text per language.
+"""Text and labelled items: download → data → trim, clean → tokens; one parquet per dataset, language
+and split, one text per language.
 
 Inputs: the user's files, files that can be downloaded, or the settings of the embedded world. Outputs:
-download/ (records; the files themselves are in the data folder), data/, trim/, clean/.
+download/ (records; the files themselves are in the data folder), data/, trim/, clean/, tokens/.
 """
 
 
@@ -107,3 +107,20 @@ rule clean:
         cfg=reads("clean"),
     shell:
         call("clean", "text evaluation")
+
+
+rule tokens:
+    """Tokenise a text or labelled items, once for all that read them."""
+    input:
+        unpack(needs("tokens")),
+    output:
+        **made("tokens"),
+    log:
+        **logs("tokens"),
+    priority: 80
+    conda:
+        ENVIRONMENT
+    params:
+        cfg=reads("tokens"),
+    shell:
+        call("tokens", "base data")

@@ -1,6 +1,6 @@
 """Vectors of methods that choose no entries: adapters, learned soft masks, low-rank vectors.
 
-Inputs: data/, base/. Outputs: adapter/, gate/ and gated/, lora/.
+Inputs: tokens/, base/. Outputs: adapter/, gate/ and gated/, lora/.
 """
 
 

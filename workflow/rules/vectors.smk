@@ -1,6 +1,6 @@
 """Vectors of languages and tasks: full → denoise → mask → sparse; or one that exists: convert.
 
-Inputs: data/, base/. Outputs: full/ (one for all methods), denoise/ (one for each rank rule),
+Inputs: tokens/, base/. Outputs: full/ (one for all methods), denoise/ (one for each rank rule),
 mask/ and sparse/ (one for each method); convert/.
 """
 

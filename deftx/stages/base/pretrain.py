@@ -23,10 +23,11 @@ from transformers import (
 
 from deftx.core.parameters import backbone_parameters
 from deftx.engine.checkpoint import Checkpoint
-from deftx.engine.language import MaskedLanguageModelling, blocks
+from deftx.engine.language import MaskedLanguageModelling
 from deftx.engine.loop import freeze, train_with_head
 from deftx.engine.session import Session
 from deftx.engine.settings import Engine, LanguageTraining
+from deftx.models.tokens import encode_text
 from deftx.stages.base.settings import Pretrain
 from deftx.store.errors import InputError
 from deftx.store.seeds import stream
@@ -122,7 +123,10 @@ def pretrain(
     model = XLMRobertaForMaskedLM(architecture(tokenizer, settings))
     _start_positions_as_waves(model.roberta.embeddings.position_embeddings)
     objective = MaskedLanguageModelling(
-        blocks(lines, tokenizer, settings.max_length), [], tokenizer, MASK_PROBABILITY
+        encode_text(lines, tokenizer, None).blocks(settings.max_length),
+        [],
+        tokenizer,
+        MASK_PROBABILITY,
     )
     total = freeze(model)
     order, masks, dropout = (

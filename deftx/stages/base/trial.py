@@ -13,8 +13,9 @@ from transformers import PreTrainedTokenizerBase
 from deftx.engine.masked_tokens import MaskedTokens
 from deftx.models.base import Base
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
-from deftx.models.predict import encode, padded, predict_and_pool
+from deftx.models.predict import padded, predict_and_pool
 from deftx.models.tokenizer import CANARY
+from deftx.models.tokens import encode
 from deftx.store.errors import ArtefactError
 
 ITEMS = [{"text": text, "label": 0} for text in (CANARY[0], CANARY[1], "ba bo")]

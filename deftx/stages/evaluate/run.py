@@ -12,12 +12,12 @@ from deftx.models.base import Base
 from deftx.models.device import available_device
 from deftx.models.load import load_classifier, load_tokenizer
 from deftx.models.predict import accuracy_and_f1, predict_and_pool
+from deftx.models.tokens import load_tokens
 from deftx.run.cost import measured
 from deftx.stages.compose.apply import composed as with_composed
 from deftx.stages.compose.settings import Evaluated
-from deftx.store.artefact import read_manifest
-from deftx.store.items import load_labelled
-from deftx.store.tensors import TensorFile, encode_ids, save_tensors
+from deftx.store.artefact import digests
+from deftx.store.tensors import TensorFile, save_tensors
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +44,17 @@ def evaluate(
     out: Path,
 ) -> None:
     """Write logits (n, classes), labels (n,), item ids, and the mean of the last hidden states of
-    each item as `pooled` (n, hidden) float16. Accuracy and macro-F1 are logged. The vectors are
-    read only if `composed` is a recipe; for `start_vector` and errors see
-    `deftx.stages.compose.apply`.
+    each item as `pooled` (n, hidden) float16. `test` is of the stage `tokens`, or
+    parquet. Accuracy and macro-F1 are logged. The vectors are read only if `composed` is a recipe;
+    for `start_vector` and errors see `deftx.stages.compose.apply`.
     """
     encoder = Base.load(base)
     encoder.check_length(params.max_length, f"{params.system}, {params.language}")
     file = TensorFile(composed)
     model = load_classifier(encoder, params.classes, seed=0)
     torch.nn.Module.to(model, available_device())
-    items = load_labelled(test, params.classes)
+    items = load_tokens(test, encoder, params.max_length, params.classes)
+    assert items.labels is not None and items.ids is not None
     tokenizer = load_tokenizer(encoder)
     vectors = [path for path in (task_vector, language_vector) if path is not None]
     with with_composed(model, file, encoder, vectors=vectors, start_vector=start_vector):
@@ -62,7 +63,7 @@ def evaluate(
             model, items, tokenizer, params.max_length, params.batch_size
         )
         took = time.perf_counter() - began
-    labels = torch.tensor([item["label"] for item in items])
+    labels = items.labels
     for name, value in accuracy_and_f1(logits.numpy(), labels.numpy()).items():
         log.info("%s, %d items: %s %.4f", params.language, len(items), name, value)
     save_tensors(
@@ -71,14 +72,14 @@ def evaluate(
             "logits": logits,
             "labels": labels,
             "pooled": pooled.half(),
-            "ids": encode_ids(item["id"] for item in items),
+            "ids": items.ids,
         },
         stage="evaluate",
         **params.identity(),
         base=encoder.identity,
         params=params.model_dump(),
         trained=file.provenance["trained"],
-        inputs={"composed": file.content, "test": read_manifest(test)["sha256"]},
+        inputs={"composed": file.content, **digests(test=test)},
     )
     measured("inference_seconds", took)
     measured("items", len(items))
