@@ -160,7 +160,7 @@ def check(parser: ArgumentParser, arguments: list[str]) -> None:
     for file in found:
         size = "" if file.bytes is None else f"{file.bytes / 1e6:.1f}"
         table.add_row(file.dataset, file.language, file.split, file.state, size, str(file.path))
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)
     for dataset, licence in {file.dataset: file.licence for file in found if file.licence}.items():
         print(f"licence of {dataset}: {licence}")
     for state in sorted({file.state for file in found}):

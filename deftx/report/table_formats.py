@@ -8,7 +8,7 @@ from itertools import pairwise
 import pandas as pd
 from markupsafe import Markup
 
-from deftx.report.template import render
+from deftx.report.template import as_text, one_line, render
 
 MINUS = "−"
 
@@ -73,12 +73,13 @@ def bars(text: str) -> str:
 def tex(text: str) -> str:
     """Text in which everything that is special to LaTeX is escaped."""
     signs = {"±": r"$\pm$", "†": r"$^\dagger$", MINUS: "$-$", "≥": r"$\geq$", "<": "$<$"}
+    signs |= {">": "$>$", "|": "$|$", "[": "{[}"}
     signs |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(signs.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
+    return "".join(signs.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in one_line(text))
 
 
 PLAIN = Format(escape=str)
-MARKDOWN = Format(bars, bold="**{}**")
+MARKDOWN = Format(as_text, bold="**{}**")
 LATEX = Format(tex, r"\textbf{{{}}}", r"{{\scriptsize {}}}")
 HTML = Format(html.escape, "<b>{}</b>", "<small>{}</small>")
 
@@ -92,7 +93,7 @@ def markdown(table: Table) -> str:
     """A heading, the table, its caption."""
     align = ["left", *["right"] * len(table.columns)]
     grid = MARKDOWN.frame(table).to_markdown(disable_numparse=True, colalign=align)
-    return f"## {table.title}\n\n{grid}\n\n{table.caption}\n"
+    return f"## {table.title}\n\n{grid}\n\n{as_text(table.caption)}\n"
 
 
 def latex(table: Table) -> str:

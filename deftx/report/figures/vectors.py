@@ -12,6 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatter
 
 from deftx.core.mask import Mask
 from deftx.report.figures.sheet import Block, sheet, together
@@ -153,6 +154,8 @@ def spectrum_figure(panels: Mapping[str, Sequence[Spectrum]], of: int) -> Figure
             for spectrum in spectra:
                 _spectrum_line(axes, spectrum, colour[spectrum.module])
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(LogFormatter())  # the default one writes TeX
+            axes.yaxis.set_minor_formatter(LogFormatter())
             axes.grid()
 
         return draw
