@@ -15,6 +15,7 @@ import torch
 import yaml
 from conftest import sentences
 from huggingface_hub import ModelCard
+from test_escaping import HOSTILE, kinds
 from test_tables import LANGUAGES, params, save_evaluations
 
 from deftx.core.mask import Mask
@@ -172,6 +173,21 @@ def test_licence_and_datasets_are_those_of_the_data(written):
     assert "datasets" not in task
     assert task["language"] == ["eng"]
     assert "has no licence for mood" in card(written, target="task-mood/base")
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_names_and_facts_are_text_on_a_card(copy, value):
+    def page(text):
+        vectors = vectors_in(copy)
+        for vector in vectors:
+            for number, each in enumerate(vector.data):
+                vector.data[number] = each._replace(licence=text, source=text)
+        cards(copy, vectors, names={"ace": text})
+        return card(copy, target="task-mood/base"), card(copy)
+
+    for found, expected in zip(page(value), page("Name"), strict=True):
+        assert ModelCard(found).data.license == value.strip()
+        assert kinds(found.split("\n---\n", 1)[1]) == kinds(expected.split("\n---\n", 1)[1])
 
 
 def test_two_licences_are_not_one(copy):

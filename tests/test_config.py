@@ -1,6 +1,7 @@
 """The config: what is wrong is found before anything runs, and named."""
 
 import json
+import re
 
 import pytest
 import yaml
@@ -20,6 +21,21 @@ ONE_SPLIT = {**NEWS, "files": "{language}.csv"}
 def changed(path, value):
     return check_config(with_key(path, value))
 
+
+REMOTE = {"files": "x/{language}.txt", "url": "https://example.org/{language}"}
+OUT = {
+    "files": {**REMOTE, "files": "../../x/{language}.txt"},
+    "home": {**REMOTE, "files": "~/{language}"},
+    "root": {**REMOTE, "files": "/etc/{language}"},
+    "alias": {**REMOTE, "aliases": {"qta": "../../x"}},
+    "dot": {**REMOTE, "files": ".{language}/x", "aliases": {"qta": "."}},
+    "split": {**REMOTE, "files": "{split}/x", "splits": {"train": "a/../../x"}},
+    "hub": {
+        "files": "{language}.txt",
+        "hub": {"dataset": "a/b", "file": "{language}.txt"},
+        "aliases": {"qta": "../x"},
+    },
+}
 
 BAD = [
     ("tasks/sentiment/classes", ["negative", "neutral", "positve"], r"'positve'; those of .*'pos"),
@@ -75,6 +91,33 @@ BAD = [
 def test_what_is_wrong_is_named_with_its_key(path, value, message):
     with pytest.raises(ConfigError, match=message):
         changed(path, value)
+
+
+@pytest.mark.parametrize(
+    ("case", "key", "path"),
+    [
+        ("files", "files", "../../x/qta.txt"),
+        ("home", "files", "~/qta"),
+        ("root", "files", "/etc/qta"),
+        ("alias", "aliases or splits", "x/../../x.txt"),
+        ("dot", "aliases or splits", "../x"),
+        ("split", "aliases or splits", "a/../../x/x"),
+        ("hub", "aliases or splits", "../x.txt"),
+    ],
+)
+def test_no_download_leads_out_of_data_dir(case, key, path):
+    message = rf"datasets\.text\.{key}: '{re.escape(path)}' \(train of qta\) leads out of /"
+    with pytest.raises(ConfigError, match=message):
+        changed("datasets/text", OUT[case])
+
+
+def test_downloads_may_go_anywhere_below_data_dir_and_own_files_anywhere(tmp_path):
+    raw = with_key("datasets/text", {**REMOTE, "files": f"{tmp_path}/a/{{language}}"})
+    raw["data_dir"] = str(tmp_path)
+    raw["base"] = {"model": "x"}
+    check_config(raw)
+    raw["datasets"]["text"] = {"files": "../../{language}"}
+    check_config(raw)
 
 
 def test_all_problems_are_listed_at_once():

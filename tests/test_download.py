@@ -1,6 +1,5 @@
 """Downloads: a file with the final name is whole and as locked, whatever a server does."""
 
-import errno
 import hashlib
 import json
 import os
@@ -237,18 +236,6 @@ def test_a_copy_that_the_lock_contradicts_is_an_error(place, recorded, message):
     place.file.write_bytes(content)
     place.fails(url, message, DataError, given=hashlib.sha256(content).hexdigest())
     assert place.file.read_bytes() == content
-
-
-def test_a_file_system_without_flock_has_locks_all_the_same(tmp_path, monkeypatch):
-    def flock(*_):
-        raise OSError(errno.ENOSYS, "Function not implemented")
-
-    monkeypatch.setattr("fcntl.flock", flock)
-    for url in ("a", "b"):
-        with pytest.warns(UserWarning, match="flock not supported"):
-            record(tmp_path / "data.lock", url, {"sha256": SHA256, "bytes": 1})
-    assert [path.name for path in tmp_path.iterdir()] == ["data.lock"]
-    assert read_lock(tmp_path / "data.lock").keys() == {"a", "b"}
 
 
 def test_several_jobs_fetch_one_file_once_and_write_one_lock(tmp_path, serve):

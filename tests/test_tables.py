@@ -169,7 +169,7 @@ def markdown_tables(path: Path) -> list[list[list[str]]]:
     grids = re.findall(r"(?:^\|.*\n)+", text, re.M)
     return [
         [
-            [part.strip().replace(r"\|", "|") for part in re.split(r"(?<!\\)\|", line)[1:-1]]
+            [re.sub(r"\\(.)", r"\1", part.strip()) for part in re.split(r"(?<!\\)\|", line)[1:-1]]
             for line in grid.splitlines()
             if not line.startswith("|:--")
         ]
@@ -180,8 +180,9 @@ def markdown_tables(path: Path) -> list[list[list[str]]]:
 def latex_tables(path: Path) -> list[list[list[str]]]:
     """The grids of a LaTeX file as plain text."""
     text = path.read_text(encoding="utf-8")
-    for old, new in ((r"$\pm$", "±"), ("$-$", "−"), (r"$^\dagger$", "†"), ("$<$", "<")):
+    for old, new in ((r"$\pm$", "±"), (r"$^\dagger$", "†"), ("$-$", "−"), ("{[}", "[")):
         text = text.replace(old, new)
+    text = re.sub(r"\$([<>|])\$", r"\1", text)
     text = re.sub(r"\\textbf\{([^}]*)\}", r"\1", text)
     text = re.sub(r"\{\\scriptsize ([^}]*)\}", r"\1", text)
     return [
@@ -254,7 +255,7 @@ def test_wide_tables_show_the_numbers_of_the_csv_and_parentheses_where_not_signi
 
 
 def test_all_formats_show_the_same_cells_whatever_characters_they_have(evaluated, tmp_path):
-    name = "A&B_100%|<b>$#{}"
+    name = "A&B_100%|<b>$#{} [x](javascript:a)"
     changed = params(names={"ace": name})
     tables(changed, evaluated=evaluated, out=tmp_path / "transfer.csv")
     on_page = page_tables(tmp_path / "transfer.html")

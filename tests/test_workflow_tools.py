@@ -1,6 +1,7 @@
 """What tools report on a finished run, and what is refused before or at the start of a run."""
 
 import copy
+import json
 import re
 
 import pytest
@@ -43,6 +44,20 @@ def test_the_report_opens_offline_and_shows_tables_and_figures(workspace):
     assert 'src="http' not in page
     for name in ("index.html", "transfer.html", "transfer.svg", "mask.svg", "spectrum.svg"):
         assert name in page
+
+
+def test_a_reporter_plugin_describes_the_run_as_an_ro_crate(workspace):
+    pytest.importorskip("snakemake_report_plugin_fairscape")
+    path = workspace.results / "ro-crate-metadata.json"
+    options = ("--report-fairscape-path", str(path), "--report-fairscape-author", "A. Author")
+    done = workspace.snakemake("--reporter", "fairscape", *options)
+    assert done.returncode == 0, done.stdout[-3000:]
+    graph = json.loads(path.read_text())["@graph"]
+    files = (part for part in graph if any("Dataset" in kind for kind in part["@type"]))
+    described = {part["contentUrl"] for part in files if "contentUrl" in part}
+    assert described >= {"tables/transfer.csv", "summary/index.html", "base/model.safetensors"}
+    assert all((workspace.results / name).exists() for name in described)
+    path.unlink()
 
 
 def test_two_configfiles_are_refused(workspace):

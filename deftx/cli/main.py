@@ -26,6 +26,7 @@ from deftx.store.artefact import write_json
 from deftx.store.errors import DeftxError, InputError, StaleCodeError
 
 TOOLS = {
+    "run": "run the workflow on a config; further options go to snakemake",
     "plan": "estimate the jobs, time and disk of a run before it runs",
     "targets": "print the files of some languages, tasks, systems or seeds, for snakemake",
     "show": "print the table of a run and the paths of its pages",

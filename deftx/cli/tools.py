@@ -1,9 +1,10 @@
 """Tools around the stages: plan a run, look at it, verify its artefacts, remove obsolete files."""
 
 import json
+import os
 import subprocess
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import REMAINDER, ArgumentParser, Namespace
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -17,14 +18,30 @@ from deftx.plan.config import json_schema, read_config
 from deftx.plan.plan import CHANGED, MISSING, TO_FETCH, Plan
 from deftx.plan.record import files_below, unproven
 from deftx.run.devices import claimed
+from deftx.run.workflow import FOLDER, ours, snakemake
 from deftx.stages.table import STAGES, has_own_folder, path_of
 from deftx.store.errors import ArtefactError, ConfigError
 
 
+def run(parser: ArgumentParser, arguments: list[str]) -> None:
+    """Run the workflow on a config. What follows CONFIG goes to Snakemake: -n lists the jobs
+    without running them, --cores 4 uses four cores (default: all). Results are written to results/
+    in the working folder; the same command resumes an interrupted run."""
+    _add_config(parser)
+    parser.add_argument(
+        "snakemake", nargs=REMAINDER, metavar="...", help="options and targets for Snakemake"
+    )
+    parser.epilog = f"The Snakefile, configs and profiles of this version are in {FOLDER}."
+    options = parser.parse_args(arguments)
+    sys.stdout.flush()
+    command = snakemake(options.config, *options.snakemake)
+    os.execv(command[0], command)  # signals of a shell or a cluster reach Snakemake itself
+
+
 def plan(parser: ArgumentParser, arguments: list[str]) -> None:
     """Print how many jobs of a config remain to be done and what they will take: training steps,
-    time and disk, for each stage and each language, with the source of each number. Run it in the
-    project's folder. Nothing is trained, except for a short measurement with --measure."""
+    time and disk, for each stage and each language, with the source of each number. Run it where
+    results/ is or will be. Nothing is trained, except for a short measurement with --measure."""
     _add_choice(parser)
     parser.add_argument(
         "--measure",
@@ -40,7 +57,7 @@ def plan(parser: ArgumentParser, arguments: list[str]) -> None:
 
 def targets(parser: ArgumentParser, arguments: list[str]) -> None:
     """Print the paths of the evaluations of the chosen languages, tasks, systems and seeds, as
-    targets for Snakemake: snakemake $(deftx targets config.yaml --language grn)."""
+    targets for Snakemake: deftx run config.yaml $(deftx targets config.yaml --language grn)."""
     _add_choice(parser)
     options = parser.parse_args(arguments)
     found = Plan(read_config(options.config))
@@ -52,8 +69,17 @@ CHOICE = ("language", "task", "system", "seed")
 """The properties by which evaluations are chosen."""
 
 
+def _add_config(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "config",
+        type=ours,
+        metavar="CONFIG",
+        help="a config, or one of the workflow such as workflow/configs/demo.yaml",
+    )
+
+
 def _add_choice(parser: ArgumentParser) -> None:
-    parser.add_argument("config", type=Path)
+    _add_config(parser)
     for name in CHOICE:
         parser.add_argument(f"--{name}", nargs="+", default=[], help="only these; default: all")
 
@@ -99,7 +125,7 @@ def adopt(parser: ArgumentParser, arguments: list[str]) -> None:
     times. An artefact counts as up to date if its record proves that it is what the config asks
     for: its files are unchanged, and its parameters, its code and its inputs are the same. The
     others are listed, and the next run of the workflow makes them."""
-    parser.add_argument("config", type=Path, help="the config of the run")
+    _add_config(parser)
     parser.add_argument(
         "--any-code", action="store_true", help="also what another version of deftx has made"
     )
@@ -112,8 +138,8 @@ def adopt(parser: ArgumentParser, arguments: list[str]) -> None:
     inner = {part for each in proven for parts in plan.inputs(each).values() for part in parts}
     if ends := [plan.path(artefact) for artefact in proven if artefact not in inner]:
         # Forced, so that Snakemake records the parameters of those too that look up to date to it.
-        command = ["snakemake", "--touch", "--forceall", "--configfile", str(options.config)]
-        subprocess.run([sys.executable, "-m", *command, "--quiet", "all", "--", *ends], check=True)
+        touched = ("--touch", "--forceall", "--quiet", "all", "--")
+        subprocess.run(snakemake(options.config, *touched, *ends), check=True)
     print(f"{len(proven)} of {len(plan.artefacts)} artefacts are up to date")
 
 
@@ -121,7 +147,7 @@ def check(parser: ArgumentParser, arguments: list[str]) -> None:
     """List the files that a config needs, its base included: present, to be downloaded, or missing,
     with sizes and licences. Present files are compared with data.lock. Nothing is downloaded; the
     exit status is 1 if a file is missing or changed."""
-    parser.add_argument("config", type=Path, help="the config of the run")
+    _add_config(parser)
     path: Path = parser.parse_args(arguments).config
     plan = Plan(read_config(path))
     found = list(plan.needed_files(read_lock(path.with_name(LOCK))))
@@ -130,7 +156,7 @@ def check(parser: ArgumentParser, arguments: list[str]) -> None:
     for file in found:
         size = "" if file.bytes is None else f"{file.bytes / 1e6:.1f}"
         table.add_row(file.dataset, file.language, file.split, file.state, size, str(file.path))
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)
     for dataset, licence in {file.dataset: file.licence for file in found if file.licence}.items():
         print(f"licence of {dataset}: {licence}")
     for state in sorted({file.state for file in found}):
@@ -139,7 +165,7 @@ def check(parser: ArgumentParser, arguments: list[str]) -> None:
         unknown = f", {len(of_state) - len(sizes)} of unknown size" * (len(sizes) < len(of_state))
         print(f"{state}: {len(of_state)} files, {sum(sizes) / 1e6:.1f} MB{unknown}")
     if any(file.state == TO_FETCH for file in found):
-        print(f"snakemake --configfile {path} downloads: downloads what is missing")
+        print(f"deftx run {path} downloads: downloads what is missing")
     if bad := [file for file in found if file.state in (MISSING, CHANGED)]:
         raise ConfigError(f"{len(bad)} files are missing, or differ from {LOCK}")
 
@@ -147,7 +173,7 @@ def check(parser: ArgumentParser, arguments: list[str]) -> None:
 def prune(parser: ArgumentParser, arguments: list[str]) -> None:
     """List the files of a run that its config no longer asks for, with their sizes; --yes removes
     them. Logs and benchmarks are kept."""
-    parser.add_argument("config", type=Path, help="the config of the run")
+    _add_config(parser)
     parser.add_argument("--yes", action="store_true", help="remove them")
     options = parser.parse_args(arguments)
     plan = Plan(read_config(options.config))

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
-from filelock import FileLock
-
+from deftx.run.workflow import SHIPPED
 from deftx.store.artefact import write_json
 from deftx.store.errors import DataError, InputError
+from deftx.store.locks import locked
 
 NAME = "data.lock"
 """The file, beside the config."""
@@ -25,7 +25,12 @@ class Locked(TypedDict):
 
 
 def read_lock(path: Path) -> dict[str, Locked]:
-    """URL → entry; empty if there is no file. Raises DataError if the file is not a lock."""
+    """URL → entry; empty if there is no file. A wheel has a lock of its own for the workflow's
+    datasets, which holds where `path` has no entry. Raises DataError if the file is not a lock."""
+    return {**_read(SHIPPED / NAME), **_read(path)}
+
+
+def _read(path: Path) -> dict[str, Locked]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -62,8 +67,9 @@ def one_at_a_time(path: Path) -> Iterator[None]:
     """Wait until no other process is in this block for the same path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     guard = path.with_name(f".{path.name}.lock")
-    with FileLock(guard):
-        try:
-            yield
-        finally:
-            guard.unlink(missing_ok=True)  # while it is held: who waits then locks a new file
+    lock = locked(guard)
+    try:
+        yield
+    finally:
+        guard.unlink(missing_ok=True)  # while it is held: who waits then locks a new file
+        lock.release()

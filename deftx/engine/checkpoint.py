@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, Timeout
 
 from deftx.engine.processes import is_first, share
 from deftx.models.device import available_device
 from deftx.run.fingerprint import fingerprint
 from deftx.store.artefact import canonical, manifest_path
 from deftx.store.errors import ArtefactError, CheckpointError
+from deftx.store.locks import locked
 from deftx.store.tensors import TensorFile, save_tensors
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Checkpoint:
     Raises CheckpointError on entering if another process holds it; the message names that process.
     """
 
-    _held: FileLock | None = None
+    _held: BaseFileLock | None = None
 
     def __init__(self, out: Path, facts: Mapping[str, Any]) -> None:
         key = hashlib.sha256(canonical(facts).encode()).hexdigest()[:16]
@@ -152,14 +153,12 @@ class Checkpoint:
             folder.parent.rmdir()
 
 
-def _lock(folder: Path) -> FileLock | None:
+def _lock(folder: Path) -> BaseFileLock | None:
     """A lock on a folder, released with this process; None if another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     # A second attempt is needed if the last holder deletes the file during the first.
-    lock = FileLock(folder / "lock", timeout=0.2)
     with contextlib.suppress(Timeout):
-        lock.acquire()
-        return lock
+        return locked(folder / "lock", timeout=0.2)
     return None
 
 

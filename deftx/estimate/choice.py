@@ -3,12 +3,12 @@ to be done according to Snakemake, which detects stale results."""
 
 import csv
 import subprocess
-import sys
 from collections.abc import Collection
 from pathlib import Path
 
 from deftx.plan.artefact import Artefact
 from deftx.plan.plan import Plan
+from deftx.run.workflow import snakemake
 from deftx.store.errors import ConfigError
 
 
@@ -30,13 +30,13 @@ def wanted(plan: Plan, **chosen: Collection[str]) -> list[Artefact]:
 
 def remaining(plan: Plan, config: Path) -> tuple[set[Artefact], str]:
     """The artefacts of a plan that a run would make, and a warning, empty if the set is certain.
-    `config` is the plan's file; the working folder must be the project's. If Snakemake cannot plan
+    `config` is the plan's file; the working folder holds results/. If Snakemake cannot plan
     the run, for example because the user's files are missing, what exists counts as done."""
     artefacts = plan.artefacts
     absent = {artefact for artefact in artefacts if not Path(plan.path(artefact)).is_file()}
     if len(absent) == len(artefacts):  # nothing can be stale, and Snakemake takes seconds
         return absent, ""
-    command = [sys.executable, "-m", "snakemake", "--summary", "--configfile", str(config)]
+    command = snakemake(config, "--summary")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     rows = list(csv.DictReader(done.stdout.splitlines(), delimiter="\t"))
     if done.returncode or not rows or "plan" not in rows[0]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from deftx.estimate.choice import remaining, wanted
@@ -114,8 +115,8 @@ def estimate(
     base = f"{sizes.parameters:,} parameters ({source})" if shape else f"unknown. {source}"
     for part in (
         f"[bold]{plan.root}[/]: {len(more):,} of {len(jobs):,} jobs to do",
-        *([caution] if caution else []),
-        f"base: {base}\n",
+        *([escape(caution)] if caution else []),
+        f"base: {escape(base)}\n",
         _table("stage", jobs, lambda job: job.artefact.stage),
         "",
         _table("language or task", jobs, lambda job: job.subject),

@@ -2,10 +2,15 @@
 Free of torch."""
 
 from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import get_args
 
 from deftx.plan.artefact import BASE, NONE, OWN_TEXT, ROUND
 from deftx.plan.method import KINDS, Kind, unknown
 from deftx.plan.schema import Config, System, is_path
+from deftx.plan.user_files import UserFiles
+from deftx.stages.data.settings import Split
 from deftx.stages.denoise.settings import RankRule
 from deftx.stages.methods import ROWS
 from deftx.stages.table import TABLE
@@ -30,6 +35,7 @@ def problems(config: Config) -> Iterator[str]:
             config, "base.pretrain.text", pretrain.text, pretrain.languages, "train", labelled=False
         )
     yield from _patterns(config)
+    yield from _downloads(config)
     with_threads = [stage.name for stage in TABLE if stage.threads]
     for stage in config.threads:
         if stage not in with_threads:
@@ -141,6 +147,33 @@ def _patterns(config: Config) -> Iterator[str]:
                         f"datasets.{name}.{key}: {pattern!r} has no {{{part}}}, but is read for "
                         f"{', '.join(found)}"
                     )
+
+
+def _downloads(config: Config) -> Iterator[str]:
+    """What is downloaded is written below data_dir, whatever the names in its path are."""
+    files = UserFiles(config)
+    folder = Path.cwd() / files.locate("")
+
+    def leads_out(path: str) -> bool:
+        inside = (Path.cwd() / files.locate(path)).is_relative_to(folder)
+        return ".." in Path(path).parts or not inside
+
+    for name, dataset in config.datasets.items():
+        hub = dataset.hub and dataset.hub.file
+        for key, pattern in (("files", dataset.files), ("hub.file", hub)):
+            if not dataset.remote or not pattern:
+                continue
+            blamed = key if leads_out(pattern) else "aliases or splits"
+            for language, split in product(
+                {**config.languages, **dataset.aliases}, get_args(Split)
+            ):
+                path = dataset.fill(pattern, language, split)
+                if leads_out(path):
+                    yield (
+                        f"datasets.{name}.{blamed}: {path!r} ({split} of {language}) leads out of "
+                        f"{folder}, the data_dir, below which downloads are written"
+                    )
+                    break
 
 
 def _tasks(config: Config) -> Iterator[str]:

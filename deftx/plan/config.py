@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from deftx.plan.checks import problems
 from deftx.plan.method import KINDS, nearest
 from deftx.plan.schema import PER_KIND, Config
+from deftx.run.workflow import FOLDER
 from deftx.stages.methods import ROWS
 from deftx.stages.table import TABLE
 from deftx.store.errors import ConfigError
@@ -63,8 +64,8 @@ def check_config(raw: Any, source: Path = Path("config")) -> Config:
 
 def with_datasets(raw: dict[str, Any], source: Path) -> dict[str, Any]:
     """The config with each dataset that is described in a file of its own written out: a path
-    relative to the config or else to the working folder, or `{from: path, …}` with settings that
-    replace those of the file.
+    relative to the config, or else to the working folder or to that of the workflow; or
+    `{from: path, …}` with settings that replace those of the file.
 
     Raises ConfigError if such a file is missing or no YAML of a dataset.
     """
@@ -75,8 +76,10 @@ def with_datasets(raw: dict[str, Any], source: Path) -> dict[str, Any]:
     for name, given in datasets.items():
         own = {"from": given} if isinstance(given, str) else given
         if isinstance(own, dict) and isinstance(own.get("from"), str):
-            path = source.parent / own["from"]
-            described = read_yaml(path if path.is_file() else Path(own["from"]))
+            folders = (source.parent, Path(), FOLDER)
+            paths = [folder / own["from"] for folder in folders]
+            path = next(filter(Path.is_file, paths), paths[0])
+            described = read_yaml(path)
             if not isinstance(described, dict):
                 raise ConfigError(f"datasets.{name}: {path}: expected keys and values")
             own = {**described, **{key: value for key, value in own.items() if key != "from"}}

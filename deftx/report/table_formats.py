@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 from markupsafe import Markup
 
-from deftx.report.template import render
+from deftx.report.template import as_text, one_line, render
 
 MINUS = "−"
 
@@ -74,12 +74,13 @@ def bars(text: str) -> str:
 def tex(text: str) -> str:
     """Text in which everything that is special to LaTeX is escaped."""
     signs = {"±": r"$\pm$", "†": r"$^\dagger$", MINUS: "$-$", "≥": r"$\geq$", "<": "$<$"}
+    signs |= {">": "$>$", "|": "$|$", "[": "{[}"}
     signs |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(signs.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
+    return "".join(signs.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in one_line(text))
 
 
 PLAIN = Format(escape=str)
-MARKDOWN = Format(bars, bold="**{}**")
+MARKDOWN = Format(as_text, bold="**{}**")
 LATEX = Format(tex, r"\textbf{{{}}}", r"{{\scriptsize {}}}")
 HTML = Format(html.escape, "<b>{}</b>", "<small>{}</small>")
 
@@ -97,7 +98,7 @@ def grid(frame: pd.DataFrame) -> str:
 
 def markdown(table: Table) -> str:
     """A heading, the table, its caption."""
-    return f"## {table.title}\n\n{grid(MARKDOWN.frame(table))}\n\n{table.caption}\n"
+    return f"## {table.title}\n\n{grid(MARKDOWN.frame(table))}\n\n{as_text(table.caption)}\n"
 
 
 def latex(table: Table) -> str:

@@ -10,14 +10,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 TEMPLATES = Path(__file__).parent / "templates"
 
 
+def one_line(value: object) -> str:
+    """A value as text without line breaks and control characters."""
+    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", str(value)).split())
+
+
 def as_text(value: object) -> str:
     """A value as Markdown that shows it as it is, in one line of a table or a paragraph."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", " ".join(str(value).split()))
+    return re.sub(r"([\\`*_{}\[\]>#|~&]|<(?! ))", r"\\\1", one_line(value))
 
 
 def as_code(value: object) -> str:
-    """A value as inline code in Markdown. Backticks become quotes."""
-    return "`{}`".format(" ".join(str(value).split()).replace("`", "'").replace("|", "\\|"))
+    """A value as inline code in Markdown; nothing if it is empty. Backticks become quotes."""
+    text = one_line(value).replace("`", "'").replace("|", "\\|")
+    return f"`{text}`" if text else ""
 
 
 def as_link(address: str) -> str:

@@ -13,6 +13,8 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+from deftx.run.workflow import SHIPPED
+
 PACKAGE = Path(__file__).parents[1]
 
 BLIND = (
@@ -69,9 +71,13 @@ def _imported(node: ast.ImportFrom) -> list[str] | None:
 
 def _templates(tree: ast.Module) -> list[Path]:
     """The package's data files whose name a module writes out, with those of the same stem: a style
-    beside its page."""
+    beside its page. The workflow that a wheel carries is none of them."""
     words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-    files = sorted(file for file in PACKAGE.rglob("*.*") if file.suffix not in (".py", ".pyc"))
+    files = sorted(
+        file
+        for file in PACKAGE.rglob("*.*")
+        if file.suffix not in (".py", ".pyc") and file.relative_to(PACKAGE).parts[0] != SHIPPED.name
+    )
     stems = {file.name.partition(".")[0] for file in files if file.name in words}
     return [file for file in files if file.name.partition(".")[0] in stems]
 

@@ -27,10 +27,10 @@ from typing import Any, Never
 
 from deftx.run.handover import VARIABLE
 from deftx.run.launcher import end_with_parent
+from deftx.run.workflow import PACKAGE
 
 SERVE = "--serve-jobs"
 """`python -m deftx --serve-jobs …` is the server; the command line then calls `serve`."""
-PACKAGE = Path(__file__).resolve().parents[1]
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS",
            "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")  # fmt: skip
 OF_THE_JOB = {"PATH", "PWD", "OLDPWD", "SHLVL", "_", "PS1", "PS2", "TMPDIR", "TMP", "TEMPDIR",
@@ -44,7 +44,7 @@ QUIET = {"OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:fals
 
 
 def start(environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
-    """Start a server for jobs of this environment, in which PYTHONPATH leads to this package.
+    """Start a server for jobs of this environment, which leads to this package.
     Returns its process and the path of its socket, which listens at once: jobs wait until
     everything is imported.
 

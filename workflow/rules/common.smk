@@ -26,6 +26,7 @@ from deftx.plan.plan import Plan
 from deftx.plan.record import FOLDER as RECORDS
 from deftx.run.handover import VARIABLE
 from deftx.run.warm import start
+from deftx.run.workflow import IS_CLONE
 from deftx.stages.convert.plan import file as vector_file
 from deftx.stages.data.plan import others
 from deftx.stages.table import FIGURES, STAGES
@@ -41,6 +42,8 @@ CONFIG_FILE = Path(
     if workflow.overwrite_configfiles
     else os.path.join(workflow.basedir, "config.yaml")
 )
+# An installed wheel may not be written to, and the user's configs are not in it.
+PROJECT = Path(workflow.basedir if IS_CLONE else os.getcwd())
 try:
     read_yaml(
         CONFIG_FILE
@@ -48,7 +51,7 @@ try:
     CONFIG = check_config(config, CONFIG_FILE)
     PLAN = Plan(CONFIG)
     if workflow.is_main_process:
-        check_run_names(CONFIG_FILE, CONFIG, Path(workflow.basedir))
+        check_run_names(CONFIG_FILE, CONFIG, PROJECT)
         PLAN.check_base()
         if PLAN.user_files.data_folder:
             PLAN.check_files()
@@ -87,8 +90,17 @@ if os.environ["DEFTX_CONFIG_SHA256"] != CONFIG_SHA256:
 
 # A cluster asks every process of a job to stop, and kills what is left once its shell has ended. So
 # the shell waits for the command, which then may take its time to save.
-PREFIX = f"set -euo pipefail; trap : TERM USR1; export PYTHONPATH={quote(str(workflow.basedir))}; "
-if DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
+PREFIX = "set -euo pipefail; trap : TERM USR1; "
+CODE = {"PYTHONPATH": str(workflow.basedir)} if IS_CLONE else {}
+for name, value in CODE.items():
+    PREFIX += f"export {name}={quote(value)}; "
+if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
+    if not IS_CLONE:
+        raise WorkflowError(
+            "--sdm conda: its environments do not contain deftx, so it needs a clone of the "
+            "project, not an installed wheel"
+        )
+else:
     PREFIX += f'export PATH={quote(os.path.dirname(sys.executable))}:"$PATH"; '
 shell.prefix(escaped(PREFIX))
 
@@ -108,9 +120,7 @@ def start_jobs_warm(jobs):
     ):
         return
     try:
-        _, os.environ[VARIABLE] = start(
-            {**os.environ, "PYTHONPATH": str(workflow.basedir)}
-        )
+        _, os.environ[VARIABLE] = start({**os.environ, **CODE})
     except OSError as error:
         logger.warning(f"each job starts a new process: {error}")
 
@@ -262,8 +272,10 @@ def other_files(wildcards, threads):
 
 def data_lock(wildcards, threads):
     """The record of downloaded files at their first download: beside the config, if there is one
-    or the config is not of this project, else beside the workflow."""
-    own, ours = CONFIG_FILE.parent / LOCK, Path(workflow.basedir) / LOCK
+    or the config is not of this project, else in the project's folder."""
+    own, ours = CONFIG_FILE.parent / LOCK, PROJECT / LOCK
+    if not IS_CLONE and CONFIG_FILE.absolute().is_relative_to(workflow.basedir):
+        return str(ours)
     return str(ours if not own.exists() and ours.exists() else own)
 
 

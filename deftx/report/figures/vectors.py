@@ -14,6 +14,7 @@ from matplotlib.colors import Normalize, PowerNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogFormatter
 
 from deftx.core.mask import Mask
 from deftx.report.comparison import Comparison
@@ -327,6 +328,8 @@ def spectrum_figure(panels: Mapping[str, Sequence[Spectrum]], of: int) -> Figure
             if cut:
                 axes.plot(cut, y[x == cut], ls="", marker="|", ms=6, mew=0.9, color=ink)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(LogFormatter())  # the default one writes TeX
+        axes.yaxis.set_minor_formatter(LogFormatter())
         axes.grid()
 
     handles = [Line2D([], [], color=colour[m], lw=1.8, label=m) for m in modules]
