@@ -131,7 +131,7 @@ def masked_language_modelling(
     if isinstance(lines, Tokens):
         text = lines
     else:
-        plain = [line if isinstance(line, str) else line["text"] for line in lines]
+        plain = [line if isinstance(line, str) else str(line["text"]) for line in lines]
         text = encode_text(plain, tokenizer, None if settings.packed else settings.max_length)
     held_out = max(1, round(settings.held_out * len(text)))
     if held_out >= len(text):
