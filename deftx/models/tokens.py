@@ -43,7 +43,7 @@ class Examples(Protocol):
     def __getitem__(self, number: int, /) -> Example: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tokens(Sequence[Example]):
     """Items as tokens. Item i is made when it is asked for: int64 (length,) for each column (bool
     for the mask of special tokens), and its label as `labels` ().
