@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from deftx.models.base import Base
 from deftx.plan.config import read_config
 from deftx.plan.plan import Plan
 from deftx.plan.record import Run, files_below, unproven
+from deftx.report.written_config import load_config
 from deftx.stages.table import artefacts_at, path_of
 from deftx.store.artefact import manifest_path, read_json, verify
 from deftx.store.errors import ArtefactError
@@ -162,3 +164,26 @@ def test_a_file_from_the_future_is_refused_before_the_job_runs(run):
     ):
         run.check([path])
     assert path.exists()
+
+
+@pytest.mark.parametrize("name", ["base/backbone.json", "config.json"])
+def test_damaged_json_of_a_run_is_set_aside_wherever_it_is_read(run, name):
+    (run.folder / name).write_text('{"cut')
+    with pytest.raises(ArtefactError, match=f"{name}: corrupt: not JSON.*same command"):
+        Base.load(run.folder / "base") if "base" in name else load_config(run.folder / name)
+    assert not (run.folder / name).exists()
+
+
+def test_a_damaged_record_proves_nothing_and_an_empty_one_is_that_of_a_running_job(run):
+    record = run.record_of(artefacts_at(LANGUAGE)[0])
+    record.write_text("")
+    run.check([run.folder / LANGUAGE])
+    assert unproved()[LANGUAGE] == "without a record of its job" and record.exists()
+    record.write_text('{"cut')
+    assert "corrupt" in unproved()[LANGUAGE] and not record.exists()
+
+
+def test_what_lies_beside_an_artefact_is_checked_with_it(run):
+    (run.folder / "base/backbone.json").write_text('{"identity": "another"}')
+    with pytest.raises(ArtefactError, match=r"backbone.json: its sha256 is .*edited or replaced"):
+        run.check([run.folder / "base/model.safetensors"])

@@ -1,6 +1,5 @@
 """A base model as a folder: what it is and which parameters its backbone has. Free of torch."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deftx.core.places import in_embeddings, layer_of
-from deftx.store.artefact import check_sha256
+from deftx.store.artefact import check_sha256, read_json
 from deftx.store.errors import ArtefactError, InputError
 
 READ_BY_TRANSFORMERS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -59,7 +58,7 @@ class Base:
         folder = Path(folder)
         folder = folder.parent if folder.name == "model.safetensors" else folder
         try:
-            facts = json.loads((folder / "backbone.json").read_text(encoding="utf-8"))
+            facts = read_json(folder / "backbone.json")
             parameters, files = facts["parameters"], facts["files"]
             base = cls(
                 folder,
@@ -72,7 +71,7 @@ class Base:
                 facts["positions"],
                 facts["source"],
             )
-        except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ArtefactError(f"{folder}: not a base made by `deftx base`: {error}") from None
         for name, sha256 in files.items():
             check_sha256(folder / name, sha256, "backbone.json")

@@ -38,6 +38,12 @@ class Run:
         """The path of the record of the job that makes an artefact."""
         return self.folder / FOLDER / Path(path_of(artefact)).with_suffix(".json")
 
+    def record(self, artefact: Artefact) -> dict[str, Any]:
+        """The record of the job that made an artefact; empty if there is none, and while a job of
+        Snakemake runs."""
+        path = self.record_of(artefact)
+        return read_json(path) if path.is_file() and path.stat().st_size else {}
+
     def facts(self, out: Path, params: dict[str, Any], read: Iterable[Path]) -> dict[str, Any]:
         """What the record of a finished job has beside its cost: its parameters, and the sha256 of
         each file that it read and wrote in this run. For a job that reads in the run's whole folder
@@ -57,7 +63,8 @@ class Run:
         """Raise ArtefactError if a file that a job is about to read is another artefact than its
         path says, or is not as its job wrote it, which sets it aside; or if it is of the future:
         Snakemake removes what a job made if that is older than what it read."""
-        for name in self._names(path for path in read if path != self.folder):
+        given = self._names(path for path in read if path != self.folder)
+        for name in dict.fromkeys(file for each in given for file in self._with_beside(each)):
             if problem := self.problem(name):
                 raise set_aside(self.folder / name, problem)
             for path in (self.folder / name, manifest_path(self.folder / name)):
@@ -76,13 +83,15 @@ class Run:
         found = provenance_of(path)
         if all(others := [_differences(artefact, found) for artefact in artefacts]):
             return f"it is another artefact than its path says: {others[0]}"
-        record = self.record_of(artefacts[0])
-        if not record.is_file():
-            return ""
-        expected = read_json(record).get("outputs", {}).get(name)
+        expected = self.record(artefacts[0]).get("outputs", {}).get(name)
         if expected is None or (sha256 := recorded_sha256(path)) == expected:
             return ""
         return f"its sha256 is {sha256}, but its job wrote {expected}: it was edited or replaced"
+
+    def _with_beside(self, name: str) -> list[str]:
+        """An artefact, and the files beside it; a file beside one is alone."""
+        files = files_of(artefacts_at(name)[0])
+        return [file for file in files if artefacts_at(file)] if files[0] == name else [name]
 
     def verify(self, name: str) -> None:
         """Raise ArtefactError, and set the file aside, if an artefact or a file beside one is not
@@ -133,7 +142,9 @@ def _unproven(
     run: Run, artefact: Artefact, params: dict[str, Any], inputs: list[Artefact], any_code: bool
 ) -> str:
     try:
-        record = read_json(run.record_of(artefact), "params", "inputs", "outputs")
+        record = run.record(artefact)
+        if not record.keys() >= {"params", "inputs", "outputs"}:
+            return "without a record of its job"
         for name in files_of(artefact):
             if not (run.folder / name).is_file():
                 return f"{name} is missing"

@@ -1,9 +1,7 @@
 """The jobs of a run and their cost, summed for each stage and for each system."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +11,7 @@ from deftx.plan.artefact import Artefact
 from deftx.plan.plan import Plan
 from deftx.report.units import duration, size
 from deftx.stages.table import PAGES, path_of
+from deftx.store.artefact import read_json
 from deftx.store.errors import ArtefactError
 
 SUMS = ["seconds", "cpu_seconds", "stored_bytes"]
@@ -131,8 +130,7 @@ def _read(path: Path, stage: str) -> dict[str, Any]:
     """The cost of a job; empty if it was not recorded, as by earlier versions."""
     if not path.is_file():
         return {}
-    with suppress(ValueError, KeyError, TypeError):
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if found["stage"] == stage:
-            return found
-    raise ArtefactError(f"{path}: expected the cost of a job of the stage {stage} as JSON")
+    found = read_json(path, "stage")
+    if found["stage"] != stage:
+        raise ArtefactError(f"{path}: of the stage {found['stage']}, expected {stage}")
+    return found

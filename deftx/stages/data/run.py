@@ -1,6 +1,5 @@
 """Stage `data`: one split of one language as parquet."""
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from pydantic import Field
 from deftx.data.contradictions import disagreements, leaked
 from deftx.data.read import read_items
 from deftx.stages.data.settings import Layout, SplitOf
-from deftx.store.artefact import file_sha256
+from deftx.store.artefact import file_sha256, read_json
 from deftx.store.errors import DataError
 from deftx.store.items import Item, write_items
 from deftx.store.strict import Strict
@@ -59,7 +58,7 @@ def data(params: Params, *, download: Path | None = None, file: Path, out: Path)
     items = read_items(file, params, params.limit, classes=params.classes)
     expected, found = params.sha256, file_sha256(file)
     if download is not None:
-        expected = json.loads(download.read_text(encoding="utf-8"))["sha256"]
+        expected = read_json(download, "sha256")["sha256"]
     if expected not in (None, found):
         raise DataError(
             f"{file}: its sha256 is {found}, expected {expected}: was it changed after planning?"

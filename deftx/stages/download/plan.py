@@ -1,12 +1,13 @@
 """What the stage `download` reads: artefacts and values of the config. Free of torch."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from deftx.plan.artefact import Artefact, Inputs
 from deftx.plan.graph import Graph
 from deftx.plan.user_files import sha256
+from deftx.store.artefact import read_json
+from deftx.store.errors import ArtefactError
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
@@ -34,9 +35,12 @@ def _given(graph: Graph, artefact: Artefact) -> str | None:
     does not make its own download stale, and another copy in its place does.
     """
     file, done = graph.user_files.of(artefact), Path(graph.path(artefact))
-    found = json.loads(done.read_text(encoding="utf-8")) if done.is_file() else None
+    try:
+        found: dict[str, Any] | None = read_json(done, "given", "bytes", "sha256")
+    except ArtefactError:  # there is none, or it was damaged and is made again
+        found = None
     if not file.is_file():
-        return found and found["given"]
+        return found["given"] if found else None
     # Hashed only if something suggests a change: these files may have gigabytes.
     if found and file.stat().st_size == found["bytes"]:
         if file.stat().st_mtime <= done.stat().st_mtime:

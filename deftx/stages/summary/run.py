@@ -1,7 +1,6 @@
 """Stage `summary`: one page with the results of a run."""
 
 import hashlib
-import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ from deftx.report.template import render
 from deftx.report.written_config import load_config
 from deftx.stages.clean.math import OUTCOMES
 from deftx.stages.mask.settings import entries
-from deftx.store.artefact import canonical, write_text
+from deftx.store.artefact import canonical, read_json, write_text
 from deftx.store.version import VERSION
 
 COST = "cost"
@@ -70,7 +69,7 @@ def summary(
     maskable = sum(map(prod, encoder.maskable.values()))
     plain = run.model_dump(mode="json", exclude_none=True)
     folders = {"tables": tables.parent, "figures": figures.parent, "costs": costs.parent}
-    counts = [json.loads(read(path.with_suffix(".json"))) for path in cleaned or []]
+    counts = [read_json(path.with_suffix(".json")) for path in cleaned or []]
     page = render(
         "summary.html.j2",
         run=run,
