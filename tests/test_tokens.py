@@ -2,6 +2,7 @@
 stored, and training reads the same batches from memory and from a file."""
 
 import copy
+import json
 import shutil
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from deftx.stages.full.run import full
 from deftx.stages.table import path_of
 from deftx.stages.tokens.run import Params, tokens
 from deftx.stages.tokens.settings import WHOLE
+from deftx.store.artefact import file_sha256
 from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile, decode_ids, save_tensors
 
@@ -146,7 +148,7 @@ def test_a_label_that_the_task_does_not_have_is_the_error_of_the_items(base, tmp
     for name in ("labelled", "text"):
         path, messages = tmp_path / f"{name}.parquet", []
         for file in (path, tokenised(base, path, 32)):
-            with pytest.raises(ArtefactError, match=r"the task's classes are high$") as error:
+            with pytest.raises(ArtefactError, match=r"the task's classes are 'high'$") as error:
                 load_tokens(file, base, 32, ["high"])
             messages.append(str(error.value).removeprefix(f"{file}: "))
         assert messages[0] == messages[1]
@@ -159,6 +161,9 @@ def test_tokens_of_another_length_tokenizer_or_stage_are_refused(base, tmp_path)
     other = tmp_path / "base"
     shutil.copytree(base.folder, other)
     (other / "tokenizer.json").write_text((other / "tokenizer.json").read_text() + "\n")
+    facts = json.loads((other / "backbone.json").read_text())
+    facts["files"]["tokenizer.json"] = file_sha256(other / "tokenizer.json")
+    (other / "backbone.json").write_text(json.dumps(facts))
     with pytest.raises(ArtefactError, match=r"tokenizer .*, expected"):
         load_tokens(path, Base.load(other), 32, CLASSES)
     save_tensors(tmp_path / "x.safetensors", {"a": torch.ones(1)}, stage="full")

@@ -71,7 +71,7 @@ def main():
 def package(tmp_path_factory):
     folder = tmp_path_factory.mktemp("python path")
     (folder / "deftx/run").mkdir(parents=True)
-    run = ("run/handover.py", "run/launcher.py", "run/warm.py")
+    run = ("run/handover.py", "run/launcher.py", "run/warm.py", "run/workflow.py")
     for name in ("__init__.py", "__init__.pyi", "__main__.py", *run):
         shutil.copyfile(PROJECT / "deftx" / name, folder / "deftx" / name)
     (folder / "deftx/cli").mkdir()

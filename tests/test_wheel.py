@@ -74,6 +74,7 @@ def test_a_wheel_has_the_workflow_as_it_is_here(installed):
 
 
 def test_an_editable_install_has_no_copy_of_the_workflow(tmp_path):
+    pytest.importorskip("editables", reason="hatchling needs it for this")
     with zipfile.ZipFile(build("wheel:editable", tmp_path)) as wheel:
         assert not [name for name in wheel.namelist() if name.startswith("deftx/")]
 

@@ -97,7 +97,7 @@ def test_an_added_language_is_the_only_one_that_is_made_until_a_damaged_lock_sto
     workspace.write_config()
     (workspace.folder / "data.lock").write_text("<<<<<<< ours\n")
     output = workspace.fails()
-    new = ("download", "data", "clean", "full", "mask", "sparse", "compose", "evaluate")
+    new = ("download", "data", "clean", "tokens", "full", "mask", "sparse", "compose", "evaluate")
     assert jobs(output) == {**dict.fromkeys((*new, "coverage", "diagnostics"), 1), **LATE}
     log = workspace.log("download/news/qtb/train")
     assert "data.lock: not a lock" in log and "put the committed one back" in log

@@ -103,7 +103,7 @@ def test_bad_data_and_a_method_that_cannot_work_stop_a_run_before_training(works
         logs = "".join(path.read_text() for path in workspace.results.rglob("data/**/*.log"))
         about_the_base = workspace.log("base/model")
     assert "not UTF-8" in logs
-    assert "has the label 'strange', which `labels` does not map" in logs
+    assert "the label 'strange': `labels` does not map it" in logs
     assert f"methods.deft-x (for a task): {message}" in about_the_base
     assert "loss" not in about_the_base
     assert {"base", "data"} <= set(re.findall(r"Error in rule (\w+)", output))

@@ -47,7 +47,7 @@ class Params(Strict):
     @property
     def recorded(self) -> dict[str, object]:
         """What the base is made from."""
-        return self.model_dump(exclude={"uses"}, exclude_defaults=True)
+        return self.model_dump(include=self.model_fields_set - {"uses"})
 
 
 def base(
