@@ -121,7 +121,7 @@ def test_a_record_of_another_stage_is_refused(recorded):
     changed = jobs()
     changed[0] = changed[0]._replace(stage="full")
     with pytest.raises(
-        ArtefactError, match=r"base/model\.json: expected the cost of a job of the stage"
+        ArtefactError, match=r"base/model\.json: of the stage base, expected full"
     ):
         read_jobs(changed, recorded)
 

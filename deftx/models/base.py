@@ -57,8 +57,10 @@ class Base:
         the weights are verified where they are read."""
         folder = Path(folder)
         folder = folder.parent if folder.name == "model.safetensors" else folder
+        if not (folder / "backbone.json").is_file():
+            raise ArtefactError(f"{folder}: not a base made by `deftx base`: no backbone.json")
+        facts = read_json(folder / "backbone.json")
         try:
-            facts = read_json(folder / "backbone.json")
             parameters, files = facts["parameters"], facts["files"]
             base = cls(
                 folder,
