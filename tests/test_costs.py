@@ -120,9 +120,7 @@ def test_nothing_known_is_no_zero(tmp_path):
 def test_a_record_of_another_stage_is_refused(recorded):
     changed = jobs()
     changed[0] = changed[0]._replace(stage="full")
-    with pytest.raises(
-        ArtefactError, match=r"base/model\.json: of the stage base, expected full"
-    ):
+    with pytest.raises(ArtefactError, match=r"base/model\.json: of the stage base, expected full"):
         read_jobs(changed, recorded)
 
 
