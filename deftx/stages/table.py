@@ -172,11 +172,12 @@ def files_of(artefact: Artefact) -> list[str]:
     return [path, *_beside(path, names), *manifest]
 
 
-def artefacts_at(path: str) -> list[Artefact]:
+@cache
+def artefacts_at(path: str) -> tuple[Artefact, ...]:
     """The artefacts that a path relative to results/{run} can belong to, as the artefact itself or
     a file beside it: none, one, or two since `data` and `world` write to the same place."""
     found = [(stage, pattern.fullmatch(path)) for stage, pattern in _patterns()]
-    return [Artefact.of(stage, **match.groupdict()) for stage, match in found if match]
+    return tuple(Artefact.of(stage, **match.groupdict()) for stage, match in found if match)
 
 
 @cache
