@@ -107,7 +107,7 @@ def pickled(value) -> bytes:
 
 
 def drawn(shape, share, seed):
-    """A dense difference of which a share is not 0."""
+    """A dense difference in which a share of the entries is not 0."""
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(shape, generator=generator)
     return values * (torch.rand(shape, generator=generator) < share)

@@ -47,7 +47,7 @@ def test_no_cost_is_written_unless_asked_for_nor_by_a_failing_job_or_a_worker(
 
 
 def test_the_launcher_writes_the_cost_of_its_workers(base_folder, tmp_path, monkeypatch):
-    """Their CPU time and memory, but not their GPU's, of which it knows nothing."""
+    """Their CPU time and memory, but not their GPU's, which it cannot measure."""
     child = "x = bytearray(300_000_000); sum(i for i in range(4_000_000))"
 
     def launched(workers, program):

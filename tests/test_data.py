@@ -123,7 +123,7 @@ FAULTS = [
     ("x.jsonl", b"\n[1]", "line 2: a list, expected an object"),
     ("x.jsonl", b"null", "line 1: null, expected an object"),
     ("x.jsonl", b"[" * 100_000, "line 1: nested too deeply"),
-    ("x.jsonl", b'{"id": 1, "label": 0, "id": 2}', "line 1: the key 'id' stands twice"),
+    ("x.jsonl", b'{"id": 1, "label": 0, "id": 2}', "line 1: an object has the key 'id' twice"),
     ("x.jsonl", b'{"sentence": "a", "label": 0}', r"line 1: no column 'id' \(columns.id\)"),
     *(
         (

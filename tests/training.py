@@ -96,7 +96,7 @@ def dense(vector, shapes):
 
 
 def is_key_bias(name):
-    """Softmax does not see the biases of keys: their gradient is rounding, of which AdamW makes
+    """Softmax does not see the biases of keys: their gradient is rounding, which AdamW turns into
     steps as large as any."""
     return name.endswith("key.bias")
 

@@ -31,7 +31,7 @@ UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException, 
 
 class Row(NamedTuple):
     """One row: where it is in the file, and column → cell. A cell is text in files of text, and in
-    JSON and parquet whatever stands there; numbers of JSON keep their digits as text."""
+    JSON and parquet a value of any type; numbers of JSON keep their digits as text."""
 
     place: str
     cells: dict[str, Any]
@@ -161,7 +161,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(key for at, (key, _) in enumerate(pairs) if key in dict(pairs[:at]))
-        raise InputError(f"the key {twice!r} stands twice in an object")
+        raise InputError(f"an object has the key {twice!r} twice")
     return found
 
 

@@ -94,6 +94,6 @@ def as_items(items: Items, classes: Sequence[str] | None = None) -> list[Item]:
 
 
 def _class_names(items: Items) -> list[str] | None:
-    """What the labels of a Dataset are numbers of, if it says so."""
+    """The class names that the labels of a Dataset are numbers of, if it has them."""
     label = getattr(items, "features", {}).get("label")
     return getattr(label, "names", None)

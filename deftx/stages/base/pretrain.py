@@ -99,7 +99,7 @@ def architecture(tokenizer: PreTrainedTokenizerBase, settings: Pretrain) -> XLMR
 def _start_positions_as_waves(embedding: torch.nn.Embedding) -> None:
     """Set position embeddings to small sines and cosines of wavelengths from 6 to 190 tokens.
 
-    Design choice: from random ones a model of this size needs most of a short pretraining to tell
+    Design choice: from random ones a model of this size needs most of a short pretraining to learn
     which tokens are neighbours.
     """
     positions, size = embedding.weight.shape
