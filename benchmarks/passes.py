@@ -9,7 +9,6 @@ in turns. In the sparse phase a pass includes gathering the gradients of the cho
 import argparse
 import statistics
 import time
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -30,16 +29,15 @@ def seconds(
     model, objective, mask = case.model(), case.objective(), case.mask()
     freeze(model)
     low = resolve(engine, model.device).low
-    around: type[nullcontext[None]] | object = nullcontext
     norms = layer_norm_names(model)
     trained = [p for n, p in backbone_parameters(model).items() if n not in norms]
     trained = [*head_parameters(model).values(), *(trained if mask is None else [])]
     for parameter in trained:
         parameter.requires_grad_(True)
+    gather = list
     if mask is not None:
         packed = PackedEntries(model, mask, low)
-        around = packed.gathering
-        trained += [packed.values, packed.rows]
+        gather = packed.gather
     learner = objective.learner(model, low).train()
     # On a CPU the time of the process, which other work on the machine disturbs less.
     clock = time.perf_counter if model.device.type == "cuda" else time.process_time
@@ -61,17 +59,14 @@ def seconds(
             batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
             measure.synchronize()
             began = clock()
-            context: AbstractContextManager[None] = around()  # type: ignore[operator]
-            with (
-                context,
-                torch.autocast(model.device.type, torch.bfloat16, enabled=low == torch.bfloat16),
-            ):
-                learner(**batch).backward()
+            enabled = low == torch.bfloat16
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=enabled):
+                loss = learner(**batch)
+            leaves = trained if mask is None else [*packed.leaves(), *trained]
+            gather(torch.autograd.grad(loss, leaves)[: len(leaves) - len(trained)])
             measure.synchronize()
             if turn > 1:
                 found[length].append(clock() - began)
-        for parameter in trained:  # so that each round starts without gradients
-            parameter.grad = None
     return [(case.batch * length, statistics.median(times)) for length, times in found.items()]
 
 

@@ -38,9 +38,9 @@ from deftx.engine.task import Classification
 
 VARIANTS = (
     {"precision": "fp32", "compile": False},
+    {"precision": "bf16", "compile": False, "graph": False},
     {"precision": "bf16", "compile": False},
     {"precision": "bf16", "compile": True},
-    {"precision": "bf16", "compile": "reduce-overhead"},
 )
 
 NO_END = 10_000
@@ -114,14 +114,11 @@ class Case:
         assert mask is not None
         total = freeze(model)
         backbone = backbone_parameters(model)
-        masked = [(backbone[n], mask.dense(n).to(model.device)) for n in mask.index]
+        masked = {n: mask.dense(n).to(model.device) for n in mask.index}
 
-        @contextmanager
-        def masking() -> Iterator[None]:
-            yield
-            for parameter, chosen in masked:
-                if parameter.grad is not None:
-                    parameter.grad.mul_(chosen)
+        def masking(slopes: Sequence[torch.Tensor | None]) -> dict[str, torch.Tensor | None]:
+            pairs = zip(masked.items(), slopes, strict=True)
+            return {n: None if slope is None else slope.mul_(m) for (n, m), slope in pairs}
 
         train_with_head(
             model,
@@ -130,7 +127,7 @@ class Case:
             self.settings(),
             session,
             total=total,
-            hooks=Hooks(around_batch=masking),
+            hooks=Hooks(gather=masking),
         )
 
 

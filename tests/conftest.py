@@ -10,6 +10,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 VISIBLE_DEVICES = os.environ.get("CUDA_VISIBLE_DEVICES")
 if "DEFTX_TEST_ON_GPU" not in os.environ:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, which PyTorch may do
 HAS_GPU = Path("/dev/nvidia0").exists() and VISIBLE_DEVICES != ""
 
 import pytest  # noqa: E402
@@ -64,7 +65,7 @@ def sentences(count: int, seed: int = 0) -> list[str]:
 
 def with_the_gpu(environment):
     """The environment, with the machine's GPUs visible."""
-    given = {**environment, "CUDA_VISIBLE_DEVICES": VISIBLE_DEVICES}
+    given = {**environment, "CUDA_VISIBLE_DEVICES": VISIBLE_DEVICES, "TRITON_INTERPRET": None}
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -42,9 +42,9 @@ from transformers import (
 )
 
 from deftx.core.parameters import head_parameters
-from deftx.engine.guards import L1
 from deftx.engine.session import Session
 from deftx.engine.settings import Engine
+from deftx.engine.update import Rules
 from deftx.models.load import load_classifier, load_masked_lm, load_tokenizer
 from deftx.models.predict import evaluate
 from deftx.stages.adapter.file import load_adapter, stacked
@@ -392,18 +392,20 @@ def test_training_equals_a_plain_loop(base, kind, monkeypatch):
 
 def test_l1_counts_the_adapter_among_all_parameters(base, monkeypatch):
     """N of the L1 term, and what it holds: adapter and head."""
-    seen = {}
+    seen = []
 
-    def noting(parameters, weight, total):
-        seen.update(held=len(parameters), weight=weight, total=total)
-        return L1(parameters, weight, total)
+    def noting(*given):
+        seen.append(Rules(*given))
+        return seen[-1]
 
-    monkeypatch.setattr("deftx.engine.loop.L1", noting)
+    monkeypatch.setattr("deftx.engine.loop.Rules", noting)
     made = model, *_ = language(base, l1=0.1, max_steps=1)
     _, module = trained(made)
     every = [*model.parameters(), *module.parameters()]
     held = len(head_parameters(model)) + len(list(module.parameters()))
-    assert seen == {"held": held, "weight": 0.1, "total": sum(p.numel() for p in every)}
+    (rules,) = seen
+    assert (len(rules.rates), rules.l1) == (held, 0.1)
+    assert rules.total == sum(p.numel() for p in every)
 
 
 def test_bf16_stays_within_bounds_of_fp32(base):

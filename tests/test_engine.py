@@ -19,7 +19,7 @@ from training import differing, distance, language, snapshot, task, without_key_
 from deftx.core.delta import Delta
 from deftx.core.parameters import backbone_parameters
 from deftx.engine.fit import fit
-from deftx.engine.guards import LossGuard
+from deftx.engine.guard import LossGuard
 from deftx.engine.processes import add_up_gradients
 from deftx.engine.session import STEPS_WORTH_COMPILING, Resolved, Session, resolve
 from deftx.engine.settings import Engine
@@ -267,13 +267,13 @@ def test_auto_compiles_on_a_gpu_what_is_long_enough(asked, device, steps, mode):
 
 def test_auto_is_plain_float32_on_a_cpu_and_is_recorded(base):
     resolved = resolve(Engine(), torch.device("cpu"))
-    facts = {"device": "cpu", "precision": "fp32", "compile": None}
+    facts = {"device": "cpu", "precision": "fp32", "compile": None, "graph": False, "fused": False}
     assert resolved == Resolved(**facts)
     outcome, _ = trained(base, task(base))
     assert outcome["engine"] == {**facts, "parts": 1}
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore:The .grad attribute")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() == "DEFAULT",
@@ -290,7 +290,7 @@ def test_compiled_training_changes_rounding_only(base, kind, mask):
     assert distance(weights, trained(base, made, mask, dtype=torch.float64)[1]) < TO_ROUNDING
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore:The .grad attribute")
 def test_what_does_not_compile_is_an_error_if_it_was_asked_for(base, monkeypatch):
     """With `auto` it would run plainly; that is decided by the device, so it is set by hand."""
 
@@ -303,7 +303,7 @@ def test_what_does_not_compile_is_an_error_if_it_was_asked_for(base, monkeypatch
         trained(base, made, True, with_engine(compile=True))
     monkeypatch.setattr(
         "deftx.engine.loop.resolve",
-        lambda *_: Resolved(device="cpu", precision="fp32", compile="default"),
+        lambda *_: Resolved("cpu", "fp32", compile="default", graph=False, fused=False),
     )
     torch._dynamo.reset()
     assert distance(trained(base, made)[1], trained(base, made)[1]) == 0

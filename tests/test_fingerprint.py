@@ -64,7 +64,7 @@ def changed_by(package, unedited):
         (DENOISER, "the difference is not finite", "it has an entry that is not finite"),
         ("stages/mask/settings.py", "K must be at least 1", "K must be 1 at least"),
         (CHECKPOINT, "a checkpoint cannot be used", "this checkpoint is not usable"),
-        ("engine/saver.py", "going on from step", "resuming at step"),
+        ("engine/resume.py", "going on from step", "resuming at step"),
         ("stages/denoise/settings.py", "denoise the embedding", "reduce the embedding"),
         ("report/coverage.py", "import PreTrainedTokenizerBase", "import Tokenizer"),
     ],

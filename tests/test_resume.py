@@ -17,7 +17,7 @@ from training import differing, killed_and_resumed, language, save_mask, snapsho
 from deftx.cli.main import main
 from deftx.engine.checkpoint import Checkpoint
 from deftx.engine.fit import fit
-from deftx.engine.saver import StopRequest
+from deftx.engine.resume import StopRequest
 from deftx.engine.session import Session
 from deftx.models.base import Base
 from deftx.stages.mask.math import uniform

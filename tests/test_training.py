@@ -25,13 +25,13 @@ from training import (
 )
 
 from deftx.core.parameters import backbone_parameters, head_parameters, layer_norm_names
+from deftx.engine.decoder import decoder_loss
 from deftx.engine.fit import fit
-from deftx.engine.guards import L1
 from deftx.engine.language import masked_language_modelling
-from deftx.engine.masked_tokens import decoder_loss
 from deftx.engine.session import Session
 from deftx.engine.settings import LanguageTraining
 from deftx.engine.sparse import PackedEntries
+from deftx.engine.update import Rules
 from deftx.models.load import load_masked_lm, load_tokenizer
 from deftx.models.predict import evaluate
 from deftx.stages.mask.math import uniform
@@ -103,18 +103,18 @@ def test_packed_gradients_are_the_masked_dense_ones(base, tokenizer):
     fast, slow = (double(load_masked_lm(base)) for _ in range(2))
     mask = uniform(base.maskable, 2000, 0)
     packed = PackedEntries(fast.requires_grad_(False), mask)
+    found = {}
     for seed in (1, 2):
         batch = tokenizer([*sentences(4, seed), "ba"], return_tensors="pt", padding=True)
-        with packed.gathering():
-            fast(**batch).logits.pow(2).mean().backward()
+        loss = fast(**batch).logits.pow(2).mean()
+        gradients = packed.gather(torch.autograd.grad(loss, packed.leaves()))
+        found = {name: gradient + found.get(name, 0) for name, gradient in gradients.items()}
         slow(**batch).logits.pow(2).mean().backward()
     dense = backbone_parameters(slow)
     expected = {n: dense[n].grad.view(-1)[i] for n, i in sorted(mask.index.items())}
     rows, values = expected.pop(WORDS), torch.cat(list(expected.values()))
     assert 0 < int((rows != 0).sum()) < len(rows)
-    found = {"rows": packed.rows.grad, "values": packed.values.grad}
-    assert_close(found, {"rows": rows, "values": values})
-    assert all(p.grad is None for p in backbone_parameters(fast).values() if p is not packed.rows)
+    assert_close(found, {"values": values, "rows": rows})
 
 
 @pytest.mark.parametrize("words", [True, False])
@@ -226,8 +226,8 @@ def test_the_loss_at_masked_positions_is_the_whole_models(base, tokenizer):
 @pytest.mark.rounding
 @pytest.mark.parametrize("tile", [1, 2, 64])
 def test_the_decoder_loss_equals_autograd_however_few_logits_exist(tile, monkeypatch):
-    monkeypatch.setattr("deftx.engine.masked_tokens.LOGITS_AT_ONCE", 1)
-    monkeypatch.setattr("deftx.engine.masked_tokens.TILE", tile)
+    monkeypatch.setattr("deftx.engine.decoder.LOGITS_AT_ONCE", {"cpu": 1})
+    monkeypatch.setattr("deftx.engine.decoder.TILE", tile)
     features, bias = (
         torch.randn(size, dtype=torch.float64, requires_grad=True) for size in ((7, 5), (30,))
     )
@@ -254,37 +254,21 @@ def test_a_model_whose_decoder_trains_learns_its_decoder(base):
     assert model.get_output_embeddings().weight.grad.abs().sum() > 0
 
 
-@pytest.mark.rounding
-def test_l1_gradient_equals_autograd():
-    sizes = ((5, 3), (4,))
-    parameters = [torch.nn.Parameter(torch.randn(size, dtype=torch.float64)) for size in sizes]
-    l1 = L1(parameters, 0.1, 1000)
-    start = [p.detach().clone() for p in parameters]
-    for parameter in parameters:
-        parameter.data += torch.randn_like(parameter)
-        parameter.grad = torch.zeros_like(parameter)
-    l1.add_gradient()
-    loss = sum((p - s).abs().sum() for p, s in zip(parameters, start, strict=True)) * 0.1 / 1000
-    plain = torch.autograd.grad(loss, parameters)
-    assert_close({str(i): p.grad for i, p in enumerate(parameters)},
-                 {str(i): gradient for i, gradient in enumerate(plain)})  # fmt: skip
-
-
 def test_l1_counts_every_parameter_and_reaches_the_optimiser(base, monkeypatch):
-    seen, distances = {}, []
+    seen, distances = [], []
 
-    def noting(parameters, weight, total):
-        seen.update(total=total)
-        return L1(parameters, weight, total)
+    def noting(*given):
+        seen.append(Rules(*given))
+        return seen[-1]
 
-    monkeypatch.setattr("deftx.engine.loop.L1", noting)
+    monkeypatch.setattr("deftx.engine.loop.Rules", noting)
     for weight in (0.0, 1e5):
         model, objective, settings = language(base, learning_rate=1e-3, l1=weight)
         start = snapshot(model)
         fit(model, objective, settings, mask=uniform(base.maskable, 300, 0), session=SEEDS)
         end = snapshot(model)
         distances.append(sum(float((end[n] - start[n]).abs().sum()) for n in end))
-    assert seen["total"] == sum(p.numel() for p in model.parameters())
+    assert seen[1].total == sum(p.numel() for p in model.parameters())
     assert distances[1] < 0.7 * distances[0]  # so strong a pull keeps weights near their start
 
 

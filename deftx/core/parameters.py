@@ -74,6 +74,17 @@ def matrices(model: Model) -> dict[str, torch.nn.Parameter]:
     return {name: p for name, p in backbone_parameters(model).items() if id(p) in linear}
 
 
+def linear_parameters(model: Model) -> dict[str, torch.nn.Parameter]:
+    """Name without prefix → each parameter of the backbone's linear layers, biases too."""
+    linear = {
+        id(parameter)
+        for module in model.base_model.modules()
+        if isinstance(module, torch.nn.Linear)
+        for parameter in module.parameters(recurse=False)
+    }
+    return {name: p for name, p in backbone_parameters(model).items() if id(p) in linear}
+
+
 def shapes_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
     """Name → shape."""
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}

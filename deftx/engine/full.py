@@ -1,12 +1,14 @@
 """The full phase: all weights train."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from deftx.core.parameters import backbone_parameters, layer_norm_names
+from deftx.core.parameters import backbone_parameters, layer_norm_names, linear_parameters
 from deftx.core.sparse_delta import SparseDelta
+from deftx.engine.lookup import WithLookUp, trained_rows
 from deftx.engine.loop import freeze, train_with_head
 from deftx.engine.objective import Objective
 from deftx.engine.passes import Hooks
@@ -40,12 +42,22 @@ def fit_everything(
             round_vector.put_head(model)
             round_vector.add_to(backbone_parameters(model))
 
-    return train_with_head(
-        model,
-        backbone,
-        objective,
-        settings,
-        session,
-        total=total,
-        hooks=Hooks(begin, around_source(model, objective, source_vectors)),
-    )
+    around = around_source(model, objective, source_vectors)
+    hooks = Hooks(begin, around)
+    with ExitStack() as stack:
+        rows = trained_rows(model, backbone) if model.device.type == "cuda" else None
+        if rows is not None:
+            words = stack.enter_context(closing(WithLookUp(model, backbone, rows)))
+            hooks = Hooks(begin, around, words.leaves, words.gather)
+        return train_with_head(
+            model,
+            backbone,
+            objective,
+            settings,
+            session,
+            total=total,
+            # What vectors are added to must have all its bits.
+            lowered=linear_parameters(model) if around is None else (),
+            rows=rows,
+            hooks=hooks,
+        )

@@ -1,24 +1,24 @@
 """One phase of training, as one loop. The caller chooses the parameters that train."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from deftx.core.parameters import head_parameters
-from deftx.engine.guards import L1, Best, LossGuard
+from deftx.engine.compiled import compiled_layers
+from deftx.engine.guard import Best, LossGuard
 from deftx.engine.objective import Objective
 from deftx.engine.passes import Hooks, Passes
-from deftx.engine.processes import add_up_gradients, is_first, join_processes, share
-from deftx.engine.saver import Saver
+from deftx.engine.processes import is_first, join_processes, share
+from deftx.engine.resume import Saver
 from deftx.engine.session import Session, resolve
 from deftx.engine.settings import Training
 from deftx.engine.steps import COST_OF_A_PASS, Steps
+from deftx.engine.update import FusedUpdate, PlainUpdate, Rules, Update
 from deftx.models.device import available_device
 from deftx.run.progress import ShowProgress
 from deftx.store.errors import InputError
@@ -53,6 +53,8 @@ def train_with_head(
     total: int,
     rate: float | None = None,
     low: torch.dtype | None = None,
+    lowered: Collection[str] = (),
+    rows: str | None = None,
     hooks: Hooks | None = None,
 ) -> dict[str, Any]:
     """Train the parameters `trained` and the head of the model, and leave them at their best
@@ -60,7 +62,8 @@ def train_with_head(
 
     `total` is N of the L1 term, the number of all parameters; `rate` the learning rate of
     `trained`, if the head alone has that of `settings`; `low` the dtype of matrix products, by
-    default that of the session.
+    default that of the session. The model may compute with `trained` values in that dtype where
+    their names are in `lowered`; the gradient of the one called `rows` is that of a `LookUp`.
 
     Returns what happened: `steps`, the `best_step` with its validation value, the `history` of
     validation values, the `engine` as it was resolved, and `trained` and `trained_head`, the
@@ -73,71 +76,72 @@ def train_with_head(
     both = {**trained, **{f"head.{name}": parameter for name, parameter in head.items()}}
     for parameter in both.values():
         parameter.requires_grad_(True)
+    rates = dict.fromkeys(both, settings.learning_rate)
+    if rate is not None:
+        rates |= dict.fromkeys(trained, rate)
+    rules = Rules(rates, settings.l1, total, settings.clip, settings.weight_decay)
     last, every = settings.steps(*objective.sources), settings.evaluate_every
     if every == "epoch":
         every = settings.steps_per_epoch(*objective.sources)
     validates = objective.validates and is_first()
     resolved = resolve(session.engine, model.device, last)
+    if hooks.around_source is not None:  # blocks around passes cannot be recorded
+        resolved = replace(resolved, graph=False)
+    exact = all(parameter.dtype == torch.float32 for parameter in both.values())
+    if settings.weight_decay or not exact or share()[1] > 1:  # what its kernels do not know
+        resolved = replace(resolved, fused=False)
     join_processes(model.device)
-    groups: list[tuple[Mapping[str, torch.nn.Parameter], float]]
-    groups = [(both, settings.learning_rate)]
-    if rate is not None:
-        groups = [(trained, rate), (head, settings.learning_rate)]
-    optimizer = torch.optim.AdamW(
-        # In the order of `both`, which checkpoints count on; `initial_lr` lets a schedule begin
-        # later.
-        [{"params": list(few.values()), "lr": lr, "initial_lr": lr} for few, lr in groups],
-        weight_decay=settings.weight_decay,
-        fused=resolved.device == "cuda" or None,
-    )
     steps = Steps(
         objective,
         settings,
         session.order_seed,
         session.draw_seed,
         share=share(),
-        few_shapes=resolved.compile is not None,
+        few_shapes=resolved.graph or resolved.compile is not None,
         cost=COST_OF_A_PASS[resolved.device],
     )
-    best, guard = Best(both, objective.best), LossGuard(LOSSES_AT_ONCE[resolved.device])
+    best, guard = Best(objective.best), LossGuard(LOSSES_AT_ONCE[resolved.device])
     with ExitStack() as around:
         learner = around.enter_context(closing(objective.learner(model, low or resolved.low)))
-        l1 = L1(list(both.values()), settings.l1, total) if settings.l1 else None
-        hooks.begin()
-        passes = Passes(learner, steps, session, resolved, hooks, optimizer)
-        # The bits of the norm depend on the order in which it adds up: the learner's comes first.
-        order = dict.fromkeys([*learner.parameters(), *both.values()])
-        clipped = [parameter for parameter in order if parameter.requires_grad]
-        saver = around.enter_context(
-            Saver(session.checkpoint, both, optimizer, best, guard, passes)
+        around.enter_context(
+            compiled_layers(model, resolved.compile, session.engine.compile == "auto")
         )
+        start = {n: p.detach().clone() for n, p in both.items()} if settings.l1 else {}
+        hooks.begin()
+        update: Update
+        if resolved.fused:
+            update = FusedUpdate(
+                both, rules, start, lowered if resolved.precision == "bf16" else (), rows
+            )
+        else:
+            # The bits of the norm depend on the order in which it adds up: the learner's first.
+            every_one = dict.fromkeys([*learner.parameters(), *both.values()])
+            order = [parameter for parameter in every_one if parameter.requires_grad]
+            update = PlainUpdate(both, rules, start, order, on_device=resolved.graph)
+        around.callback(update.close)
+        passes = Passes(learner, steps, session, resolved, hooks, trained, head, update)
+        saver = around.enter_context(Saver(session.checkpoint, update, best, guard, passes))
         done = saver.restore()
         hooks.after_step()
-        factor = partial(warm_up_and_decay, settings.warmup_steps, last)
-        schedule = LambdaLR(optimizer, factor, done - 1)
         report_to = session.report_to if is_first() else ()
         progress = around.enter_context(ShowProgress(done, last, guard.recent, report_to))
         for step in range(done, last):
             session.before_step(step)
             saver.save_if_due(step, last)
-            loss, tokens = passes.backward(step)
-            add_up_gradients(both.values())
-            if l1 is not None:
-                l1.add_gradient()
+            factor = warm_up_and_decay(settings.warmup_steps, last, step)
+            update.begin(step, factor)
+            loss, norm, tokens = passes.step(step)
             guard.note(step + 1, loss)
-            norm = torch.nn.utils.clip_grad_norm_(clipped, settings.clip)
-            optimizer.step()
-            hooks.after_step()
-            schedule.step()
-            optimizer.zero_grad()
-            progress.step(step + 1, tokens, float(schedule.get_last_lr()[0]), norm)
+            factor = warm_up_and_decay(settings.warmup_steps, last, step + 1)
+            progress.step(step + 1, tokens, next(iter(rates.values())) * factor, norm)
             if validates and ((step + 1) % every == 0 or step + 1 == last):
                 guard.check()
-                values = passes.validate()
-                progress.report(step + 1, {f"eval/{name}": v for name, v in values.items()})
-                best.note(step + 1, last, values)
+                found = passes.validate()
+                progress.report(step + 1, {f"eval/{name}": v for name, v in found.items()})
+                best.note(step + 1, last, found, update.values)
         guard.check()
-        best.restore()
+        best.restore(update.values)
+        update.changed()
         hooks.after_step()
     return {
         "steps": last,

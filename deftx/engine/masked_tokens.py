@@ -8,18 +8,13 @@ import copy
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy, linear
+from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from deftx.engine.decoder import decoder_loss, padded
 from deftx.engine.objective import IGNORED, Learner, at_least_float32
 from deftx.store.errors import InputError
-
-LOGITS_AT_ONCE = 2**25
-"""Entries of the logits that exist at one time: 128 MiB in float32."""
-
-TILE = 64
-"""GPUs multiply blocks of this many rows."""
 
 
 class MaskedTokens(Learner):
@@ -79,6 +74,8 @@ class _Passing(torch.nn.Module):
         super().__init__()
         weight = decoder.weight.detach()
         low = weight if dtype == torch.float32 else weight.to(dtype)
+        if low.is_cuda and decoder.bias is not None:  # whose length says how much is padding
+            low = padded(low)
         self.weight = torch.nn.Parameter(low, requires_grad=False)
         self.bias = decoder.bias
         if low is not weight:  # the device has no room for both
@@ -93,53 +90,3 @@ class _Given(torch.nn.Module):
 
     def forward(self, *_: Any, inputs_embeds: torch.Tensor, **__: Any) -> BaseModelOutput:
         return BaseModelOutput(last_hidden_state=inputs_embeds)
-
-
-def decoder_loss(
-    features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
-) -> torch.Tensor:
-    """Σ cross-entropy(features · weightᵀ + bias, targets), float32 (), of a frozen `weight` (v, h):
-    `features` (p, h), `bias` (v,) or None, `targets` (p,) with IGNORED where nothing counts.
-
-    Gradients of features and bias are made on the way, some rows of the logits at a time; no
-    logits are kept for backward.
-    """
-    if bias is None:
-        bias = features.new_zeros(weight.shape[0])
-    # Asked here: inside of the function no gradients are recorded.
-    return _DecoderLoss.apply(features, weight, bias, targets, torch.is_grad_enabled())
-
-
-class _DecoderLoss(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        features: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor,
-        targets: torch.Tensor,
-        wanted: bool,
-    ) -> torch.Tensor:
-        bias = at_least_float32(bias)
-        total = bias.new_zeros(())
-        gradients, bias_gradient = [], torch.zeros_like(bias)
-        rows = max(1, LOGITS_AT_ONCE // weight.shape[0] // TILE) * TILE
-        for few, labels in zip(features.split(rows), targets.split(rows), strict=True):
-            counts, place = labels != IGNORED, labels.clamp(min=0).unsqueeze(1)
-            logits = at_least_float32(linear(few.to(weight.dtype), weight)).add_(bias)
-            log_p = torch.log_softmax(logits, dim=-1)
-            total = total - (log_p.gather(1, place).squeeze(1) * counts).sum()
-            if wanted:  # in place: of each of these there is a tenth of a gigabyte
-                slope = log_p.exp_()
-                slope.scatter_add_(1, place, slope.new_full(place.shape, -1.0))
-                slope.mul_(counts.unsqueeze(1))
-                gradients.append(slope.to(weight.dtype) @ weight)
-                bias_gradient += slope.sum(0)
-        if wanted:
-            ctx.save_for_backward(torch.cat(gradients).to(features.dtype), bias_gradient)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        features, bias = ctx.saved_tensors
-        return slope.to(features.dtype) * features, None, slope * bias, None, None

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 import torch
 
 from deftx.engine.checkpoint import Checkpoint
+from deftx.engine.processes import share
 from deftx.engine.settings import Engine
+from deftx.models.device import has_kernels
+from deftx.store.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,16 @@ class Resolved:
     Attributes:
         device: `cpu` or `cuda`.
         precision: `fp32` or `bf16`.
-        compile: mode of torch.compile, or None.
+        compile: mode of torch.compile for the encoder's layers, or None.
+        graph: whether a step is a CUDA graph.
+        fused: whether Triton's kernels move the values.
     """
 
     device: str
     precision: str
     compile: str | None
+    graph: bool
+    fused: bool
 
     @property
     def low(self) -> torch.dtype:
@@ -55,12 +62,12 @@ class Resolved:
 
 
 STEPS_WORTH_COMPILING = 2_000
-"""A prototype's step of XLM-R base on an H200 took 27 ms, and 15 compiled: that many steps save
-half a minute, which is what compiling may take. Not measured on this engine."""
+STEPS_WORTH_RECORDING = 50
 
 
 def resolve(engine: Engine, device: torch.device, steps: int = 0) -> Resolved:
-    """The settings with every `auto` decided for `device` and so many steps; see `Engine`."""
+    """The settings with every `auto` decided for `device` and so many steps; see `Engine`. Raises
+    InputError if CUDA graphs are asked for where there are none."""
     on_gpu = device.type == "cuda"
     precision = engine.precision
     if precision == "auto":
@@ -69,4 +76,9 @@ def resolve(engine: Engine, device: torch.device, steps: int = 0) -> Resolved:
     worth_it = on_gpu and steps >= STEPS_WORTH_COMPILING
     wanted = worth_it if engine.compile == "auto" else engine.compile
     mode = wanted if isinstance(wanted, str) else "default" if wanted else None
-    return Resolved(device.type, precision, mode)
+    cuda = on_gpu and torch.version.cuda is not None
+    if engine.graph is True and not cuda:
+        raise InputError(f"engine.graph is true: CUDA graphs need a GPU, the device is {device}")
+    graph = steps >= STEPS_WORTH_RECORDING if engine.graph == "auto" else engine.graph
+    fused = on_gpu and has_kernels()
+    return Resolved(device.type, precision, mode, cuda and graph and share()[1] == 1, fused)

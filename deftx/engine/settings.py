@@ -94,11 +94,16 @@ class Engine(Strict):
         description="bf16: matrix products in bfloat16, trained values in float32; auto: bf16 on a "
         "GPU that has it, else fp32",
     )
-    compile: bool | Literal["auto", "reduce-overhead", "max-autotune"] = Field(
+    compile: bool | Literal["auto", "max-autotune"] = Field(
         default="auto",
-        description="torch.compile: no, its default mode (true), or another of its modes; auto: "
-        "true on a GPU for trainings of 2,000 steps and more, and plain execution if compilation "
-        "fails there; else false",
+        description="torch.compile of an encoder's layers: no, its default mode (true), or another "
+        "of its modes; auto: true on a GPU for trainings of 2,000 steps and more, and plain "
+        "execution if compilation fails there; else false",
+    )
+    graph: bool | Literal["auto"] = Field(
+        default="auto",
+        description="one CUDA graph for each step, which replays all its kernels at once; auto: on "
+        "an NVIDIA GPU for trainings of 50 steps and more in one process; else false",
     )
     attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
         default="sdpa",

@@ -81,11 +81,11 @@ class Sources:
 
 def around_source(
     model: PreTrainedModel, objective: Objective, vectors: Sequence[SparseDelta | None]
-) -> Callable[[int], AbstractContextManager[Any]]:
+) -> Callable[[int], AbstractContextManager[Any]] | None:
     """Number of a source → a block inside of which its vector (without head) is in the model's
     weights, which have their former bits afterwards: what an optimiser moves is never the sum, and
-    nothing drifts. A source whose vector is None, or any if `vectors` is empty, is computed with
-    the weights as they are. The vectors are moved to the model's device, 12 bytes an entry.
+    nothing drifts. A source whose vector is None is computed with the weights as they are; None if
+    `vectors` is empty. The vectors are moved to the model's device, 12 bytes an entry.
 
     Source: LT-SFT's training on several sources, which subtracts the vector again, so that weights
     drift by rounding. Raises InputError unless there is one for each source of the objective.
@@ -96,9 +96,11 @@ def around_source(
             "its vector or None"
         )
     here = [v if v is None else SparseDelta(v.mask, v.values).to(model.device) for v in vectors]
+    if not here:
+        return None
 
     def around(source: int) -> AbstractContextManager[Any]:
-        vector = here[source] if here else None
+        vector = here[source]
         return nullcontext() if vector is None else vector.applied(model)
 
     return around

@@ -5,18 +5,18 @@ gives the same bits as AdamW on dense tensors with masked gradients and no decay
 leaves every other entry alone, which masked gradients do not.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from itertools import accumulate, groupby
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import accumulate, groupby, islice
 from typing import Any, cast
 
 import torch
-from torch.nn.functional import embedding
 from transformers import PreTrainedModel
 
 from deftx.core.mask import Mask
-from deftx.core.parameters import backbone_parameters, matrices, shapes_of
+from deftx.core.parameters import backbone_parameters, linear_parameters, shapes_of
 from deftx.core.sparse_delta import SparseDelta
+from deftx.engine.lookup import LookUp, RowGradient
 from deftx.engine.loop import freeze, train_with_head
 from deftx.engine.objective import Objective, at_least_float32
 from deftx.engine.passes import Hooks
@@ -63,17 +63,18 @@ def fit_entries(
             total=total,
             low=low,
             hooks=Hooks(
-                begin,
-                around_source(model, objective, source_vectors),
-                packed.gathering,
-                packed.write_back,
+                begin=begin,
+                around_source=around_source(model, objective, source_vectors),
+                leaves=packed.leaves,
+                gather=packed.gather,
+                after_step=packed.write_back,
             ),
         )
 
 
 class PackedEntries(torch.nn.Module):
     """The entries of a model's backbone that `mask` chooses, packed. While this is open the model
-    computes with them: put each forward and backward pass inside `gathering`, call `write_back`
+    computes with them: differentiate `leaves` and `gather` their gradients, call `write_back`
     after each step of an optimiser over `values` and `rows`, and `close` at the end.
 
     Attributes:
@@ -83,7 +84,7 @@ class PackedEntries(torch.nn.Module):
             gradient is computed only for the rows that a batch looks up.
 
     Args:
-        low: dtype of the matrices of linear layers on the device while this is open;
+        low: dtype of linear layers on the device while this is open;
             bfloat16 is what autocast would make of them anew in every step.
 
     Raises ArtefactError if the mask does not fit.
@@ -104,7 +105,7 @@ class PackedEntries(torch.nn.Module):
         word_index = index.pop(word_name, nothing)
         self.rows = torch.nn.Parameter(words.weight.detach().view(-1)[word_index])
         # Names in the order of their dtype, so that each dtype is one slice of `values`.
-        lowered = matrices(model) if low != torch.float32 else {}
+        lowered = linear_parameters(model) if low != torch.float32 else {}
         self._names = sorted(index, key=lambda name: (name in lowered, name))
         self._chosen = [(weights[name], index[name]) for name in self._names]
         self.values = torch.nn.Parameter(
@@ -116,24 +117,38 @@ class PackedEntries(torch.nn.Module):
         for weight, _ in self._originals:
             weight.data = weight.detach().to(low)
         self._flats = [_Flat(list(few)) for _, few in groupby(self._chosen, lambda c: c[0].dtype)]
-        # In tuples, where the tree of modules does not find them.
-        self._model, self._words = (model,), (words,)
-        self._embedding = (_PackedEmbedding(words, self.rows, word_index),)
-        model.set_input_embeddings(self._embedding[0])
+        # In a tuple, where the tree of modules does not find it.
+        width = words.weight.shape[1]
+        self._word_index = word_index
+        self._row, self._column = word_index // width, word_index % width
+        self._lookup = (LookUp(model, trains=len(self.rows) > 0),)
 
-    @contextmanager
-    def gathering(self) -> Iterator[None]:
-        """Around the forward and backward pass of a batch: adds its gradients to those of `values`
-        and `rows`. Dense gradients exist inside only."""
-        for flat in self._flats:
-            flat.attach()
-        try:
-            yield
-        finally:
-            parts = [flat.take() for flat in self._flats]
+    @property
+    def _words(self) -> LookUp:
+        return self._lookup[0]
+
+    def leaves(self) -> list[torch.Tensor]:
+        """What a backward pass differentiates: the dense weights, and the rows looked up."""
+        weights: list[torch.Tensor] = [weight for flat in self._flats for weight in flat.weights]
+        return [*weights, self._words.found] if len(self.rows) else weights
+
+    def gather(self, slopes: Sequence[torch.Tensor | None]) -> dict[str, torch.Tensor | None]:
+        """The gradients of `values` and `rows` by name, from those of `leaves`; what is empty has
+        none."""
+        given, found = iter(slopes), dict[str, torch.Tensor | None]()
+        parts = [flat.take(list(islice(given, len(flat.weights)))) for flat in self._flats]
         if parts:
-            found = torch.cat(parts)
-            self.values.grad = found if self.values.grad is None else self.values.grad.add_(found)
+            found["values"] = torch.cat(parts) if len(parts) > 1 else parts[0]
+        if len(self.rows):
+            slope = next(given)
+            found["rows"] = None if slope is None else self._rows_of(self._words.gradient(slope))
+        return found
+
+    def _rows_of(self, gradient: RowGradient) -> torch.Tensor:
+        place, sums = gradient.by_row(self._words.weight.shape[0])
+        here = place[self._row]
+        at = here.clamp(min=0) * sums.shape[1] + self._column
+        return sums.view(-1)[at] * (here >= 0)
 
     @torch.no_grad()
     def add(self, vector: SparseDelta) -> None:
@@ -161,13 +176,13 @@ class PackedEntries(torch.nn.Module):
         parts = self.values.split([len(flat.index) for flat in self._flats])
         for flat, values in zip(self._flats, parts, strict=True):
             flat.storage.index_copy_(0, flat.index, values.to(flat.storage.dtype))
-        self._embedding[0].write_back()
+        self._words.weight.view(-1).index_copy_(0, self._word_index, self.rows)
 
     @torch.no_grad()
     def close(self) -> None:
         """Leave the model as it was made, in float32, with the entries as they now are."""
-        self._embedding[0].write_back()
-        self._model[0].set_input_embeddings(self._words[0])
+        self._words.weight.view(-1).index_copy_(0, self._word_index, self.rows)
+        self._words.close()
         for flat in self._flats:
             flat.close()
         for weight, original in self._originals:
@@ -178,95 +193,27 @@ class PackedEntries(torch.nn.Module):
 
 
 class _Flat:
-    """Tensors of one dtype moved into one storage, and their gradients into another, so that one
-    call gathers or scatters the entries of all: on a GPU two hundred small calls of each kind
-    would cost more than the arithmetic of a step."""
+    """Tensors of one dtype moved into one storage, so that one call gathers or scatters the
+    entries of all: on a GPU two hundred small calls of each kind would cost more than the
+    arithmetic of a step."""
 
     def __init__(self, chosen: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:
-        self._weights = [weight for weight, _ in chosen]
-        sizes = [weight.numel() for weight in self._weights]
-        self.storage = torch.cat([weight.detach().view(-1) for weight in self._weights])
-        self._gradients = torch.zeros_like(self.storage)
-        pairs = zip(self._weights, self._gradients.split(sizes), strict=True)
-        self._views = [(weight, part.view_as(weight)) for weight, part in pairs]
+        self.weights = [weight for weight, _ in chosen]
+        sizes = [weight.numel() for weight in self.weights]
+        self.storage = torch.cat([weight.detach().view(-1) for weight in self.weights])
         starts = accumulate(sizes, initial=0)
         self.index = torch.cat([i + start for (_, i), start in zip(chosen, starts, strict=False)])
-        for part, weight in zip(self.storage.split(sizes), self._weights, strict=True):
+        for part, weight in zip(self.storage.split(sizes), self.weights, strict=True):
             weight.data = part.view_as(weight)
             weight.requires_grad_(True)
 
-    def attach(self) -> None:
-        for weight, view in self._views:
-            weight.grad = view
-
-    def take(self) -> torch.Tensor:
-        """The gradients of the entries, float32; those of the tensors are gone after this."""
-        found = at_least_float32(self._gradients.index_select(0, self.index))
-        self._gradients.zero_()
-        for weight in self._weights:
-            weight.grad = None
-        return found
+    def take(self, slopes: Sequence[torch.Tensor | None]) -> torch.Tensor:
+        """The gradients of the entries, float32, from those of the tensors."""
+        pairs = zip(slopes, self.weights, strict=True)
+        dense = [(torch.zeros_like(w) if s is None else s).reshape(-1) for s, w in pairs]
+        return at_least_float32(torch.cat(dense).index_select(0, self.index))
 
     def close(self) -> None:
-        for weight in self._weights:
+        for weight in self.weights:
             weight.data = weight.detach().clone()
             weight.requires_grad_(False)
-
-
-class _PackedEmbedding(torch.nn.Module):
-    """Word embeddings whose gradient is computed for chosen entries only."""
-
-    def __init__(
-        self, words: torch.nn.Embedding, rows: torch.nn.Parameter, index: torch.Tensor
-    ) -> None:
-        super().__init__()
-        self.weight, self.rows, self.padding_idx = words.weight, rows, words.padding_idx
-        self._index = index
-        width = words.weight.shape[1]
-        self._row, self._column = index // width, index % width
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return _LookUp.apply(
-            self.rows, self.weight, tokens, self._row, self._column, self.padding_idx
-        )
-
-    def write_back(self) -> None:
-        self.weight.view(-1).index_copy_(0, self._index, self.rows)
-
-
-class _LookUp(torch.autograd.Function):
-    """Rows of an embedding; backward gives the gradient of chosen entries alone.
-
-    The dense gradient of XLM-R's word embeddings has 192 million entries; a batch of
-    2,048 tokens touches less than one in a hundred. Shapes do not depend on the tokens, so nothing
-    waits for the device.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        entries: torch.Tensor,
-        weight: torch.Tensor,
-        tokens: torch.Tensor,
-        row: torch.Tensor,
-        column: torch.Tensor,
-        padding_idx: int | None,
-    ) -> torch.Tensor:
-        ctx.save_for_backward(tokens, row, column)
-        ctx.vocabulary, ctx.padding_idx = weight.shape[0], padding_idx
-        return embedding(tokens, weight)
-
-    @staticmethod
-    def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        tokens, row, column = ctx.saved_tensors
-        tokens, width = tokens.reshape(-1), slope.shape[-1]
-        slope = at_least_float32(slope.reshape(-1, width))
-        if ctx.padding_idx is not None:
-            slope = slope * (tokens != ctx.padding_idx).unsqueeze(1)
-        # Every token of the vocabulary that occurs gets one of its own places in the batch.
-        place = tokens.new_full((ctx.vocabulary,), -1)
-        place[tokens] = torch.arange(len(tokens), device=tokens.device)
-        sums = torch.zeros_like(slope).index_add_(0, place[tokens], slope)
-        found = place[row]
-        gradient = sums.view(-1)[found.clamp(min=0) * width + column] * (found >= 0)
-        return gradient, None, None, None, None, None

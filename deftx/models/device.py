@@ -1,6 +1,7 @@
 """Where to compute. Free of transformers, whose import takes seconds."""
 
 import os
+from importlib.util import find_spec
 
 import torch
 
@@ -22,3 +23,14 @@ def available_device() -> torch.device:
             )
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def has_kernels() -> bool:
+    """Whether Triton can make kernels for the GPU: it comes with PyTorch for CUDA on Linux."""
+    return torch.version.cuda is not None and find_spec("triton") is not None
+
+
+def pinned_for(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU as it is best copied to a device: from pinned memory, from which tensors
+    move to a GPU while it computes."""
+    return tensor.pin_memory() if device.type == "cuda" else tensor

@@ -41,6 +41,12 @@ def known_as(model: PreTrainedModel) -> dict[str, str]:
     return found
 
 
+def layers(model: PreTrainedModel) -> list[torch.nn.Module]:
+    """The layers of the encoder, or the parts of them that are modules of their own."""
+    modules: Modules = dict(model.base_model.named_modules())
+    return [modules[path] for path in _layers(modules)]
+
+
 def positions(model: PreTrainedModel) -> int | None:
     """How many tokens an item may have; None if nothing limits it. In a position table that has a
     padding index the first token has the row after it."""

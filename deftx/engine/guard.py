@@ -1,8 +1,8 @@
-"""What watches over a training: the best checkpoint, losses that go wrong, and the L1 term."""
+"""What watches over a training: the best checkpoint, and losses that go wrong."""
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -25,16 +25,18 @@ class Best:
         facts: `best`, `best_step` and `history`, as plain values.
     """
 
-    def __init__(self, trained: Mapping[str, torch.nn.Parameter], name: str) -> None:
-        self._trained, self._name = trained, name
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._sign = -1.0 if name == "loss" else 1.0
         self.kept: dict[str, torch.Tensor] = {}
         self.facts: dict[str, Any] = {"best": None, "best_step": None, "history": []}
 
-    def note(self, step: int, last: int, values: Mapping[str, float]) -> None:
-        """Remember the validation values after a step, and what trains if they are the best.
-        Raises NotFiniteError if the value that chooses is not finite."""
-        value = values[self._name]
+    def note(
+        self, step: int, last: int, found: Mapping[str, float], values: Mapping[str, torch.Tensor]
+    ) -> None:
+        """Remember what validation `found` after a step, and the `values` of what trains if they
+        are the best. Raises NotFiniteError if the validation value that chooses is not finite."""
+        value = found[self._name]
         self.facts["history"].append({"step": step, self._name: value})
         log.info("step %d of %d: validation %s %.4f", step, last, self._name, value)
         if not math.isfinite(value):
@@ -42,13 +44,13 @@ class Best:
         best = self.facts["best"]
         if best is None or self._sign * value > self._sign * best:
             self.facts["best"], self.facts["best_step"] = value, step
-            self.kept = {name: p.detach().clone() for name, p in self._trained.items()}
+            self.kept = {name: tensor.detach().clone() for name, tensor in values.items()}
 
     @torch.no_grad()
-    def restore(self) -> None:
+    def restore(self, values: Mapping[str, torch.Tensor]) -> None:
         """Put the best values back, if there was a validation."""
         for name, kept in self.kept.items():
-            self._trained[name].copy_(kept)
+            values[name].copy_(kept)
 
 
 class LossGuard:
@@ -94,24 +96,3 @@ class LossGuard:
         """The mean of the losses last looked at, which are the newest after this."""
         self.check()
         return self._mean
-
-
-class L1:
-    """The gradient of λ·Σ|p − p_start| / N in closed form, where N counts every parameter of the
-    model (as the LT-SFT code does), and p_start is the value of p when this is made."""
-
-    def __init__(self, parameters: Sequence[torch.nn.Parameter], weight: float, total: int) -> None:
-        self._scale = weight / total
-        self._pairs = [(parameter, parameter.detach().clone()) for parameter in parameters]
-
-    @torch.no_grad()
-    def add_gradient(self) -> None:
-        """Add the gradient to that of each parameter that has one."""
-        found = [(p, p.grad, start) for p, start in self._pairs if p.grad is not None]
-        if not found:
-            return
-        parameters, gradients, start = (list(column) for column in zip(*found, strict=True))
-        # All tensors at once: on a GPU a launch for each would cost more than the sums.
-        signs = torch._foreach_sub(parameters, start)
-        torch._foreach_sign_(signs)
-        torch._foreach_add_(gradients, signs, alpha=self._scale)

@@ -5,7 +5,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from types import FrameType
 from typing import Any, Self
@@ -13,9 +12,10 @@ from typing import Any, Self
 import torch
 
 from deftx.engine.checkpoint import Checkpoint
-from deftx.engine.guards import Best, LossGuard
+from deftx.engine.guard import Best, LossGuard
 from deftx.engine.passes import Passes
 from deftx.engine.processes import is_first
+from deftx.engine.update import MOMENTS, Update
 from deftx.store.errors import InputError, NotFiniteError, Stopped
 
 log = logging.getLogger(__name__)
@@ -25,9 +25,6 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 MINUTES = 10.0
 """Between two checkpoints, unless DEFTX_CHECKPOINT_MINUTES says otherwise. When they are taken
 changes nothing in the result, so it is no setting."""
-
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-"""What AdamW remembers of a tensor."""
 
 
 class StopRequest(ExitStack):
@@ -65,14 +62,13 @@ class Saver(StopRequest):
     def __init__(
         self,
         checkpoint: Checkpoint | None,
-        trained: Mapping[str, torch.nn.Parameter],
-        optimizer: torch.optim.Optimizer,
+        update: Update,
         best: Best,
         guard: LossGuard,
         passes: Passes,
     ) -> None:
         super().__init__(catch=checkpoint is not None)
-        self._checkpoint, self._trained, self._optimizer = checkpoint, trained, optimizer
+        self._checkpoint, self._update = checkpoint, update
         self._best, self._guard, self._passes = best, guard, passes
         given = os.environ.get("DEFTX_CHECKPOINT_MINUTES", str(MINUTES))
         try:
@@ -89,16 +85,14 @@ class Saver(StopRequest):
         if self._checkpoint is None or (found := self._checkpoint.load()) is None:
             return 0
         tensors, state = found
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        # The optimiser has the parameters in the same order.
-        for number, (name, parameter) in enumerate(self._trained.items()):
-            parameter.copy_(tensors[f"trained.{name}"])
+        moments: dict[str, dict[str, torch.Tensor]] = {}
+        for name, values in self._update.values.items():
+            values.copy_(tensors[f"trained.{name}"])
             if f"{MOMENTS[0]}.{name}" in tensors:
-                moments[number] = {moment: tensors[f"{moment}.{name}"] for moment in MOMENTS}
+                moments[name] = {moment: tensors[f"{moment}.{name}"] for moment in MOMENTS}
             if f"best.{name}" in tensors:
-                self._best.kept[name] = tensors[f"best.{name}"].to(parameter.device)
-        groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+                self._best.kept[name] = tensors[f"best.{name}"].to(values.device)
+        self._update.restore(moments)
         self._best.facts, self._guard.first = state["best"], state["first_loss"]
         self._passes.parts, self._saved_step = state["parts"], state["step"]
         log.info("going on from step %d (%s)", self._saved_step, self._checkpoint.folder)
@@ -128,12 +122,12 @@ class Saver(StopRequest):
             return
         self._guard.check()
         tensors = {f"best.{name}": kept for name, kept in self._best.kept.items()}
-        for name, parameter in self._trained.items():
-            if not torch.isfinite(parameter).all():
+        for name, values in self._update.values.items():
+            if not torch.isfinite(values).all():
                 raise NotFiniteError(f"step {step}: not all trained values are finite ({name})")
-            tensors[f"trained.{name}"] = parameter
-            if moments := self._optimizer.state.get(parameter):
-                tensors |= {f"{moment}.{name}": moments[moment] for moment in MOMENTS}
+            tensors[f"trained.{name}"] = values
+        for name, moments in self._update.moments().items():
+            tensors |= {f"{moment}.{name}": moments[moment] for moment in MOMENTS}
         state = {
             "step": step,
             "best": self._best.facts,

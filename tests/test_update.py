@@ -1,0 +1,242 @@
+"""What moves the values that train, against AdamW, the L1 term and clipping written plainly."""
+
+import pytest
+import torch
+from training import assert_close
+
+from deftx.engine.decoder import cross_entropy as plain_cross_entropy
+from deftx.engine.decoder import decoder_loss, padded
+from deftx.engine.lookup import RowGradient
+from deftx.engine.objective import IGNORED
+from deftx.engine.update import FusedUpdate, PlainUpdate, Rules
+
+STEPS = 6
+SHAPES = {"matrix": (5, 7), "table": (40, 6), "vector": (1030,)}
+
+
+@pytest.fixture
+def interpreted():
+    """Triton's kernels, which its interpreter runs on the CPU."""
+    pytest.importorskip("triton", reason="Triton is not installed; PyTorch for CUDA brings it")
+    import deftx.engine.kernels
+
+    return deftx.engine.kernels
+
+
+def start_of(dtype):
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: torch.nn.Parameter(torch.randn(shape, generator=generator, dtype=dtype))
+        for name, shape in SHAPES.items()
+    }
+
+
+def gradients_of(step, batch, dtype):
+    """Random gradients; those of the table belong to few of its rows, some of which repeat."""
+    generator = torch.Generator().manual_seed(10 * step + batch)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator, dtype=dtype)
+
+    tokens = torch.randint(0, 20, (8,), generator=generator)
+    return {
+        "matrix": draw(5, 7),
+        "table": RowGradient(tokens, draw(8, 6)),
+        "vector": draw(1030),
+    }
+
+
+def moved_plainly(rules, dtype):
+    """The formulas of AdamW (Loshchilov & Hutter 2019) with bias correction, one tensor after the
+    other; the L1 term by autograd, and the norm over all."""
+    values = {name: p.detach().clone() for name, p in start_of(dtype).items()}
+    start = {name: value.clone() for name, value in values.items()}
+    first = {name: torch.zeros_like(value) for name, value in values.items()}
+    second = {name: torch.zeros_like(value) for name, value in values.items()}
+    norms = []
+    for step in range(STEPS):
+        gradients = {}
+        for name, value in values.items():
+            leaf = value.clone().requires_grad_()
+            penalty = rules.l1 / rules.total * (leaf - start[name]).abs().sum()
+            (gradients[name],) = torch.autograd.grad(penalty, leaf)
+        for batch in range(2):
+            for name, gradient in gradients_of(step, batch, dtype).items():
+                if isinstance(gradient, RowGradient):
+                    for token, slope in zip(gradient.tokens, gradient.slope, strict=True):
+                        gradients[name][token] += slope
+                else:
+                    gradients[name] += gradient
+        norm = torch.cat([g.flatten() for g in gradients.values()]).norm()
+        norms.append(norm)
+        for name, gradient in gradients.items():
+            gradient = gradient * min(1.0, rules.clip / (float(norm) + 1e-6))
+            first[name] = 0.9 * first[name] + 0.1 * gradient
+            second[name] = 0.999 * second[name] + 0.001 * gradient**2
+            size = first[name] / (1 - 0.9 ** (step + 1))
+            root = (second[name] / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
+            rate = rules.rates[name] * factor(step)
+            values[name] = values[name] * (1 - rate * rules.weight_decay) - rate * size / root
+    return values, torch.stack(norms)
+
+
+def factor(step):
+    return 1 - step / STEPS
+
+
+def moved(update, dtype, steps=range(STEPS)):
+    norms = []
+    for step in steps:
+        update.begin(step, factor(step))
+        for batch in range(2):
+            update.add(gradients_of(step, batch, dtype))
+        norms.append(update.step())
+    return {name: value.clone() for name, value in update.values.items()}, torch.stack(norms)
+
+
+def rules_of(l1, clip, decay=0.0):
+    rates = {"matrix": 1e-2, "table": 2e-2, "vector": 1e-2}
+    return Rules(rates, l1, 1000, clip, decay)
+
+
+@pytest.mark.rounding
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize(("l1", "clip"), [(0.0, 1e9), (0.0, 1.0), (500.0, 1.0)])
+def test_the_plain_update_is_adamw_with_the_l1_term_and_clipping(l1, clip, decay):
+    rules, trained = rules_of(l1, clip, decay), start_of(torch.float64)
+    start = {name: p.detach().clone() for name, p in trained.items()}
+    values, norms = moved(
+        PlainUpdate(trained, rules, start, list(trained.values())), torch.float64
+    )
+    expected, expected_norms = moved_plainly(rules, torch.float64)
+    assert_close({**values, "norms": norms}, {**expected, "norms": expected_norms})
+    assert all(torch.equal(values[name], p) for name, p in trained.items())
+
+
+@pytest.mark.parametrize(("l1", "clip"), [(0.0, 1e9), (0.0, 1.0), (500.0, 1.0)])
+def test_the_fused_update_is_the_plain_one(interpreted, l1, clip):
+    """In float32, so each value within a few of its roundings, of the rate or of itself."""
+    rules, found = rules_of(l1, clip), []
+    for kind in ("plain", "fused"):
+        trained = start_of(torch.float32)
+        start = {name: p.detach().clone() for name, p in trained.items()} if l1 else {}
+        if kind == "plain":
+            update = PlainUpdate(trained, rules, start, list(trained.values()))
+        else:
+            update = FusedUpdate(trained, rules, start, rows="table")
+        found.append(moved(update, torch.float32))
+        update.close()
+        assert all(torch.equal(found[-1][0][name], p) for name, p in trained.items())
+    (plain, norms), (fused, fused_norms) = found
+    torch.testing.assert_close(fused_norms, norms, rtol=1e-6, atol=0)
+    for name, values in fused.items():
+        torch.testing.assert_close(values, plain[name], rtol=1e-6, atol=2e-6)
+
+
+def test_either_update_goes_on_where_the_other_one_was(interpreted):
+    """Values and moments are the same by name, and so is what follows from them."""
+    rules, dtype = rules_of(500.0, 1.0), torch.float32
+
+    def made(kind):
+        trained = start_of(dtype)
+        start = {name: p.detach().clone() for name, p in trained.items()}
+        if kind == "plain":
+            return PlainUpdate(trained, rules, start, list(trained.values()))
+        return FusedUpdate(trained, rules, start, low=["matrix"], rows="table")
+
+    ends = {}
+    for before in ("plain", "fused"):
+        for after in ("plain", "fused"):
+            one, other = made(before), made(after)
+            moved(one, dtype, range(3))
+            with torch.no_grad():
+                for name, values in other.values.items():
+                    values.copy_(one.values[name])
+            moments = {n: {m: t.clone() for m, t in f.items()} for n, f in one.moments().items()}
+            other.restore(moments)
+            ends[before, after] = moved(other, dtype, range(3, STEPS))[0]
+    expected = ends.pop(("plain", "plain"))
+    for found in ends.values():
+        for name, values in found.items():
+            torch.testing.assert_close(values, expected[name], rtol=1e-6, atol=2e-6)
+
+
+def test_the_model_computes_with_the_values_rounded_to_bfloat16(interpreted):
+    trained = start_of(torch.float32)
+    update = FusedUpdate(trained, rules_of(0.0, 1.0), {}, low=["matrix"], rows="table")
+    assert trained["matrix"].dtype == torch.bfloat16 and trained["vector"].dtype == torch.float32
+    values, _ = moved(update, torch.float32)
+    # Triton's interpreter cuts off what a GPU rounds.
+    torch.testing.assert_close(trained["matrix"].float(), values["matrix"], rtol=2**-7, atol=0)
+    update.close()
+    assert torch.equal(trained["matrix"], values["matrix"])
+
+
+def test_a_row_that_was_never_looked_up_keeps_its_bits(interpreted):
+    trained = start_of(torch.float32)
+    before = trained["table"].detach().clone()
+    update = FusedUpdate(trained, rules_of(0.0, 1.0), {}, rows="table")
+    after = moved(update, torch.float32)[0]["table"]
+    seen = torch.zeros(40, dtype=torch.bool)
+    for step in range(STEPS):
+        for batch in range(2):
+            seen[gradients_of(step, batch, torch.float32)["table"].tokens] = True
+    assert not seen[20:].any() and seen[:20].any()
+    assert torch.equal((after != before).any(1), seen)
+
+
+@pytest.mark.rounding
+def test_gradients_by_row_are_the_dense_gradient():
+    tokens = torch.tensor([3, 0, 3, 5, 3])
+    slope = torch.randn(5, 4, dtype=torch.float64)
+    gradient = RowGradient(tokens, slope)
+    place, sums = gradient.by_row(7)
+    found = torch.where((place >= 0)[:, None], sums[place.clamp(min=0)], 0.0)
+    expected = torch.zeros(7, 4, dtype=torch.float64)
+    for token, row in zip(tokens, slope, strict=True):
+        expected[token] += row
+    assert_close({"by row": found, "dense": gradient.dense(7)}, {"by row": expected, "dense": expected})
+
+
+@pytest.mark.rounding
+def test_the_padded_decoder_is_the_plain_one():
+    """Value and gradients; what pads has no part in either."""
+    generator = torch.Generator().manual_seed(0)
+    features, weight, bias = (
+        torch.randn(shape, generator=generator, dtype=torch.float64)
+        for shape in ((9, 5), (300, 5), (300,))
+    )
+    targets = torch.tensor([3, IGNORED, 0, 299, 3, IGNORED, 7, 250, 1])
+    assert len(padded(weight)) == 512
+    found = []
+    for decoder in (weight, padded(weight)):
+        leaves = [features.clone().requires_grad_(), bias.clone().requires_grad_()]
+        loss = decoder_loss(leaves[0], decoder, leaves[1], targets)
+        gradients = torch.autograd.grad(loss, leaves)
+        found.append(dict(zip(("loss", "features", "bias"), (loss, *gradients), strict=True)))
+    assert_close(*found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("columns", [64, 128, 512])
+def test_the_kernel_of_the_cross_entropy_computes_what_is_written_plainly(
+    interpreted, monkeypatch, dtype, columns
+):
+    """In float32 to its rounding; in bfloat16 to that of the slopes, which are stored in it."""
+    monkeypatch.setattr(interpreted, "COLUMNS", columns)
+    generator = torch.Generator().manual_seed(0)
+    logits = (5 * torch.randn(7, 320, generator=generator)).to(dtype)
+    bias = torch.randn(300, generator=generator)
+    targets = torch.tensor([3, IGNORED, 0, 299, 3, 150, 7])
+    expected, slope = plain_cross_entropy(logits.clone(), bias, targets, wanted=True)
+    for wanted in (True, False):
+        given = logits.clone()
+        losses = interpreted.cross_entropy_(given, bias, targets, ignored=IGNORED, slope=wanted)
+        torch.testing.assert_close(losses, expected, rtol=1e-5, atol=1e-5)
+        if wanted:
+            assert not given[:, 300:].any()
+            torch.testing.assert_close(
+                given.float(), slope, rtol=1e-5 if dtype == torch.float32 else 2**-7, atol=1e-6
+            )
+        else:
+            assert torch.equal(given, logits)
