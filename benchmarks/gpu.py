@@ -1,19 +1,18 @@
-"""Everything that a GPU has to tell, the most informative first: for one that is at hand for ten
-minutes.
+"""Measurements on a GPU that is at hand for ten minutes, the most informative first.
 
     python -m benchmarks.gpu                                # all parts
     python -m benchmarks.gpu decoder full sparse            # some, in this order
     python -m benchmarks.gpu full full:compile=true sparse:graph=false,precision=fp32
     python -m benchmarks.gpu --seconds large=300 --within 540
-    python -m benchmarks.gpu --dry                          # tiny, on a CPU: does the script run?
+    python -m benchmarks.gpu --dry                          # tiny shapes on a CPU
 
-Each result is a line of JSON, printed as soon as it is known; a key ends with its unit. A part is a
-process of its own, which is killed when its time is over. What follows a part's name are settings
-of `deftx.Engine`. Needs no installation of deftx.
+deftx need not be installed. Each result is a line of JSON, printed as soon as it is known; the end
+of a key is its unit. A part runs in a process of its own, which is killed when its time is over.
+After a part's name follow settings of `deftx.Engine`.
 """
 
-# A part imports what it needs and no more: on a new machine imports take many seconds, and the
-# process that starts the parts needs none of them.
+# Functions import what they need: on a new machine imports take many seconds, which are measured,
+# and the process that starts the parts needs none of them.
 
 import argparse
 import gc
@@ -28,17 +27,24 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 ROOT = Path(__file__).parent.parent
 WARM = 20
 """Steps until a training is steady."""
+
+NOT_IN_TABLE = ("part", "what", "device", "torch", "stderr", "text")
+"""Keys that the table at the end leaves out."""
+
+OUTCOMES = ("PASSED", "FAILED", "ERROR", "SKIPPED")
+"""Of pytest."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,14 @@ class Run:
         from benchmarks import training
 
         return training.engine_of(self.settings)
+
+    @contextmanager
+    def attempt(self, what: str) -> Iterator[None]:
+        """If the block fails, print the error and go on."""
+        try:
+            yield
+        except Exception:
+            self.say(f"{what} failed", error=traceback.format_exc()[-1000:])
 
     def windows(self) -> tuple[int, int]:
         """How often how many steps are timed."""
@@ -204,7 +218,8 @@ def engine_steps(run: Run, *phases: str, size: str = "xlm-r-base") -> None:
         torch.zeros(1, device="cuda")
         spent["cuda_s"] = time.perf_counter() - began
     for phase in phases:
-        one_phase(run, run.case(phase, size), dict(spent))
+        with run.attempt(phase):
+            one_phase(run, run.case(phase, size), spent)
 
 
 def one_phase(run: Run, case: Any, spent: dict[str, float]) -> None:
@@ -248,31 +263,28 @@ def one_phase(run: Run, case: Any, spent: dict[str, float]) -> None:
 
 def plain_steps(run: Run, compiled: bool = False) -> None:
     """The loop that one would write with transformers: autocast, and AdamW's fused kernel."""
-    import torch
-
     from benchmarks import measure, reference
 
+    count, steps = run.windows()
     for phase in ("full", "sparse"):
-        case = run.case(phase)
-        shape = case.size, case.batch, case.length
-        step = reference.prepared("language", phase, *shape, fast=True, compiled=compiled)
-        count, steps = run.windows()
-        seconds = []
         reset_peak()
-        began = time.perf_counter()
-        for _ in range(3):
-            step()
-        measure.synchronize()
-        warm = time.perf_counter() - began
-        for _ in range(count):
-            began = time.perf_counter()
-            for _ in range(steps):
-                step()
-            measure.synchronize()
-            seconds.append((time.perf_counter() - began) / steps)
-        say_speed(run, f"plain, {phase}", seconds, first_3_steps_s=warm)
-        del step
-        torch._dynamo.reset()
+        with run.attempt(phase):
+            case = run.case(phase)
+            shape = case.size, case.batch, case.length
+            step = reference.prepared("language", phase, *shape, fast=True, compiled=compiled)
+
+            def seconds(number: int, step: Callable[[], None] = step) -> float:
+                measure.synchronize()
+                began = time.perf_counter()
+                for _ in range(number):
+                    step()
+                measure.synchronize()
+                return time.perf_counter() - began
+
+            first = seconds(3)
+            each = [seconds(steps) / steps for _ in range(count)]
+            say_speed(run, f"plain, {phase}", each, first_3_steps_s=first)
+            del step, seconds
 
 
 def kernels(run: Run) -> None:
@@ -282,42 +294,49 @@ def kernels(run: Run) -> None:
     steps = (2, 2) if run.dry else (WARM, 5)
     for phase in ("full", "sparse"):
         reset_peak()
-        (plain, wall), single, driver = profile.by_operator(run.case(phase), run.engine(), steps)
-        busy = sum(seconds for seconds, _ in single.values())
-        run.say(
-            phase,
-            step_ms=1000 * plain,
-            busy_ms=1000 * busy,
-            idle_ms=1000 * max(0.0, plain - busy),
-            profiled_step_ms=1000 * wall,
-            kernels=sum(calls for _, calls in single.values()),
-            driver_calls=driver,
-        )
-        largest = sorted(single.items(), key=lambda item: -item[1][0])[:25]
-        rows = [[n[:80], round(1000 * s, 4), round(calls, 1)] for n, (s, calls) in largest]
-        run.say(f"{phase}: name, ms and calls of a step", largest=rows)
+        with run.attempt(phase):
+            walls, single, calls = profile.by_operator(run.case(phase), run.engine(), steps)
+            busy = sum(seconds for seconds, _ in single.values())
+            run.say(
+                phase,
+                step_ms=1000 * walls[0],
+                busy_ms=1000 * busy,
+                idle_ms=1000 * max(0.0, walls[0] - busy),
+                profiled_step_ms=1000 * walls[1],
+                kernels=sum(number for _, number in single.values()),
+                driver_calls=calls,
+            )
+            rows = [[n[:80], round(1000 * s, 4), round(c, 1)] for n, (s, c) in single.items()]
+            rows.sort(key=lambda row: -row[1])
+            run.say(f"{phase}: name, ms and calls in a step", largest=rows[:25])
 
 
 def tests(run: Run) -> None:
-    """The tests that need a GPU; all others of their file do not run where there is one."""
+    """The tests that need a GPU; the others of their file skip themselves where there is one. The
+    settings are pytest's arguments."""
     if importlib.util.find_spec("pytest") is None:
-        run.say("pytest", skipped="pytest is not installed")
+        run.say("pytest", skipped="not installed")
         return
-    with tempfile.TemporaryDirectory() as folder:
-        found = Path(folder, "found.xml")
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-        command += [f"--junitxml={found}", *(run.settings or ("tests/test_gpu.py",))]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        if not found.is_file():
-            raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
-        cases = list(ElementTree.parse(found).iter("testcase"))
-    failed = {c.get("name"): f.text for c in cases for f in (*c.iter("failure"), *c.iter("error"))}
-    skipped = sum(case.find("skipped") is not None for case in cases)
-    run.say(
-        "pytest", passed=len(cases) - len(failed) - skipped, failed=len(failed), skipped=skipped
-    )
-    for name, text in list(failed.items())[:5]:
-        run.say(f"failed: {name}", text=(text or "")[-1500:])
+    # A newer or an older library may warn, which the suite takes for an error.
+    command = [sys.executable, "-m", "pytest", "-vv", "--tb=short", "-W", "default"]
+    command += ["-p", "no:cacheprovider", *(run.settings or ("tests/test_gpu.py",))]
+    found: Counter[str] = Counter()
+    rest = []
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        began = time.monotonic()
+        for line in process.stdout or ():
+            words = line.split()
+            if len(words) > 1 and "::" in words[0] and words[1] in OUTCOMES:
+                found[words[1].lower()] += 1
+                run.say(words[0], outcome=words[1].lower(), s=time.monotonic() - began)
+                began = time.monotonic()
+            else:
+                rest.append(line)
+    run.say("all tests", **found, exit_status=process.returncode)
+    if process.returncode:
+        run.say("failures", text="".join(rest)[-4000:])
 
 
 def choosing(run: Run) -> None:
@@ -472,12 +491,13 @@ class Warnings(logging.Handler):
         self._run.say("warning", text=record.getMessage()[:300])
 
 
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+DRY = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+
+
 def run_part(spec: str, seconds: float, dry: bool) -> list[dict[str, Any]]:
-    """Run one part in a process of its own, for so many seconds at most; print and return its
-    results and a last one, which has what it took and how it failed."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    if dry:
-        environment |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    """Run one part in a process of its own, for so many seconds at most. Print and return its
+    results and a last one: how long it took and, if it failed, how."""
     results, over = [], threading.Event()
     began = time.monotonic()
     with (
@@ -485,12 +505,12 @@ def run_part(spec: str, seconds: float, dry: bool) -> list[dict[str, Any]]:
         subprocess.Popen(
             child_command(spec, dry),
             cwd=ROOT,
-            env=environment,
+            env={**os.environ, **ENVIRONMENT, **(DRY if dry else {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            start_new_session=True,
+            process_group=0,
         ) as process,
     ):
 
@@ -504,9 +524,12 @@ def run_part(spec: str, seconds: float, dry: bool) -> list[dict[str, Any]]:
         timer.start()
         try:
             for line in process.stdout or ():
-                print(line, end="", flush=True)
-                with suppress(json.JSONDecodeError):
+                try:
                     results.append(json.loads(line))
+                except json.JSONDecodeError:  # a library's own words
+                    print(line, end="", file=sys.stderr, flush=True)
+                else:
+                    print(line, end="", flush=True)
             code = process.wait()
         finally:
             timer.cancel()
@@ -529,10 +552,9 @@ def table(results: list[dict[str, Any]]) -> str:
         figures = [
             f"{name} {value}"
             for name, value in result.items()
-            if name not in ("part", "what", "device", "torch", "stderr", "text")
-            and not isinstance(value, dict | list)
+            if name not in NOT_IN_TABLE and not isinstance(value, dict | list)
         ]
-        if figures and not (result["what"] == "end" and "error" not in result):
+        if figures and result.get("outcome") != "passed":
             lines.append(f"{result['part']:<14} {result['what']:<18} {', '.join(figures)}")
     return "\n".join(lines)
 
@@ -546,6 +568,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dry", action="store_true", help="tiny shapes on a CPU")
     parser.add_argument("--seconds", nargs="*", default=[], help="PART=SECONDS: another limit")
     parser.add_argument("--within", type=float, default=float("inf"), help="seconds of all parts")
+    parser.add_argument("--cold", action="store_true", help="with empty caches of compiled code")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--born", type=float, default=0.0, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
@@ -558,18 +581,20 @@ def main(arguments: list[str] | None = None) -> None:
     parts = given.parts or list(PARTS)
     limits = {name: float(part.seconds) for name, part in PARTS.items()}
     limits |= {n: float(s) for n, s in (word.split("=") for word in given.seconds)}
-    if unknown := {spec.partition(":")[0] for spec in parts} | limits.keys() - PARTS.keys():
-        unknown -= PARTS.keys()
-        if unknown:
-            parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    if unknown := {*limits, *(spec.partition(":")[0] for spec in parts)} - PARTS.keys():
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that parts end with this process
     until, results = time.monotonic() + given.within, []
-    for spec in parts:
-        left = min(limits[spec.partition(":")[0]], until - time.monotonic())
-        if left < 1:
-            print(json.dumps({"part": spec, "what": "nothing", "skipped": "no time left"}))
-            continue
-        results += run_part(spec, left, given.dry)
+    with tempfile.TemporaryDirectory() as caches:
+        if given.cold:
+            os.environ |= {f"{n}_CACHE_DIR": f"{caches}/{n}" for n in ("TORCHINDUCTOR", "TRITON")}
+        for spec in parts:
+            left = min(limits[spec.partition(":")[0]], until - time.monotonic())
+            if left > 1:
+                results += run_part(spec, left, given.dry)
+            else:
+                results.append({"part": spec, "what": "nothing", "skipped": "no time left"})
+                print(json.dumps(results[-1]), flush=True)
     print(table(results))
 
 
