@@ -27,6 +27,14 @@ SIZES = {
         "intermediate_size": 3072,
         "max_position_embeddings": 514,
     },
+    "xlm-r-large": {  # from the same sources
+        "vocab_size": 250_002,
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        "max_position_embeddings": 514,
+    },
     "mini": {
         "vocab_size": 32_000,
         "hidden_size": 384,
@@ -221,15 +229,26 @@ def random_mask(
     # Differences of rounded running sums: they add up to exactly what is left.
     ends = np.rint(np.cumsum(weights) / weights.sum() * (k - in_words)).astype(np.int64)
     parts = dict(zip(others, np.diff(ends, prepend=0).tolist(), strict=True))
-    generator = np.random.default_rng([seed, 3])
-    index = {words: _positions_by_row(shapes[words], in_words, generator)}
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    generator = torch.Generator(device).manual_seed(seed)
+    rows, frequencies = word_distribution(shapes[words][0])
+    draws = torch.rand(len(rows), shapes[words][1], generator=generator, device=device)
+    # The largest of log(uniform) / weight are a weighted draw without replacement.
+    draws.log_().div_(torch.from_numpy(frequencies).to(draws).unsqueeze(1))
+    places = torch.arange(draws.shape[1]) + draws.shape[1] * torch.from_numpy(rows).unsqueeze(1)
+    index = {words: places.flatten()[_largest(draws, in_words)]}
     for name, part in parts.items():
         if part:
-            index[name] = np.sort(generator.choice(sizes[name], part, replace=False, shuffle=False))
+            draws = torch.rand(sizes[name], generator=generator, device=device)
+            index[name] = _largest(draws, part)
     return Mask(
-        {name: torch.from_numpy(index[name]) for name in sorted(index)},
+        {name: index[name].sort().values for name in sorted(index)},
         {name: tuple(shapes[name]) for name in sorted(index)},
     )
+
+
+def _largest(draws: torch.Tensor, count: int) -> torch.Tensor:
+    return draws.flatten().topk(count, sorted=False).indices.cpu()
 
 
 def _density(name: str, shapes: Mapping[str, tuple[int, ...]]) -> float:
@@ -237,18 +256,3 @@ def _density(name: str, shapes: Mapping[str, tuple[int, ...]]) -> float:
     feed_forward = "intermediate." in name or (".output." in name and ".attention." not in name)
     late = any(name.startswith(f"encoder.layer.{i}.") for i in (layers - 2, layers - 1))
     return (2.5 if feed_forward else 1.0) * (2.0 if late and layers > 2 else 1.0)
-
-
-def _positions_by_row(
-    shape: tuple[int, ...], count: int, generator: np.random.Generator
-) -> np.ndarray:
-    rows, columns = shape
-    pieces, weights = word_distribution(rows)
-    if count > len(pieces) * columns:
-        raise ValueError(f"{count} entries do not fit into the {len(pieces)} rows in use")
-    found = np.empty(0, dtype=np.int64)
-    while len(found) < count:
-        draws = generator.choice(pieces, size=2 * count, p=weights) * columns
-        draws += generator.integers(columns, size=2 * count)
-        found = np.union1d(found, draws)
-    return np.sort(generator.permutation(found)[:count])

@@ -31,16 +31,19 @@ class Reference:
         l1: float = 0.0,
         steps: int = 1000,
         micro_batches: int = 1,
+        fast: bool = False,
     ) -> None:
         """Prepare one phase of `steps` steps.
 
         `masks`: name in the encoder → booleans with the tensor's shape; no entry of an absent
         tensor is trained; None means the full phase. `micro_batches`: the number of parts of each
-        batch whose gradients are added (2 in the public code's settings).
+        batch whose gradients are added (2 in the public code's settings). `fast`: matrix products
+        in bfloat16 by autocast, and the fused optimiser.
         """
         self.model = model.train()
         self.l1 = l1
         self.micro_batches = micro_batches
+        self.fast = fast
         self.device = next(model.parameters()).device
         self.entries = sum(parameter.numel() for parameter in model.parameters())
         prefix = model.base_model_prefix + "."
@@ -58,7 +61,9 @@ class Reference:
                     if mask is None:
                         mask = torch.zeros(parameter.shape, dtype=torch.bool)
                     self.masked.append((parameter, mask.to(self.device)))
-        self.optimizer = torch.optim.AdamW(self.trained, lr=learning_rate, weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(
+            self.trained, lr=learning_rate, weight_decay=0.0, fused=fast or None
+        )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: max(0.0, 1 - step / steps)
         )
@@ -91,10 +96,11 @@ class Reference:
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Cross-entropy over the batch, of all positions or of all sentences."""
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-        logits = self.model(**inputs).logits
-        return cross_entropy(
-            logits.view(-1, logits.shape[-1]), batch["labels"].view(-1), ignore_index=-100
-        )
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.fast):
+            logits = self.model(**inputs).logits
+            return cross_entropy(
+                logits.view(-1, logits.shape[-1]), batch["labels"].view(-1), ignore_index=-100
+            )
 
     def penalty(self) -> torch.Tensor:
         """λ·Σ|p − p_start| / N over trained entries; N is the size of the whole model."""
@@ -118,20 +124,30 @@ def padded(examples: Iterable[Mapping], length: int = 128) -> dict[str, torch.Te
 
 
 def prepared(
-    target: str, phase: str, size: str, batch: int = 8, length: int = 256, micro_batches: int = 1
+    target: str,
+    phase: str,
+    size: str,
+    batch: int = 8,
+    length: int = 256,
+    micro_batches: int = 1,
+    fast: bool = False,
+    compiled: bool = False,
 ):
     """A function that trains a new model for one step on the next batch.
 
     The settings are those of the public code: learning rate 5e-5 and L1 0.1 for a language, 2e-5
-    and no L1 for a task. `length` is the length of text blocks.
+    and no L1 for a task. `length` is the length of text blocks; `fast` is explained in `Reference`;
+    `compiled`: by torch.compile.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if target == "language":
-        model = models.masked_lm(size)
+        with device:
+            model = models.masked_lm(size)
         batches = models.language_batches(size, 16, batch, length)
         settings = {"learning_rate": 5e-5, "l1": 0.1}
     else:
-        model = models.classifier(size)
+        with device:
+            model = models.classifier(size)
         examples = models.task_examples(size, 16 * batch)
         batches = [padded(examples[i * batch : (i + 1) * batch]) for i in range(16)]
         settings = {"learning_rate": 2e-5}
@@ -139,8 +155,10 @@ def prepared(
     if phase == "sparse":
         mask = models.random_mask(models.maskable_shapes(model), target)
         masks = {name: mask.dense(name) for name in mask.index}
+    if compiled:
+        model.compile()
     reference = Reference(
-        model.to(device), masks, steps=10_000, micro_batches=micro_batches, **settings
+        model, masks, steps=10_000, micro_batches=micro_batches, fast=fast, **settings
     )
     done = 0
 

@@ -35,6 +35,7 @@ from deftx.engine.loop import freeze, train_with_head
 from deftx.engine.objective import Objective
 from deftx.engine.passes import Hooks
 from deftx.engine.task import Classification
+from deftx.models.device import available_device
 
 VARIANTS = (
     {"precision": "fp32", "compile": False},
@@ -43,7 +44,7 @@ VARIANTS = (
     {"precision": "bf16", "compile": True},
 )
 
-NO_END = 10_000
+NO_END = 1_000_000
 """Steps of a phase; a benchmark makes only a few of them."""
 
 
@@ -62,7 +63,11 @@ class Case:
         return f"{self.size}, {self.target}, {self.phase}, {what}"
 
     def model(self) -> Any:
-        """A new model."""
+        """A new model, made on the device where it will train."""
+        with available_device():
+            return self._new()
+
+    def _new(self) -> Any:
         return (models.masked_lm if self.target == "language" else models.classifier)(self.size)
 
     def mask(self) -> Mask | None:
@@ -70,7 +75,7 @@ class Case:
         if self.phase == "full":
             return None
         with torch.device("meta"):
-            shapes = models.maskable_shapes(self.model())
+            shapes = models.maskable_shapes(self._new())
         return models.random_mask(shapes, self.target)
 
     def settings(self) -> Any:

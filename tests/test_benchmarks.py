@@ -1,15 +1,20 @@
 """The benchmarks: the plain training loop, their models and data, and their timing."""
 
 import contextlib
+import json
 import math
+import os
+import subprocess
+import sys
 import threading
 import unittest.mock
 
 import pytest
 import torch
+from conftest import PROJECT
 from training import assert_close, differing, snapshot
 
-from benchmarks import measure, models, passes, profile, reference, tokens, training
+from benchmarks import gpu, measure, models, passes, profile, reference, tokens, training
 from deftx.engine.passes import Passes
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -340,6 +345,76 @@ def test_every_way_of_tokenising_gives_a_training_the_same_examples(base, tmp_pa
     for examples in others:
         for one, other in zip(examples, plain, strict=True):
             assert differing(one, other) == set()
+
+
+ABSENT = ("snakemake", "datasets", "peft", "rapidfuzz", "jinja2", "tabulate", "requests")
+"""What a machine that only trains may lack."""
+
+WITHOUT = f"""
+import sys
+sys.modules.update(dict.fromkeys({ABSENT}))
+from benchmarks import gpu
+for part in ("decoder", "full", "sparse", "plain"):
+    gpu.child(part, dry=True)
+"""
+
+
+def results_of(printed):
+    """What was measured, by part; `printed` has only JSON."""
+    found = {}
+    for line in map(json.loads, printed.splitlines()):
+        figures = {name: v for name, v in line.items() if name.endswith(("_ms", "_s"))}
+        assert all(value >= 0 for value in figures.values()), line
+        found.setdefault(line["part"], {})[line["what"]] = line
+    return found
+
+
+def test_a_gpu_is_measured_with_what_training_needs_and_no_more():
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT],
+        cwd=PROJECT,
+        env={**os.environ, **gpu.DRY},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = results_of(done.stdout)
+    assert found["decoder"].keys() == {"products", "the engine's loss", "the plain loss"}
+    assert found["decoder"]["products"]["slices_16_relative_error"] < 0.01
+    for phase in ("full", "sparse"):
+        assert found[phase].keys() == {f"start, {phase}", f"engine, {phase}"}
+        assert found["plain"][f"plain, {phase}"]["step_ms"] > 0
+        start = found[phase][f"start, {phase}"]
+        assert start["start_s"] > start["imports_s"] > 0
+        assert start["20_steps_s"] > start["first_step_s"] > 0
+
+
+def test_each_other_part_of_the_gpus_measurements_runs_dry(capsys):
+    for part in gpu.PARTS.keys() - {"decoder", "full", "sparse", "plain", "share"}:
+        gpu.child(part, dry=True)
+    gpu.child("full:precision=fp8", dry=True)
+    found = results_of(capsys.readouterr().out)
+    assert all("skipped" in found.pop(part)["nothing"] for part in ("tests", "plain-compiled"))
+    assert found["profile"]["full"]["kernels"] > found["profile"]["sparse"]["kernels"] > 100
+    assert found["sparse-eager"].keys() == {"start, sparse", "engine, sparse"}
+    assert found["large"].keys() == {
+        f"{what}, {phase}" for what in ("start", "engine") for phase in ("full", "sparse")
+    }
+    assert "precision" in found["full:precision=fp8"]["full failed"]["error"]
+    assert found["mask"]["top K, task"]["s"] > 0 and found["denoise"]["all matrices"]["s"] > 0
+
+
+def test_parts_run_in_processes_of_their_own_which_are_killed_when_they_take_too_long(capsys):
+    gpu.main(["--dry", "share", "sparse", "--seconds", "sparse=1.1"])
+    *printed, table = capsys.readouterr().out.partition("share          start")
+    found = results_of(printed[0])
+    assert found["share"]["2 at once"]["times_one"] > 0 and "error" not in found["share"]["end"]
+    assert found["sparse"]["end"]["error"] == "killed after 1 s"
+    assert "2 at once" in table and "killed" in table
+    gpu.main(["--dry", "sparse", "--within", "1"])
+    assert "no time left" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        gpu.main(["no such part"])
 
 
 def test_operators_are_grouped_by_name():

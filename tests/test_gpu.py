@@ -51,7 +51,7 @@ def compare_with_cpu(
     )  # fmt: skip
     done = subprocess.run(
         [sys.executable, str(script)],
-        env={**environment, "PYTHONPATH": str(PROJECT)},
+        env={**environment, "PYTHONPATH": os.pathsep.join([str(PROJECT), *sys.path])},
         capture_output=True,
         text=True,
     )
