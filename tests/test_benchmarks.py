@@ -235,8 +235,8 @@ def test_the_engine_waits_before_each_step(monkeypatch):
     case = training.Case("tiny", "language", "full", 2, 16)
     stepwise = training.Stepwise(lambda before_step: case.fit(before_step, training.engine_of([])))
     begun = []
-    begin = Passes.backward
-    monkeypatch.setattr(Passes, "backward", lambda *a: begun.append(1) or begin(*a))
+    begin = Passes.step
+    monkeypatch.setattr(Passes, "step", lambda *a: begun.append(1) or begin(*a))
     thread = threading.Thread(target=stepwise.run)
     thread.start()
     stepwise.ready()
