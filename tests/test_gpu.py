@@ -105,8 +105,8 @@ class Stop(Exception):
 
 
 def trained(kind, mask, name, changes):
-    """After twelve steps with dropout and validation; `changes` has the graph at step 0 and, if
-    training is stopped and goes on there, at step 7."""
+    # Twelve steps with dropout and validation; `changes` has whether steps are replayed, and the
+    # step at which training is stopped.
     model, objective, settings = kind(base)
     state = {{n: t.clone() for n, t in model.state_dict().items()}}
     with Checkpoint(out / name, {{}}) as checkpoint:
