@@ -304,7 +304,7 @@ def kernels(run: Run) -> None:
                 idle_ms=1000 * max(0.0, walls[0] - busy),
                 profiled_step_ms=1000 * walls[1],
                 kernels=sum(number for _, number in single.values()),
-                driver_calls=calls,
+                driver_calls={name: round(number, 1) for name, number in calls.items()},
             )
             rows = [[n[:80], round(1000 * s, 4), round(c, 1)] for n, (s, c) in single.items()]
             rows.sort(key=lambda row: -row[1])
@@ -394,7 +394,7 @@ def sharing(run: Run) -> None:
             raise RuntimeError("a job ended before its first steps")
     run.say("start", jobs=most, s=time.time() - run.born)
     alone = 0.0
-    for count in range(1, most + 1):
+    for count in (c for c in (1, 2, 4) if c <= most):
         for each in jobs[:count]:
             print(seconds, file=each.stdin, flush=True)
         answers = [json.loads(each.stdout.readline()) for each in jobs[:count]]
@@ -583,7 +583,6 @@ def main(arguments: list[str] | None = None) -> None:
     limits |= {n: float(s) for n, s in (word.split("=") for word in given.seconds)}
     if unknown := {*limits, *(spec.partition(":")[0] for spec in parts)} - PARTS.keys():
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that parts end with this process
     until, results = time.monotonic() + given.within, []
     with tempfile.TemporaryDirectory() as caches:
         if given.cold:
@@ -599,4 +598,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that a part ends with this process
     main()
