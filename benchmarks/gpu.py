@@ -102,14 +102,10 @@ class Run:
 def decoder(run: Run) -> None:
     """Ways to multiply with the decoder's matrix, and the engine's loss."""
     import torch
-    from torch.nn.functional import cross_entropy, linear
+    from torch.nn.functional import cross_entropy, linear, pad
 
     from benchmarks import measure
-
-    try:
-        from deftx.engine.decoder import decoder_loss
-    except ModuleNotFoundError:
-        from deftx.engine.masked_tokens import decoder_loss
+    from deftx.engine.decoder import decoder_loss
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     low, single = torch.bfloat16, torch.float32
@@ -155,14 +151,13 @@ def decoder(run: Run) -> None:
                 except (RuntimeError, TypeError) as error:
                     failed[name] = str(error).splitlines()[0][:100]
             run.say("products", vocabulary=columns, rows=rows, **figures, failed=failed)
-        bias = torch.zeros(columns, device=device)
-        bias[vocabulary:] = -torch.inf
-        bias.requires_grad_(True)
-        features = torch.randn(384, hidden, device=device).requires_grad_(True)
+        bias = torch.zeros(vocabulary, device=device, requires_grad=True)
+        features = torch.randn(384, hidden, device=device, requires_grad=True)
         targets = torch.randint(vocabulary, (384,), device=device)
         targets[307:] = -100
 
         def plain(weight: Any = weight, bias: Any = bias, f: Any = features, t: Any = targets):
+            bias = pad(bias, (0, len(weight) - vocabulary), value=-torch.inf)
             logits = linear(f.to(low), weight).to(single) + bias
             cross_entropy(logits, t, ignore_index=-100, reduction="sum").backward()
 
