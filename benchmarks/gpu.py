@@ -447,7 +447,7 @@ PARTS = {
     "profile": Part(kernels, 150),
     "full-eager": Part(lambda run: engine_steps(run, "full"), 60, EAGER),
     "sparse-eager": Part(lambda run: engine_steps(run, "sparse"), 60, EAGER),
-    "tests": Part(tests, 150, needs_gpu="its tests are skipped"),
+    "tests": Part(tests, 240, needs_gpu="its tests are skipped"),
     "large": Part(lambda run: engine_steps(run, "full", "sparse", size="xlm-r-large"), 150),
     "mask": Part(choosing, 40),
     "denoise": Part(denoising, 60),
