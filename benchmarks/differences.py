@@ -55,13 +55,14 @@ def shapes(model):
 def difference(model, device):
     """A random δ. In the word embeddings a tenth of the rows changes as much as the layers, four
     tenths hardly change, and half do not change."""
-    generator = torch.Generator(device).manual_seed(0)
     delta = {}
-    for name, shape in shapes(model).items():
-        delta[name] = 1e-3 * torch.randn(shape, generator=generator, device=device)
-        if name == "embeddings.word_embeddings.weight":
-            draw = torch.rand(shape[0], 1, generator=generator, device=device)
-            delta[name] *= torch.where(draw < 0.1, 1.0, torch.where(draw < 0.5, 1e-4, 0.0))
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        torch.manual_seed(0)
+        for name, shape in shapes(model).items():
+            delta[name] = 1e-3 * torch.randn(shape)
+            if name == "embeddings.word_embeddings.weight":
+                draw = torch.rand(shape[0], 1)
+                delta[name] *= torch.where(draw < 0.1, 1.0, torch.where(draw < 0.5, 1e-4, 0.0))
     return delta
 
 

@@ -206,7 +206,10 @@ def task_examples(size: str, count: int, labels: int = 3, seed: int = 0) -> list
 
 
 def random_mask(
-    shapes: Mapping[str, tuple[int, ...]], target: str = "language", seed: int = 0
+    shapes: Mapping[str, tuple[int, ...]],
+    target: str = "language",
+    seed: int = 0,
+    device: str | torch.device = "cpu",
 ) -> Mask:
     """K chosen entries, spread as in a real vector; K is the part of the maskable entries that a
     `target`, "language" or "task", has on XLM-R base.
@@ -217,7 +220,7 @@ def random_mask(
     densities of 7 to 16 %, 10.6 and 12.0 % of all entries in the last two layers). Inside the word
     embeddings an entry's row is drawn by how frequent its piece is in `word_distribution`: rows
     without a gradient do not move, and so are not chosen. Inside of every other tensor, uniformly.
-    For a task the same is assumed.
+    For a task the same is assumed. `device` draws.
     """
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     total = sum(sizes.values())
@@ -229,18 +232,18 @@ def random_mask(
     # Differences of rounded running sums: they add up to exactly what is left.
     ends = np.rint(np.cumsum(weights) / weights.sum() * (k - in_words)).astype(np.int64)
     parts = dict(zip(others, np.diff(ends, prepend=0).tolist(), strict=True))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    generator = torch.Generator(device).manual_seed(seed)
     rows, frequencies = word_distribution(shapes[words][0])
-    draws = torch.rand(len(rows), shapes[words][1], generator=generator, device=device)
-    # The largest of log(uniform) / weight are a weighted draw without replacement.
-    draws.log_().div_(torch.from_numpy(frequencies).to(draws).unsqueeze(1))
-    places = torch.arange(draws.shape[1]) + draws.shape[1] * torch.from_numpy(rows).unsqueeze(1)
-    index = {words: places.flatten()[_largest(draws, in_words)]}
-    for name, part in parts.items():
-        if part:
-            draws = torch.rand(sizes[name], generator=generator, device=device)
-            index[name] = _largest(draws, part)
+    columns = shapes[words][1]
+    places = torch.from_numpy(rows).unsqueeze(1) * columns + torch.arange(columns)
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        torch.manual_seed(seed)
+        # The largest of log(uniform) / weight are a weighted draw without replacement.
+        draws = torch.rand(places.shape).log_()
+        draws /= torch.tensor(frequencies, dtype=draws.dtype).unsqueeze(1)
+        index = {words: places.flatten()[_largest(draws, in_words)]}
+        for name, part in parts.items():
+            if part:
+                index[name] = _largest(torch.rand(sizes[name]), part)
     return Mask(
         {name: index[name].sort().values for name in sorted(index)},
         {name: tuple(shapes[name]) for name in sorted(index)},

@@ -153,7 +153,7 @@ def prepared(
         settings = {"learning_rate": 2e-5}
     masks = None
     if phase == "sparse":
-        mask = models.random_mask(models.maskable_shapes(model), target)
+        mask = models.random_mask(models.maskable_shapes(model), target, device=device)
         masks = {name: mask.dense(name) for name in mask.index}
     if compiled:
         model.compile()

@@ -76,7 +76,7 @@ class Case:
             return None
         with torch.device("meta"):
             shapes = models.maskable_shapes(self._new())
-        return models.random_mask(shapes, self.target)
+        return models.random_mask(shapes, self.target, device=available_device())
 
     def settings(self) -> Any:
         """The same as the plain loop's."""
