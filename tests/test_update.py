@@ -207,7 +207,7 @@ def test_the_padded_decoder_is_the_plain_one():
         for shape in ((9, 5), (300, 5), (300,))
     )
     targets = torch.tensor([3, IGNORED, 0, 299, 3, IGNORED, 7, 250, 1])
-    assert len(padded(weight)) == 512
+    assert len(padded(weight)) == 384
     found = []
     for decoder in (weight, padded(weight)):
         leaves = [features.clone().requires_grad_(), bias.clone().requires_grad_()]

@@ -5,10 +5,12 @@ the GPU; a replay is one launch. What it computes is what the step computes plai
 random numbers: a replay, too, reads the seed that was set before it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from transformers import masking_utils
 
 from deftx.engine.objective import Batch
 
@@ -20,6 +22,10 @@ up in a recording; before each further one, of other shapes, a single step does.
 
 MOST = 16
 """Recordings that are kept: shapes beyond these run plainly."""
+
+
+class CannotRecordError(Exception):
+    """A step waits for the GPU, so it cannot be recorded; nothing has been moved by it."""
 
 
 @dataclass
@@ -35,7 +41,8 @@ class Replay:
     """`compute`, of batches on the device and the number of their labels, as CUDA graphs.
 
     Between two calls `compute` may read nothing that is not on the device, and its tensors must
-    stay where they are. A call returns copies of its results and waits for no device.
+    stay where they are. A call returns copies of its results and waits for no device. It raises
+    CannotRecordError, before anything is recorded, if `compute` does wait.
     """
 
     def __init__(self, compute: Compute) -> None:
@@ -59,7 +66,10 @@ class Replay:
         if recording.graph is None:
             recording.graph = torch.cuda.CUDAGraph()
             # Recording computes nothing: the replay below is this step.
-            with torch.cuda.graph(recording.graph, pool=self._pool, stream=self._stream):
+            with (
+                _masks_as_recorded(),
+                torch.cuda.graph(recording.graph, pool=self._pool, stream=self._stream),
+            ):
                 recording.results = self._compute(recording.batches, recording.labels)
         recording.graph.replay()
         return tuple(result.clone() for result in recording.results)
@@ -75,11 +85,22 @@ class Replay:
         return self._recordings[shapes]
 
     def _aside(self, recording: _Recording) -> tuple[torch.Tensor, ...]:
-        """Compute plainly, on the stream of the recordings."""
+        """Compute plainly, on the stream of the recordings, and the last time find out whether
+        anything waits for the GPU."""
         here = torch.cuda.current_stream()
         self._stream.wait_stream(here)
-        with torch.cuda.stream(self._stream):
-            results = self._compute(recording.batches, recording.labels)
+        before = torch.cuda.get_sync_debug_mode()
+        try:
+            if not recording.waits:
+                torch.cuda.set_sync_debug_mode("error")
+            with torch.cuda.stream(self._stream), _masks_as_recorded():
+                results = self._compute(recording.batches, recording.labels)
+        except RuntimeError as error:
+            if "synchroniz" not in str(error):
+                raise
+            raise CannotRecordError(str(error).splitlines()[0]) from error
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
         here.wait_stream(self._stream)
         return results
 
@@ -91,3 +112,17 @@ class Replay:
 
 def _to_device(batch: Batch) -> Batch:
     return {name: tensor.cuda(non_blocking=True) for name, tensor in batch.items()}
+
+
+@contextmanager
+def _masks_as_recorded() -> Iterator[None]:
+    """transformers leaves out an attention mask that masks nothing. To find that out it reads the
+    mask, which waits for the GPU, and which a recording cannot do: it keeps every mask that there
+    is. Its versions before 5.23 also make one there where none was given. Inside, steps do what a
+    recording should do: keep a given mask, and make none."""
+    original = masking_utils.is_tracing
+    masking_utils.is_tracing = lambda tensor=None: tensor is not None
+    try:
+        yield
+    finally:
+        masking_utils.is_tracing = original

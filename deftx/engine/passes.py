@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from deftx.engine.graph import Replay
+from deftx.engine.graph import CannotRecordError, Replay
 from deftx.engine.objective import Batch, Learner
 from deftx.engine.processes import share
 from deftx.engine.session import Resolved, Session
@@ -82,6 +82,9 @@ class Passes:
                 loss, norm = self._on_device(step)
             except torch.OutOfMemoryError as error:
                 self._cut_further(number, step, error)
+                continue
+            except CannotRecordError as error:
+                self._go_plainly(error)
                 continue
             tokens = sum(batch["input_ids"].numel() for batch in step.batches)
             return loss * share()[1], norm, tokens
@@ -165,9 +168,7 @@ class Passes:
                 f"{settings.accumulation}). Halve batch_size and double accumulation, or set "
                 f"engine.on_out_of_memory: halve, or engine.precision: bf16. PyTorch: {error}"
             ) from None
-        self._update.forget()
-        for parameter in self._learner.parameters():
-            parameter.grad = None
+        self._forget_gradients()
         if self._replay is not None:
             self._replay.forget()
         torch.cuda.empty_cache()
@@ -179,6 +180,22 @@ class Passes:
             largest,
             self.parts,
         )
+
+    def _go_plainly(self, error: Exception) -> None:
+        """Let the step be tried again, without a CUDA graph unless one was asked for."""
+        if self._session.engine.graph is True:
+            raise DeviceError(
+                f"engine.graph is true, but a step of this base waits for the GPU, so that it "
+                f"cannot be recorded; set it to auto. PyTorch: {error}"
+            ) from None
+        log.warning("steps are not recorded as CUDA graphs: %s", error)
+        self._forget_gradients()
+        self._replay = None
+
+    def _forget_gradients(self) -> None:
+        self._update.forget()
+        for parameter in self._learner.parameters():
+            parameter.grad = None
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
