@@ -1,14 +1,17 @@
 """What moves the values that train, against AdamW, the L1 term and clipping written plainly."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from training import assert_close
 
 from deftx.engine.decoder import cross_entropy as plain_cross_entropy
 from deftx.engine.decoder import decoder_loss, padded
-from deftx.engine.lookup import RowGradient
+from deftx.engine.lookup import RowGradient, small_tables_by_row
 from deftx.engine.objective import IGNORED
 from deftx.engine.update import FusedUpdate, PlainUpdate, Rules
+from deftx.models.load import load_masked_lm
 
 STEPS = 6
 SHAPES = {"matrix": (5, 7), "table": (40, 6), "vector": (1030,)}
@@ -196,6 +199,30 @@ def test_gradients_by_row_are_the_dense_gradient():
     for token, row in zip(tokens, slope, strict=True):
         expected[token] += row
     assert_close({"by row": found, "dense": gradient.dense(7)}, {"by row": expected, "dense": expected})
+
+
+def test_the_entries_of_rows_are_those_of_the_dense_gradient(interpreted):
+    tokens, generator = torch.tensor([3, 0, 3, 5, 3]), torch.Generator().manual_seed(0)
+    gradient = RowGradient(tokens, torch.randn(5, 4, generator=generator))
+    row, column = torch.randint(0, 7, (2000,)), torch.randint(0, 4, (2000,))
+    found = interpreted.entries_of_rows(*gradient.by_row(7), row, column)
+    assert torch.equal(found, gradient.dense(7)[row, column])
+
+
+@pytest.mark.rounding
+def test_small_tables_by_row_have_the_gradient_of_embeddings(base):
+    tokens = torch.tensor([[3, 0, 1, 5, 3], [3, 3, 1, 1, 0]])
+    gradients = []
+    for by_row in (False, True):
+        model = load_masked_lm(base).double()
+        with small_tables_by_row(model) if by_row else nullcontext():
+            model(input_ids=tokens).logits.pow(2).mean().backward()
+        tables = ("position_embeddings", "token_type_embeddings")
+        gradients.append(
+            {t: model.get_parameter(f"roberta.embeddings.{t}.weight").grad for t in tables}
+        )
+        assert all(gradient.any() for gradient in gradients[-1].values())
+    assert_close(*gradients)
 
 
 @pytest.mark.rounding

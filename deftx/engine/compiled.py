@@ -25,9 +25,10 @@ def compiled_layers(model: PreTrainedModel, mode: str | None, or_plainly: bool) 
     torch.compiler.reset()  # what was compiled for another model counts as a recompilation
     with torch._dynamo.config.patch(suppress_errors=or_plainly, recompile_limit=SHAPES):
         for layer in found:
-            layer.forward = torch.compile(layer.forward, mode=mode, dynamic=False)
+            # An attribute of the module, which is found before the method of its class.
+            vars(layer)["forward"] = torch.compile(layer.forward, mode=mode, dynamic=False)
         try:
             yield
         finally:
             for layer in found:
-                del layer.forward
+                del vars(layer)["forward"]

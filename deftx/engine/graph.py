@@ -120,9 +120,10 @@ def _masks_as_recorded() -> Iterator[None]:
     mask, which waits for the GPU, and which a recording cannot do: it keeps every mask that there
     is. Its versions before 5.23 also make one there where none was given. Inside, steps do what a
     recording should do: keep a given mask, and make none."""
-    original = masking_utils.is_tracing
-    masking_utils.is_tracing = lambda tensor=None: tensor is not None
+    names = vars(masking_utils)
+    original = names["is_tracing"]
+    names["is_tracing"] = lambda tensor=None: tensor is not None
     try:
         yield
     finally:
-        masking_utils.is_tracing = original
+        names["is_tracing"] = original

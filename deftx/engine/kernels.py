@@ -46,30 +46,59 @@ def _cross_entropy(
     logits += row * width
     target = tl.load(targets + row)
     counts = target != IGNORED
-    # Each lane has its own largest logit and sum; they meet once, at the end.
-    top = tl.full((COLUMNS,), -1e30, tl.float32)
-    total = tl.zeros((COLUMNS,), tl.float32)
-    for start in range(0, vocabulary, COLUMNS):
-        column = start + tl.arange(0, COLUMNS)
-        here = column < vocabulary
-        x = tl.load(logits + column, mask=here, other=float("-inf")).to(tl.float32)
-        x += tl.load(bias + column, mask=here, other=0.0)
-        larger = tl.maximum(top, x)
-        total = total * tl.exp(top - larger) + tl.exp(x - larger)
-        top = larger
-    largest = tl.max(top, 0)
-    log_z = largest + tl.log(tl.sum(total * tl.exp(top - largest), 0))
-    reached = tl.load(chosen + row).to(tl.float32) + tl.load(bias + tl.maximum(target, 0))
-    tl.store(losses + row, tl.where(counts, log_z - reached, 0.0))
-    if SLOPE:
-        for start in range(0, width, COLUMNS):
+    if not counts:
+        tl.store(losses + row, 0.0)
+        if SLOPE:
+            for start in range(0, width, COLUMNS):
+                column = start + tl.arange(0, COLUMNS)
+                nothing = tl.zeros((COLUMNS,), logits.dtype.element_ty)
+                tl.store(logits + column, nothing, mask=column < width)
+    else:
+        # Each lane has its own largest logit and sum; they meet once, at the end.
+        top = tl.full((COLUMNS,), -1e30, tl.float32)
+        total = tl.zeros((COLUMNS,), tl.float32)
+        for start in range(0, vocabulary, COLUMNS):
             column = start + tl.arange(0, COLUMNS)
             here = column < vocabulary
             x = tl.load(logits + column, mask=here, other=float("-inf")).to(tl.float32)
             x += tl.load(bias + column, mask=here, other=0.0)
-            slope = tl.exp(x - log_z) - tl.where(column == target, 1.0, 0.0)
-            slope = tl.where(counts, slope, 0.0)
-            tl.store(logits + column, slope.to(logits.dtype.element_ty), mask=column < width)
+            larger = tl.maximum(top, x)
+            total = total * tl.exp(top - larger) + tl.exp(x - larger)
+            top = larger
+        largest = tl.max(top, 0)
+        log_z = largest + tl.log(tl.sum(total * tl.exp(top - largest), 0))
+        reached = tl.load(chosen + row).to(tl.float32) + tl.load(bias + target)
+        tl.store(losses + row, log_z - reached)
+        if SLOPE:
+            for start in range(0, width, COLUMNS):
+                column = start + tl.arange(0, COLUMNS)
+                here = column < vocabulary
+                x = tl.load(logits + column, mask=here, other=float("-inf")).to(tl.float32)
+                x += tl.load(bias + column, mask=here, other=0.0)
+                slope = tl.exp(x - log_z) - tl.where(column == target, 1.0, 0.0)
+                tl.store(logits + column, slope.to(logits.dtype.element_ty), mask=column < width)
+
+
+def entries_of_rows(
+    place: torch.Tensor, sums: torch.Tensor, row: torch.Tensor, column: torch.Tensor
+) -> torch.Tensor:
+    """The entries (row, column), each (k,), of a table of which row r is `sums[place[r]]`, or 0
+    where that is -1; float32 (k,)."""
+    found = torch.empty(len(row), device=sums.device)
+    _entries_of_rows[(triton.cdiv(len(row), BLOCK),)](
+        place, sums, row, column, found, sums.shape[1], len(row), BLOCK=BLOCK
+    )
+    return found
+
+
+@triton.jit
+def _entries_of_rows(places, sums, rows, columns, found, width, k, BLOCK: tl.constexpr):
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    here = at < k
+    place = tl.load(places + tl.load(rows + at, mask=here, other=0), mask=here, other=-1)
+    column = tl.load(columns + at, mask=here, other=0)
+    value = tl.load(sums + place * width + column, mask=place >= 0, other=0.0)
+    tl.store(found + at, value, mask=here)
 
 
 @triton.jit

@@ -5,8 +5,10 @@ touches less than one in a hundred. Shapes do not depend on the tokens, so nothi
 device.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch.nn.functional import embedding
@@ -37,6 +39,14 @@ class RowGradient(NamedTuple):
         return slope.new_zeros(vocabulary, slope.shape[1]).index_add_(0, self.tokens, slope)
 
 
+def row_gradient(tokens: torch.Tensor, slope: torch.Tensor, padding_idx: int | None) -> RowGradient:
+    """The gradient of a table from that of its rows at `tokens`, of any shape; padding has none."""
+    tokens, slope = tokens.reshape(-1), at_least_float32(slope.reshape(-1, slope.shape[-1]))
+    if padding_idx is not None:
+        slope = slope * (tokens != padding_idx).unsqueeze(1)
+    return RowGradient(tokens, slope)
+
+
 class LookUp(torch.nn.Module):
     """In the place of a model's word embeddings until `close`. What is differentiated is not the
     table but `found`, the rows that were looked up last; `gradient` makes one of the other.
@@ -64,16 +74,51 @@ class LookUp(torch.nn.Module):
 
     def gradient(self, slope: torch.Tensor) -> RowGradient:
         """The gradient of the table from that of `found`; padding has none."""
-        tokens, slope = self._tokens.reshape(-1), slope.reshape(-1, slope.shape[-1])
-        self._tokens = self.found = self.weight[:0]  # their memory is needed
-        slope = at_least_float32(slope)
-        if self.padding_idx is not None:
-            slope = slope * (tokens != self.padding_idx).unsqueeze(1)
-        return RowGradient(tokens, slope)
+        tokens, self._tokens = self._tokens, self.weight[:0]
+        self.found = self.weight[:0]  # its memory is needed
+        return row_gradient(tokens, slope, self.padding_idx)
 
     def close(self) -> None:
         """Put the embeddings back."""
         self._model[0].set_input_embeddings(self._words[0])
+
+
+def _look_up(weight: torch.Tensor, padding_idx: int | None, tokens: torch.Tensor) -> torch.Tensor:
+    return _Rows.apply(weight, tokens, padding_idx)
+
+
+class _Rows(torch.autograd.Function):
+    """Rows of a small table."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: torch.Tensor, tokens: torch.Tensor, padding_idx: int | None
+    ) -> torch.Tensor:
+        ctx.save_for_backward(tokens)
+        ctx.rows, ctx.padding_idx = len(weight), padding_idx
+        return embedding(tokens, weight)
+
+    @staticmethod
+    def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (tokens,) = ctx.saved_tensors
+        return row_gradient(tokens, slope, ctx.padding_idx).dense(ctx.rows), None, None
+
+
+@contextmanager
+def small_tables_by_row(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, the gradients of a backbone's tables of positions and of types are added up row by
+    row. PyTorch's own kernel takes a GPU several times as long where rows occur often."""
+    words = model.get_input_embeddings()
+    modules = model.base_model.modules()
+    tables = [m for m in modules if type(m) is torch.nn.Embedding and m is not words]
+    for table in tables:
+        # An attribute of the module, which is found before the method of its class.
+        vars(table)["forward"] = partial(_look_up, table.weight, table.padding_idx)
+    try:
+        yield
+    finally:
+        for table in tables:
+            del vars(table)["forward"]
 
 
 class WithLookUp:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from deftx.core.parameters import head_parameters
 from deftx.engine.compiled import compiled_layers
 from deftx.engine.guard import Best, LossGuard
+from deftx.engine.lookup import small_tables_by_row
 from deftx.engine.objective import Objective
 from deftx.engine.passes import Hooks, Passes
 from deftx.engine.processes import is_first, join_processes, share
@@ -106,6 +107,8 @@ def train_with_head(
         around.enter_context(
             compiled_layers(model, resolved.compile, session.engine.compile == "auto")
         )
+        if resolved.device == "cuda":
+            around.enter_context(small_tables_by_row(model))
         start = {n: p.detach().clone() for n, p in both.items()} if settings.l1 else {}
         hooks.begin()
         update: Update

@@ -23,6 +23,7 @@ from deftx.engine.passes import Hooks
 from deftx.engine.session import Session, resolve
 from deftx.engine.settings import Training
 from deftx.engine.sources import around_source
+from deftx.models.device import has_kernels
 from deftx.store.errors import ArtefactError
 
 
@@ -146,6 +147,10 @@ class PackedEntries(torch.nn.Module):
 
     def _rows_of(self, gradient: RowGradient) -> torch.Tensor:
         place, sums = gradient.by_row(self._words.weight.shape[0])
+        if sums.is_cuda and has_kernels():
+            from deftx.engine.kernels import entries_of_rows
+
+            return entries_of_rows(place, sums, self._row, self._column)
         here = place[self._row]
         at = here.clamp(min=0) * sums.shape[1] + self._column
         return sums.view(-1)[at] * (here >= 0)

@@ -126,6 +126,7 @@ class PlainUpdate(Update):
         )
 
     def begin(self, number: int, factor: float) -> None:
+        """Set the rates of the groups."""
         for group in self._optimizer.param_groups:
             if isinstance(group["lr"], torch.Tensor):
                 group["lr"].fill_(group["rate"] * factor)
@@ -134,6 +135,7 @@ class PlainUpdate(Update):
 
     @torch.no_grad()
     def add(self, gradients: Mapping[str, Gradient]) -> None:
+        """Add gradients; those of rows as dense ones."""
         for name, gradient in gradients.items():
             if isinstance(gradient, RowGradient):
                 gradient = gradient.dense(len(self._trained[name]))
@@ -146,6 +148,7 @@ class PlainUpdate(Update):
 
     @torch.no_grad()
     def step(self) -> torch.Tensor:
+        """Add up over processes, add the L1 term, clip, and let AdamW move the values."""
         for name, gradient in self._sums.items():
             self._trained[name].grad = gradient
         add_up_gradients(self._trained.values())
@@ -168,15 +171,18 @@ class PlainUpdate(Update):
         torch._foreach_add_(list(gradients.values()), signs, alpha=self._rules.pull)
 
     def forget(self) -> None:
+        """Drop what `add` has added."""
         self._sums.clear()
         for parameter in self._order:
             parameter.grad = None
 
     def moments(self) -> dict[str, dict[str, torch.Tensor]]:
+        """The state of AdamW."""
         state = self._optimizer.state
         return {n: dict(state[p]) for n, p in self._trained.items() if p in state}
 
     def restore(self, moments: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        """Put a state of AdamW back."""
         numbers = {id(p): n for n, p in enumerate(self._parameters())}
         groups = self._optimizer.state_dict()["param_groups"]
         state = {numbers[id(self._trained[name])]: dict(few) for name, few in moments.items()}
@@ -226,6 +232,7 @@ class FusedUpdate(Update):
         self.values = {name: found[name] for name in trained}
 
     def begin(self, number: int, factor: float) -> None:
+        """Send the step sizes to the device."""
         self._steps = number + 1
         first, second = (1 - beta**self._steps for beta in BETAS)
         numbers = [[rate * factor / first, 1 / math.sqrt(second)] for rate in self._rates]
@@ -234,11 +241,13 @@ class FusedUpdate(Update):
 
     @torch.no_grad()
     def add(self, gradients: Mapping[str, Gradient]) -> None:
+        """Add gradients, each where its values are."""
         for part in self._parts:
             part.add(gradients)
 
     @torch.no_grad()
     def step(self) -> torch.Tensor:
+        """Find the norm in one pass, and move the values in another one."""
         pull, clip = self._rules.pull, self._rules.clip
         squares = torch.stack([part.squares(pull) for part in self._parts]).sum()
         for part in self._parts:
@@ -246,18 +255,21 @@ class FusedUpdate(Update):
         return squares.sqrt()
 
     def forget(self) -> None:
+        """Drop what `add` has added."""
         for part in self._parts:
             part.forget()
 
     def moments(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Slices of the vectors of moments."""
         if not self._steps:
             return {}
         found = {name: pair for part in self._parts for name, pair in part.moments().items()}
-        step = torch.tensor(float(self._steps))
-        return {n: dict(zip(MOMENTS, (*found[n], step), strict=True)) for n in self.values}
+        steps = {name: torch.tensor(float(self._steps)) for name in self.values}
+        return {n: dict(zip(MOMENTS, (*found[n], steps[n]), strict=True)) for n in self.values}
 
     @torch.no_grad()
     def restore(self, moments: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        """Put moments back, and find out which rows of the table have moved."""
         for part in self._parts:
             for name, pair in part.moments().items():
                 for moment, values in zip(MOMENTS, pair, strict=False):
@@ -267,10 +279,12 @@ class FusedUpdate(Update):
         self.changed()
 
     def changed(self) -> None:
+        """Round the values anew for the model."""
         for part in self._parts:
             part.changed()
 
     def close(self) -> None:
+        """Give each parameter its own values again."""
         for name, parameter in self._trained.items():
             parameter.data = self.values[name].clone()
 
