@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any, NamedTuple, Self
 
-from deftx.engine.settings import LanguageTraining, TaskTraining
+from deftx.engine.settings import Engine, LanguageTraining, TaskTraining
 from deftx.models.base import Base
 from deftx.stages.base.settings import Pretrain
 
@@ -30,7 +30,7 @@ LOGIT = 16
 
 PREDICTED_TOKENS = 16_384
 PREDICTED_ROWS = 64
-PREDICTED_LOGITS = 2**25
+PREDICTED_LOGITS = 2**28
 """How many tokens of a text, examples, and logits are computed at a time without gradients."""
 
 
@@ -70,10 +70,11 @@ class Shape(NamedTuple):
         width = 10 * hidden + 2 * inner
         return cls(weights, words, settings.vocabulary, settings.layers, width)
 
-    def activations(self, length: int, tokens: int) -> int:
+    def activations(self, tokens: int, scores: int = 0) -> int:
         """Bytes that a forward pass over so many tokens keeps for the gradient: values in float32,
-        masks of dropout, and the scores of attention over items of a length."""
-        return self.depth * self.width * tokens * (6 + length // 32)
+        masks of dropout, and where attention keeps its `scores`, so many for each token, in each
+        head of at least 32 columns."""
+        return self.depth * self.width * tokens * (6 + scores // 32)
 
 
 def device_memory(stage: str, params: Mapping[str, Any], base: Base | None) -> int | None:
@@ -83,8 +84,8 @@ def device_memory(stage: str, params: Mapping[str, Any], base: Base | None) -> i
         if not params.get("pretrain"):
             return None
         made = Pretrain(**params["pretrain"])
-        settings = LanguageTraining(batch_size=made.batch_size, max_length=made.max_length)
-        return _training(Shape.to_make(made), settings)
+        text = LanguageTraining(batch_size=made.batch_size, max_length=made.max_length)
+        return _training(Shape.to_make(made), text, Engine())
     if base is None:
         return None
     shape = Shape.of(base)
@@ -93,25 +94,26 @@ def device_memory(stage: str, params: Mapping[str, Any], base: Base | None) -> i
     if stage == "evaluate":
         length, rows = params.get("max_length", 128), params.get("batch_size", PREDICTED_ROWS)
         return CUDA + PREDICTED * shape.weights + _prediction(shape, length, rows * length)
+    engine = Engine(**params.get("engine") or {})
+    training: LanguageTraining | TaskTraining = LanguageTraining(**params.get("language") or {})
     if params.get("classes"):
-        bytes_of_training = _training(shape, TaskTraining(**params.get("task") or {}))
-    else:
-        bytes_of_training = _training(shape, LanguageTraining(**params.get("language") or {}))
-    return bytes_of_training + VECTOR * shape.weights * len(params.get("with_vectors") or [])
+        training = TaskTraining(**params.get("task") or {})
+    vectors = VECTOR * shape.weights * len(params.get("with_vectors") or [])
+    return _training(shape, training, engine) + vectors
 
 
-def _training(shape: Shape, settings: LanguageTraining | TaskTraining) -> int:
+def _training(shape: Shape, settings: LanguageTraining | TaskTraining, engine: Engine) -> int:
     length, tokens = settings.max_length, settings.batch_size * settings.max_length
     predicted, logits = PREDICTED_ROWS * length, 0
     if isinstance(settings, LanguageTraining):
         predicted = max(PREDICTED_TOKENS, length)
-        masked = round(1.5 * settings.mask_probability * tokens) + 64  # with room that varies
-        logits = masked * shape.vocabulary
-        logits += min(PREDICTED_LOGITS, predicted * shape.vocabulary)
+        each = 1.5 * settings.mask_probability * shape.vocabulary  # with room, as numbers vary
+        logits = round(each * tokens) + 64 * shape.vocabulary
+        logits += min(round(each * predicted), PREDICTED_LOGITS)
     return (
         CUDA
         + TRAINED * (shape.weights + shape.words)
-        + 2 * shape.activations(length, tokens)
+        + 2 * shape.activations(tokens, length if engine.attention == "eager" else 0)
         + LOGIT * logits
         + _prediction(shape, length, predicted)
     )

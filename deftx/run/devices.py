@@ -134,6 +134,9 @@ def claimed(count: int, holder: str, memory: int | None = None) -> Iterator[int 
     locks = {} if _claims_nothing() else _wait(devices, count, holder, share is not None)
     before = {VISIBLE: os.environ[VISIBLE]} if VISIBLE in os.environ else {}
     os.environ[VISIBLE] = ",".join(locks or devices[:count])
+    if share is not None and memory is not None:
+        gib = 2**30
+        log.info("shares GPU %s: declares %.1f GiB of %.1f", *locks, memory / gib, share / gib)
     try:
         yield share
     finally:
