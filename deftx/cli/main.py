@@ -15,9 +15,11 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from deftx.models.base import Base
+from deftx.plan.device_memory import device_memory
 from deftx.plan.record import Run
 from deftx.run.cost import begin, cost, measured
-from deftx.run.devices import claimed, is_worker
+from deftx.run.devices import claimed, is_worker, visible_devices
 from deftx.run.fingerprint import fingerprint
 from deftx.run.launcher import end_with_parent, launch
 from deftx.run.warm import SERVE, serve
@@ -139,10 +141,19 @@ def _run_stage(
         run.check(read)
     gpus = STAGES[stage].gpus
     count = params.engine.devices if gpus == "several" else 1
+    memory = None
+    if gpus != "none" and count == 1 and visible_devices():
+        base = paths.get("base")
+        memory = device_memory(stage, given, Base.load(base) if base else None)
     asked = time.monotonic()
     # Importing PyTorch looks for no device, so it sees the GPUs that are claimed after it.
-    with claimed(count, f"deftx {stage} {out}") if gpus != "none" else nullcontext():
+    claim = claimed(count, f"deftx {stage} {out}", memory) if gpus != "none" else nullcontext()
+    with claim as share:
         measured("waited_seconds", time.monotonic() - asked)
+        if share is not None:
+            from deftx.models.device import limit_memory
+
+            limit_memory(share)
         if count == 1:
             function(params, **paths)
         elif status := launch(count, ["-m", "deftx", stage, *arguments]):

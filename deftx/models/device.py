@@ -8,6 +8,17 @@ import torch
 from deftx.run.devices import VISIBLE, visible_devices
 from deftx.store.errors import DeviceError
 
+CONTEXT = 640 * 2**20
+"""Bytes of a GPU that CUDA itself uses in each process: about 0.5 GiB."""
+
+
+def limit_memory(share: int) -> None:
+    """Let this process use at most so many bytes of the GPU's memory, its context included. One
+    that needs more than it declared then runs out of memory itself, and not a job beside it."""
+    if torch.cuda.is_available():
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction((share - CONTEXT) / total, 0)
+
 
 def available_device() -> torch.device:
     """The GPU, if there is one; of several processes that share a training each has its own.

@@ -13,9 +13,11 @@ from deftx.data.lock import Locked
 from deftx.models.base import Base
 from deftx.models.folder import model_files
 from deftx.plan.artefact import Artefact, Inputs
+from deftx.plan.device_memory import device_memory
 from deftx.plan.feasible import Uses, check_uses
 from deftx.plan.graph import BASE_MODEL, Graph
 from deftx.plan.user_files import sha256
+from deftx.run.devices import SHARES, share_for
 from deftx.run.fingerprint import fingerprint
 from deftx.stages.table import PAGES, STAGES, files_of, path_of
 from deftx.store.errors import ArtefactError, ConfigError, InputError
@@ -86,6 +88,24 @@ class Plan(Graph):
     def gpus(self, stage: str) -> int:
         """GPUs of a job of a stage."""
         return {"none": 0, "one": 1, "several": self.config.engine.devices}[STAGES[stage].gpus]
+
+    def gpu_shares(self, artefact: Artefact) -> int:
+        """How many shares of this machine's GPUs the job of an artefact takes: 1 if it is small
+        enough to share one, else SHARES for each (`deftx.run.devices.claimed`). A job whose base
+        does not exist yet counts as large; Snakemake asks again when it does."""
+        gpus = self.gpus(artefact.stage)
+        if gpus == 1 and share_for(0) is not None:  # where no job can share nothing is read
+            try:
+                base = None if artefact == BASE_MODEL else self._made_base
+            except ArtefactError:
+                return SHARES
+            if share_for(device_memory(artefact.stage, self.params(artefact), base)) is not None:
+                return 1
+        return SHARES * gpus
+
+    @cached_property
+    def _made_base(self) -> Base:
+        return Base.load(Path(self.path(BASE_MODEL)).parent)
 
     def missing(self) -> list[str]:
         """A line for each of the user's files that is missing and that nothing downloads."""

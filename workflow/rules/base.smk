@@ -23,6 +23,7 @@ rule base:
     threads: PLAN.threads("base")
     resources:
         gpu=PLAN.gpus("base"),
+        gpu_shares=gpu_shares("base"),
     params:
         cfg=reads("base"),
         model=local_model,

@@ -216,6 +216,16 @@ def reads(stage):
     return params
 
 
+def gpu_shares(stage):
+    """By how many shares of a GPU the default profile counts a job of a rule, so that small jobs
+    share one. On a cluster `gpu` counts, and the scheduler gives each job its own."""
+
+    def shares(wildcards):
+        return PLAN.gpu_shares(Artefact.of(stage, **dict(wildcards.items())))
+
+    return shares
+
+
 def call(stage, inputs="", params=""):
     """The command of a rule: an option for each of these inputs and params, under their names."""
     options = {"params": "params.cfg"}

@@ -17,6 +17,7 @@ rule adapter:
     threads: PLAN.threads("adapter")
     resources:
         gpu=PLAN.gpus("adapter"),
+        gpu_shares=gpu_shares("adapter"),
     params:
         cfg=reads("adapter"),
         report_to=trackers,
@@ -37,6 +38,7 @@ rule gate:
     threads: PLAN.threads("gate")
     resources:
         gpu=PLAN.gpus("gate"),
+        gpu_shares=gpu_shares("gate"),
     params:
         cfg=reads("gate"),
         report_to=trackers,
@@ -57,6 +59,7 @@ rule gated:
     threads: PLAN.threads("gated")
     resources:
         gpu=PLAN.gpus("gated"),
+        gpu_shares=gpu_shares("gated"),
     params:
         cfg=reads("gated"),
         report_to=trackers,
@@ -77,6 +80,7 @@ rule lora:
     threads: PLAN.threads("lora")
     resources:
         gpu=PLAN.gpus("lora"),
+        gpu_shares=gpu_shares("lora"),
     params:
         cfg=reads("lora"),
         report_to=trackers,

@@ -35,6 +35,7 @@ rule evaluate:
     threads: PLAN.threads("evaluate")
     resources:
         gpu=PLAN.gpus("evaluate"),
+        gpu_shares=gpu_shares("evaluate"),
     params:
         cfg=reads("evaluate"),
     shell:

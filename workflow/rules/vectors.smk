@@ -18,6 +18,7 @@ rule full:
     threads: PLAN.threads("full")
     resources:
         gpu=PLAN.gpus("full"),
+        gpu_shares=gpu_shares("full"),
     params:
         cfg=reads("full"),
         report_to=trackers,
@@ -42,6 +43,7 @@ rule denoise:
     threads: PLAN.threads("denoise")
     resources:
         gpu=PLAN.gpus("denoise"),
+        gpu_shares=gpu_shares("denoise"),
     params:
         cfg=reads("denoise"),
     shell:
@@ -78,6 +80,7 @@ rule sparse:
     threads: PLAN.threads("sparse")
     resources:
         gpu=PLAN.gpus("sparse"),
+        gpu_shares=gpu_shares("sparse"),
     params:
         cfg=reads("sparse"),
         report_to=trackers,
