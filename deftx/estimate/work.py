@@ -47,6 +47,13 @@ class Work:
     length: int = 0
     threads: int = 1
 
+    @property
+    def kind(self) -> str:
+        """Of its training data: `language`, `task`, or empty without any."""
+        if self.settings is None:
+            return ""
+        return "language" if isinstance(self.settings, LanguageTraining) else "task"
+
 
 class Works:
     """The work of the jobs of a plan. Numbers of items come from artefacts that exist and from
