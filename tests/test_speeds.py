@@ -26,8 +26,8 @@ from deftx.store.errors import ConfigError
 PARAMETERS = 1000
 ROW = {
     "device": "a GPU", "model": "own", "phase": "full", "kind": "language",
-    "batch": 8, "length": 256, "engine": {"precision": "bf16", "compile": True}, "ms": 20.0,
-    "start": 10.0, "date": "2026-11-27", "version": "abc", "torch": "2.13", "command": "none",
+    "batch": 8, "length": 256, "engine": {"precision": "bf16", "compile": True}, "step_ms": 20.0,
+    "start_s": 10.0, "date": "2026-11-27", "version": "abc", "torch": "2.13", "command": "none",
 }  # fmt: skip
 MODELS = {"own": {"parameters": PARAMETERS, "model_type": "xlm-roberta", "config": {}}}
 
@@ -51,7 +51,7 @@ def test_a_job_takes_the_start_and_its_steps_of_the_row_of_its_shape():
     assert found.seconds == Amount(10 + 1000 * 0.020) and not found.scaled
     bound = time(table({}), work(steps=Amount(1000, at_most=True)))
     assert bound.seconds == Amount(30, at_most=True)
-    assert time(table({"start": None}), work()).seconds == Amount(20)
+    assert time(table({"start_s": None}), work()).seconds == Amount(20)
     assert time(table({}), work(steps=None)) is None
 
 
@@ -108,19 +108,19 @@ def test_auto_permits_every_setting_and_memory_settings_do_not_matter():
 
 
 def test_the_nearest_row_counts_and_of_equal_ones_the_last():
-    speeds = table({"ms": 1.0}, {"ms": 2.0}, {"batch": 4, "ms": 3.0})
-    assert time(speeds, work()).row.ms == 2.0
-    assert time(speeds, work(batch=5)).row.ms == 3.0
+    speeds = table({"step_ms": 1.0}, {"step_ms": 2.0}, {"batch": 4, "step_ms": 3.0})
+    assert time(speeds, work()).row.step_ms == 2.0
+    assert time(speeds, work(batch=5)).row.step_ms == 3.0
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ms": -1}, r"row 2, ms: Input should be greater than 0, got -1"),
-        ({"ms": float("nan")}, r"row 2, ms: .*got nan"),
-        ({"ms": float("inf")}, r"row 2, ms: .*got inf"),
-        ({"ms": True}, r"row 2, ms: .*got True"),
-        ({"ms": "20"}, r"row 2, ms: .*got '20'"),
+        ({"step_ms": -1}, r"row 2, step_ms: Input should be greater than 0, got -1"),
+        ({"step_ms": float("nan")}, r"row 2, step_ms: .*got nan"),
+        ({"step_ms": float("inf")}, r"row 2, step_ms: .*got inf"),
+        ({"step_ms": True}, r"row 2, step_ms: .*got True"),
+        ({"step_ms": "20"}, r"row 2, step_ms: .*got '20'"),
         ({"batch": 0}, r"row 2, batch: .*got 0"),
         ({"speed": 3}, r"row 2, speed: Extra inputs are not permitted"),
         ({"phase": "fall"}, r"row 2, phase: expected one of base, full, .*, got 'fall'"),
@@ -138,7 +138,7 @@ def test_a_bad_row_is_refused_with_the_file_the_row_and_the_key(tmp_path, change
         load_speeds(path)
 
 
-@pytest.mark.parametrize("key", sorted(ROW.keys() - {"start"}))
+@pytest.mark.parametrize("key", sorted(ROW.keys() - {"start_s"}))
 def test_every_key_of_a_row_but_the_start_and_the_peak_must_be_there(key):
     with pytest.raises(ValidationError, match=f"{key}\n  Field required"):
         Row.model_validate({name: value for name, value in ROW.items() if name != key})
@@ -216,8 +216,36 @@ def test_the_plan_of_the_papers_grid_counts_what_is_known_and_what_is_not(tmp_pa
 def test_a_printed_row_says_with_which_version_and_when_it_was_measured():
     (row,) = table({}).measured
     assert "start 10 s" in str(row) and str(row).endswith("version abc, 2026-11-27")
-    (row,) = table({"date": None, "start": None}).measured
+    (row,) = table({"date": None, "start_s": None}).measured
     assert "start not measured" in str(row) and "date not recorded" in str(row)
+
+
+def test_a_plan_prints_hours_of_jobs_to_do_and_how_many_were_scaled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(with_change(lambda raw: None)))
+    plan = Plan(read_config(path))
+    shape, training = find_shape(plan)[0], plan.config.language_training
+    here = {"batch": training.batch_size, "length": training.max_length, "engine": {}}
+    rows = table(
+        here | {"step_ms": 1e6, "start_s": 1.0}, here | {"phase": "sparse", "length": 1024}
+    )
+    models = {
+        "own": rows.models["own"].model_copy(update={"parameters": Sizes(plan, shape).parameters})
+    }
+    speeds = rows.model_copy(update={"models": models})
+    monkeypatch.setattr(estimates, "load_speeds", lambda: speeds)
+    text = shown(path)
+    full = [a for a in plan.artefacts if a.stage == "full" and "lang-" in a["target"]]
+    seconds = len(full) * (1 + 1000 * training.max_steps)
+    assert re.search(rf"full +language +{len(full)} +≤ {seconds / 3600:.1f} h *\n", text)
+    assert re.search(r"full +task +1 +unknown", text)
+    sparse = re.search(r"sparse +language +(\d+) ", text)[1]
+    assert f"{speeds.measured[0]}\n" in text
+    assert f"{speeds.measured[1]}; scaled for {sparse} jobs\n" in text
+    undone = {*plan.artefacts} - {*full}
+    monkeypatch.setattr(estimates, "remaining", lambda *_: (undone, ""))
+    assert not re.search(r"full +language", shown(path))
 
 
 def test_a_plan_without_a_row_has_no_hours_of_a_device(tmp_path, monkeypatch):

@@ -1,9 +1,10 @@
 """The measured speeds that come with the package, in speeds.yaml, and the time of a job by them.
 
-The rule: a job takes `start` + steps × `ms` of a row of the same device, phase, kind of data and
-size of the base, measured with settings that the config permits. Its step may have other tokens
-than the row's. Fewer take at most as long; more, up to `SCALED`, take as many times as long; beyond
-this, and without such a row, the time is unknown. Nothing is taken from another device or base.
+The rule: a job takes `start_s` + steps × `step_ms` of a row of the same device, phase, kind of data
+and size of the base, measured with settings that the config permits. Its batch may have other
+tokens than the row's: fewer take at most as long; more, up to `SCALED` times as many, take as many
+times as long. Beyond this, and without such a row, the time is unknown. Nothing is taken from
+another device or base.
 """
 
 import datetime
@@ -49,8 +50,8 @@ class Row(Strict):
     batch: Count
     length: Count
     engine: Engine
-    ms: Positive
-    start: Positive | None = None
+    step_ms: Positive
+    start_s: Positive | None = None
     peak_gib: Positive | None = None
     date: datetime.date | None
     version: str
@@ -78,10 +79,10 @@ class Row(Strict):
 
     def __str__(self) -> str:
         settings = self.engine.model_dump(exclude_unset=True)
-        start = "start not measured" if self.start is None else f"start {self.start:g} s"
+        start = "start not measured" if self.start_s is None else f"start {self.start_s:g} s"
         peak = "" if self.peak_gib is None else f", peak {self.peak_gib:g} GiB"
         return (
-            f"{self.device}, {self.phase}, {self.kind}: {self.ms:g} ms for {self.batch} x "
+            f"{self.device}, {self.phase}, {self.kind}: {self.step_ms:g} ms for {self.batch} x "
             f"{self.length} tokens, {start}{peak} ({self.model}, "
             f"{', '.join(f'{name} {value}'.lower() for name, value in settings.items())}, "
             f"torch {self.torch}); version {self.version}, {self.date or 'date not recorded'}"
@@ -138,9 +139,9 @@ class Speeds(Strict):
             return None
         row = min(reversed(rows), key=lambda row: abs(log(tokens / row.tokens)))
         passes = work.steps.value * settings.accumulation  # each counted as a step
-        each = row.ms / 1000 * max(1, tokens / row.tokens)
+        each = row.step_ms / 1000 * max(1, tokens / row.tokens)
         at_most = work.steps.at_most or settings.accumulation > 1 or tokens < row.tokens
-        seconds = Amount((row.start or 0) + passes * each, at_most)
+        seconds = Amount((row.start_s or 0) + passes * each, at_most)
         return Timed(seconds, row, scaled=shape != (row.batch, row.length))
 
 
@@ -155,7 +156,7 @@ def load_speeds(path: Path = FILE) -> Speeds:
 
 
 def _explained(error: ErrorDetails) -> str:
-    """`row 3, ms: Input should be greater than 0, got -1`."""
+    """`row 3, step_ms: Input should be greater than 0, got -1`."""
     match error["loc"]:
         case ("measured", int(number), *rest):
             place = [f"row {number + 1}", *rest]
