@@ -71,6 +71,12 @@ def test_other_shapes_are_scaled_up_to_twice_the_tokens_and_marked(batch, length
     assert (found and found.seconds) == expected and (found is None or found.scaled)
 
 
+def test_a_length_that_is_only_the_longest_gives_a_bound():
+    job = work(packed=False, max_length=256)
+    assert time(table({}), job).seconds == Amount(30, at_most=True)
+    assert time(table({}), work(packed=False, max_length=300)).seconds == Amount(30)
+
+
 def test_accumulated_batches_take_at_most_a_step_each():
     assert time(table({}), work(accumulation=2)).seconds == Amount(50, at_most=True)
 

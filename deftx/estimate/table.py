@@ -140,7 +140,8 @@ class Speeds(Strict):
         row = min(reversed(rows), key=lambda row: abs(log(tokens / row.tokens)))
         passes = work.steps.value * settings.accumulation  # each counted as a step
         each = row.step_ms / 1000 * max(1, tokens / row.tokens)
-        at_most = work.steps.at_most or settings.accumulation > 1 or tokens < row.tokens
+        fewer = tokens < row.tokens or work.length_at_most
+        at_most = work.steps.at_most or settings.accumulation > 1 or fewer
         seconds = Amount((row.start_s or 0) + passes * each, at_most)
         return Timed(seconds, row, scaled=shape != (row.batch, row.length))
 

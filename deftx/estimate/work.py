@@ -48,6 +48,12 @@ class Work:
     threads: int = 1
 
     @property
+    def length_at_most(self) -> bool:
+        """Whether examples may be shorter than `length`, which is then that of the longest."""
+        packed = isinstance(self.settings, LanguageTraining) and self.settings.packed
+        return self.settings is not None and not packed and self.length == self.settings.max_length
+
+    @property
     def kind(self) -> str:
         """Of its training data: `language`, `task`, or empty without any."""
         if self.settings is None:
