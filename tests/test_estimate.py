@@ -195,7 +195,7 @@ def test_sums_say_what_is_a_bound_and_what_is_missing():
     write = "{:.0f} h".format
     assert estimates.total([Amount(1), Amount(2)], write) == "3 h"
     assert estimates.total([Amount(1), Amount(2, at_most=True)], write) == "≤ 3 h"
-    assert estimates.total([Amount(1), None], write) == "1 h + unknown"
+    assert estimates.total([Amount(1), None, None], write) == "1 h + 2 unknown"
     assert estimates.total([None, Amount(0)], write) == "unknown"
     assert estimates.total([Amount(0)], write) == estimates.total([], write) == "—"
 

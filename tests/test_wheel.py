@@ -11,6 +11,7 @@ from conftest import PROJECT
 from workspace import jobs
 
 from deftx.data.lock import read_lock
+from deftx.estimate.table import load_speeds
 from deftx.run.fingerprint import fingerprint
 from deftx.run.workflow import ours
 from deftx.stages.table import STAGES
@@ -104,6 +105,11 @@ def test_downloads_are_checked_against_the_lock_of_the_wheel_too(python, tmp_pat
     code = "from pathlib import Path; from deftx.data.lock import read_lock\n"
     code += "print(*read_lock(Path('data.lock')))"
     assert {*python("-c", code).split()} == {"u", *read_lock(PROJECT / "data.lock")}
+
+
+def test_the_measured_speeds_come_with_a_wheel(python):
+    code = "from deftx.estimate.table import load_speeds; print(len(load_speeds().measured))"
+    assert int(python("-c", code)) == len(load_speeds().measured)
 
 
 def test_a_config_is_the_users_or_else_the_workflows(tmp_path, monkeypatch):

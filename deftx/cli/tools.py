@@ -40,8 +40,9 @@ def run(parser: ArgumentParser, arguments: list[str]) -> None:
 
 def plan(parser: ArgumentParser, arguments: list[str]) -> None:
     """Print how many jobs of a config remain to be done and what they will take: training steps,
-    time and disk, for each stage and each language, with the source of each number. Run it where
-    results/ is or will be. Nothing is trained, except for a short measurement with --measure."""
+    time and disk, for each stage and each language, with the source of each number, and the hours
+    on each device whose speed was measured. Run it where results/ is or will be. Nothing is
+    trained, except for a short measurement with --measure."""
     _add_choice(parser)
     parser.add_argument(
         "--measure",

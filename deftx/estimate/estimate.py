@@ -3,7 +3,7 @@
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from deftx.engine.settings import Engine
 from deftx.estimate.choice import remaining, wanted
 from deftx.estimate.sizes import Sizes, find_shape
 from deftx.estimate.speeds import finished, measured
+from deftx.estimate.table import load_speeds
 from deftx.estimate.work import Amount, Work, Works
 from deftx.plan.artefact import Artefact, Target
 from deftx.plan.config import read_config
@@ -29,9 +31,11 @@ time: one job after another, of the stages that train, factor or predict. Other 
 {FINISHED}: their mean in this run, with loading, validation and saving.
 {MEASURED}: full fine-tuning timed on this machine, for every stage that trains on the same kind of
 data; without validation, loading and saving.
+hours: one job after another on one device, at the measured speeds that are listed below that table;
+start and steps, without validation and saving. scaled: measured with another batch or length.
 ≤: an upper bound. Steps: max_steps, until the text and the base's tokenizer exist.
-unknown: in no sum. {MEASURED} times training; the first finished job of a stage gives its time and
-size; `items` of a dataset gives steps.
+n unknown: so many jobs are in no sum. {MEASURED} times training; the first finished job of a stage
+gives its time and size; `items` of a dataset gives steps.
 disk: the base and the vectors. A small file counts once it exists."""
 
 
@@ -50,8 +54,10 @@ class Job:
 
     @property
     def long(self) -> bool:
-        """Whether its stage trains, factors or predicts, so that its time counts."""
-        return STAGES[self.artefact.stage].gpus != "none"
+        """Whether its stage trains, factors or predicts, so that its time counts. A base that is
+        not pretrained here does not."""
+        stage = self.artefact.stage
+        return STAGES[stage].gpus != "none" and (stage != "base" or self.work.trains)
 
     @property
     def steps(self) -> Amount | None:
@@ -120,6 +126,7 @@ def estimate(
         _table("stage", jobs, lambda job: job.artefact.stage),
         "",
         _table("language or task", jobs, lambda job: job.subject),
+        *_by_device(jobs, plan.config.engine, sizes.parameters),
         f"\nto be written: {total(more, size)}; free: {size(free)}{enough}",
         f"checkpoints: ≤ {states} more for each job while it trains",
         *(f"{MEASURED}: {1000 * s:.3g} ms for a step of {name}" for name, s in timed.items()),
@@ -145,17 +152,53 @@ def _table(title: str, jobs: Sequence[Job], key: Callable[[Job], str]) -> Table:
     return table
 
 
+def _by_device(jobs: Iterable[Job], engine: Engine, parameters: int) -> Iterator[Table | str]:
+    """The hours that remain on each device in the table of speeds, by phase and kind of data, and
+    the rows that they rest on."""
+    speeds, rest = load_speeds(), [job for job in jobs if job.to_do and job.long]
+    timed = {
+        device: {
+            job.artefact: speeds.time(device, job.artefact.stage, job.work, parameters, engine)
+            for job in rest
+        }
+        for device in speeds.devices
+    }
+    timed = {device: times for device, times in timed.items() if any(times.values())}
+    if not timed:
+        yield "\nhours by device: unknown; deftx/estimate/speeds.yaml has no row for these jobs"
+        return
+    heads = [Column(name, justify="right") for name in ("to do", *timed)]
+    table = Table("hours", "data", *heads, box=None, padding=(0, 2, 0, 0))
+    groups = defaultdict(list)
+    for job in rest:
+        groups[job.artefact.stage, job.work.kind].append(job.artefact)
+    for (stage, kind), those in {**groups, ("all", ""): [job.artefact for job in rest]}.items():
+        found = ([times[artefact] for artefact in those] for times in timed.values())
+        hours = (
+            total([time.seconds if time else None for time in times], _hours) for times in found
+        )
+        table.add_row(stage, kind or DASH, f"{len(those):,}", *hours)
+    yield from ("", table, "")
+    used = [time for times in timed.values() for time in times.values() if time]
+    for row in speeds.measured:
+        if ours := [time for time in used if time.row is row]:
+            scaled = sum(time.scaled for time in ours)
+            yield escape(str(row)) + (f"; scaled for {scaled:,} jobs" if scaled else "")
+
+
 def total(amounts: Iterable[Amount | None], write: Callable[[float], str]) -> str:
-    """A sum as text, such as `3.0 h`; with `≤` if a part is an upper bound, and with `+ unknown` if
-    a part is unknown."""
+    """A sum as text, such as `3.0 h`; with `≤` if a part is an upper bound, and with `+ 2 unknown`
+    if two parts are unknown."""
     parts = list(amounts)
     known = [amount for amount in parts if amount is not None]
-    value, unknown = sum(amount.value for amount in known), len(known) < len(parts)
+    value, unknown = sum(amount.value for amount in known), len(parts) - len(known)
     if not value:
         return "unknown" if unknown else DASH
     bound = "≤ " if any(amount.at_most for amount in known) else ""
-    return f"{bound}{write(value)}{' + unknown' * unknown}"
+    return f"{bound}{write(value)}" + (f" + {unknown:,} unknown" if unknown else "")
 
 
 def _hours(seconds: float) -> str:
-    return duration(seconds) if seconds < 3600 else f"{seconds / 3600:,.1f} h"
+    if seconds < 3600:
+        return duration(seconds)
+    return f"{seconds / 3600:,.{1 if seconds < 360_000 else 0}f} h"

@@ -6,6 +6,7 @@ from pathlib import Path
 from transformers import AutoConfig, PreTrainedConfig, XLMRobertaConfig
 
 from deftx.core.vector_files import SFT_STAGES
+from deftx.estimate.table import load_speeds
 from deftx.estimate.work import Amount
 from deftx.models.make import architecture_of
 from deftx.plan.artefact import Artefact
@@ -20,14 +21,18 @@ VALUE = 4
 
 def find_shape(plan: Plan) -> tuple[PreTrainedConfig | None, str]:
     """transformers' configuration of a config's base, and where it was found: in the run's own base
-    or the local folder if it exists, else in `base.pretrain`, else on the Hub. None and the reason
-    if it is unknown. Raises ConfigError if transformers has no model for it."""
+    or the local folder if it exists, else in `base.pretrain`, else by its name in speeds.yaml, else
+    on the Hub. None and the reason if it is unknown. Raises ConfigError if transformers has no
+    model for it."""
     base, made = plan.config.base, Path(plan.root) / "base"
     folder = made if (made / "config.json").is_file() else plan.user_files.base_folder()
     try:
         if folder is not None:
             return AutoConfig.from_pretrained(folder, trust_remote_code=False), str(folder)
         if (settings := base.pretrain) is None:
+            if known := load_speeds().models.get(str(base.model)):
+                config = AutoConfig.for_model(known.model_type, **known.config)
+                return config, f"{base.model}, known by its name"
             config = AutoConfig.from_pretrained(
                 str(base.model), revision=base.revision, trust_remote_code=False
             )

@@ -47,6 +47,19 @@ class Work:
     length: int = 0
     threads: int = 1
 
+    @property
+    def length_at_most(self) -> bool:
+        """Whether examples may be shorter than `length`, which is then that of the longest."""
+        packed = isinstance(self.settings, LanguageTraining) and self.settings.packed
+        return self.settings is not None and not packed and self.length == self.settings.max_length
+
+    @property
+    def kind(self) -> str:
+        """Of its training data: `language`, `task`, or empty without any."""
+        if self.settings is None:
+            return ""
+        return "language" if isinstance(self.settings, LanguageTraining) else "task"
+
 
 class Works:
     """The work of the jobs of a plan. Numbers of items come from artefacts that exist and from
