@@ -123,8 +123,8 @@ def trained(kind, mask, name, changes):
             except Stop:
                 continue
             assert outcome["engine"]["graph"] == graph
-    tensors = {{n: t.detach().cpu() for n, t in test_engine.without_key_bias(model.state_dict()).items()}}
-    return tensors, outcome["history"]
+    end = test_engine.without_key_bias(model.state_dict())
+    return {{name: tensor.detach().cpu() for name, tensor in end.items()}}
 
 
 for kind in (test_engine.language, test_engine.task):
@@ -137,7 +137,7 @@ for kind in (test_engine.language, test_engine.task):
             "plain, then replayed": [(False, 7), (True, None)],
             "replayed, then plain": [(True, 7), (False, None)],
         }}.items():
-            ends[name], _ = trained(kind, mask, f"{{kind.__name__}}-{{mask}}-{{name}}", changes)
+            ends[name] = trained(kind, mask, f"{{kind.__name__}}-{{mask}}-{{name}}", changes)
         plain = ends.pop("plain")
         for name, end in ends.items():
             distance = float(test_engine.distance(end, plain))

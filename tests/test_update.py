@@ -198,7 +198,8 @@ def test_gradients_by_row_are_the_dense_gradient():
     expected = torch.zeros(7, 4, dtype=torch.float64)
     for token, row in zip(tokens, slope, strict=True):
         expected[token] += row
-    assert_close({"by row": found, "dense": gradient.dense(7)}, {"by row": expected, "dense": expected})
+    dense = gradient.dense(7)
+    assert_close({"by row": found, "dense": dense}, {"by row": expected, "dense": expected})
 
 
 def test_the_entries_of_rows_are_those_of_the_dense_gradient(interpreted):

@@ -79,7 +79,7 @@ def cross_entropy(
     logits: torch.Tensor, bias: torch.Tensor, targets: torch.Tensor, wanted: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The cross-entropy of each row of logits + bias, 0 where nothing counts, and its gradient if
-    that is `wanted`; logits beyond the length of `bias` do not count. The logits are overwritten."""
+    that is `wanted`; logits beyond the length of `bias` do not count. Overwrites the logits."""
     if logits.is_cuda and has_kernels():
         from deftx.engine.kernels import cross_entropy_
 

@@ -12,7 +12,7 @@ from deftx.engine.lookup import WithLookUp, trained_rows
 from deftx.engine.loop import freeze, train_with_head
 from deftx.engine.objective import Objective
 from deftx.engine.passes import Hooks
-from deftx.engine.session import Session
+from deftx.engine.session import Session, resolve
 from deftx.engine.settings import Training
 from deftx.engine.sources import around_source
 
@@ -45,7 +45,8 @@ def fit_everything(
     around = around_source(model, objective, source_vectors)
     hooks = Hooks(begin, around)
     with ExitStack() as stack:
-        rows = trained_rows(model, backbone) if model.device.type == "cuda" else None
+        fused = resolve(session.engine, model.device).fused
+        rows = trained_rows(model, backbone) if fused else None
         if rows is not None:
             words = stack.enter_context(closing(WithLookUp(model, backbone, rows)))
             hooks = Hooks(begin, around, words.leaves, words.gather)

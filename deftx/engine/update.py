@@ -84,9 +84,11 @@ class Update(ABC):
     def restore(self, moments: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
         """Put moments back, after the values."""
 
+    @abstractmethod
     def changed(self) -> None:
         """Let the model compute with values that were written from outside."""
 
+    @abstractmethod
     def close(self) -> None:
         """Leave the values in the parameters."""
 
@@ -190,6 +192,12 @@ class PlainUpdate(Update):
 
     def _parameters(self) -> list[torch.nn.Parameter]:
         return [p for group in self._optimizer.param_groups for p in group["params"]]
+
+    def changed(self) -> None:
+        """Nothing to do: the model computes with the values themselves."""
+
+    def close(self) -> None:
+        """Nothing to do: the values are the parameters."""
 
 
 class FusedUpdate(Update):
