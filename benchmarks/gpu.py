@@ -29,10 +29,11 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,13 @@ class Run:
             line["torch"] = torch.__version__
         print(json.dumps(line), flush=True)
 
-    def case(self, phase: str, size: str = "xlm-r-base") -> Any:
+    def case(
+        self, phase: str, size: str = "xlm-r-base", target: str = "language", batch: int = 8
+    ) -> Any:
         """What is trained."""
         from benchmarks import training
 
-        shape = ("tiny", "language", phase, 2, 16) if self.dry else (size, "language", phase)
+        shape = ("tiny", target, phase, 2, 16) if self.dry else (size, target, phase, batch)
         return training.Case(*shape)
 
     def engine(self) -> Any:
@@ -202,7 +205,12 @@ def say_speed(run: Run, what: str, seconds: list[float], **facts: float) -> None
 
 
 def engine_steps(
-    run: Run, *phases: str, size: str = "xlm-r-base", everywhere: bool = False
+    run: Run,
+    *phases: str,
+    size: str = "xlm-r-base",
+    target: str = "language",
+    batches: Sequence[int] = (8,),
+    everywhere: bool = False,
 ) -> None:
     """The start, the speed and the memory of `deftx.fit`. At first few of the word embeddings have
     been looked up, and the others need no update; with `everywhere` all have moved already."""
@@ -219,9 +227,9 @@ def engine_steps(
         began = time.perf_counter()
         torch.zeros(1, device="cuda")
         spent["cuda_s"] = time.perf_counter() - began
-    for phase in phases:
-        with run.attempt(phase):
-            one_phase(run, run.case(phase, size), spent, everywhere)
+    for batch, phase in product(batches, phases):
+        with run.attempt(f"{phase}, batch {batch}"):
+            one_phase(run, run.case(phase, size, target, batch), spent, everywhere)
 
 
 def one_phase(run: Run, case: Any, spent: dict[str, float], everywhere: bool = False) -> None:
@@ -240,7 +248,7 @@ def one_phase(run: Run, case: Any, spent: dict[str, float], everywhere: bool = F
     def announce() -> None:
         steps_s = {"first_step_s": first[0], "20_steps_s": time.perf_counter() - began}
         start = sum(spent.values()) + steps_s["20_steps_s"]
-        run.say(f"start, {case.phase}", start_s=start, **spent, **steps_s, **made)
+        run.say(f"start, {case}", start_s=start, **spent, **steps_s, **made)
 
     def before_step(done: int) -> None:
         if done == 1:
@@ -260,10 +268,8 @@ def one_phase(run: Run, case: Any, spent: dict[str, float], everywhere: bool = F
     reset_peak()
     began = time.perf_counter()
     with suppress(training.EnoughError):
-        deftx.fit(
-            model, objective, case.settings(), mask=mask, session=session, round_vector=begin
-        )
-    say_speed(run, f"engine, {case.phase}", [s / steps for s in window.seconds])
+        deftx.fit(model, objective, case.settings(), mask=mask, session=session, round_vector=begin)
+    say_speed(run, f"engine, {case}", [s / steps for s in window.seconds])
 
 
 def first_column(model: Any) -> Any:
@@ -275,7 +281,9 @@ def first_column(model: Any) -> Any:
 
     name, shape = "embeddings.word_embeddings.weight", model.get_input_embeddings().weight.shape
     index = torch.arange(shape[0]) * shape[1]
-    return SparseDelta(Mask({name: index}, {name: tuple(shape)}), {name: torch.full(index.shape, 1e-3)})
+    return SparseDelta(
+        Mask({name: index}, {name: tuple(shape)}), {name: torch.full(index.shape, 1e-3)}
+    )
 
 
 def plain_steps(run: Run, compiled: bool = False) -> None:
@@ -471,6 +479,9 @@ PARTS = {
     "full-late": Part(lambda run: engine_steps(run, "full", everywhere=True), 120),
     "sparse-eager": Part(lambda run: engine_steps(run, "sparse"), 60, EAGER),
     "tests": Part(tests, 240, needs_gpu="its tests are skipped"),
+    "task": Part(
+        lambda run: engine_steps(run, "full", "sparse", target="task", batches=(8, 32)), 120
+    ),
     "large": Part(lambda run: engine_steps(run, "full", "sparse", size="xlm-r-large"), 150),
     "mask": Part(choosing, 40),
     "denoise": Part(denoising, 60),
