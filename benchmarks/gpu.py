@@ -228,11 +228,14 @@ def engine_steps(
         torch.zeros(1, device="cuda")
         spent["cuda_s"] = time.perf_counter() - began
     for batch, phase in product(batches, phases):
-        with run.attempt(f"{phase}, batch {batch}"):
-            one_phase(run, run.case(phase, size, target, batch), spent, everywhere)
+        name = phase if len(batches) == 1 else f"{phase}, batch {batch}"
+        with run.attempt(name):
+            one_phase(run, name, run.case(phase, size, target, batch), spent, everywhere)
 
 
-def one_phase(run: Run, case: Any, spent: dict[str, float], everywhere: bool = False) -> None:
+def one_phase(
+    run: Run, name: str, case: Any, spent: dict[str, float], everywhere: bool = False
+) -> None:
     """Train; `spent` are seconds before. `start_s` is all from the process' start to the end of the
     20th step, but for making the model and the data."""
     import deftx
@@ -248,7 +251,7 @@ def one_phase(run: Run, case: Any, spent: dict[str, float], everywhere: bool = F
     def announce() -> None:
         steps_s = {"first_step_s": first[0], "20_steps_s": time.perf_counter() - began}
         start = sum(spent.values()) + steps_s["20_steps_s"]
-        run.say(f"start, {case}", start_s=start, **spent, **steps_s, **made)
+        run.say(f"start, {name}", start_s=start, **spent, **steps_s, **made)
 
     def before_step(done: int) -> None:
         if done == 1:
@@ -269,7 +272,7 @@ def one_phase(run: Run, case: Any, spent: dict[str, float], everywhere: bool = F
     began = time.perf_counter()
     with suppress(training.EnoughError):
         deftx.fit(model, objective, case.settings(), mask=mask, session=session, round_vector=begin)
-    say_speed(run, f"engine, {case}", [s / steps for s in window.seconds])
+    say_speed(run, f"engine, {name}", [s / steps for s in window.seconds])
 
 
 def first_column(model: Any) -> Any:

@@ -389,7 +389,7 @@ def test_a_gpu_is_measured_with_what_training_needs_and_no_more(simulated):
         assert found["plain"][f"plain, {phase}"]["step_ms"] > 0
         start = found[phase][f"start, {phase}"]
         assert start["device"] == ("a simulated GPU" if simulated else "cpu")
-        assert start["start_s"] > start["imports_s"] > 0
+        assert start["start_s"] > start["import_torch_s"] > 0
         assert start["20_steps_s"] > start["first_step_s"] > 0
     assert found["mask"]["top K, task"]["s"] > 0 and found["denoise"]["all matrices"]["s"] > 0
 
@@ -406,6 +406,7 @@ def test_each_other_part_of_the_gpus_measurements_runs_dry(capsys):
     assert found["large"].keys() == {
         f"{what}, {phase}" for what in ("start", "engine") for phase in ("full", "sparse")
     }
+    assert "engine, sparse, batch 32" in found["task"]
     assert "precision" in found["full:precision=fp8"]["full failed"]["error"]
 
 

@@ -36,9 +36,7 @@ for kind in (test_engine.language, test_engine.task):
 """
 
 
-def compare_with_cpu(
-    base, folder, bound, environment, *, before="", dtype="float32", **engine
-):
+def compare_with_cpu(base, folder, bound, environment, *, before="", dtype="float32", **engine):
     """Train on a GPU, in a process that begins with the code `before`, and compare its weights with
     those of the CPU."""
     script = folder / "script.py"

@@ -108,9 +108,7 @@ def rules_of(l1, clip, decay=0.0):
 def test_the_plain_update_is_adamw_with_the_l1_term_and_clipping(l1, clip, decay):
     rules, trained = rules_of(l1, clip, decay), start_of(torch.float64)
     start = {name: p.detach().clone() for name, p in trained.items()}
-    values, norms = moved(
-        PlainUpdate(trained, rules, start, list(trained.values())), torch.float64
-    )
+    values, norms = moved(PlainUpdate(trained, rules, start, list(trained.values())), torch.float64)
     expected, expected_norms = moved_plainly(rules, torch.float64)
     assert_close({**values, "norms": norms}, {**expected, "norms": expected_norms})
     assert all(torch.equal(values[name], p) for name, p in trained.items())
