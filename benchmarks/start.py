@@ -16,8 +16,11 @@ without the warm server. Figures are seconds of CPU time (medians), with one thr
     rest        all else: Python's start, checks of inputs, the work of a stage that does not train
     until then  the sum of these: from the start of the process
     exit        from then to the end of the process
+    wall        seconds of the clock until then
+    forked      CPU seconds of a whole job of the run itself, which the warm server forks
 
-A training ends after its first step, any other job when it is done.
+A training ends after its first step, any other job when it is done; those of the run train two
+steps and validate.
 """
 
 import argparse
@@ -193,6 +196,15 @@ def commands(folder: Path, model: Path | None) -> dict[str, list[str]]:
     return found
 
 
+def forked(folder: Path) -> dict[str, float]:
+    """Stage → the median of what its jobs took in the run, by their records."""
+    seconds = defaultdict(list)
+    for path in folder.glob("results/start/benchmarks/**/*.json"):
+        record = json.loads(path.read_text())
+        seconds[record["stage"]].append(record["cpu_seconds"])
+    return {stage: statistics.median(few) for stage, few in seconds.items()}
+
+
 def measured(command: list[str], folder: Path) -> dict[str, float]:
     """What `trace` returns for a cold job, a process of its own, and what its `exit` took."""
     environment = {**os.environ, "DEFTX_WARM": "off", "HF_HUB_OFFLINE": "1"}
@@ -248,13 +260,13 @@ def main(arguments: list[str] | None = None) -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        jobs = commands(folder, given.model)
+        jobs, warm = commands(folder, given.model), forked(folder)
         stages = given.stages or sorted(jobs)
         rounds = [{s: measured(jobs[s], folder) for s in stages} for _ in range(given.rounds)]
-    columns = [*PARTS, "until then", "exit", "wall"]
+    columns = [*PARTS, "until then", "exit", "wall", "forked"]
     print(f"| stage | {' | '.join(columns)} |\n|---|{'--:|' * len(columns)}")
     for stage in stages:
-        parts = [in_parts(each[stage]) for each in rounds]
+        parts = [in_parts(each[stage]) | {"forked": warm[stage]} for each in rounds]
         cells = [f"{statistics.median(p[c] for p in parts):.2f}" for c in columns]
         print(f"| {stage} | {' | '.join(cells)} |", flush=True)
         if given.packages:
