@@ -12,11 +12,12 @@ import unittest.mock
 import pytest
 import simulated_gpu
 import torch
-from conftest import PROJECT
+from conftest import PROJECT, sentences
 from training import assert_close, differing, snapshot
 
-from benchmarks import gpu, measure, models, passes, profile, reference, tokens, training
+from benchmarks import gpu, measure, models, passes, profile, reference, start, tokens, training
 from deftx.engine.passes import Passes
+from deftx.store.items import write_items
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
@@ -434,3 +435,30 @@ def test_operators_are_grouped_by_name():
         "aten::as_strided": "other",
     }
     assert {name: profile.group(name) for name in groups} == groups
+
+
+def test_a_cold_training_ends_after_its_first_step_and_all_its_time_is_in_a_column(
+    base_folder, tmp_path
+):
+    train, out = tmp_path / "train.parquet", tmp_path / "model.safetensors"
+    write_items(train, [{"id": str(i), "text": line} for i, line in enumerate(sentences(60))])
+    language = {"learning_rate": 0.01, "batch_size": 8, "max_steps": 9, "max_length": 16}
+    params = json.dumps({"target": "lang-qaa", "language": language})
+    command = ["full", "--params", params, "--base", str(base_folder), "--train", str(train)]
+    found = start.measured([*command, "--out", str(out)], tmp_path)
+    assert not out.exists()
+    assert all(found[name] > 0 for name in ("model", "data", "step", "import torch", "exit"))
+    columns = start.in_parts(found)
+    assert min(columns[part] for part in start.PARTS) > 0
+    assert columns["until then"] == pytest.approx(sum(columns[part] for part in start.PARTS))
+    assert columns["until then"] + columns["exit"] == pytest.approx(
+        sum(found.values()) - found["wall"]
+    )
+
+
+def test_a_span_inside_another_one_counts_for_itself_alone(monkeypatch):
+    monkeypatch.setattr(start.time, "process_time", iter([0, 1, 3, 7]).__next__)
+    clock = start.Clock()
+    with clock.span("outer"), clock.span("inner"):
+        pass
+    assert clock.seconds == {"inner": 2, "outer": 5}

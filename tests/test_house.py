@@ -59,6 +59,13 @@ def test_no_module_imports_from_a_higher_floor():
     assert upward == set()
 
 
+def imported(modules):
+    """All that a new process has imported after these modules."""
+    code = f"import sys\nfor name in {modules}: __import__(name)\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {*done.stdout.split()}
+
+
 def test_planning_imports_no_torch():
     """Neither modules of the planning floor nor the settings of stages, whatever these import."""
     planning = [
@@ -66,10 +73,22 @@ def test_planning_imports_no_torch():
         for name in MODULES
         if floor(name) == FLOORS.index("plan") or name.endswith(".settings")
     ]
-    code = f"import sys\nfor name in {planning}: __import__(name)\n"
-    code += "print({'torch', 'transformers'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"
+    assert imported(planning).isdisjoint({"torch", "transformers"})
+
+
+@pytest.mark.parametrize(
+    ("stages", "slow"),
+    [
+        ("clean config data download trim world", "torch pandas"),
+        ("mask denoise compose", "transformers pandas"),
+        ("tokens", "transformers.modeling_utils pandas"),
+        ("adapter evaluate full gate gated lora sparse", "pandas scipy.stats matplotlib peft"),
+    ],
+)
+def test_a_job_imports_nothing_slow_that_it_does_not_need(stages, slow):
+    """These imports were seconds of each job that is not forked from the warm server."""
+    found = imported(["deftx.cli.main", *(f"deftx.stages.{name}.run" for name in stages.split())])
+    assert found.isdisjoint({*slow.split(), "datasets", "sklearn", "snakemake"})
 
 
 def test_names_are_imported_from_their_modules_and_nothing_is_found_by_a_built_name():

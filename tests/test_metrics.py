@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 from scipy.special import softmax
-from sklearn.metrics import brier_score_loss, classification_report, log_loss
+from sklearn.metrics import (
+    accuracy_score,
+    brier_score_loss,
+    f1_score,
+    log_loss,
+    precision_recall_fscore_support,
+)
 
 from deftx.models.predict import accuracy_and_f1
 from deftx.report.metrics import BINS, calibration_error, measure
@@ -43,13 +49,22 @@ def test_likelihood_and_brier_are_those_of_scikit_learn(evaluation):
     assert found.brier == pytest.approx(brier, abs=1e-12)
 
 
-def test_classes_are_those_of_scikit_learns_report(evaluation):
-    logits, labels = evaluation
-    report = classification_report(labels, logits.argmax(axis=1), output_dict=True)
-    for number, found in enumerate(measure(logits, labels).classes):
-        expected = report[str(number)]
-        assert (found.precision, found.recall) == (expected["precision"], expected["recall"])
-        assert (found.f1, found.support) == (expected["f1-score"], expected["support"])
+@pytest.mark.parametrize("present", [1, 2, CLASSES])
+@pytest.mark.parametrize("predicted", [1, 2, CLASSES])
+def test_accuracy_f1_and_each_class_are_those_of_scikit_learn_to_the_bit(
+    evaluation, present, predicted
+):
+    """Also where a class is not present, or not predicted."""
+    logits, labels = evaluation[0].copy(), evaluation[1] % present
+    logits[:, predicted:] -= 100
+    found, classes = logits.argmax(axis=1), range(CLASSES)
+    settings = {"labels": classes, "zero_division": 0}
+    assert accuracy_and_f1(logits, labels) == {
+        "accuracy": accuracy_score(labels, found),
+        "macro_f1": f1_score(labels, found, average="macro", **settings),
+    }
+    each = precision_recall_fscore_support(labels, found, **settings)
+    assert measure(logits, labels).classes == tuple(zip(*each, strict=True))
 
 
 def test_reported_accuracy_and_f1_are_those_that_training_saw(evaluation):

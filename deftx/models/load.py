@@ -4,18 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoModelForMaskedLM,
-    AutoModelForSequenceClassification,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+import transformers
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from deftx.models.base import Base
 from deftx.models.tokenizer import check_canary, read_tokenizer
 from deftx.store.artefact import verify
 from deftx.store.errors import ArtefactError
+
+# Classes of models are written `transformers.…`, which imports them when they are used. That takes
+# more than a second, which a job with a tokenizer alone need not spend.
 
 # A fresh head is what we ask for: the warning that it is "newly initialized" would alarm in vain.
 transformers_logging.set_verbosity_error()
@@ -33,14 +32,14 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_classifier(base: Base, labels: list[str], seed: int) -> PreTrainedModel:
+def load_classifier(base: Base, labels: list[str], seed: int) -> "transformers.PreTrainedModel":
     """A sequence classifier in float32; its head is a pure function of `seed`. Raises ArtefactError
     if the base's weights are corrupt."""
     verify(base.folder / "model.safetensors")
     torch.manual_seed(seed)
     model, _ = load_from(
         base.folder,
-        AutoModelForSequenceClassification,
+        transformers.AutoModelForSequenceClassification,
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
@@ -48,14 +47,14 @@ def load_classifier(base: Base, labels: list[str], seed: int) -> PreTrainedModel
     return model
 
 
-def load_masked_lm(base: Base) -> PreTrainedModel:
+def load_masked_lm(base: Base) -> "transformers.PreTrainedModel":
     """A masked-language model in float32 whose decoder is an untied, frozen copy of the word
     embeddings, so that only the input embeddings move (LT-SFT's `freeze_decoder`).
 
     Raises ArtefactError if the base's weights are corrupt, or if a tensor is missing.
     """
     verify(base.folder / "model.safetensors")
-    model, report = load_from(base.folder, AutoModelForMaskedLM)
+    model, report = load_from(base.folder, transformers.AutoModelForMaskedLM)
     if missing := sorted(report["missing_keys"]):
         raise ArtefactError(f"{base.folder}: the language model's {missing[0]} is not stored")
     untie_decoder(model)
@@ -64,7 +63,7 @@ def load_masked_lm(base: Base) -> PreTrainedModel:
 
 def load_from(
     folder: Path, kind: Any, allow_pickle: bool = False, **settings: Any
-) -> tuple[PreTrainedModel, Report]:
+) -> "tuple[transformers.PreTrainedModel, Report]":
     """A model of a folder in float32, by the class `kind`, and how loading went. Code in the folder
     is never run, and a pickle is read on request only, as tensors and nothing else."""
     model, report = kind.from_pretrained(
@@ -81,7 +80,7 @@ def load_from(
     return model, report
 
 
-def untie_decoder(model: PreTrainedModel) -> None:
+def untie_decoder(model: "transformers.PreTrainedModel") -> None:
     """Give the output embeddings their own frozen copy of the weights, in place.
 
     Never call `tie_weights` or `resize_token_embeddings` after this: both tie them again.

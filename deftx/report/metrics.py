@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.special import log_softmax
-from sklearn.metrics import precision_recall_fscore_support
 
 BINS = 15
 """Bins of equal width for the confidence in (0, 1]. Source: Guo et al. 2017, section 2."""
@@ -46,16 +45,21 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> Metrics:
     probabilities = np.exp(log_probabilities)
     truth = np.eye(logits.shape[1])[labels]
     predictions = logits.argmax(axis=1)
-    each = precision_recall_fscore_support(
-        labels, predictions, labels=list(range(logits.shape[1])), zero_division=0
+    right, support, predicted = (
+        np.bincount(of, minlength=logits.shape[1])
+        for of in (labels[predictions == labels], labels, predictions)
     )
+    f1 = 2 * right / np.maximum(support + predicted, 1)
+    precision, recall = right / np.maximum(predicted, 1), right / np.maximum(support, 1)
     return Metrics(
         accuracy=float((predictions == labels).mean()),
-        macro_f1=float(each[2].mean()),
+        macro_f1=float(f1.mean()),
         nll=float(-(truth * log_probabilities).sum(axis=1).mean()),
         brier=float(((probabilities - truth) ** 2).sum(axis=1).mean()),
         ece=calibration_error(probabilities, labels),
-        classes=tuple(map(ClassMetrics, *(values.tolist() for values in each))),
+        classes=tuple(
+            map(ClassMetrics, *(values.tolist() for values in (precision, recall, f1, support)))
+        ),
     )
 
 

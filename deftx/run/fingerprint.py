@@ -73,13 +73,18 @@ def _templates(tree: ast.Module) -> list[Path]:
     """The package's data files whose name a module writes out, with those of the same stem: a style
     beside its page. The workflow that a wheel carries is none of them."""
     words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-    files = sorted(
-        file
-        for file in PACKAGE.rglob("*.*")
-        if file.suffix not in (".py", ".pyc") and file.relative_to(PACKAGE).parts[0] != SHIPPED.name
-    )
+    files = _data_files(PACKAGE)
     stems = {file.name.partition(".")[0] for file in files if file.name in words}
     return [file for file in files if file.name.partition(".")[0] in stems]
+
+
+@cache
+def _data_files(package: Path) -> list[Path]:
+    return sorted(
+        file
+        for file in package.rglob("*.*")
+        if file.suffix not in (".py", ".pyc") and file.relative_to(package).parts[0] != SHIPPED.name
+    )
 
 
 def _dump(node: object) -> str:
