@@ -9,18 +9,18 @@ First it makes a small run in a temporary folder, which takes a minute or two. T
 of each stage again, by the command that the workflow has for it, as a new process each time and
 without the warm server. Figures are seconds of CPU time (medians), with one thread:
 
-    imports     executing modules, whenever a job imports them; of this torch, transformers, others
-    model       loading the model
-    data        loading the tokenizer and mapping the tokens
-    step        the first training step
-    rest        all else: Python's start, checks of inputs, the work of a stage that does not train
-    until then  the sum of these: from the start of the process
-    exit        from then to the end of the process
-    wall        seconds of the clock until then
-    forked      CPU seconds of a whole job of the run itself, which the warm server forks
+    torch, transformers, others   executing these packages' modules, whenever they are imported
+    model                         loading the model
+    data                          loading the tokenizer and mapping the tokens
+    step                          the first training step
+    rest                          Python's start, checks of inputs, the work of other stages
+    until then                    the sum of these, from the start of the process
+    exit                          from then to the end of the process
+    wall                          seconds of the clock until then
+    forked                        CPU seconds of a whole job that the warm server forked
 
-A training ends after its first step, any other job when it is done; those of the run train two
-steps and validate.
+A training ends after its first step, any other job when it is done. The forked jobs are those of
+the run, which train two steps and validate.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """The command line: every verb works alone, helps, and says what is wrong."""
 
+import gc
 import json
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import torch
 from conftest import sentences
 from safetensors.torch import load_file, save_file
 
-from deftx.cli.main import TOOLS, VECTOR_TOOLS, main
+from deftx.cli.main import TOOLS, VECTOR_TOOLS, imported, main
 from deftx.core.sparse_delta import SparseDelta
 from deftx.stages.table import STAGES
 from deftx.store.items import write_items
@@ -152,6 +153,17 @@ def test_the_overview_names_every_verb_and_imports_no_torch():
     )
     assert all(f"  {verb}" in output.stdout for verb in [*STAGES, *TOOLS, *VECTOR_TOOLS])
     assert main(["no-such-verb"]) == 2
+
+
+def test_the_garbage_collector_pauses_for_imports_and_works_again_whatever_they_raise(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "paused.py").write_text("import gc\nwas = gc.isenabled()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not imported("paused").was and gc.isenabled()
+    with pytest.raises(ModuleNotFoundError):
+        imported("no_such_module")
+    assert gc.isenabled()
 
 
 def test_threads_are_those_of_the_parameters(base_folder, tmp_path):

@@ -102,8 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def imported(name: str) -> ModuleType:
     """A module, imported without the garbage collector, which from then on ignores all that is
-    there. What imports make stays, and there is much of it: looking for garbage in it took half of
-    the CPU time from a training's start to its first step, and again when the process ended."""
+    there. What imports make stays, and there is much of it: looking for garbage in it took a second
+    of a training's start, and another one at the end of its process."""
     gc.disable()
     try:
         return importlib.import_module(name)
