@@ -4,6 +4,7 @@
     python -m benchmarks.gpu decoder full sparse            # some, in this order
     python -m benchmarks.gpu full full:compile=true sparse:graph=false,precision=fp32
     python -m benchmarks.gpu --seconds large=300 --within 540
+    python -m benchmarks.gpu --together sparse full-late    # in one process, without limits
     python -m benchmarks.gpu --dry                          # tiny shapes on a CPU
 
 deftx need not be installed. Each result is a line of JSON, printed as soon as it is known; the end
@@ -600,6 +601,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dry", action="store_true", help="tiny shapes on a CPU")
     parser.add_argument("--seconds", nargs="*", default=[], help="PART=SECONDS: another limit")
     parser.add_argument("--within", type=float, default=float("inf"), help="seconds of all parts")
+    parser.add_argument("--together", action="store_true", help="one process, which imports once")
     parser.add_argument("--cold", action="store_true", help="with empty caches of compiled code")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--born", type=float, default=0.0, help=argparse.SUPPRESS)
@@ -615,6 +617,11 @@ def main(arguments: list[str] | None = None) -> None:
     limits |= {n: float(s) for n, s in (word.split("=") for word in given.seconds)}
     if unknown := {*limits, *(spec.partition(":")[0] for spec in parts)} - PARTS.keys():
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    if given.together:
+        for spec in parts:
+            with Run(spec).attempt("part"):
+                child(spec, given.dry)
+        return
     until, results = time.monotonic() + given.within, []
     with tempfile.TemporaryDirectory() as caches:
         if given.cold:

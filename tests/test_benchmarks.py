@@ -420,6 +420,8 @@ def test_parts_run_in_processes_of_their_own_which_are_killed_when_they_take_too
     assert "2 at once" in table and "killed" in table
     gpu.main(["--dry", "sparse", "--within", "1"])
     assert "no time left" in capsys.readouterr().out
+    gpu.main(["--dry", "--together", "sparse-eager", "tests"])
+    assert results_of(capsys.readouterr().out).keys() == {"sparse-eager", "tests"}
     with pytest.raises(SystemExit):
         gpu.main(["no such part"])
 

@@ -23,11 +23,7 @@ def compiled_layers(model: PreTrainedModel, mode: str | None, or_plainly: bool) 
         yield
         return
     torch.compiler.reset()  # what was compiled for another model counts as a recompilation
-    with (
-        torch._dynamo.config.patch(suppress_errors=or_plainly, recompile_limit=SHAPES),
-        # For the dozen kernels of a layer the start of other processes takes longer.
-        torch._inductor.config.patch(compile_threads=1),
-    ):
+    with torch._dynamo.config.patch(suppress_errors=or_plainly, recompile_limit=SHAPES):
         for layer in found:
             # An attribute of the module, which is found before the method of its class.
             vars(layer)["forward"] = torch.compile(layer.forward, mode=mode, dynamic=False)

@@ -17,8 +17,8 @@ from deftx.engine.objective import Batch
 Compute = Callable[[Sequence[Batch], torch.Tensor], tuple[torch.Tensor, ...]]
 
 PLAINLY = 3
-"""Steps that run plainly before the first recording, while libraries set up what they may not set
-up in a recording; before each further one, of other shapes, a single step does."""
+"""Steps that run plainly before the first recording, while libraries set up and compile what they
+may not in a recording. Before each further one, of other shapes, it is one less."""
 
 MOST = 16
 """Recordings that are kept: shapes beyond these run plainly."""
@@ -79,7 +79,7 @@ class Replay:
         if shapes not in self._recordings:
             if len(self._recordings) == MOST:
                 return None
-            waits = 1 if self._recordings else PLAINLY
+            waits = PLAINLY - 1 if self._recordings else PLAINLY
             kept = [_to_device(batch) for batch in batches]
             self._recordings[shapes] = _Recording(kept, labels.cuda(), waits)
         return self._recordings[shapes]
@@ -98,7 +98,7 @@ class Replay:
         except RuntimeError as error:
             if "synchroniz" not in str(error):
                 raise
-            raise CannotRecordError(str(error).splitlines()[0]) from error
+            raise CannotRecordError(" ".join(str(error).split())[:300]) from error
         finally:
             torch.cuda.set_sync_debug_mode(before)
         here.wait_stream(self._stream)

@@ -98,7 +98,8 @@ def train_with_head(
         session.order_seed,
         session.draw_seed,
         share=share(),
-        few_shapes=resolved.graph or resolved.compile is not None,
+        # On a GPU always, so that steps which are replayed and plain ones compute the same.
+        few_shapes=resolved.device == "cuda" or resolved.compile is not None,
         cost=COST_OF_A_PASS[resolved.device],
     )
     best, guard = Best(objective.best), LossGuard(LOSSES_AT_ONCE[resolved.device])

@@ -97,7 +97,7 @@ class Engine(Strict):
     compile: bool | Literal["auto", "max-autotune"] = Field(
         default="auto",
         description="torch.compile of an encoder's layers: no, its default mode (true), or another "
-        "of its modes; auto: true on a GPU for trainings of 2,000 steps and more, and plain "
+        "of its modes; auto: true on a GPU for trainings of 10,000 steps and more, and plain "
         "execution if compilation fails there; else false",
     )
     graph: bool | Literal["auto"] = Field(
