@@ -204,6 +204,7 @@ class _Flat:
 
     def __init__(self, chosen: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:
         self.weights = [weight for weight, _ in chosen]
+        self._chosen = [index for _, index in chosen]
         sizes = [weight.numel() for weight in self.weights]
         self.storage = torch.cat([weight.detach().view(-1) for weight in self.weights])
         starts = accumulate(sizes, initial=0)
@@ -216,7 +217,12 @@ class _Flat:
         """The gradients of the entries, float32, from those of the tensors."""
         pairs = zip(slopes, self.weights, strict=True)
         dense = [(torch.zeros_like(w) if s is None else s).reshape(-1) for s, w in pairs]
-        return at_least_float32(torch.cat(dense).index_select(0, self.index))
+        if self.storage.is_cuda:
+            found = torch.cat(dense).index_select(0, self.index)
+        else:  # a copy of all gradients would take longer than many small calls
+            parts = zip(dense, self._chosen, strict=True)
+            found = torch.cat([slope.index_select(0, index) for slope, index in parts])
+        return at_least_float32(found)
 
     def close(self) -> None:
         for weight in self.weights:
