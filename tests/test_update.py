@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 
+import plain_kernels
 import pytest
 import torch
 from training import assert_close
@@ -24,6 +25,15 @@ def interpreted():
     import deftx.engine.kernels
 
     return deftx.engine.kernels
+
+
+@pytest.fixture(params=["plain", "triton"])
+def kernels(request, monkeypatch):
+    """What the engine computes with: the kernels written plainly, and Triton's."""
+    if request.param == "triton":
+        return request.getfixturevalue("interpreted")
+    plain_kernels.put_in(monkeypatch)
+    return plain_kernels
 
 
 def start_of(dtype):
@@ -115,7 +125,7 @@ def test_the_plain_update_is_adamw_with_the_l1_term_and_clipping(l1, clip, decay
 
 
 @pytest.mark.parametrize(("l1", "clip"), [(0.0, 1e9), (0.0, 1.0), (500.0, 1.0)])
-def test_the_fused_update_is_the_plain_one(interpreted, l1, clip):
+def test_the_fused_update_is_the_plain_one(kernels, l1, clip):
     """In float32, so each value within a few of its roundings, of the rate or of itself."""
     rules, found = rules_of(l1, clip), []
     for kind in ("plain", "fused"):
@@ -134,7 +144,7 @@ def test_the_fused_update_is_the_plain_one(interpreted, l1, clip):
         torch.testing.assert_close(values, plain[name], rtol=1e-6, atol=2e-6)
 
 
-def test_either_update_goes_on_where_the_other_one_was(interpreted):
+def test_either_update_goes_on_where_the_other_one_was(kernels):
     """Values and moments are the same by name, and so is what follows from them."""
     rules, dtype = rules_of(500.0, 1.0), torch.float32
 
@@ -162,18 +172,67 @@ def test_either_update_goes_on_where_the_other_one_was(interpreted):
             torch.testing.assert_close(values, expected[name], rtol=1e-6, atol=2e-6)
 
 
-def test_the_model_computes_with_the_values_rounded_to_bfloat16(interpreted):
+def test_the_model_computes_with_the_values_rounded_to_bfloat16(kernels):
     trained = start_of(torch.float32)
     update = FusedUpdate(trained, rules_of(0.0, 1.0), {}, low=["matrix"], rows="table")
     assert trained["matrix"].dtype == torch.bfloat16 and trained["vector"].dtype == torch.float32
     values, _ = moved(update, torch.float32)
+    if kernels is plain_kernels:
+        assert torch.equal(trained["matrix"], values["matrix"].bfloat16())
     # Triton's interpreter cuts off what a GPU rounds.
     torch.testing.assert_close(trained["matrix"].float(), values["matrix"], rtol=2**-7, atol=0)
     update.close()
     assert torch.equal(trained["matrix"], values["matrix"])
 
 
-def test_a_row_that_was_never_looked_up_keeps_its_bits(interpreted):
+def close_in_float32(found, expected):
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("gradients", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("pulled", [False, True])
+def test_the_kernels_of_an_update_are_their_plain_twins(interpreted, gradients, pulled):
+    """Of values in one vector and of rows of a table, of which some are looked up, some were
+    before, and some never; everything that they write."""
+    given = {"pull": 0.3, "clip": 2.0}
+
+    def effects(kernels):
+        generator = torch.Generator().manual_seed(0)
+
+        def draw(*shape):
+            return torch.randn(shape, generator=generator)
+
+        numbers, found = torch.tensor([1e-2, 30.0]), {}
+        values, gradient, first, second = (draw(1500) for _ in range(4))
+        start = values.clone() if pulled else None
+        values[::3] += 1.0
+        gradient, second, low = gradient.to(gradients), second.square(), values.bfloat16()
+        squares = kernels.squares_of(values, gradient, start, given["pull"])
+        state = (first, second), start, low, numbers, squares
+        kernels.move_(values, gradient, *state, **given)
+        found["vector"] = [squares, values, first, second]
+        table, first, second = (draw(40, 6) for _ in range(3))
+        start, second = table.clone() if pulled else None, second.square()
+        tokens, slope = torch.randint(0, 20, (8,), generator=generator), draw(8, 6)
+        seen = (torch.arange(40) % 4 == 0).to(torch.int8)
+        table[seen != 0] += 1.0
+        first[seen == 0], second[seen == 0] = 0.0, 0.0
+        apart = (6.0 * seen).float()
+        place, sums = RowGradient(tokens, slope).by_row(40)
+        state = (first, second), start, seen, apart, numbers, squares
+        kernels.move_rows_(table, sums, place, *state, **given)
+        found["table"] = [table, first, second, seen, apart]
+        return found, low
+
+    (found, low), (expected, expected_low) = map(effects, (interpreted, plain_kernels))
+    for kind, tensors in found.items():
+        for one, other in zip(tensors, expected[kind], strict=True):
+            close_in_float32(one, other)
+    # Triton's interpreter cuts off what a GPU rounds.
+    torch.testing.assert_close(low.float(), expected_low.float(), rtol=2**-7, atol=0)
+
+
+def test_a_row_that_was_never_looked_up_keeps_its_bits(kernels):
     trained = start_of(torch.float32)
     before = trained["table"].detach().clone()
     update = FusedUpdate(trained, rules_of(0.0, 1.0), {}, rows="table")
@@ -200,11 +259,11 @@ def test_gradients_by_row_are_the_dense_gradient():
     assert_close({"by row": found, "dense": dense}, {"by row": expected, "dense": expected})
 
 
-def test_the_entries_of_rows_are_those_of_the_dense_gradient(interpreted):
+def test_the_entries_of_rows_are_those_of_the_dense_gradient(kernels):
     tokens, generator = torch.tensor([3, 0, 3, 5, 3]), torch.Generator().manual_seed(0)
     gradient = RowGradient(tokens, torch.randn(5, 4, generator=generator))
     row, column = torch.randint(0, 7, (2000,)), torch.randint(0, 4, (2000,))
-    found = interpreted.entries_of_rows(*gradient.by_row(7), row, column)
+    found = kernels.entries_of_rows(*gradient.by_row(7), row, column)
     assert torch.equal(found, gradient.dense(7)[row, column])
 
 
@@ -246,10 +305,10 @@ def test_the_padded_decoder_is_the_plain_one():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("columns", [64, 128, 512])
 def test_the_kernel_of_the_cross_entropy_computes_what_is_written_plainly(
-    interpreted, monkeypatch, dtype, columns
+    kernels, monkeypatch, dtype, columns
 ):
     """In float32 to its rounding; in bfloat16 to that of the slopes, which are stored in it."""
-    monkeypatch.setattr(interpreted, "COLUMNS", columns)
+    monkeypatch.setattr(kernels, "COLUMNS", columns, raising=False)
     generator = torch.Generator().manual_seed(0)
     logits = (5 * torch.randn(7, 320, generator=generator)).to(dtype)
     bias = torch.randn(300, generator=generator)
@@ -257,7 +316,7 @@ def test_the_kernel_of_the_cross_entropy_computes_what_is_written_plainly(
     expected, slope = plain_cross_entropy(logits.clone(), bias, targets, wanted=True)
     for wanted in (True, False):
         given = logits.clone()
-        losses = interpreted.cross_entropy_(given, bias, targets, ignored=IGNORED, slope=wanted)
+        losses = kernels.cross_entropy_(given, bias, targets, ignored=IGNORED, slope=wanted)
         torch.testing.assert_close(losses, expected, rtol=1e-5, atol=1e-5)
         if wanted:
             assert not given[:, 300:].any()
