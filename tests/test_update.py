@@ -5,14 +5,33 @@ from contextlib import nullcontext
 import plain_kernels
 import pytest
 import torch
-from training import assert_close
+from training import (
+    assert_close,
+    differing,
+    killed_and_resumed,
+    language,
+    snapshot,
+    task,
+    without_key_bias,
+)
 
 from deftx.engine.decoder import cross_entropy as plain_cross_entropy
 from deftx.engine.decoder import decoder_loss, padded
+from deftx.engine.fit import fit
 from deftx.engine.lookup import RowGradient, small_tables_by_row
 from deftx.engine.objective import IGNORED
+from deftx.engine.passes import Passes
+from deftx.engine.session import Session
+from deftx.engine.settings import Engine
 from deftx.engine.update import FusedUpdate, PlainUpdate, Rules
 from deftx.models.load import load_masked_lm
+from deftx.stages.adapter.math import fresh_adapter
+from deftx.stages.adapter.run import fit_adapter
+from deftx.stages.adapter.settings import Adapter
+from deftx.stages.gate.settings import Gate
+from deftx.stages.gate.train import fit_gates
+from deftx.stages.lora.run import fit_factors
+from deftx.stages.mask.math import uniform
 
 STEPS = 6
 SHAPES = {"matrix": (5, 7), "table": (40, 6), "vector": (1030,)}
@@ -325,3 +344,164 @@ def test_the_kernel_of_the_cross_entropy_computes_what_is_written_plainly(
             )
         else:
             assert torch.equal(given, logits)
+
+
+# Whole trainings
+
+
+def sparse(base, made, session, words=True):
+    names = without_key_bias(base.maskable)
+    if not words:
+        del names["embeddings.word_embeddings.weight"]
+    return fit(*made, mask=uniform(names, 900, 0), session=session)
+
+
+def adapter(base, made, session):
+    """The adapter's weights are those that train, so they stand for the outcome's tensors."""
+    module = fresh_adapter(made[0], Adapter(drop_last=0), language=made[1].best == "loss", seed=5)
+    outcome = fit_adapter(*made, module, session=session)
+    return outcome, module.state_dict()
+
+
+def lora(base, made, session):
+    factors, outcome = fit_factors(*made, 3, 6.0, session=session)
+    return outcome, {name: change.left @ change.right for name, change in factors.items()}
+
+
+def gate(base, made, session):
+    learned, outcome = fit_gates(*made, Gate(learning_rate=0.1), session=session)
+    return outcome, learned
+
+
+METHODS = {
+    "full": lambda base, made, session: (fit(*made, session=session), {}),
+    "sparse": lambda base, made, session: (sparse(base, made, session), {}),
+    "sparse, no words": lambda base, made, session: (sparse(base, made, session, False), {}),
+    "adapter": adapter,
+    "lora": lora,
+    "gate": gate,
+}
+"""How a model is trained: the base, a model with its objective and settings, and a session → the
+outcome, and tensors that trained outside of the model."""
+
+KINDS = pytest.mark.parametrize("kind", [language, task])
+
+
+@pytest.fixture
+def trains(base, monkeypatch):
+    """A function that trains with an update, `fused` or plain, and dropout, on plain kernels: what
+    happened, and all tensors at the end."""
+    plain_kernels.put_in(monkeypatch)
+
+    def train(method, kind, fused, precision="fp32", changes=None, **given):
+        made = kind(base, **(changes or {}))
+        session = Session(1, 2, 3, Engine(precision=precision), **given)
+        with monkeypatch.context() as patch:
+            plain_kernels.train_with(patch, fused=fused)
+            outcome, more = METHODS[method](base, made, session)
+        assert outcome["engine"]["fused"] == fused
+        return outcome, without_key_bias(snapshot(made[0]) | more)
+
+    return train
+
+
+def difference(ours, plain, start):
+    """How far values are apart, relative to how far they moved, all together."""
+    apart, moved = (
+        sum((one[n] - other[n]).norm() ** 2 for n in plain) ** 0.5
+        for one, other in ((ours, plain), (plain, {n: start.get(n, 0.0) for n in plain}))
+    )
+    return float(apart / moved)
+
+
+BOUNDS = {"fp32": 1e-4, "bf16": 0.03}
+"""How far trainings that add up in another order may be apart, relative to how far values move.
+Each of 12 to 15 steps rounds gradients by 2⁻²⁴ of themselves and AdamW adds them up: about 1e-6,
+as is found. A gradient that is nearly 0 has no digits left, and AdamW turns it into a step as large
+as any; so a hundred times that. In bfloat16 a value that is rounded the other way differs by 2⁻⁸ of
+itself in the next forward pass; 0.003 is found, and allowed is ten times that."""
+
+
+@pytest.fixture
+def losses(monkeypatch):
+    """Number and loss of each step that is made."""
+    losses, original = [], Passes.step
+
+    def step(passes, number):
+        found = original(passes, number)
+        losses.append((number, float(found[0])))
+        return found
+
+    monkeypatch.setattr(Passes, "step", step)
+    return losses
+
+
+@pytest.mark.rounding
+@KINDS
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("precision", BOUNDS)
+@pytest.mark.parametrize(
+    "changes", [{}, {"batch_size": 4, "accumulation": 2, "l1": 10.0, "warmup_steps": 3}]
+)
+def test_trainings_with_either_update_are_the_same(
+    base, trains, losses, kind, method, precision, changes
+):
+    """By every method: two rates, the L1 term, gradients of several batches. In the first forward
+    pass every bit, although one update keeps weights in bfloat16 and autocast makes them from
+    those of the other."""
+    start = snapshot(kind(base)[0])
+    plain, fused = (trains(method, kind, fused, precision, changes)[1] for fused in (False, True))
+    one, other = (loss for number, loss in losses if number == 0)
+    assert one == other
+    assert difference(fused, plain, start) < BOUNDS[precision]
+
+
+@KINDS
+@pytest.mark.parametrize("method", ["full", "sparse"])
+@pytest.mark.parametrize("precision", BOUNDS)
+def test_a_resumed_training_with_the_fused_update_has_the_bits_of_one_in_a_go(
+    trains, tmp_path, monkeypatch, kind, method, precision
+):
+    monkeypatch.setenv("DEFTX_CHECKPOINT_MINUTES", "0")
+    changes = {"accumulation": 2, "batch_size": 4, "l1": 10.0, "evaluate_every": 3}
+    given = method, kind, True, precision, changes
+    outcome, weights = trains(*given)
+    again, resumed = killed_and_resumed(
+        lambda **more: trains(*given, **more), tmp_path / "model.safetensors", (1, 4, 5, 11)
+    )
+    assert again == outcome and not differing(resumed, weights)
+
+
+@pytest.mark.rounding
+@KINDS
+@pytest.mark.parametrize("method", ["full", "sparse"])
+def test_a_training_may_go_from_one_update_to_the_other_and_back(
+    base, trains, tmp_path, monkeypatch, kind, method
+):
+    monkeypatch.setenv("DEFTX_CHECKPOINT_MINUTES", "0")
+    changes, updates = {"l1": 10.0, "evaluate_every": 3}, []
+
+    def run(**given):
+        updates.append(len(updates) % 2 == 0)
+        return trains(method, kind, updates[-1], changes=changes, **given)
+
+    outcome, weights = trains(method, kind, False, changes=changes)
+    again, resumed = killed_and_resumed(run, tmp_path / "model.safetensors", (4, 5, 9))
+    assert updates == [True, False, True, False] and again["best_step"] == outcome["best_step"]
+    assert difference(resumed, weights, snapshot(kind(base)[0])) < BOUNDS["fp32"]
+
+
+@KINDS
+@pytest.mark.parametrize("method", ["full", "sparse"])
+def test_a_trained_model_has_float32_parameters_that_share_no_memory(
+    base, monkeypatch, kind, method
+):
+    plain_kernels.put_in(monkeypatch)
+    plain_kernels.train_with(monkeypatch, fused=True)
+    made = kind(base)
+    modules = [(name, type(module)) for name, module in made[0].named_modules()]
+    METHODS[method](base, made, Session(engine=Engine(precision="bf16")))
+    assert modules == [(name, type(module)) for name, module in made[0].named_modules()]
+    for name, parameter in made[0].named_parameters():
+        assert parameter.dtype == torch.float32 and parameter.is_contiguous(), name
+        assert parameter.untyped_storage().nbytes() == 4 * parameter.numel(), name
