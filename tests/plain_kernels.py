@@ -17,10 +17,10 @@ def put_in(monkeypatch):
 
 
 def train_with(monkeypatch, **changes):
-    """Let a training on the CPU do what is decided otherwise, such as `fused=True`."""
+    """Let a training do what is decided otherwise on a CPU, such as `fused=True`."""
 
-    def resolved(*given):
-        return replace(resolve(*given), **changes)
+    def resolved(engine, *given):
+        return replace(resolve(engine.model_copy(update={"graph": "auto"}), *given), **changes)
 
     for module in ("loop", "full", "sparse"):
         monkeypatch.setattr(f"deftx.engine.{module}.resolve", resolved)
