@@ -194,7 +194,8 @@ class Passes:
 
     def _forget_gradients(self) -> None:
         self._update.forget()
-        for parameter in self._learner.parameters():
+        # Those of adapters are not among the model's.
+        for parameter in [*self._learner.parameters(), *self._trained.values()]:
             parameter.grad = None
 
     @torch.no_grad()
