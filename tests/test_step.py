@@ -25,6 +25,7 @@ from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
 
 from deftx.core.parameters import backbone_parameters, shapes_of
 from deftx.engine.fit import fit
+from deftx.engine.fused import FusedUpdate
 from deftx.engine.graph import MOST, CannotRecordError, Replay, _masks_as_recorded
 from deftx.engine.language import MaskedLanguageModelling, masked_language_modelling
 from deftx.engine.lookup import RowGradient
@@ -33,7 +34,7 @@ from deftx.engine.session import Session
 from deftx.engine.settings import Engine
 from deftx.engine.steps import COST_OF_A_PASS, Steps
 from deftx.engine.task import Classification
-from deftx.engine.update import FusedUpdate, PlainUpdate, Rules
+from deftx.engine.update import PlainUpdate, Rules
 from deftx.models.load import load_tokenizer
 from deftx.stages.mask.math import uniform
 from deftx.store.errors import DeviceError

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from deftx.core.parameters import head_parameters
 from deftx.engine.compiled import compiled_layers
+from deftx.engine.fused import FusedUpdate
 from deftx.engine.guard import Best, LossGuard
 from deftx.engine.lookup import small_tables_by_row
 from deftx.engine.objective import Objective
@@ -19,7 +20,7 @@ from deftx.engine.resume import Saver
 from deftx.engine.session import Session, resolve
 from deftx.engine.settings import Training
 from deftx.engine.steps import COST_OF_A_PASS, Steps
-from deftx.engine.update import FusedUpdate, PlainUpdate, Rules, Update
+from deftx.engine.update import PlainUpdate, Rules, Update
 from deftx.models.device import available_device
 from deftx.run.progress import ShowProgress
 from deftx.store.errors import InputError
@@ -114,9 +115,8 @@ def train_with_head(
         hooks.begin()
         update: Update
         if resolved.fused:
-            update = FusedUpdate(
-                both, rules, start, lowered if resolved.precision == "bf16" else (), rows
-            )
+            low_names = lowered if resolved.precision == "bf16" else ()
+            update = FusedUpdate(both, rules, start, low_names, rows)
         else:
             # The bits of the norm depend on the order in which it adds up: the learner's first.
             every_one = dict.fromkeys([*learner.parameters(), *both.values()])
