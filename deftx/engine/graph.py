@@ -5,6 +5,7 @@ the GPU; a replay is one launch. What it computes is what the step computes plai
 random numbers: a replay, too, reads the seed that was set before it.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,7 +93,8 @@ class Replay:
         before = torch.cuda.get_sync_debug_mode()
         try:
             if not recording.waits:
-                torch.cuda.set_sync_debug_mode("error")
+                with warnings.catch_warnings(action="ignore"):  # it is called a prototype
+                    torch.cuda.set_sync_debug_mode("error")
             with torch.cuda.stream(self._stream), _masks_as_recorded():
                 results = self._compute(recording.batches, recording.labels)
         except RuntimeError as error:

@@ -47,8 +47,9 @@ def fit_entries(
     total = freeze(model, session.engine.attention)
     # What vectors are added to must have all its bits.
     exact = any(vector is not None for vector in source_vectors)
-    low = torch.float32 if exact else resolve(session.engine, model.device).low
-    with closing(PackedEntries(model, mask, low)) as packed:
+    resolved = resolve(session.engine, model.device)
+    low = torch.float32 if exact else resolved.low
+    with closing(PackedEntries(model, mask, low, at_once=resolved.fused)) as packed:
 
         def begin() -> None:
             if round_vector is not None:
@@ -87,12 +88,18 @@ class PackedEntries(torch.nn.Module):
     Args:
         low: dtype of linear layers on the device while this is open;
             bfloat16 is what autocast would make of them anew in every step.
+        at_once: gather from the gradients of all tensors in one call, after putting them together;
+            on a CPU this takes longer than a call for each.
 
     Raises ArtefactError if the mask does not fit.
     """
 
     def __init__(
-        self, model: PreTrainedModel, mask: Mask, low: torch.dtype = torch.float32
+        self,
+        model: PreTrainedModel,
+        mask: Mask,
+        low: torch.dtype = torch.float32,
+        at_once: bool = False,
     ) -> None:
         super().__init__()
         weights = backbone_parameters(model)
@@ -117,7 +124,9 @@ class PackedEntries(torch.nn.Module):
         self._originals = [(w, w.detach().cpu()) for w in lowered.values()]
         for weight, _ in self._originals:
             weight.data = weight.detach().to(low)
-        self._flats = [_Flat(list(few)) for _, few in groupby(self._chosen, lambda c: c[0].dtype)]
+        self._flats = [
+            _Flat(list(few), at_once) for _, few in groupby(self._chosen, lambda c: c[0].dtype)
+        ]
         # In a tuple, where the tree of modules does not find it.
         width = words.weight.shape[1]
         self._word_index = word_index
@@ -202,7 +211,10 @@ class _Flat:
     entries of all: on a GPU two hundred small calls of each kind would cost more than the
     arithmetic of a step."""
 
-    def __init__(self, chosen: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:
+    def __init__(
+        self, chosen: list[tuple[torch.nn.Parameter, torch.Tensor]], at_once: bool
+    ) -> None:
+        self._at_once = at_once
         self.weights = [weight for weight, _ in chosen]
         self._chosen = [index for _, index in chosen]
         sizes = [weight.numel() for weight in self.weights]
@@ -217,9 +229,9 @@ class _Flat:
         """The gradients of the entries, float32, from those of the tensors."""
         pairs = zip(slopes, self.weights, strict=True)
         dense = [(torch.zeros_like(w) if s is None else s).reshape(-1) for s, w in pairs]
-        if self.storage.is_cuda:
+        if self._at_once:
             found = torch.cat(dense).index_select(0, self.index)
-        else:  # a copy of all gradients would take longer than many small calls
+        else:
             parts = zip(dense, self._chosen, strict=True)
             found = torch.cat([slope.index_select(0, index) for slope, index in parts])
         return at_least_float32(found)
