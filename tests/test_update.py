@@ -147,8 +147,8 @@ def test_the_plain_update_is_adamw_with_the_l1_term_and_clipping(l1, clip, decay
 @pytest.mark.parametrize(("l1", "clip"), [(0.0, 1e9), (0.0, 1.0), (500.0, 1.0)])
 def test_the_fused_update_is_the_plain_one(kernels, l1, clip):
     """In float32, so each value within a few of its roundings, of the rate or of itself. Some are
-    not where they started, as in a round of several: the L1 term moves them whether or not their row
-    is looked up."""
+    not where they started, as in a round of several: the L1 term moves them whether or not their
+    row is looked up."""
     rules, found = rules_of(l1, clip), []
     for kind in ("plain", "fused"):
         trained = start_of(torch.float32)
@@ -169,13 +169,14 @@ def test_the_fused_update_is_the_plain_one(kernels, l1, clip):
         torch.testing.assert_close(values, plain[name], rtol=1e-6, atol=2e-6)
 
 
-def test_either_update_goes_on_where_the_other_one_was(kernels):
+@pytest.mark.parametrize("l1", [0.0, 500.0])
+def test_either_update_goes_on_where_the_other_one_was(kernels, l1):
     """Values and moments are the same by name, and so is what follows from them."""
-    rules, dtype = rules_of(500.0, 1.0), torch.float32
+    rules, dtype = rules_of(l1, 1.0), torch.float32
 
     def made(kind):
         trained = start_of(dtype)
-        start = {name: p.detach().clone() for name, p in trained.items()}
+        start = {name: p.detach().clone() for name, p in trained.items()} if l1 else {}
         if kind == "plain":
             return PlainUpdate(trained, rules, start, list(trained.values()))
         return FusedUpdate(trained, rules, start, low=["matrix"], rows="table")
