@@ -118,6 +118,10 @@ READS = {
 """Functions that do so without an operation where the tensor is on the CPU."""
 
 
+MOVES = {torch.Tensor.to, torch.Tensor.cuda}
+"""Functions that may copy from one device to another."""
+
+
 class WaitError(Exception):
     """Something waits for the device."""
 
@@ -126,7 +130,10 @@ class _NoReads(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function in READS:
             raise WaitError(function.__name__)
-        return function(*args, **(kwargs or {}))
+        found = function(*args, **(kwargs or {}))
+        if function in MOVES and found.device != args[0].device:
+            raise WaitError(f"from {args[0].device} to {found.device}")
+        return found
 
 
 def waits(function, args, kwargs):
