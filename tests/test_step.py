@@ -26,7 +26,7 @@ from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
 from deftx.core.parameters import backbone_parameters, shapes_of
 from deftx.engine.fit import fit
 from deftx.engine.fused import FusedUpdate
-from deftx.engine.graph import MOST, CannotRecordError, Replay, _masks_as_recorded
+from deftx.engine.graph import MOST, CannotRecordError, Replay, masks_as_recorded
 from deftx.engine.language import MaskedLanguageModelling, masked_language_modelling
 from deftx.engine.lookup import RowGradient
 from deftx.engine.passes import Passes
@@ -47,7 +47,7 @@ def around_steps(monkeypatch, block):
     original = Passes._compute
 
     def compute(*args):
-        with _masks_as_recorded(), block():
+        with masks_as_recorded(), block():
             return original(*args)
 
     monkeypatch.setattr(Passes, "_compute", compute)
@@ -393,7 +393,7 @@ def as_if_recorded(compute):
     """A `Replay` that records nothing."""
 
     def step(batches, labels):
-        with _masks_as_recorded():
+        with masks_as_recorded():
             return compute(batches, labels)
 
     return step

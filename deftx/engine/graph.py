@@ -67,10 +67,7 @@ class Replay:
         if recording.graph is None:
             recording.graph = torch.cuda.CUDAGraph()
             # Recording computes nothing: the replay below is this step.
-            with (
-                _masks_as_recorded(),
-                torch.cuda.graph(recording.graph, pool=self._pool, stream=self._stream),
-            ):
+            with torch.cuda.graph(recording.graph, pool=self._pool, stream=self._stream):
                 recording.results = self._compute(recording.batches, recording.labels)
         recording.graph.replay()
         return tuple(result.clone() for result in recording.results)
@@ -95,7 +92,7 @@ class Replay:
             if not recording.waits:
                 with warnings.catch_warnings(action="ignore"):  # it is called a prototype
                     torch.cuda.set_sync_debug_mode("error")
-            with torch.cuda.stream(self._stream), _masks_as_recorded():
+            with torch.cuda.stream(self._stream):
                 results = self._compute(recording.batches, recording.labels)
         except RuntimeError as error:
             if "synchroniz" not in str(error):
@@ -117,11 +114,13 @@ def _to_device(batch: Batch) -> Batch:
 
 
 @contextmanager
-def _masks_as_recorded() -> Iterator[None]:
-    """transformers leaves out an attention mask that masks nothing. To find that out it reads the
-    mask, which waits for the GPU, and which a recording cannot do: it keeps every mask that there
-    is. Its versions before 5.23 also make one there where none was given. Inside, steps do what a
-    recording should do: keep a given mask, and make none."""
+def masks_as_recorded() -> Iterator[None]:
+    """Inside, a model keeps every attention mask that it is given, and makes none.
+
+    transformers leaves out a mask that masks nothing. To find that out it reads the mask, which
+    waits for the GPU, so in a recording it keeps every mask; its versions before 5.23 also make one
+    there where none was given. A step that is recorded and one that runs plainly must do the same.
+    """
     names = vars(masking_utils)
     original = names["is_tracing"]
     names["is_tracing"] = lambda tensor=None: tensor is not None

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from deftx.engine.graph import CannotRecordError, Replay
+from deftx.engine.graph import CannotRecordError, Replay, masks_as_recorded
 from deftx.engine.objective import Batch, Learner
 from deftx.engine.processes import share
 from deftx.engine.session import Resolved, Session
@@ -137,7 +137,10 @@ class Passes:
         return loss, norm
 
     def _backward(self, batch: Batch, labels: torch.Tensor) -> torch.Tensor:
-        with self._autocast():
+        with ExitStack() as around:
+            around.enter_context(self._autocast())
+            if self._device.type == "cuda":
+                around.enter_context(masks_as_recorded())
             loss = self._learner(**batch)
         loss = loss / labels
         head = list(self._head.values())
