@@ -139,7 +139,7 @@ class Passes:
     def _backward(self, batch: Batch, labels: torch.Tensor) -> torch.Tensor:
         with ExitStack() as around:
             around.enter_context(self._autocast())
-            if self._device.type == "cuda":
+            if self._device.type == "cuda" or self._replay is not None:
                 around.enter_context(masks_as_recorded())
             loss = self._learner(**batch)
         loss = loss / labels
