@@ -74,6 +74,10 @@ def fit_entries(
         )
 
 
+SMALL = 2**20
+"""So many gradients are put together sooner than gathered from tensor by tensor, on a CPU too."""
+
+
 class PackedEntries(torch.nn.Module):
     """The entries of a model's backbone that `mask` chooses, packed. While this is open the model
     computes with them: differentiate `leaves` and `gather` their gradients, call `write_back`
@@ -214,10 +218,10 @@ class _Flat:
     def __init__(
         self, chosen: list[tuple[torch.nn.Parameter, torch.Tensor]], at_once: bool
     ) -> None:
-        self._at_once = at_once
         self.weights = [weight for weight, _ in chosen]
         self._chosen = [index for _, index in chosen]
         sizes = [weight.numel() for weight in self.weights]
+        self._at_once = at_once or sum(sizes) <= SMALL
         self.storage = torch.cat([weight.detach().view(-1) for weight in self.weights])
         starts = accumulate(sizes, initial=0)
         self.index = torch.cat([i + start for (_, i), start in zip(chosen, starts, strict=False)])
