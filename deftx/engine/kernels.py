@@ -9,14 +9,16 @@ import torch
 import triton
 import triton.language as tl
 
+from deftx.engine.update import BETAS, EPS
+
 BLOCK = 1024
 """Entries that one program of the update moves."""
 
 COLUMNS = 4096
 """Logits of a row that a program reads at a time."""
 
-BETAS = (0.9, 0.999)
-EPS = 1e-8
+# A kernel sees no other names of its module.
+FIRST, SECOND, EPSILON = tl.constexpr(BETAS[0]), tl.constexpr(BETAS[1]), tl.constexpr(EPS)
 
 
 def cross_entropy_(
@@ -114,9 +116,9 @@ def _moved(gradient, value, first, second, numbers, squares, clip):
     """Value and moments after a step of AdamW whose gradient is clipped."""
     scale = tl.minimum(clip / (tl.sqrt(tl.load(squares)) + 1e-6), 1.0)
     gradient *= scale
-    first += (1 - 0.9) * (gradient - first)
-    second = 0.999 * second + (1 - 0.999) * gradient * gradient
-    denominator = tl.sqrt(second) * tl.load(numbers + 1) + 1e-8
+    first += (1 - FIRST) * (gradient - first)
+    second = SECOND * second + (1 - SECOND) * gradient * gradient
+    denominator = tl.sqrt(second) * tl.load(numbers + 1) + EPSILON
     return value - tl.load(numbers) * first / denominator, first, second
 
 
