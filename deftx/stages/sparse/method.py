@@ -1,6 +1,6 @@
 """Methods that train chosen entries: DeFT-X, LT-SFT, SC-SFT, Rand-SFT, BitFit. Free of torch."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -86,6 +86,10 @@ class Sparse(Row, Selection):
         if self.score == "none" and self.budget is not None:
             raise ValueError("budget has no effect with score: none, which takes everything")
         return self
+
+    def changes(self, base: Base) -> Collection[str]:
+        """The names of the parameters that entries are chosen from."""
+        return base.candidates(self.choose_from, self.layer_norm)
 
     def check_base(self, base: Base) -> None:
         """Raise InputError if nothing may be chosen on this base, K is larger than what may be or
