@@ -192,8 +192,8 @@ def tsv(task, language):
 def test_tsv_is_the_product_of_whitened_factors_in_either_order(shape):
     task, language = matrices(*shape)
     found = tsv(task, language)
-    # The oracle loses the square of the factors' condition number, below 1e5 here, of 16 digits; the
-    # result is rounded to float32.
+    # The oracle loses the square of the factors' condition number, here below 2e4, of 16 digits;
+    # the result is rounded to float32.
     bound = 2e-6 * float(found.abs().max())
     np.testing.assert_allclose(found, plain_tsv(task, language), rtol=0, atol=bound)
     np.testing.assert_allclose(tsv(language, task), found, rtol=0, atol=bound)

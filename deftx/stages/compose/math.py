@@ -14,7 +14,6 @@ from typing import TypeVar
 
 import torch
 
-from deftx.core.mask import Mask
 from deftx.core.places import in_embeddings, layer_of, layers_among
 from deftx.core.ranking import pooled
 from deftx.core.sparse_delta import SparseDelta
@@ -48,10 +47,8 @@ def by_depth(vector: AnyVector, depth: Depth | None, known_as: Mapping[str, str]
     if not scales:
         raise InputError(f"depth: the scale of all {len(names)} tensors of the vector is 0")
     if isinstance(vector, SparseDelta):
-        index = {name: vector.mask.index[name] for name in scales}
-        shapes = {name: vector.mask.shapes[name] for name in scales}
         values = {name: vector.values[name] * scale for name, scale in scales.items()}
-        return SparseDelta(Mask(index, shapes), values, vector.head, vector.provenance)
+        return SparseDelta(vector.mask.only(scales), values, vector.head, vector.provenance)
     return Lazy(scales, lambda name: vector[name] * scales[name])
 
 
