@@ -161,21 +161,33 @@ def singular_vectors(_name: str, task: torch.Tensor, language: torch.Tensor) -> 
     if task.dim() != 2 or min(task.shape) < 2:
         return (task + language) / 2
     rank = min(task.shape) // 2
-    left, values, right = [], [], []
-    for matrix in (task, language):
-        u, s, v = torch.linalg.svd(matrix.double(), full_matrices=False)
-        kept = s[:rank] > s[0] * min(task.shape) * torch.finfo(matrix.dtype).eps
-        left.append(u[:, :rank][:, kept])
-        values.append(s[:rank][kept])
-        right.append(v[:rank][kept])
-    u, v = nearest_orthonormal(torch.cat(left, dim=1)), nearest_orthonormal(torch.cat(right).T)
-    return ((u * torch.cat(values)) @ v.T).to(task.dtype)
+    parts = [leading_components(matrix.double(), rank) for matrix in (task, language)]
+    left, values, right = (torch.cat(part, dim=-1) for part in zip(*parts, strict=True))
+    return ((nearest_orthonormal(left) * values) @ nearest_orthonormal(right).T).to(task.dtype)
+
+
+def leading_components(
+    matrix: torch.Tensor, rank: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Left singular vectors (m, r), singular values (r,) and right singular vectors (n, r) of a
+    matrix (m, n) in float64, by its smaller Gram matrix; without those below the rounding of
+    float32."""
+    if matrix.shape[0] < matrix.shape[1]:
+        left, values, right = leading_components(matrix.T, rank)
+        return right, values, left
+    squares, vectors = torch.linalg.eigh(matrix.T @ matrix)
+    values, right = squares.clamp(min=0).sqrt().flip(0)[:rank], vectors.flip(1)[:, :rank]
+    kept = values > values[0] * matrix.shape[1] * torch.finfo(torch.float32).eps
+    values, right = values[kept], right[:, kept]
+    return matrix @ right / values, values, right
 
 
 def nearest_orthonormal(columns: torch.Tensor) -> torch.Tensor:
-    """The matrix with orthonormal columns that is nearest to these (orthogonal Procrustes)."""
-    p, _, q = torch.linalg.svd(columns, full_matrices=False)
-    return p @ q
+    """X (XᵀX)^-½, the matrix with orthonormal columns that is nearest to unit columns X (orthogonal
+    Procrustes). Where columns depend on each other, they share the directions that there are."""
+    squares, vectors = torch.linalg.eigh(columns.T @ columns)
+    inverse = torch.where(squares > 1e-12, squares, torch.inf).rsqrt()
+    return columns @ (vectors * inverse) @ vectors.T
 
 
 def task_first(_name: str, task: torch.Tensor, language: torch.Tensor) -> torch.Tensor:
