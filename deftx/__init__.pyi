@@ -29,8 +29,10 @@ from deftx.plan.schema import Config as Config
 from deftx.report.anatomy import anatomy as anatomy
 from deftx.report.anatomy import common as common
 from deftx.report.metrics import measure as measure
+from deftx.stages.compose.math import by_depth as by_depth
 from deftx.stages.compose.math import merged as merged
 from deftx.stages.compose.settings import Combine as Combine
+from deftx.stages.compose.settings import Depth as Depth
 from deftx.stages.denoise.math import denoise as denoise
 from deftx.stages.denoise.settings import RankRule as RankRule
 from deftx.stages.mask.math import top_k as top_k

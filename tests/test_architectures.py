@@ -146,9 +146,16 @@ def test_a_model_type_goes_from_folder_to_logits_or_is_refused_by_base(kind, tmp
         assert len(vector) == 300
         assert not vector.values.keys() & Base.load(base).layer_norms
     where = ("--system", "s", "--task", "x", "--language", "qaa", "--base", base)
-    assert call("compose", *where, "--task-vector", tmp_path / "task-x/sft_model.safetensors",
-                "--language-vector", tmp_path / "lang-qaa/sft_model.safetensors",
-                "--out", tmp_path / "c.safetensors") == 0  # fmt: skip
+    vectors = ("--task-vector", tmp_path / "task-x/sft_model.safetensors",
+               "--language-vector", tmp_path / "lang-qaa/sft_model.safetensors")  # fmt: skip
+    assert call("compose", *where, *vectors, "--out", tmp_path / "c.safetensors") == 0
+    low = ("--task-depth", "{share: 0.5}", "--language-depth", "{share: 0.5}")
+    refused = call("compose", *where, *vectors, *low, "--out", tmp_path / "low.safetensors")
+    assert refused == (kind in SHARING), capsys.readouterr().err
+    if kind not in SHARING:
+        left, known_as = SparseDelta.load(tmp_path / "low.safetensors"), Base.load(base).known_as
+        known = [known_as[name] for name in left.values]
+        assert known and all(in_embeddings(name) or layer_of(name) == 0 for name in known)
     assert call("evaluate", *where, "--classes", "[low, high]", "--composed",
                 tmp_path / "c.safetensors", "--test", labelled, "--max-length", "16",
                 "--out", tmp_path / "e.safetensors") == 0  # fmt: skip

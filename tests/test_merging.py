@@ -121,6 +121,107 @@ def test_the_draws_of_dare_are_keyed_by_seed_tensor_and_vector():
         assert 0.3 < float((other == found["a"]).float().mean()) < 0.7
 
 
+@pytest.mark.parametrize("threshold", [0, 1e-5, 0.6])
+def test_ram_averages_what_both_change_and_keeps_the_rest(threshold):
+    """Entry by entry, as the paper writes it: unchanged, unique to one vector, shared."""
+    task, language = vectors()
+    found = merge(task, language, ram={"threshold": threshold})
+    for name in NAMES:
+        pairs = zip(task[name].ravel().tolist(), language[name].ravel().tolist(), strict=True)
+        expected = []
+        for pair in pairs:
+            changed = [value for value in pair if abs(value) > threshold]
+            expected.append(sum(changed) / len(changed) if changed else 0.0)
+        assert found[name].ravel().tolist() == expected
+    assert torch.equal(
+        found["only.task"], task["only.task"] * (task["only.task"].abs() > threshold)
+    )
+    assert_same(merge(language, task, ram={"threshold": threshold}), found)
+
+
+def test_ram_of_vectors_without_a_common_entry_is_their_sum():
+    task, language = vectors()
+    for name in NAMES:
+        language[name] = language[name] * (task[name] == 0)
+    assert_same(merge(task, language, ram={}), plain_sum(task, language))
+
+
+def test_disjoint_leaves_out_the_languages_entries_where_the_task_has_one():
+    task, language = vectors()
+    found = merge(task, language, disjoint={})
+    for name in NAMES:
+        pairs = zip(task[name].ravel().tolist(), language[name].ravel().tolist(), strict=True)
+        assert found[name].ravel().tolist() == [one or other for one, other in pairs]
+    apart = {name: tensor * (task.get(name, 0 * tensor) == 0) for name, tensor in language.items()}
+    assert_same(merge(task, apart, disjoint={}), plain_sum(task, apart))
+
+
+def matrices(rows, columns, ranks=(None, None), seed=0):
+    """Random matrices, of these ranks where given, in float32."""
+    draw = np.random.default_rng(seed)
+    made = []
+    for rank in ranks:
+        if rank is None:
+            made.append(draw.standard_normal((rows, columns)))
+        else:
+            made.append(draw.standard_normal((rows, rank)) @ draw.standard_normal((rank, columns)))
+    return [torch.tensor(matrix, dtype=torch.float32) for matrix in made]
+
+
+def plain_tsv(task, language):
+    """As the paper writes it: truncate each to rank k / 2, put the factors side by side, replace
+    each by P Qᵀ of its own decomposition P D Qᵀ, multiply. By decompositions of whole matrices."""
+    rank = min(task.shape) // 2
+    parts = [np.linalg.svd(m.double().numpy(), full_matrices=False) for m in (task, language)]
+    sides = np.hstack([p[0][:, :rank] for p in parts]), np.hstack([p[2][:rank].T for p in parts])
+    (pu, _, qu), (pv, _, qv) = (np.linalg.svd(side, full_matrices=False) for side in sides)
+    return pu @ qu @ np.diag(np.concatenate([p[1][:rank] for p in parts])) @ (pv @ qv).T
+
+
+def tsv(task, language):
+    return merge({"a": task}, {"a": language}, tsv={})["a"]
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (9, 4), (4, 9), (7, 5), (2, 2), (40, 3)])
+def test_tsv_is_the_product_of_whitened_factors_in_either_order(shape):
+    task, language = matrices(*shape)
+    found = tsv(task, language)
+    # Gram matrices lose the square of a condition number, here below 2e4, of 16 digits; the result
+    # is rounded to float32.
+    bound = 2e-6 * float(found.abs().max())
+    np.testing.assert_allclose(found, plain_tsv(task, language), rtol=0, atol=bound)
+    np.testing.assert_allclose(tsv(language, task), found, rtol=0, atol=bound)
+
+
+def test_tsv_of_vectors_without_a_common_direction_is_the_sum():
+    task, language = torch.zeros(8, 8), torch.zeros(8, 8)
+    task[:4, :4], language[4:, 4:] = matrices(4, 4)
+    torch.testing.assert_close(tsv(task, language), task + language)
+
+
+def test_tsv_leaves_a_matrix_of_low_rank_that_one_vector_has():
+    """Components of noise, of zero matrices too, take no part in the whitening."""
+    low, zero = matrices(8, 6, (2, 2))[0], torch.zeros(8, 6)
+    for found in (tsv(low, zero), tsv(zero, low), merge({"a": low}, {}, tsv={})["a"]):
+        torch.testing.assert_close(found, low)
+    assert torch.equal(tsv(zero, zero), zero)
+
+
+@pytest.mark.parametrize("shape", [(8, 6), (5, 9)])
+def test_tsv_of_a_vector_with_itself_is_its_leading_half(shape):
+    (matrix,) = matrices(*shape, ranks=(None,))
+    u, s, v = np.linalg.svd(matrix.double().numpy(), full_matrices=False)
+    rank = min(shape) // 2
+    half = u[:, :rank] @ np.diag(s[:rank]) @ v[:rank]
+    np.testing.assert_allclose(tsv(matrix, matrix), half, rtol=0, atol=2e-6 * s[0])
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 4), (4, 1), (2, 2, 2)])
+def test_tsv_averages_what_is_no_matrix(shape):
+    found = tsv(torch.ones(shape), torch.zeros(shape))
+    assert torch.equal(found, torch.full(shape, 0.5))
+
+
 @pytest.mark.parametrize(
     ("swap", "expected"),
     [
@@ -191,10 +292,11 @@ def test_a_tensor_is_read_when_it_is_asked_for(way):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({}, "give exactly one of ties, dare, layer_swap; given: none"),
+        ({}, "give exactly one of ties, dare, layer_swap, ram, tsv, disjoint; given: none"),
         ({"ties": {}, "dare": {"density": 0.5}}, "given: ties, dare"),
         ({"dare": {"density": 0}}, "greater than 0"),
         ({"ties": {"density": 1.1}}, "less than or equal to 1"),
+        ({"ram": {"threshold": -1}}, "greater than or equal to 0"),
         ({"layer_swap": {"bottom": -1, "top": 1}}, "greater than or equal to 0"),
         ({"layer_swap": {"bottom": 0, "top": 0, "transition": 1}}, "transition has no effect"),
     ],

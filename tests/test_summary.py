@@ -34,7 +34,8 @@ DRAWN = ["transfer", "mask"]
 
 def config(**changes: object) -> Config:
     settings = yaml.safe_load((PROJECT / "tests/config/tiny.yaml").read_text(encoding="utf-8"))
-    settings["systems"]["deft-x"] = {"task": "deft-x", "language": "lt-sft", "language_scale": 0.5}
+    scales = {"language_scale": 0.5, "language_depth": {"share": 0.5}}
+    settings["systems"]["deft-x"] = {"task": "deft-x", "language": "lt-sft", **scales}
     settings["budget"]["language"] = "1/40"
     settings["tasks"]["sentiment"]["classes"] = ["<script>alert(1)</script>", "&"]
     return Config.model_validate({**settings, **changes})
@@ -156,7 +157,8 @@ def test_html_in_markdown_is_shown_and_does_nothing(tmp_path):
 
 
 def test_systems_are_shown_with_their_methods_and_scales(page):
-    shown = {"zero-shot|full|none", "lt-sft|lt-sft|lt-sft", "deft-x|deft-x|0.5 × lt-sft"}
+    scaled = "0.5 × lt-sft, by depth (share 0.5)"
+    shown = {"zero-shot|full|none", "lt-sft|lt-sft|lt-sft", f"deft-x|deft-x|{scaled}"}
     assert shown <= set(rows(page))
 
 

@@ -38,6 +38,7 @@ def write_config_of_every_kind(workspace):
         "bitfit": {"score": "none", "choose_from": r"\.bias$", "layer_norm": True},
         "automatic": {"denoise": {"auto": "optimal-threshold"}},
         "rounds": {"rounds": 2},
+        "low": {"keep_lower": 0.5},
         "ada-sft": {"gate": {}},
         "ada-sft-block": {"gate": {"granularity": "block"}},
         "mad-x": {"adapter": {"task_reduction": 4, "drop_last": 1}},
@@ -45,13 +46,18 @@ def write_config_of_every_kind(workspace):
     }
     config["systems"] = {name: {"task": name} for name in config["methods"]}
     merged = {
-        "ties": {"density": 0.2}, "dare": {"density": 0.5}, "layer_swap": {"bottom": 1, "top": 0}
+        "ties": {"density": 0.2}, "dare": {"density": 0.5}, "layer_swap": {"bottom": 1, "top": 0},
+        "ram": {}, "tsv": {},
     }  # fmt: skip
     for name, how in merged.items():
         system = {"task": "full", "language": "full", "combine": {name: how}}
         config["systems"][name.replace("_", "-")] = system
     config["systems"]["from-the-base"] = {"task": "lt-sft", "task_start": "base"}
     config["systems"]["mixed"] = {"task": "lt-sft", "language": "full", "language_scale": 0.5}
+    lines = {"slope": {"alpha": 1, "beta": -1}}
+    config["systems"]["slope"] = {"task": "lora", "task_depth": lines, "language": "full"}
+    config["systems"]["lower"] = {"task": "lt-sft", "language_depth": {"share": 0.5}}
+    config["systems"]["disjoint"] = {"task": "lt-sft", "combine": {"disjoint": {}}}
     several = json.loads(json.dumps(config["tasks"]["sentiment"]))
     several["more_sources"] = [{"language": "qta", "dataset": "sentiment", "split": "train"}]
     config["tasks"]["several"] = {**several, "systems": ["lt-sft", "deft-x"]}

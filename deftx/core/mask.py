@@ -1,6 +1,6 @@
 """A set of entries of a model's tensors: which positions are chosen."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -38,6 +38,11 @@ class Mask:
             if (index[name].diff() == 0).any():
                 raise InputError(f"both masks choose entries of {name}, and some of them both")
         return Mask(index, {**self.shapes, **other.shapes})
+
+    def only(self, names: Container[str]) -> "Mask":
+        """The chosen entries of the tensors of these names."""
+        index = {name: index for name, index in self.index.items() if name in names}
+        return Mask(index, {name: self.shapes[name] for name in index})
 
     def dense(self, name: str) -> torch.Tensor:
         """The mask of one tensor as booleans in the tensor's shape, which must be known."""

@@ -98,7 +98,10 @@ class Sizes:
         budget, maskable = params["selection"]["budget"], sum(map(prod, self._maskable.values()))
         if budget is None:
             return None
-        return Amount(each * entries(budget, maskable), at_most=params["rounds"] > 1)
+        # Beside those of the lower part a mask has at most as many that are discarded.
+        double = 2 if stage == "mask" and "keep_lower" in params["selection"] else 1
+        at_most = params["rounds"] > 1 or double > 1
+        return Amount(double * each * entries(budget, maskable), at_most=at_most)
 
     def _composed(self, artefact: Artefact) -> Amount | None:
         """Two sparse vectors: at most the entries of both. Of other vectors only the head."""

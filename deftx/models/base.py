@@ -98,6 +98,15 @@ class Base:
         return shapes
 
     @property
+    def linear(self) -> dict[str, tuple[int, ...]]:
+        """Name → shape of the matrices of linear layers."""
+        return {
+            name: shape
+            for name, shape in self.maskable.items()
+            if len(shape) == 2 and name not in self.embeddings
+        }
+
+    @property
     def embeddings(self) -> frozenset[str]:
         """The names of the parameters of lookup tables and of what comes before the layers."""
         return frozenset(name for name, known in self.known_as.items() if in_embeddings(known))
@@ -110,6 +119,14 @@ class Base:
     def layers(self) -> int:
         """How many layers have weights of their own."""
         return len({layer_of(known) for known in self.known_as.values()} - {None})
+
+    def check_own_layers(self, what: str) -> None:
+        """Raise InputError, after the words of `what`, if layers share their weights."""
+        if self.layers != self.depth:
+            raise InputError(
+                f"{what}: the base's {self.depth} layers share the weights of {self.layers}, so "
+                "none can be treated differently"
+            )
 
     def check(self, provenance: Mapping[str, Any], path: Path | str) -> None:
         """Raise ArtefactError unless an artefact with this provenance was made for this base."""

@@ -308,11 +308,19 @@ def _pair(config: Config, name: str, system: System) -> Iterator[str]:
             ("combine", system.combine is not None),
             ("task_start", system.task_start is not None),
             ("task_scale or language_scale", scales != (1.0, 1.0)),
+            ("task_depth", system.task_depth is not None),
+            ("language_depth", system.language_depth is not None),
         ):
             if is_given:
                 yield f"{key}: {setting} has no effect on adapters"
     if system.combine is not None and language is None:
         yield f"{key}.combine: needs a method for the language vectors"
+    if system.language_depth is not None and language is None:
+        yield f"{key}.language_depth: needs a method for the language vectors, but language is none"
+    if system.combine and system.combine.disjoint and not row.is_sparse:
+        yield (
+            f"{key}.combine: disjoint needs a sparse task vector; {system.task} changes every entry"
+        )
     for task in config.evaluated_tasks:
         several = config.tasks[task].more_sources and name in config.task_systems(task)
         if several and row.is_trained and not row.takes_several_sources:

@@ -78,6 +78,10 @@ class Row(Strict, ABC):
     def check_base(self, base: Base) -> None:
         """Raise InputError if the method cannot work on this base, as names and shapes show."""
 
+    def changes(self, base: Base) -> Collection[str]:
+        """The names of the parameters of a base that the vector may change."""
+        return base.maskable
+
     @classmethod
     def problems(cls, config: Any) -> Iterator[str]:
         """What is wrong with the use of such methods in a config, a line each."""

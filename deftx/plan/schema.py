@@ -11,14 +11,14 @@ from deftx.plan.artefact import BASE, NONE
 from deftx.plan.method import KINDS, Kind, Row
 from deftx.stages.base.settings import BaseModelSource
 from deftx.stages.clean.settings import Cleaning
-from deftx.stages.compose.settings import Combine
+from deftx.stages.compose.settings import Combine, Depth
 from deftx.stages.data.settings import Dataset, Format, Split
 from deftx.stages.mask.settings import Budget
 from deftx.stages.methods import AnyRow
 from deftx.stages.world.settings import World
-from deftx.store.strict import Strict
+from deftx.store.strict import Strict, absent
 
-PER_KIND = ("denoise", "shares", "budget", "learning_rate", "vector")
+PER_KIND = ("denoise", "shares", "keep_lower", "budget", "learning_rate", "vector")
 """Settings of a method that may be given for each kind of target: `{task: …, language: …}`."""
 
 
@@ -51,10 +51,10 @@ class Method(Strict):
         rows = handler(self)
         task, language = rows["task"], rows["language"]
         return {
-            name: value
-            if language.get(name) == value
-            else {"task": value, "language": language.get(name)}
-            for name, value in task.items()
+            name: task.get(name)
+            if language.get(name) == task.get(name)
+            else {"task": task.get(name), "language": language.get(name)}
+            for name in task | language
         }
 
     def row(self, kind: Kind) -> Row:
@@ -156,12 +156,22 @@ class System(Strict):
     )
     task_scale: float = 1.0
     language_scale: float = 1.0
+    task_depth: Depth | None = Field(
+        default=None, exclude_if=absent, description="scales of the task's vector by depth"
+    )
+    language_depth: Depth | None = Field(
+        default=None, exclude_if=absent, description="scales of the language's vector by depth"
+    )
     combine: Combine | None = Field(
         default=None, description="how the two become one; default: their sum"
     )
     task_start: str | None = Field(
         default=None, description="where its task vector starts, instead of the run's task_start"
     )
+
+    def depth(self, kind: Kind) -> Depth | None:
+        """How the vector of one kind of target is scaled by depth."""
+        return self.task_depth if kind == "task" else self.language_depth
 
     @model_validator(mode="before")
     @classmethod

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -12,8 +13,8 @@ from deftx.core.sparse_delta import SparseDelta
 from deftx.models.base import Base
 from deftx.models.vectors import Vector, dense_vector, kind_of
 from deftx.stages.adapter.file import load_adapter, stacked
-from deftx.stages.compose.math import merged
-from deftx.stages.compose.settings import Combine
+from deftx.stages.compose.math import by_depth, merged
+from deftx.stages.compose.settings import Combine, Depth
 from deftx.store.errors import ArtefactError
 from deftx.store.lazy import Lazy
 from deftx.store.seeds import stream
@@ -60,7 +61,7 @@ def composed(
     # Only a task starts elsewhere than at the base.
     starts = [start_vector, None]
     parts = [
-        _scaled(dense_vector(each, base, start), part["scale"])
+        _scaled(dense_vector(each, base, start), part, base)
         for each, start, part in zip(files, starts, recipe, strict=False)
     ]
     combine = file.provenance["params"]["combine"]
@@ -85,5 +86,8 @@ def add_dense(
     put_head(model, head)
 
 
-def _scaled(vector: Vector, scale: float) -> Vector:
-    return vector if scale == 1 else Lazy(vector, lambda name: vector[name] * scale)
+def _scaled(vector: Vector, part: Mapping[str, Any], base: Base) -> Vector:
+    """A vector as its part of a recipe says."""
+    scale, depth = part["scale"], part.get("depth")
+    found = vector if scale == 1 else Lazy(vector, lambda name: vector[name] * scale)
+    return by_depth(found, depth and Depth.model_validate(depth), base.known_as)

@@ -1,19 +1,23 @@
-"""Merging the whole difference of a task with that of a language, other than by their sum.
+"""Scaling a vector by depth, and merging that of a task with that of a language other than by their
+sum.
 
-Sources: TIES (Yadav et al. 2023, arXiv 2306.01708), DARE (Yu et al. 2024, arXiv 2311.03099), layer
-swapping (Bandarkar et al. 2025, arXiv 2410.01335). Where they are silent the choices are ours;
-docs/method.md lists them.
+Sources: LiNeS (Wang et al. 2025, arXiv 2410.17146), TIES (Yadav et al. 2023, arXiv 2306.01708),
+DARE (Yu et al. 2024, arXiv 2311.03099), layer swapping (Bandarkar et al. 2025, arXiv 2410.01335),
+RAM (Yuan et al. 2026, arXiv 2601.13572), TSV-M (Gargiulo et al. 2025, arXiv 2412.00081). Where they
+are silent the choices are ours; docs/method.md lists them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from functools import partial
+from typing import TypeVar
 
 import torch
 
-from deftx.core.places import in_embeddings, layer_of
+from deftx.core.places import in_embeddings, layer_of, layers_among
 from deftx.core.ranking import pooled
-from deftx.stages.compose.settings import Combine, LayerSwap
+from deftx.core.sparse_delta import SparseDelta
+from deftx.stages.compose.settings import Combine, Depth, LayerSwap
 from deftx.store.errors import InputError
 from deftx.store.lazy import Lazy
 from deftx.store.seeds import stream
@@ -23,6 +27,29 @@ Vector = Mapping[str, torch.Tensor]
 
 Rule = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
 """Name of a tensor, its difference for the task and for the language, in one shape → the merged."""
+
+
+AnyVector = TypeVar("AnyVector", SparseDelta, Vector)
+
+
+def by_depth(vector: AnyVector, depth: Depth | None, known_as: Mapping[str, str]) -> AnyVector:
+    """A vector, sparse or dense, scaled by depth, or as it is. Tensors whose scale is 0 are not in
+    the result; a head stays. `known_as` has the names of all of the base's parameters in BERT's
+    scheme (`Base.known_as`).
+
+    Raises InputError if nothing is left, and as `Depth.scales` does.
+    """
+    if depth is None:
+        return vector
+    of = depth.scales(known_as.values())
+    names = vector.mask.index if isinstance(vector, SparseDelta) else vector
+    scales = {name: scale for name in names if (scale := of(known_as[name]))}
+    if not scales:
+        raise InputError(f"depth: the scale of all {len(names)} tensors of the vector is 0")
+    if isinstance(vector, SparseDelta):
+        values = {name: vector.values[name] * scale for name, scale in scales.items()}
+        return SparseDelta(vector.mask.only(scales), values, vector.head, vector.provenance)
+    return Lazy(scales, lambda name: vector[name] * scales[name])
 
 
 def merged(
@@ -47,6 +74,12 @@ def merged(
         rule = agreeing_mean
     elif combine.dare is not None:
         rule = partial(rescaled_sum, density=combine.dare.density, seed=seed)
+    elif combine.ram is not None:
+        rule = partial(shared_mean, threshold=combine.ram.threshold)
+    elif combine.tsv is not None:
+        rule = singular_vectors
+    elif combine.disjoint is not None:
+        rule = task_first
     else:
         assert combine.layer_swap is not None
         known = known_as or {name: name for name in names}
@@ -111,6 +144,57 @@ def rescaled_sum(
     return total
 
 
+def shared_mean(
+    _name: str, task: torch.Tensor, language: torch.Tensor, threshold: float
+) -> torch.Tensor:
+    """Entries whose magnitude is above the threshold in both, averaged; above it in one, as they
+    are; other entries are zero."""
+    parts = torch.stack([task, language])
+    changed = parts.abs() > threshold
+    return (parts * changed).sum(dim=0) / changed.sum(dim=0).clamp(min=1)
+
+
+def singular_vectors(_name: str, task: torch.Tensor, language: torch.Tensor) -> torch.Tensor:
+    """A matrix from the leading half of the singular components of each: U Σ Vᵀ with the singular
+    values of both, where U and V are the orthonormal matrices nearest to the singular vectors of
+    both, side by side. All other tensors, and a matrix of a single row or column, are averaged."""
+    if task.dim() != 2 or min(task.shape) < 2:
+        return (task + language) / 2
+    rank = min(task.shape) // 2
+    parts = [leading_components(matrix.double(), rank) for matrix in (task, language)]
+    left, values, right = (torch.cat(part, dim=-1) for part in zip(*parts, strict=True))
+    return ((nearest_orthonormal(left) * values) @ nearest_orthonormal(right).T).to(task.dtype)
+
+
+def leading_components(
+    matrix: torch.Tensor, rank: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Left singular vectors (m, r), singular values (r,) and right singular vectors (n, r) of a
+    matrix (m, n) in float64, by its smaller Gram matrix; without those below the rounding of
+    float32."""
+    if matrix.shape[0] < matrix.shape[1]:
+        left, values, right = leading_components(matrix.T, rank)
+        return right, values, left
+    squares, vectors = torch.linalg.eigh(matrix.T @ matrix)
+    values, right = squares.clamp(min=0).sqrt().flip(0)[:rank], vectors.flip(1)[:, :rank]
+    kept = values > values[0] * matrix.shape[1] * torch.finfo(torch.float32).eps
+    values, right = values[kept], right[:, kept]
+    return matrix @ right / values, values, right
+
+
+def nearest_orthonormal(columns: torch.Tensor) -> torch.Tensor:
+    """X (XᵀX)^-½, the matrix with orthonormal columns that is nearest to unit columns X (orthogonal
+    Procrustes). Where columns depend on each other, they share the directions that there are."""
+    squares, vectors = torch.linalg.eigh(columns.T @ columns)
+    inverse = torch.where(squares > 1e-12, squares, torch.inf).rsqrt()
+    return columns @ (vectors * inverse) @ vectors.T
+
+
+def task_first(_name: str, task: torch.Tensor, language: torch.Tensor) -> torch.Tensor:
+    """The task's entries, and those of the language where the task's are zero."""
+    return torch.where(task == 0, language, task)
+
+
 def language_share(swap: LayerSwap, names: Iterable[str]) -> Callable[[str], float]:
     """Name of a tensor in BERT's scheme → the part of it that is the language's: 1, ½ or 0.
 
@@ -118,7 +202,7 @@ def language_share(swap: LayerSwap, names: Iterable[str]) -> Callable[[str], flo
     layers are, and all else outside of layers if the highest are. Raises InputError if there are
     too few layers.
     """
-    layers = 1 + max((layer for name in names if (layer := layer_of(name)) is not None), default=-1)
+    layers = layers_among(names)
     swap.check_fits(layers)
     below, above = swap.ends
 

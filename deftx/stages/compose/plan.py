@@ -23,4 +23,5 @@ def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
         "task_scale": system.task_scale,
         "language_scale": system.language_scale,
         "combine": system.combine and system.combine.model_dump(),
+        **system.model_dump(include={"task_depth", "language_depth"}),
     }

@@ -1,11 +1,14 @@
-"""How a whole task vector and a whole language vector become one, other than by their sum."""
+"""How a task vector and a language vector become one: scales by depth, and merges other than their
+sum."""
 
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
+from deftx.core.places import in_embeddings, layer_of, layers_among, lower_layers
 from deftx.store.errors import InputError
-from deftx.store.strict import Strict, exactly_one
+from deftx.store.strict import Strict, absent, exactly_one
 
 Density = Annotated[float, Field(gt=0, le=1)]
 Layers = Annotated[int, Field(ge=0)]
@@ -22,6 +25,89 @@ class Evaluated(Strict):
     def identity(self) -> dict[str, Any]:
         """These four, by name."""
         return self.model_dump(include=set(Evaluated.model_fields))
+
+
+class Slope(Strict):
+    """Scales on a line over the layers: layer l of L has alpha + beta · (l - 1) / (L - 1). Source:
+    LiNeS, Wang et al. 2025."""
+
+    alpha: FiniteFloat = Field(description="the scale of the lowest layer")
+    beta: FiniteFloat = Field(description="by how much that of the highest layer is larger")
+
+
+class Depth(Strict):
+    """The scales of a vector by depth; either a share of the layers is given or a slope."""
+
+    share: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="the lower layers, as a share of all: the nearest whole number of layers, of "
+        "two the smaller",
+    )
+    lower: FiniteFloat = Field(default=1.0, description="scale of the lower layers")
+    upper: FiniteFloat = Field(default=0.0, description="scale of the other layers")
+    slope: Slope | None = Field(default=None, description="a scale for each layer, on a line")
+    embeddings: FiniteFloat | None = Field(
+        default=None, description="scale of the embeddings; default: `lower`, or the slope's alpha"
+    )
+    above: FiniteFloat | None = Field(
+        default=None,
+        description="scale of what comes after the layers; default: that of the highest layer",
+    )
+
+    _one_way = exactly_one("share", "slope")
+
+    @model_validator(mode="after")
+    def _has_an_effect(self) -> Self:
+        if self.slope is not None:
+            if (self.lower, self.upper) != (1, 0):
+                raise ValueError("lower and upper have no effect with slope; they need share")
+            layers = [self.slope.alpha, self.slope.alpha + self.slope.beta]
+        else:
+            layers = [self.lower] * (self.share != 0) + [self.upper] * (self.share != 1)
+            if self.share == 1 and self.upper:
+                raise ValueError("upper has no effect with share: 1, which is all layers")
+        if not any([self._embeddings, *layers, self.above]):
+            raise ValueError("every scale is 0, so nothing of the vector is left")
+        return self
+
+    @property
+    def _embeddings(self) -> float:
+        """The scale of the embeddings."""
+        if self.embeddings is not None:
+            return self.embeddings
+        return self.lower if self.slope is None else self.slope.alpha
+
+    @property
+    def words(self) -> str:
+        """The settings that are not the default, as a page shows them."""
+        given = self.model_dump(exclude_defaults=True)
+        given |= given.pop("slope", {})
+        return ", ".join(f"{name} {value:g}" for name, value in given.items())
+
+    def scales(self, names: Iterable[str]) -> Callable[[str], float]:
+        """Name of a parameter in BERT's scheme → its scale. The number of layers is inferred from
+        `names`, those of all of a base's parameters. Raises InputError as `lower_layers` does, or
+        if there is no slope because there is one layer."""
+        count = layers_among(names)
+        if self.slope is not None:
+            if count < 2:
+                raise InputError(f"slope: needs at least 2 layers, but there are {count}")
+            alpha, beta = self.slope.alpha, self.slope.beta
+            layers = [alpha + beta * number / (count - 1) for number in range(count)]
+        else:
+            assert self.share is not None
+            few = lower_layers(self.share, count)
+            layers = [self.lower] * few + [self.upper] * (count - few)
+        highest = layers[-1] if layers else self._embeddings
+        above = highest if self.above is None else self.above
+
+        def scale(name: str) -> float:
+            number = layer_of(name)
+            if number is not None:
+                return layers[number]
+            return self._embeddings if in_embeddings(name) else above
+
+        return scale
 
 
 class Ties(Strict):
@@ -70,6 +156,23 @@ class LayerSwap(Strict):
         return self
 
 
+class Ram(Strict):
+    """RAM, reinforced agent merging: entries that both vectors change are averaged, the others
+    stay."""
+
+    threshold: Annotated[float, Field(ge=0)] = Field(
+        default=1e-5, description="an entry is changed if its magnitude is above this"
+    )
+
+
+class Tsv(Strict):
+    """TSV-M, merging by task singular vectors."""
+
+
+class Disjoint(Strict):
+    """The language's entries where the task has one are left out."""
+
+
 class Combine(Strict):
     """How two vectors are merged; exactly one way is given."""
 
@@ -77,4 +180,8 @@ class Combine(Strict):
     dare: Dare | None = None
     layer_swap: LayerSwap | None = None
 
-    _one_way = exactly_one("ties", "dare", "layer_swap")
+    ram: Ram | None = Field(default=None, exclude_if=absent)
+    tsv: Tsv | None = Field(default=None, exclude_if=absent)
+    disjoint: Disjoint | None = Field(default=None, exclude_if=absent)
+
+    _one_way = exactly_one("ties", "dare", "layer_swap", "ram", "tsv", "disjoint")

@@ -1,5 +1,6 @@
 """LoRA as a method. Free of torch."""
 
+from collections.abc import Collection
 from math import prod
 from typing import ClassVar, Self
 
@@ -33,12 +34,12 @@ class LowRankTraining(Row):
             raise ValueError("give one of budget and lora.rank, not both")
         return self
 
+    def changes(self, base: Base) -> Collection[str]:
+        """The names of the matrices of linear layers."""
+        return base.linear
+
     def check_base(self, base: Base) -> None:
         """Raise InputError if the budget has no room for rank 1 on this base."""
         if self.budget is not None:
-            linear = [
-                shape
-                for name, shape in base.maskable.items()
-                if len(shape) == 2 and name not in base.embeddings
-            ]
+            linear = list(base.linear.values())
             largest_rank(linear, entries(self.budget, sum(map(prod, base.maskable.values()))))

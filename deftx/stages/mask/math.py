@@ -15,7 +15,9 @@ from math import prod
 import numpy as np
 import torch
 
+from deftx.core.delta import only
 from deftx.core.mask import Mask
+from deftx.core.places import in_lower_part
 from deftx.core.ranking import pooled
 from deftx.core.shares import group_names, largest_remainder
 from deftx.stages.mask.settings import ObservedShares, Selection
@@ -41,7 +43,25 @@ def choose(
     `total` is the budget of all rounds. `scores` serve a rule by magnitude, `observed` is the mask
     for observed shares, `seed` serves a random choice, and `known_as` has the names that groups are
     matched with, if others. Raises InputError as the functions below do.
+
+    With `keep_lower`, k entries of the part that is kept, and those entries of the part that is
+    discarded that the rule chooses without it. `known_as` must have all parameters of the base.
     """
+    if rule.keep_lower is not None:
+        assert known_as is not None
+        lower = in_lower_part(known_as, rule.keep_lower)
+        kept, discarded = shapes.keys() & lower, shapes.keys() - lower
+        whole = rule.model_copy(update={"keep_lower": None})
+        every = choose(whole, shapes, k, total=total, scores=scores, seed=seed)
+        inside = choose(
+            whole,
+            {name: shapes[name] for name in kept},
+            k,
+            total=total,
+            scores=scores and only(scores, kept),
+            seed=seed,
+        )
+        return inside | every.only(discarded)
     more = k - len(former)
     if rule.score == "none":
         return everything(shapes)

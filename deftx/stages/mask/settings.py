@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from deftx.store.strict import Strict
+from deftx.store.strict import Strict, absent
 
 
 def _pattern(value: str) -> str:
@@ -62,6 +62,16 @@ FixedShares = Annotated[dict[Pattern, Annotated[float, Field(ge=0, le=1)]], Fiel
 Shares = FixedShares | ObservedShares
 
 
+KeepLower = Annotated[
+    Annotated[float, Field(ge=0, lt=1)] | None,
+    Field(
+        exclude_if=absent,
+        description="all K entries are in the embeddings and this share of the layers, the lowest; "
+        "what is chosen without this setting in the other layers trains too, and is discarded",
+    ),
+]
+
+
 class Selection(Strict):
     """How the entries that train are chosen; what the `mask` stage reads of a method."""
 
@@ -81,3 +91,4 @@ class Selection(Strict):
         default=None,
         description="groups of tensors (regular expressions, likewise) and their part of K",
     )
+    keep_lower: KeepLower = None

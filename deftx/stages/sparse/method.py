@@ -1,11 +1,12 @@
 """Methods that train chosen entries: DeFT-X, LT-SFT, SC-SFT, Rand-SFT, BitFit. Free of torch."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from deftx.core.places import in_lower_part
 from deftx.core.shares import group_names, largest_remainder
 from deftx.models.base import Base
 from deftx.plan.method import KINDS, Kind, LearningRate, Row, check_truncates, unknown
@@ -48,12 +49,19 @@ class Sparse(Row, Selection):
     @property
     def selected(self) -> str:
         """In words, the entries that the method selects."""
+        if self.score == "none":
+            return "all entries that the method may select"
+        words = "entries drawn uniformly at random"
         if self.score == "magnitude":
-            denoised = ", denoised" if self.denoise is not None else ""
-            return f"the largest entries of the difference that full fine-tuning makes{denoised}"
-        if self.score == "random":
-            return "entries drawn uniformly at random"
-        return "all entries that the method may select"
+            words = "the largest entries of the difference that full fine-tuning makes"
+        if self.denoise is not None:
+            words += ", denoised"
+        if self.keep_lower is not None:
+            words += (
+                f", in the embeddings and the lowest {100 * self.keep_lower:g} % of the layers "
+                "(entries of the other layers were trained together with them and discarded)"
+            )
+        return words
 
     @property
     def rank_rule(self) -> RankRule | None:
@@ -83,17 +91,38 @@ class Sparse(Row, Selection):
                 raise ValueError(f"retrain: false needs score: magnitude, but it is {self.score}")
         if self.rounds > 1 and (self.score != "magnitude" or not self.retrain):
             raise ValueError("rounds needs score: magnitude and retrain: true")
+        if self.keep_lower is not None:
+            if self.score == "none" or not self.retrain:
+                raise ValueError("keep_lower needs a score and retrain: true; see choose_from")
+            if self.shares is not None or self.rounds > 1:
+                raise ValueError("keep_lower goes neither with shares nor with rounds")
         if self.score == "none" and self.budget is not None:
             raise ValueError("budget has no effect with score: none, which takes everything")
         return self
 
+    def changes(self, base: Base) -> Collection[str]:
+        """The names of the parameters that the entries of the vector are chosen from."""
+        return self._kept(base)
+
+    def _kept(self, base: Base) -> dict[str, tuple[int, ...]]:
+        """Name → shape of these parameters."""
+        shapes = base.candidates(self.choose_from, self.layer_norm)
+        if self.keep_lower is None:
+            return shapes
+        base.check_own_layers("keep_lower")
+        try:
+            lower = in_lower_part(base.known_as, self.keep_lower)
+        except InputError as error:
+            raise InputError(f"keep_lower: {error}") from None
+        return {name: shape for name, shape in shapes.items() if name in lower}
+
     def check_base(self, base: Base) -> None:
         """Raise InputError if nothing may be chosen on this base, K is larger than what may be or
-        too small for the rounds, a group is empty or too small, a tensor is in no group, or the
-        rank rule truncates no matrix."""
+        too small for the rounds, a group is empty or too small, a tensor is in no group, the rank
+        rule truncates no matrix, or there is no lower part of the layers."""
         if self.denoise is not None:
             check_truncates(self.denoise, base)
-        shapes = base.candidates(self.choose_from, self.layer_norm)
+        shapes = self._kept(base)
         if self.score == "none":
             return
         assert self.budget is not None, "the config fills it in"
@@ -104,7 +133,7 @@ class Sparse(Row, Selection):
             raise InputError(
                 f"budget: K is {k} ({self.budget}, of {maskable} maskable entries), but it must be "
                 f"at least {self.rounds} and at most the {sum(sizes.values())} entries that may be "
-                "chosen"
+                "chosen" + " and kept" * (self.keep_lower is not None)
             )
         if not isinstance(self.shares, dict):  # observed shares are known later
             return
@@ -134,6 +163,8 @@ class Sparse(Row, Selection):
                     yield f"{key}: observed: {other} has no mask"
                 elif observed.rounds > 1:
                     yield f"{key}: observed: {other} chooses in several rounds"
+                elif observed.keep_lower is not None:
+                    yield f"{key}: observed: {other} chooses entries that it discards"
                 elif _leads_back(config, name, kind):
                     yield f"{key}: observed: {other} leads back to {name}"
 

@@ -28,4 +28,5 @@ def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
         "method": artefact["method"],
         "retrain": row.retrain,
         "learning_rate": row.learning_rate,
+        **row.model_dump(include={"keep_lower"}),
     }

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from deftx.core.mask import Mask, load_mask
 from deftx.core.parameters import backbone_parameters, head_of, head_parameters, weights_of
+from deftx.core.places import in_lower_part
 from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import write_sft_config
 from deftx.engine.job import facts, training_job
@@ -19,6 +20,7 @@ from deftx.engine.sparse import fit_entries
 from deftx.models.base import Base
 from deftx.models.vectors import dense_vector
 from deftx.stages.full.settings import RoundOf
+from deftx.stages.mask.settings import KeepLower
 from deftx.store.artefact import digests
 from deftx.store.errors import InputError
 from deftx.store.tensors import TensorFile
@@ -28,6 +30,7 @@ class Params(MethodParams, SourceLanguages, RoundOf):
     """What is trained and how, by which method."""
 
     retrain: bool = Field(default=True, description="false: φ is the pruned difference itself")
+    keep_lower: KeepLower = None
 
     @model_validator(mode="after")
     def _rounds_train(self) -> Self:
@@ -50,7 +53,8 @@ def sparse(
     out: Path,
 ) -> None:
     """φ = θ2 − θs at the entries of the mask, and the head of a task in full, with
-    `sft_config.json` beside it. `delta` is read only with `retrain: false`.
+    `sft_config.json` beside it. With `keep_lower` φ has those of the lower part only, though all
+    train. `delta` is read only with `retrain: false`.
 
     A later round begins with the vector of the one before (`round_vector`), which φ contains. For
     several training files and `source_vector` see `full`.
@@ -62,7 +66,9 @@ def sparse(
     encoder = Base.load(base)
     chosen_file = TensorFile(mask)
     encoder.check(chosen_file.provenance, mask)
-    chosen = load_mask(chosen_file)
+    chosen = kept = load_mask(chosen_file)
+    if params.keep_lower is not None:
+        kept = chosen.only(in_lower_part(encoder.known_as, params.keep_lower))
     sources = Sources.of(params, train, source_vector, start_vector)
     begin = load_round_vector(params, params.round, encoder, round_vector)
     inputs = {
@@ -75,7 +81,7 @@ def sparse(
             raise InputError("retrain: false needs the difference (--delta)")
         difference = TensorFile(delta)
         dense = dense_vector(difference, encoder, start_vector)
-        phi = SparseDelta.from_dense(dense, chosen, head_of(difference))
+        phi = SparseDelta.from_dense(dense, kept, head_of(difference))
         inputs |= digests(valid=valid, start=start_vector)
         outcome = {"trained": len(phi), "trained_head": sum(map(torch.numel, phi.head.values()))}
         _write(out, params, phi, {**facts("sparse", params, encoder, inputs), "outcome": outcome})
@@ -91,15 +97,15 @@ def sparse(
         inputs=inputs,
         phase=params.phase("sparse"),
     ) as job:
-        before = _entries(job.model, chosen)
+        before = _entries(job.model, kept)
         vectors = sources.load_vectors(encoder)
         outcome = fit_entries(
             job.model, job.objective, params.training, chosen, job.session, begin, vectors
         )
-        after = _entries(job.model, chosen)
+        after = _entries(job.model, kept)
         values = {name: after[name] - before[name] for name in before}
         if job.writes:
-            phi = SparseDelta(chosen, values, weights_of(head_parameters(job.model)))
+            phi = SparseDelta(kept, values, weights_of(head_parameters(job.model)))
             _write(out, params, phi, job.provenance(outcome))
 
 

@@ -151,6 +151,10 @@ def _pair(system: System) -> tuple[str, str]:
     """The methods of a system, with its settings for them."""
     scales = (system.task, system.task_scale), (system.language, system.language_scale)
     task, language = (name if scale == 1 else f"{scale:g} × {name}" for name, scale in scales)
+    if system.task_depth is not None:
+        task += f", by depth ({system.task_depth.words})"
+    if system.language_depth is not None:
+        language += f", by depth ({system.language_depth.words})"
     if system.task_start is not None:
         task += f", starting at {system.task_start}"
     if system.combine is not None:
