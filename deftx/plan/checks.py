@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import get_args
 
+from deftx.engine.settings import Training
 from deftx.plan.artefact import BASE, NONE, OWN_TEXT, ROUND
 from deftx.plan.method import KINDS, Kind, unknown
 from deftx.plan.schema import Config, System, is_path
@@ -15,6 +16,7 @@ from deftx.stages.denoise.settings import RankRule
 from deftx.stages.methods import ROWS
 from deftx.stages.table import TABLE
 from deftx.stages.world.math import INFERENCE, SENTIMENT
+from deftx.store.errors import InputError
 
 CLASSES_OF_THE_WORLD = {"sentiment": SENTIMENT, "inference": INFERENCE}
 
@@ -240,7 +242,9 @@ def _methods(config: Config) -> Iterator[str]:
         if ROUND.search(name):
             yield f"methods.{name}: names that end in .round and a number are reserved for rounds"
         for kind in KINDS:
-            if (rule := method.row(kind).rank_rule) is None:
+            row = method.row(kind)
+            yield from _averages(config, name, kind)
+            if (rule := row.rank_rule) is None:
                 continue
             other, known = rules.setdefault((kind, rule.slug()), (name, rule))
             if known != rule:
@@ -248,6 +252,20 @@ def _methods(config: Config) -> Iterator[str]:
                     f"methods.{name}.denoise: {other} has the same rule with another "
                     "allow_full_rank; one artefact cannot serve both"
                 )
+
+
+def _averages(config: Config, method: str, kind: Kind) -> Iterator[str]:
+    """Whether as many states are evaluated as a method averages."""
+    row = config.methods[method].row(kind)
+    trainings: dict[str, Training] = {"language_training": config.language_training}
+    if kind == "task":
+        trainings = {f"tasks.{name}.training": task.training for name, task in config.tasks.items()}
+    for key, training in trainings.items():
+        for average in dict.fromkeys((row.average, row.full_average)):
+            try:
+                training.check_average(average)
+            except InputError as error:
+                yield f"methods.{method} with {key}: {error}"
 
 
 def _same_languages(config: Config) -> Iterator[str]:

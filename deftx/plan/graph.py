@@ -70,7 +70,8 @@ class Graph(ABC):
         if not row.is_trained:  # the same for every seed
             return Artefact.of(row.stage, method=method, target=target.label)
         if row.stage in ("full", "denoise"):
-            return difference(row.rank_rule, Artefact.of("full", target=target, seed=seed))
+            of_target = Artefact.of("full", target=target, seed=seed)
+            return difference(row.rank_rule, of_target, average=row.full_average)
         return Artefact.of(row.stage, method=method, target=target, seed=seed)
 
     def is_sparse_sum(self, evaluation: Artefact) -> bool:
@@ -182,14 +183,15 @@ class Graph(ABC):
             "start_vector": self.start_vector(artefact),
         }
 
-    def training_params(self, artefact: Artefact) -> dict[str, Any]:
-        """What every training depends on, whatever is trained."""
-        target = artefact.target
+    def training_params(self, artefact: Artefact, average: int | None) -> dict[str, Any]:
+        """What every training depends on, whatever is trained. `average` is that of the method, if
+        it has one of its own."""
+        target, own = artefact.target, {"average": average} if average else {}
         params = {**target_params(artefact), "engine": self.config.engine.model_dump()}
         if target.kind == "language":
-            return {**params, "language": self.config.language_training.model_dump()}
+            return {**params, "language": self.config.language_training.model_dump() | own}
         task = self.config.tasks[target.name]
-        return {**params, "classes": task.classes, "task": task.training.model_dump()}
+        return {**params, "classes": task.classes, "task": task.training.model_dump() | own}
 
     def start_vector(self, artefact: Artefact) -> list[Artefact]:
         """What the training of a task builds on beside the base: the vector of the source language
@@ -233,10 +235,13 @@ def target_params(artefact: Artefact) -> dict[str, Any]:
     return {"target": target.label, "start": target.start, "seed": int(artefact["seed"])}
 
 
-def difference(rule: RankRule | None, artefact: Artefact, added: str = "") -> Artefact:
+def difference(
+    rule: RankRule | None, artefact: Artefact, added: str = "", average: int | None = None
+) -> Artefact:
     """The difference of an artefact's target, denoised by a rule or raw. `added` is the vector of
-    the round before, from which its full phase started."""
-    target = replace(artefact.target, added=added) if added else artefact.target
+    the round before, from which its full phase started; `average` the number of states that the
+    phase averages."""
+    target = replace(artefact.target, added=added, average=average)
     same = {"target": target, "seed": artefact["seed"]}
     if rule is None:
         return Artefact.of("full", **same)

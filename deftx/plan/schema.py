@@ -18,7 +18,15 @@ from deftx.stages.methods import AnyRow
 from deftx.stages.world.settings import World
 from deftx.store.strict import Strict
 
-PER_KIND = ("denoise", "shares", "budget", "learning_rate", "vector")
+PER_KIND = (
+    "denoise",
+    "shares",
+    "budget",
+    "learning_rate",
+    "average",
+    "average_full",
+    "vector",
+)
 """Settings of a method that may be given for each kind of target: `{task: …, language: …}`."""
 
 
@@ -51,10 +59,10 @@ class Method(Strict):
         rows = handler(self)
         task, language = rows["task"], rows["language"]
         return {
-            name: value
-            if language.get(name) == value
-            else {"task": value, "language": language.get(name)}
-            for name, value in task.items()
+            name: task.get(name)
+            if language.get(name) == task.get(name)
+            else {"task": task.get(name), "language": language.get(name)}
+            for name in {**task, **language}
         }
 
     def row(self, kind: Kind) -> Row:
