@@ -105,6 +105,13 @@ class TaskTraining(Training):
     epochs: Annotated[float, Field(gt=0)] = 5
     max_length: Count = 128
     evaluate_every: Count | Literal["epoch"] = "epoch"
+    head_seed: Annotated[
+        Annotated[int, Field(ge=0)] | None, Field(exclude_if=lambda seed: seed is None)
+    ] = Field(
+        default=None,
+        description="the seed that the head's first values are drawn from, whatever the run's "
+        "seed; default: the run's seed",
+    )
     metric: Literal["macro_f1", "accuracy"] = Field(
         default="macro_f1", description="what chooses the best checkpoint on validation data"
     )

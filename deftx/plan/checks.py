@@ -331,6 +331,7 @@ def _pair(config: Config, name: str, system: System) -> Iterator[str]:
                 yield f"{key}: {setting} has no effect on adapters"
     if system.combine is not None and language is None:
         yield f"{key}.combine: needs a method for the language vectors"
+    yield from _means_over_seeds(config, name, system)
     for task in config.evaluated_tasks:
         several = config.tasks[task].more_sources and name in config.task_systems(task)
         if several and row.is_trained and not row.takes_several_sources:
@@ -338,3 +339,33 @@ def _pair(config: Config, name: str, system: System) -> Iterator[str]:
                 f"{key}: {system.task} cannot train on several sources, as "
                 f"tasks.{task}.more_sources asks; list those that can in tasks.{task}.systems"
             )
+
+
+def _means_over_seeds(config: Config, name: str, system: System) -> Iterator[str]:
+    """Whether the vectors of a system can be averaged over the seeds that it names."""
+    for kind, method, seeds in (
+        ("task", system.task, system.task_seeds),
+        ("language", system.language, system.language_seeds),
+    ):
+        if seeds is None:
+            continue
+        key = f"systems.{name}.{kind}_seeds"
+        yield from _twice(key, [str(seed) for seed in seeds], "seed")
+        for seed in seeds:
+            if seed not in config.seeds:
+                yield f"{key}: {seed} is not among the run's seeds: {config.seeds}"
+        if method == NONE:
+            yield f"{key}: needs a method for the language vectors"
+            continue
+        row = config.methods[method].task if kind == "task" else config.methods[method].language
+        if not row.is_trained:
+            yield f"{key}: the vectors of {method} exist already and have no seed"
+        elif row.is_stacked:
+            yield f"{key}: {method} makes adapters, which begin differently with each seed"
+        for task in config.evaluated_tasks if kind == "task" else ():
+            drawn = config.tasks[task].training.head_seed is None
+            if drawn and name in config.task_systems(task):
+                yield (
+                    f"{key}: each seed draws its own head, and the mean of such heads is no head: "
+                    f"give tasks.{task}.training.head_seed"
+                )

@@ -335,5 +335,6 @@ wildcard_constraints:
     system=r"[a-z0-9][a-z0-9.-]*",
     task=r"[a-z0-9][a-z0-9.-]*",
     seed=r"\d+",
+    seeds=r"\d+(?:-\d+)+",
     length=r"whole|\d+",
     of=r"(?:data|trim)/[^/]+/[^/]+/[^/]+|clean/[^/]+",
