@@ -180,6 +180,21 @@ def test_each_phase_trains_with_the_average_of_its_method():
     assert inputs["task_vector"] == ["full/task-sentiment/base@last2/seed0/model.safetensors"]
 
 
+def test_the_full_phase_of_each_round_is_averaged():
+    def rounds(raw):
+        raw["methods"]["lt-sft"] = {"rounds": 2, "average": 1, "average_full": 1}
+
+    found = state(plan(rounds))
+    second = "full/lang-qta/base+lt-sft.round1@last1/seed0/model.safetensors"
+    before = "sparse/lt-sft.round1/lang-qta/seed0/sft_model.safetensors"
+    assert found[second][1]["round_vector"] == [before]
+    assert found["mask/lt-sft/lang-qta/seed0.safetensors"][1]["delta"] == [second]
+    first = "full/lang-qta@last1/seed0/model.safetensors"
+    assert found["mask/lt-sft.round1/lang-qta/seed0.safetensors"][1]["delta"] == [first]
+    for path in (second, first, before):
+        assert json.loads(found[path][0])["language"]["average"] == 1
+
+
 @pytest.mark.parametrize("family", [{"lora": {}}, {"adapter": {}}, {"gate": {}}])
 def test_every_family_averages_what_it_trains_itself(family):
     def add(raw):

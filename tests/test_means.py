@@ -7,6 +7,7 @@ from test_plan import differing as changed
 from test_plan import inputs, params, plan, state
 from test_tables import LANGUAGES, SYSTEMS, save_evaluation, save_evaluations
 from test_tables import params as comparison
+from test_whole_runs import stages_that_were_made_as_estimated
 from training import CLASSES, differing, items, task_settings, write_data
 from workspace import Workspace
 
@@ -205,6 +206,7 @@ def run(tmp_path_factory):
     workspace.write_config()
     workspace.run()
     assert workspace.planned() == {}
+    assert "mean" in stages_that_were_made_as_estimated(workspace)
     return workspace.results
 
 
