@@ -208,6 +208,8 @@ def test_a_moved_file_is_the_same_and_an_edited_one_is_not(tmp_path, monkeypatch
         Target("task", "nli", "lt-sft"),
         Target("language", "ace", added="lt-sft.round1"),
         Target("task", "nli", "lt-sft", "lt-sft.round2"),
+        Target("language", "ace", average=5),
+        Target("task", "nli", "lt-sft", "lt-sft.round2", 12),
     ],
 )
 def test_a_target_as_text_is_the_target(target):

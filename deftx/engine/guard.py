@@ -1,13 +1,15 @@
-"""What watches over a training: the best checkpoint, and losses that go wrong."""
+"""What watches over a training: the state that it ends with, and losses that go wrong."""
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from deftx.store.errors import NotFiniteError
+from deftx.engine.objective import Objective
+from deftx.engine.settings import Training
+from deftx.store.errors import InputError, NotFiniteError
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +44,77 @@ class Best:
         if not math.isfinite(value):
             raise NotFiniteError(f"step {step}: validation {self._name} is {value}")
         best = self.facts["best"]
-        if best is None or self._sign * value > self._sign * best:
+        better = best is None or self._sign * value > self._sign * best
+        if better:
             self.facts["best"], self.facts["best_step"] = value, step
+        self._keep(step, values, better)
+
+    def _keep(self, step: int, values: Mapping[str, torch.Tensor], better: bool) -> None:
+        if better:
             self.kept = {name: tensor.detach().clone() for name, tensor in values.items()}
 
     @torch.no_grad()
     def restore(self, values: Mapping[str, torch.Tensor]) -> None:
-        """Put the best values back, if there was a validation."""
+        """Put the kept values back, if there are any."""
         for name, kept in self.kept.items():
             values[name].copy_(kept)
+
+    def outcome(self, validate: Callable[[], Mapping[str, float]]) -> dict[str, Any]:
+        """What happened: `best_step`, `best` and `history`. Call this after `restore`: `validate`
+        measures the restored values, if that is not done yet."""
+        facts = self.facts
+        return {
+            "best_step": facts["best_step"],
+            "best": {self._name: facts["best"]},
+            "history": facts["history"],
+        }
+
+
+class LastMean(Best):
+    """The mean of the values at the validations after `steps`, in place of the best ones.
+
+    The steps are known beforehand, so one copy of the values is enough, as for the best ones:
+    m_n = m_(n-1) + (x_n - m_(n-1)) / n, in the values' own float32. A value that never moved keeps
+    its bits, and any other is rounded once for each state. Design choice.
+
+    Source of the mean: Vaswani et al. 2017, section 6.1; Izmailov et al. 2018 (SWA).
+    """
+
+    def __init__(self, name: str, steps: Sequence[int]) -> None:
+        super().__init__(name)
+        self._steps = steps
+
+    @torch.no_grad()
+    def _keep(self, step: int, values: Mapping[str, torch.Tensor], better: bool) -> None:
+        if step not in self._steps:
+            return
+        share = 1 / (1 + self._steps.index(step))
+        for name, tensor in values.items():
+            if share < 1:
+                self.kept[name].lerp_(tensor, share)
+            else:
+                self.kept[name] = tensor.detach().clone()
+
+    def outcome(self, validate: Callable[[], Mapping[str, float]]) -> dict[str, Any]:
+        """Also `averaged`: the `steps`, and the validation value of the mean, measured here."""
+        facts = super().outcome(validate)
+        if not self.kept:  # another process validates
+            return facts
+        return {**facts, "averaged": {"steps": self._steps, self._name: validate()[self._name]}}
+
+
+def kept_state(objective: Objective, settings: Training, last: int, every: int) -> Best:
+    """What a training of `last` steps, validated after each `every` ones and the last, ends with.
+    Raises InputError if `settings.average` asks for more states than are validated."""
+    if settings.average is None:
+        return Best(objective.best)
+    validated = sorted({*range(every, last, every), last}) if objective.validates else []
+    if settings.average > len(validated):
+        raise InputError(
+            f"average: {settings.average} states are to be averaged, but a training of {last} "
+            f"steps with evaluate_every: {settings.evaluate_every} evaluates {len(validated)}"
+        )
+    return LastMean(objective.best, validated[-settings.average :])
 
 
 class LossGuard:

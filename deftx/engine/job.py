@@ -145,7 +145,8 @@ def prepare(
         if valid is None:
             raise InputError(f"{params.target}: a task needs validation data")
         classes = params.classes or []
-        model = load_classifier(base, classes, stream(params.seed, params.target, "head"))
+        seed = params.seed if training.head_seed is None else training.head_seed
+        model = load_classifier(base, classes, stream(seed, params.target, "head"))
         objective = classification_of_sources(
             [load_tokens(file, base, training.max_length, classes) for file in files],
             load_tokens(valid, base, training.max_length, classes),

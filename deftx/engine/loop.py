@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from deftx.core.parameters import head_parameters
 from deftx.engine.compiled import compiled_layers
 from deftx.engine.fused import FusedUpdate
-from deftx.engine.guard import Best, LossGuard
+from deftx.engine.guard import LossGuard, kept_state
 from deftx.engine.lookup import small_tables_by_row
 from deftx.engine.objective import Objective
 from deftx.engine.passes import Hooks, Passes
@@ -60,7 +60,8 @@ def train_with_head(
     hooks: Hooks | None = None,
 ) -> dict[str, Any]:
     """Train the parameters `trained` and the head of the model, and leave them at their best
-    checkpoint, or as they are after the last step if nothing validates; all else stays as it is.
+    checkpoint, or at the mean of the last ones if `settings.average` is given, or as they are after
+    the last step if nothing validates; all else stays as it is.
 
     `total` is N of the L1 term, the number of all parameters; `rate` the learning rate of
     `trained`, if the head alone has that of `settings`; `low` the dtype of matrix products, by
@@ -69,10 +70,11 @@ def train_with_head(
 
     Returns what happened: `steps`, the `best_step` with its validation value, the `history` of
     validation values, the `engine` as it was resolved, and `trained` and `trained_head`, the
-    numbers of entries.
+    numbers of entries; with an average also `averaged`, its `steps` and validation value.
 
-    Raises NotFiniteError, with the step, if the loss is not finite or explodes;
-    DeviceError; and Stopped if a signal came and there is a checkpoint.
+    Raises InputError if fewer states are validated than are to be averaged; NotFiniteError, with
+    the step, if the loss is not finite or explodes; DeviceError; and Stopped if a signal came and
+    there is a checkpoint.
     """
     hooks, head = hooks or Hooks(), head_parameters(model)
     both = {**trained, **{f"head.{name}": parameter for name, parameter in head.items()}}
@@ -103,7 +105,8 @@ def train_with_head(
         few_shapes=resolved.device == "cuda" or resolved.compile is not None,
         cost=COST_OF_A_PASS[resolved.device],
     )
-    best, guard = Best(objective.best), LossGuard(LOSSES_AT_ONCE[resolved.device])
+    best = kept_state(objective, settings, last, every)
+    guard = LossGuard(LOSSES_AT_ONCE[resolved.device])
     with ExitStack() as around:
         learner = around.enter_context(closing(objective.learner(model, low or resolved.low)))
         around.enter_context(
@@ -146,11 +149,10 @@ def train_with_head(
         guard.check()
         best.restore(update.values)
         hooks.after_step()
+        ended = best.outcome(passes.validate)
     return {
         "steps": last,
-        "best_step": best.facts["best_step"],
-        "best": {objective.best: best.facts["best"]},
-        "history": best.facts["history"],
+        **ended,
         "engine": {**asdict(resolved), "parts": passes.parts},
         "trained": sum(parameter.numel() for parameter in trained.values()),
         "trained_head": sum(parameter.numel() for parameter in head.values()),

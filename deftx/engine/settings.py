@@ -1,12 +1,22 @@
 """How a language or a task is trained, and how training runs on a machine. Free of torch."""
 
-from typing import Annotated, Literal
+from math import ceil
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from deftx.store.errors import InputError
 from deftx.store.strict import Strict
 
 Count = Annotated[int, Field(ge=1)]
+
+Average = Annotated[
+    Count | None,
+    Field(
+        description="the mean of the last so many evaluated states, in place of the best one",
+        exclude_if=lambda k: k is None,
+    ),
+]
 
 
 class Training(Strict):
@@ -29,12 +39,29 @@ class Training(Strict):
     evaluate_every: Count | Literal["epoch"] = Field(
         description="steps between evaluations on held-out data; the best checkpoint is kept"
     )
+    average: Average = None
     l1: Annotated[float, Field(ge=0)] = Field(
         default=0.0, description="weight of Σ|p − p_start| / N over all trained parameters"
     )
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     clip: Annotated[float, Field(gt=0)] = Field(default=1.0, description="largest gradient norm")
+
+    @model_validator(mode="after")
+    def _average_is_possible(self) -> Self:
+        self.check_average(self.average)
+        return self
+
+    def check_average(self, average: int | None) -> None:
+        """Raise InputError if fewer states are evaluated than are to be averaged, however many
+        examples there are."""
+        most: int | None = None
+        if self.evaluate_every != "epoch":
+            most = self.max_steps and -(-self.max_steps // self.evaluate_every)
+        elif self.min_steps == 0:
+            most = ceil(self.epochs)
+        if average is not None and most is not None and average > most:
+            raise InputError(f"average: {average} states, but at most {most} are evaluated")
 
     def steps(self, *examples: int) -> int:
         """Optimiser steps of one phase over this many training examples of each source."""
@@ -78,6 +105,13 @@ class TaskTraining(Training):
     epochs: Annotated[float, Field(gt=0)] = 5
     max_length: Count = 128
     evaluate_every: Count | Literal["epoch"] = "epoch"
+    head_seed: Annotated[
+        Annotated[int, Field(ge=0)] | None, Field(exclude_if=lambda seed: seed is None)
+    ] = Field(
+        default=None,
+        description="the seed that the head's first values are drawn from, whatever the run's "
+        "seed; default: the run's seed",
+    )
     metric: Literal["macro_f1", "accuracy"] = Field(
         default="macro_f1", description="what chooses the best checkpoint on validation data"
     )

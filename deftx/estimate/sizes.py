@@ -1,11 +1,11 @@
 """The shape of the base, and the bytes of the base and the vectors (docs/format.md)."""
 
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
 from transformers import AutoConfig, PreTrainedConfig, XLMRobertaConfig
 
-from deftx.core.vector_files import SFT_STAGES
 from deftx.estimate.table import load_speeds
 from deftx.estimate.work import Amount
 from deftx.models.make import architecture_of
@@ -79,6 +79,11 @@ class Sizes:
             return known
         if stage == "compose":
             return self._composed(artefact)
+        if stage == "mean":
+            row = self._plan.config.row(artefact["method"], artefact.target.kind)
+            if row.is_sparse:
+                return self._united(self._plan.inputs(artefact)["vectors"])
+            return Amount(VALUE * self.parameters) if self.parameters else None
         if stage not in ("base", "full", "denoise", "mask", "sparse"):
             return None if trains or stage == "convert" else Amount(0)
         if not self.parameters:
@@ -107,8 +112,12 @@ class Sizes:
         """Two sparse vectors: at most the entries of both. Of other vectors only the head."""
         inputs = self._plan.inputs(artefact)
         vectors = [*inputs["task_vector"], *inputs["language_vector"]]
-        if {v.stage for v in vectors} - {*SFT_STAGES} or self._plan.params(artefact)["combine"]:
+        if not self._plan.is_sparse_sum(artefact):
             return Amount(0)
+        return self._united(vectors)
+
+    def _united(self, vectors: Sequence[Artefact]) -> Amount | None:
+        """Sparse vectors as one: at most the entries of all."""
         found = [self.of(vector, trains=True) for vector in vectors]
         known = [amount.value for amount in found if amount]
         return Amount(sum(known), at_most=True) if len(known) == len(found) else None

@@ -17,6 +17,9 @@ OWN_TEXT = "own-text"
 ROUND = re.compile(r"\.round(\d+)$")
 """How the name of a method ends in artefacts of any round but its last."""
 
+LAST = "@last"
+"""What precedes the number of averaged states in a target as text."""
+
 
 @dataclass(frozen=True)
 class Artefact:
@@ -58,20 +61,24 @@ class Target:
 
     As text: `lang-ace`, `task-nli/base`, `task-nli/lt-sft` (the base plus the source language's
     vector by lt-sft). In the full phase of a later round the target's own vector of the round
-    before is added: `lang-ace/base+lt-sft.round1`."""
+    before is added: `lang-ace/base+lt-sft.round1`. A full phase that ends with the mean of its last
+    5 evaluated states: `lang-ace@last5`."""
 
     kind: Kind
     name: str
     start: str = BASE
     added: str = ""
+    average: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Target":
         """The inverse of `str`."""
+        text, _, average = text.partition(LAST)
         label, _, start = text.partition("/")
         prefix, _, name = label.partition("-")
         start, _, added = (start or BASE).partition("+")
-        return cls("language" if prefix == "lang" else "task", name, start, added)
+        kind: Kind = "language" if prefix == "lang" else "task"
+        return cls(kind, name, start, added, int(average) if average else None)
 
     @property
     def label(self) -> str:
@@ -79,6 +86,7 @@ class Target:
         return f"{'lang' if self.kind == 'language' else 'task'}-{self.name}"
 
     def __str__(self) -> str:
+        last = f"{LAST}{self.average}" if self.average else ""
         if self.added:
-            return f"{self.label}/{self.start}+{self.added}"
-        return f"{self.label}/{self.start}" if self.kind == "task" else self.label
+            return f"{self.label}/{self.start}+{self.added}{last}"
+        return (f"{self.label}/{self.start}" if self.kind == "task" else self.label) + last

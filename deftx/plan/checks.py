@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import get_args
 
+from deftx.engine.settings import Training
 from deftx.plan.artefact import BASE, NONE, OWN_TEXT, ROUND
 from deftx.plan.method import KINDS, Kind, unknown
 from deftx.plan.schema import Config, System, is_path
@@ -15,6 +16,7 @@ from deftx.stages.denoise.settings import RankRule
 from deftx.stages.methods import ROWS
 from deftx.stages.table import TABLE
 from deftx.stages.world.math import INFERENCE, SENTIMENT
+from deftx.store.errors import InputError
 
 CLASSES_OF_THE_WORLD = {"sentiment": SENTIMENT, "inference": INFERENCE}
 
@@ -240,7 +242,9 @@ def _methods(config: Config) -> Iterator[str]:
         if ROUND.search(name):
             yield f"methods.{name}: names that end in .round and a number are reserved for rounds"
         for kind in KINDS:
-            if (rule := method.row(kind).rank_rule) is None:
+            row = method.row(kind)
+            yield from _averages(config, name, kind)
+            if (rule := row.rank_rule) is None:
                 continue
             other, known = rules.setdefault((kind, rule.slug()), (name, rule))
             if known != rule:
@@ -248,6 +252,20 @@ def _methods(config: Config) -> Iterator[str]:
                     f"methods.{name}.denoise: {other} has the same rule with another "
                     "allow_full_rank; one artefact cannot serve both"
                 )
+
+
+def _averages(config: Config, method: str, kind: Kind) -> Iterator[str]:
+    """Whether as many states are evaluated as a method averages."""
+    row = config.methods[method].row(kind)
+    trainings: dict[str, Training] = {"language_training": config.language_training}
+    if kind == "task":
+        trainings = {f"tasks.{name}.training": task.training for name, task in config.tasks.items()}
+    for key, training in trainings.items():
+        for average in dict.fromkeys((row.average, row.full_average)):
+            try:
+                training.check_average(average)
+            except InputError as error:
+                yield f"methods.{method} with {key}: {error}"
 
 
 def _same_languages(config: Config) -> Iterator[str]:
@@ -321,6 +339,7 @@ def _pair(config: Config, name: str, system: System) -> Iterator[str]:
         yield (
             f"{key}.combine: disjoint needs a sparse task vector; {system.task} changes every entry"
         )
+    yield from _means_over_seeds(config, name, system)
     for task in config.evaluated_tasks:
         several = config.tasks[task].more_sources and name in config.task_systems(task)
         if several and row.is_trained and not row.takes_several_sources:
@@ -328,3 +347,33 @@ def _pair(config: Config, name: str, system: System) -> Iterator[str]:
                 f"{key}: {system.task} cannot train on several sources, as "
                 f"tasks.{task}.more_sources asks; list those that can in tasks.{task}.systems"
             )
+
+
+def _means_over_seeds(config: Config, name: str, system: System) -> Iterator[str]:
+    """Whether the vectors of a system can be averaged over the seeds that it names."""
+    for kind, method, seeds in (
+        ("task", system.task, system.task_seeds),
+        ("language", system.language, system.language_seeds),
+    ):
+        if seeds is None:
+            continue
+        key = f"systems.{name}.{kind}_seeds"
+        yield from _twice(key, [str(seed) for seed in seeds], "seed")
+        for seed in seeds:
+            if seed not in config.seeds:
+                yield f"{key}: {seed} is not among the run's seeds: {config.seeds}"
+        if method == NONE:
+            yield f"{key}: needs a method for the language vectors"
+            continue
+        row = config.methods[method].task if kind == "task" else config.methods[method].language
+        if not row.is_trained:
+            yield f"{key}: the vectors of {method} exist already and have no seed"
+        elif row.is_stacked:
+            yield f"{key}: {method} makes adapters, which begin differently with each seed"
+        for task in config.evaluated_tasks if kind == "task" else ():
+            drawn = config.tasks[task].training.head_seed is None
+            if drawn and name in config.task_systems(task):
+                yield (
+                    f"{key}: each seed draws its own head, and the mean of such heads is no head: "
+                    f"give tasks.{task}.training.head_seed"
+                )

@@ -4,6 +4,7 @@ The stages' `plan.py` ask here; `deftx.plan.plan.Plan` puts all of it together. 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from typing import Any, TypeVar
@@ -45,7 +46,7 @@ class Graph(ABC):
         return [
             Artefact.of("evaluate", system=system, task=task, language=language, seed=seed)
             for language in self.config.task_languages(task)
-            for seed in self.config.seeds
+            for seed in self.config.system_seeds(system)
         ]
 
     def vectors(self, evaluation: Artefact) -> tuple[Artefact, Artefact | None]:
@@ -59,18 +60,26 @@ class Graph(ABC):
         if row.is_trained and not row.is_stacked:
             start = system.task_start or self.config.task_start
         seed, language = evaluation["seed"], evaluation["language"]
-        task = self.vector(system.task, Target("task", evaluation["task"], start), seed)
+        target = Target("task", evaluation["task"], start)
+        task = self.vector(system.task, target, seed, system.task_seeds)
         if system.language == NONE or not self.config.has_vector(system.language, language):
             return task, None
-        return task, self.vector(system.language, Target("language", language), seed)
+        target = Target("language", language)
+        return task, self.vector(system.language, target, seed, system.language_seeds)
 
-    def vector(self, method: str, target: Target, seed: str) -> Artefact:
-        """The vector of a target by a method."""
+    def vector(
+        self, method: str, target: Target, seed: str, mean_over: Sequence[int] | None = None
+    ) -> Artefact:
+        """The vector of a target by a method with a seed, or the mean over several seeds."""
+        if mean_over:
+            seeds = "-".join(map(str, sorted(mean_over)))
+            return Artefact.of("mean", method=method, target=target, seeds=seeds)
         row = self._row(method, target.kind)
         if not row.is_trained:  # the same for every seed
             return Artefact.of(row.stage, method=method, target=target.label)
         if row.stage in ("full", "denoise"):
-            return difference(row.rank_rule, Artefact.of("full", target=target, seed=seed))
+            of_target = Artefact.of("full", target=target, seed=seed)
+            return difference(row.rank_rule, of_target, average=row.full_average)
         return Artefact.of(row.stage, method=method, target=target, seed=seed)
 
     def is_sparse_sum(self, evaluation: Artefact) -> bool:
@@ -182,20 +191,22 @@ class Graph(ABC):
             "start_vector": self.start_vector(artefact),
         }
 
-    def training_params(self, artefact: Artefact) -> dict[str, Any]:
-        """What every training depends on, whatever is trained."""
-        target = artefact.target
+    def training_params(self, artefact: Artefact, average: int | None) -> dict[str, Any]:
+        """What every training depends on, whatever is trained. `average` is that of the method, if
+        it has one of its own."""
+        target, own = artefact.target, {"average": average} if average else {}
         params = {**target_params(artefact), "engine": self.config.engine.model_dump()}
         if target.kind == "language":
-            return {**params, "language": self.config.language_training.model_dump()}
+            return {**params, "language": self.config.language_training.model_dump() | own}
         task = self.config.tasks[target.name]
-        return {**params, "classes": task.classes, "task": task.training.model_dump()}
+        return {**params, "classes": task.classes, "task": task.training.model_dump() | own}
 
     def start_vector(self, artefact: Artefact) -> list[Artefact]:
         """What the training of a task builds on beside the base: the vector of the source language
-        that it starts from, or for a module that language's own; empty if there is none."""
+        that it starts from, or for a module that language's own; empty if there is none, and for a
+        mean over seeds, which is a difference already."""
         target = artefact.target
-        if target.kind == "language":
+        if target.kind == "language" or artefact.stage == "mean":
             return []
         task = self.config.tasks[target.name]
         source = Target("language", task.source)
@@ -233,10 +244,13 @@ def target_params(artefact: Artefact) -> dict[str, Any]:
     return {"target": target.label, "start": target.start, "seed": int(artefact["seed"])}
 
 
-def difference(rule: RankRule | None, artefact: Artefact, added: str = "") -> Artefact:
+def difference(
+    rule: RankRule | None, artefact: Artefact, added: str = "", average: int | None = None
+) -> Artefact:
     """The difference of an artefact's target, denoised by a rule or raw. `added` is the vector of
-    the round before, from which its full phase started."""
-    target = replace(artefact.target, added=added) if added else artefact.target
+    the round before, from which its full phase started; `average` the number of states that the
+    phase averages."""
+    target = replace(artefact.target, added=added, average=average)
     same = {"target": target, "seed": artefact["seed"]}
     if rule is None:
         return Artefact.of("full", **same)

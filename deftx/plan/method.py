@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
+from deftx.engine.settings import Average
 from deftx.models.base import Base
 from deftx.stages.denoise.settings import RankRule
 from deftx.store.errors import InputError
@@ -41,6 +42,8 @@ class Row(Strict, ABC):
     takes_several_sources: ClassVar[bool] = False
     """Whether one vector can be trained on labelled data of several languages."""
 
+    average: Average = None
+
     @property
     @abstractmethod
     def stage(self) -> str:
@@ -54,6 +57,11 @@ class Row(Strict, ABC):
     @property
     def rank_rule(self) -> RankRule | None:
         """How the difference is denoised, if it is."""
+        return None
+
+    @property
+    def full_average(self) -> int | None:
+        """The `average` of its full phase; None for the best state, or if there is none."""
         return None
 
     @property

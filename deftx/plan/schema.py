@@ -18,7 +18,16 @@ from deftx.stages.methods import AnyRow
 from deftx.stages.world.settings import World
 from deftx.store.strict import Strict, absent
 
-PER_KIND = ("denoise", "shares", "keep_lower", "budget", "learning_rate", "vector")
+PER_KIND = (
+    "denoise",
+    "shares",
+    "keep_lower",
+    "budget",
+    "learning_rate",
+    "average",
+    "average_full",
+    "vector",
+)
 """Settings of a method that may be given for each kind of target: `{task: …, language: …}`."""
 
 
@@ -54,7 +63,7 @@ class Method(Strict):
             name: task.get(name)
             if language.get(name) == task.get(name)
             else {"task": task.get(name), "language": language.get(name)}
-            for name in task | language
+            for name in {**task, **language}
         }
 
     def row(self, kind: Kind) -> Row:
@@ -147,6 +156,15 @@ class Budgets(Strict):
         return self.task if kind == "task" else self.language
 
 
+Seeds = Annotated[
+    Annotated[list[int], Field(min_length=2)] | None,
+    Field(
+        description="the vector is the mean of those that are trained with these seeds of the run",
+        exclude_if=lambda seeds: seeds is None,
+    ),
+]
+
+
 class System(Strict):
     """A pair: a method for the task vector and one for the language vectors."""
 
@@ -154,6 +172,8 @@ class System(Strict):
     language: str = Field(
         default="", description="method of the language vectors, or none; default: that of the task"
     )
+    task_seeds: Seeds = None
+    language_seeds: Seeds = None
     task_scale: float = 1.0
     language_scale: float = 1.0
     task_depth: Depth | None = Field(
@@ -249,6 +269,21 @@ class Config(Strict):
         """The systems that are evaluated on a task, in the order of `systems`."""
         wanted = self.tasks[task].systems
         return [name for name in self.systems if wanted is None or name in wanted]
+
+    def system_seeds(self, system: str) -> list[int]:
+        """The seeds with which a system is evaluated: all, or the first one alone if its vectors
+        are means over seeds, or vectors without a seed."""
+        found = self.systems[system]
+        sides: tuple[tuple[Kind, str, list[int] | None], ...] = (
+            ("task", found.task, found.task_seeds),
+            ("language", found.language, found.language_seeds),
+        )
+        varies = any(
+            seeds is None and method != NONE and self.methods[method].row(kind).is_trained
+            for kind, method, seeds in sides
+        )
+        averages = found.task_seeds or found.language_seeds
+        return self.seeds[:1] if averages and not varies else self.seeds
 
     @property
     def starts(self) -> dict[str, str]:

@@ -135,7 +135,7 @@ def model_card(
     ]
     params = own["params"]
     # The settings that are not the default; those of training are shown elsewhere.
-    elsewhere = {"prune", "retrain", "learning_rate", "vector"}
+    elsewhere = {"prune", "retrain", "learning_rate", "average", "vector"}
     settings = vector.row.model_dump(exclude=elsewhere, exclude_none=True, exclude_defaults=True)
     settings |= settings.pop("denoise", {})
     trained = params.get("task") or params.get("language") or {}

@@ -156,7 +156,8 @@ class Case(NamedTuple):
 
     def over_items(self, scores: np.ndarray) -> Estimate:
         """The mean over seeds of such scores (seeds, 1 + resamples), with its interval."""
-        seeds = len(next(iter(self.evidence.draws[self.task].values())))
+        # A mean over seeds is one model, from which nothing follows about its method.
+        seeds = min(len(self.score(name, self.languages[0])) for name in self.systems)
         items = self.evidence.items[self.task]
         units = (len(self.languages), "language"), (items, "item"), (seeds, "seed")
         n = ", ".join(_plural(*unit) for unit in units)

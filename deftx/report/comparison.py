@@ -1,5 +1,6 @@
 """Which systems are compared on which tasks: the parameters that all pages of results share."""
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -47,6 +48,10 @@ class Comparison(Strict):
         "lt-sft, or the first",
     )
     seeds: list[int] = Field(default=[], description="default: all that were evaluated")
+    once: list[str] = Field(
+        default=[],
+        description="systems of vectors that are means over seeds, evaluated with the first alone",
+    )
     base_name: str = Field(default="", description="name of the base model")
 
     @model_validator(mode="after")
@@ -69,6 +74,10 @@ class Comparison(Strict):
         """The system with which the others are compared in single languages."""
         default = REFERENCE if REFERENCE in self.systems else self.systems[0]
         return self.reference or default
+
+    def seeds_of(self, system: str, seeds: Sequence[int]) -> list[int]:
+        """Those of the seeds with which a system is evaluated."""
+        return list(seeds[:1] if system in self.once else seeds)
 
     def systems_of(self, task: str) -> list[str]:
         """The systems that are evaluated on a task, in the order of all."""

@@ -100,11 +100,11 @@ def _load(path: Path) -> Evaluation:
 
 
 def _wanted(folder: Path, comparison: Comparison) -> list[Path]:
-    seeds = [str(seed) for seed in comparison.seeds] or ["*"]
     return [
         path
         for task, table in comparison.tasks.items()
-        for system, language, seed in product(comparison.systems_of(task), table.languages, seeds)
+        for system, language in product(comparison.systems_of(task), table.languages)
+        for seed in [str(seed) for seed in comparison.seeds_of(system, comparison.seeds)] or ["*"]
         for path in sorted((folder / system / task / language).glob(f"seed{seed}.safetensors"))
     ]
 

@@ -15,7 +15,8 @@ from deftx.store.errors import InputError
 
 Draws = dict[tuple[str, str], np.ndarray]
 """(system, column of `Comparison.columns`) → scores (seeds, 1 + resamples), see
-`deftx.report.statistics`; [:, 0] are the scores of the seeds on the original items."""
+`deftx.report.statistics`; [:, 0] are the scores of the seeds on the original items. A system that
+is evaluated once has one row, which is compared with each row of another system."""
 
 
 class Transfer(NamedTuple):
@@ -96,11 +97,13 @@ def _draw(comparison: Comparison, task: str, evaluations: Sequence[Evaluation]) 
     if not known:
         raise InputError(f"no evaluation of task {task}")
     seeds = comparison.seeds or sorted({e.seed for e in known.values()})
-    for language, system, seed in product(table.languages, systems, seeds):
+    made = {system: comparison.seeds_of(system, seeds) for system in systems}
+    pairs = [(system, seed) for system in systems for seed in made[system]]
+    for language, (system, seed) in product(table.languages, pairs):
         if (task, system, language, seed) not in known:
             raise InputError(f"no evaluation of {system} on {task} in {language} with seed {seed}")
     wanted = {
-        language: [known[task, system, language, seed] for system, seed in product(systems, seeds)]
+        language: [known[task, system, language, seed] for system, seed in pairs]
         for language in table.languages
     }
     resamples = Resamples(e.ids for each in wanted.values() for e in each)
@@ -108,7 +111,8 @@ def _draw(comparison: Comparison, task: str, evaluations: Sequence[Evaluation]) 
     for language, each in wanted.items():
         predicted = [(e.ids, e.labels, e.predictions) for e in each]
         found = SCORES[table.metric](resamples.confusions(predicted, each[0].classes))
-        for system, rows in zip(systems, np.split(found, len(systems)), strict=True):
+        ends = np.cumsum([len(of_one) for of_one in made.values()])[:-1]
+        for system, rows in zip(systems, np.split(found, ends), strict=True):
             draws[system, language] = rows
     for (column, members), system in product(comparison.means(task).items(), systems):
         draws[system, column] = np.mean([draws[system, key] for key in members], axis=0)

@@ -18,6 +18,17 @@ ONE_SEED = (
 """docs/statistics.md has how much one seed may mislead."""
 
 
+def _once(comparison: Comparison, task: str) -> str:
+    """What a caption has to add about systems that are evaluated once."""
+    found = [system for system in comparison.systems_of(task) if system in comparison.once]
+    if not found:
+        return ""
+    return (
+        f" {', '.join(found)}: vectors that are means over seeds, evaluated once. Intervals and "
+        "tests take such a system as it is, without the variation between trainings of it."
+    )
+
+
 def tidy(
     comparison: Comparison, means: Iterable[Transfer], evaluations: Sequence[Evaluation]
 ) -> pd.DataFrame:
@@ -44,7 +55,7 @@ def score_table(
     """
     frame = frame[frame["task"] == task]
     headings = {key: comparison.heading(task, key) for key in comparison.columns(task)}
-    seeds = int(frame["seeds"].iloc[0])
+    seeds = int(frame["seeds"].max())
     counted = bool(frame["trained_task"].notna().any())
     best = _best(comparison, task, gaps)
     columns = (frame[name] for name in ("system", "language", "mean", "low", "high"))
@@ -56,7 +67,9 @@ def score_table(
     shown = frame[frame["language"] == (MEAN if MEAN in headings else list(headings)[-1])]
     shown = shown.set_index("system")
     if seeds > 1 and MEAN in headings:
-        cells[f"sd of mean, {seeds} seeds"] = (100 * shown["sd"]).map(number)
+        cells[f"sd of mean, {seeds} seeds"] = (
+            (100 * shown["sd"]).map(number, na_action="ignore").fillna("")
+        )
     if counted:
         counts = shown[TRAINED].map(_count)
         both = counts["trained_task"] + " / " + counts["trained_language"]
@@ -86,17 +99,19 @@ def difference_tables(
     headings = {key: comparison.heading(task, key) for key in comparison.columns(task)}
     headings.pop(MEAN, None)
     others = [system for system in systems if system != reference]
+    once = _once(comparison, task)
     tables = (
         Table(
             f"differences-{task}",
             f"{task}: differences between systems",
-            f"Row minus column, in points of the mean over languages. {_paired(len(pairs), seeds)}",
+            "Row minus column, in points of the mean over languages. "
+            f"{_paired(len(pairs), seeds)}{once}",
             _wide(pairs, "versus", systems[1:], {system: system for system in systems[:-1]}),
         ),
         Table(
             f"reference-{task}",
             f"{task}: differences from {reference}",
-            f"Row minus {reference}, in points. {_paired(len(single), seeds)}",
+            f"Row minus {reference}, in points. {_paired(len(single), seeds)}{once}",
             _wide(single, "language", others, headings),
         ),
     )
@@ -208,4 +223,4 @@ def _score_caption(comparison: Comparison, task: str, seeds: int, counted: bool)
         *["† no text: evaluated without a language vector"]
         * bool(textless.intersection(comparison.tasks[task].languages)),
     ]
-    return f"{'. '.join(sentences)}.{ONE_SEED * (seeds == 1)}"
+    return f"{'. '.join(sentences)}.{ONE_SEED * (seeds == 1)}{_once(comparison, task)}"

@@ -33,6 +33,7 @@ from deftx.stages.gate import plan as gate
 from deftx.stages.gated import plan as gated
 from deftx.stages.lora import plan as lora
 from deftx.stages.mask import plan as mask
+from deftx.stages.mean import plan as mean
 from deftx.stages.sparse import plan as sparse
 from deftx.stages.summary import plan as summary
 from deftx.stages.tables import plan as tables
@@ -127,6 +128,8 @@ TABLE = (
           gpus="one", threads=1),
     Stage("lora", "train a low-rank vector", f"lora/{_VECTOR}.safetensors", lora, gpus="one",
           threads=1),
+    Stage("mean", "average the vectors of several seeds",
+          "mean/{method}/{target}/seeds{seeds}.safetensors", mean, threads=1),
     Stage("compose", "add task and language vector", f"compose/{_EVALUATION}.safetensors", compose,
           threads=1),
     Stage("evaluate", "predict the test set of a language", f"evaluate/{_EVALUATION}.safetensors",

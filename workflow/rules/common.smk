@@ -328,12 +328,13 @@ wildcard_constraints:
     dataset=r"[a-z0-9][a-z0-9.-]*",
     language=r"[a-z]{3}(?:_[A-Z][a-z]{3})?",
     split=r"train|valid|test",
-    target=r"lang-[a-z]{3}(?:_[A-Z][a-z]{3})?(?:/base\+[a-z0-9][a-z0-9.-]*)?"
-    r"|task-[a-z0-9][a-z0-9.-]*(?:/[a-z0-9][a-z0-9.-]*(?:\+[a-z0-9][a-z0-9.-]*)?)?",
+    target=r"(?:lang-[a-z]{3}(?:_[A-Z][a-z]{3})?(?:/base\+[a-z0-9][a-z0-9.-]*)?"
+    r"|task-[a-z0-9][a-z0-9.-]*(?:/[a-z0-9][a-z0-9.-]*(?:\+[a-z0-9][a-z0-9.-]*)?)?)(?:@last\d+)?",
     rule=r"[a-z0-9.-]+",
     method=r"[a-z0-9][a-z0-9.-]*",
     system=r"[a-z0-9][a-z0-9.-]*",
     task=r"[a-z0-9][a-z0-9.-]*",
     seed=r"\d+",
+    seeds=r"\d+(?:-\d+)+",
     length=r"whole|\d+",
     of=r"(?:data|trim)/[^/]+/[^/]+/[^/]+|clean/[^/]+",

@@ -1,7 +1,7 @@
 """Vectors of languages and tasks: full → denoise → mask → sparse; or one that exists: convert.
 
 Inputs: tokens/, base/. Outputs: full/ (one for all methods), denoise/ (one for each rank rule),
-mask/ and sparse/ (one for each method); convert/.
+mask/ and sparse/ (one for each method); convert/; mean/ of several seeds.
 """
 
 
@@ -107,3 +107,20 @@ rule convert:
         vector=foreign_vector,
     shell:
         call("convert", "base", "vector")
+
+
+rule mean:
+    """Average the vectors of several seeds."""
+    input:
+        unpack(needs("mean")),
+    output:
+        **made("mean"),
+    log:
+        **logs("mean"),
+    conda:
+        ENVIRONMENT
+    threads: PLAN.threads("mean")
+    params:
+        cfg=reads("mean"),
+    shell:
+        call("mean", "base vectors start_vector")

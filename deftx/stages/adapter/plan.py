@@ -16,7 +16,7 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
     row, target = graph.row(artefact, MadX), artefact.target
     return {
-        **graph.training_params(artefact),
+        **graph.training_params(artefact, row.average),
         "method": artefact["method"],
         "adapter": row.adapter.relevant(language=target.kind == "language"),
         "learning_rate": row.learning_rate,

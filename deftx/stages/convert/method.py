@@ -1,9 +1,9 @@
 """Methods whose vectors exist already. Free of torch."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from deftx.plan.method import Kind, Row
 from deftx.stages.convert.settings import Foreign
@@ -20,6 +20,12 @@ class Given(Row):
     vector: Foreign | None = Field(
         description="where the vectors are; none for a kind of target that has no vectors"
     )
+
+    @model_validator(mode="after")
+    def _is_not_trained(self) -> Self:
+        if self.average is not None:
+            raise ValueError("average has no effect on vectors that exist already")
+        return self
 
     def has_vector_of(self, target: str) -> bool:
         """Whether there is a vector of a language or a task."""

@@ -24,5 +24,5 @@ def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
         **dict(artefact.wildcards),
         "source": graph.config.tasks[task].source,
         "languages": graph.config.task_languages(task),
-        "seeds": graph.config.seeds,
+        "seeds": graph.config.system_seeds(artefact["system"]),
     }

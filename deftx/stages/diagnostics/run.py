@@ -209,7 +209,8 @@ def _held_out(params: Params, files: Vectors) -> Iterator[Row]:
     """The loss on held-out text at the checkpoint that was kept, if the vector was trained."""
     for (target, seed), file in files.items():
         if target != params.targets[0]:
-            loss = file.provenance.get("outcome", {}).get("best", {}).get("loss")
+            outcome = file.provenance.get("outcome", {})
+            loss = outcome.get("averaged", outcome.get("best", {})).get("loss")
             yield Row(seed, "held_out_loss", target, loss)
 
 

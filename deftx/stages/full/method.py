@@ -29,6 +29,11 @@ class Dense(Row):
         """How the difference is denoised, if it is."""
         return self.denoise
 
+    @property
+    def full_average(self) -> int | None:
+        """The full phase is the only one."""
+        return self.average
+
     @model_validator(mode="after")
     def _is_not_trained_again(self) -> Self:
         if self.retrain:

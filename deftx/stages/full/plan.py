@@ -8,8 +8,9 @@ from deftx.plan.graph import Graph
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    target = artefact.target
-    former = {"method": target.added, "target": replace(target, added=""), "seed": artefact["seed"]}
+    target, seed = artefact.target, artefact["seed"]
+    plain = replace(target, added="", average=None)
+    former = {"method": target.added, "target": plain, "seed": seed}
     return {
         **graph.training_inputs(artefact),
         "round_vector": [Artefact.of("sparse", **former)] if target.added else [],
@@ -20,7 +21,7 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
     before = ROUND.search(artefact.target.added)
     return {
-        **graph.training_params(artefact),
+        **graph.training_params(artefact, artefact.target.average),
         **graph.several_sources_params(artefact.target),
         "round": int(before[1]) + 1 if before else 1,
     }

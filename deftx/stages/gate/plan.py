@@ -12,8 +12,9 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
+    row = graph.row(artefact, AdaSft)
     return {
-        **graph.training_params(artefact),
+        **graph.training_params(artefact, row.average),
         "method": artefact["method"],
-        "gate": graph.row(artefact, AdaSft).gate.model_dump(),
+        "gate": row.gate.model_dump(),
     }

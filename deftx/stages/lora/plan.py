@@ -14,7 +14,7 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
     row = graph.row(artefact, LowRankTraining)
     return {
-        **graph.training_params(artefact),
+        **graph.training_params(artefact, row.average),
         "method": artefact["method"],
         "lora": row.lora.model_dump(),
         "budget": row.budget,

@@ -31,8 +31,9 @@ def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
 
 def scored_difference(graph: Graph, artefact: Artefact) -> Artefact:
     """The difference, denoised or raw, whose entries are scored in the artefact's round."""
-    rule = graph.row(artefact, Sparse).denoise
-    return difference(rule, artefact, added=round_before(graph, artefact))
+    row = graph.row(artefact, Sparse)
+    added = round_before(graph, artefact)
+    return difference(row.denoise, artefact, added, row.full_average)
 
 
 def rounds_params(graph: Graph, artefact: Artefact) -> dict[str, int]:

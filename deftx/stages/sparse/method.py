@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from deftx.core.places import in_lower_part
 from deftx.core.shares import group_names, largest_remainder
+from deftx.engine.settings import Average
 from deftx.models.base import Base
 from deftx.plan.method import KINDS, Kind, LearningRate, Row, check_truncates, unknown
 from deftx.stages.denoise.settings import RankRule
@@ -35,11 +36,17 @@ class Sparse(Row, Selection):
     rounds: Annotated[int, Field(ge=1)] = Field(
         default=1, description="K is chosen in this many rounds, each with its own full phase"
     )
+    average_full: Average = None
 
     @property
     def selection(self) -> Selection:
         """What the stage `mask` reads of the method."""
         return Selection.model_validate(self.model_dump(include=set(Selection.model_fields)))
+
+    @property
+    def full_average(self) -> int | None:
+        """Entries are chosen from the difference of the averaged full phase."""
+        return self.average_full
 
     @property
     def retrains(self) -> bool:
@@ -83,8 +90,14 @@ class Sparse(Row, Selection):
     def _settings_go_together(self) -> Self:
         if not self.retrain and self.learning_rate is not None:
             raise ValueError("learning_rate has no effect with retrain: false")
+        if not self.retrain and self.average is not None:
+            raise ValueError("average has no effect with retrain: false; average_full has")
         if self.score != "magnitude":
-            for name, value in (("denoise", self.denoise), ("shares", self.shares)):
+            for name, value in (
+                ("denoise", self.denoise),
+                ("shares", self.shares),
+                ("average_full", self.average_full),
+            ):
                 if value is not None:
                     raise ValueError(f"{name} needs score: magnitude, but score is {self.score}")
             if not self.retrain:

@@ -22,7 +22,7 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
     row = graph.row(artefact, Sparse)
     return {
-        **graph.training_params(artefact),
+        **graph.training_params(artefact, row.average),
         **graph.several_sources_params(artefact.target),
         **rounds_params(graph, artefact),
         "method": artefact["method"],

@@ -12,7 +12,9 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
     config = graph.config
+    once = [s for s in config.evaluated_systems if config.system_seeds(s) != config.seeds]
     return {
+        **({"once": once} if once else {}),
         "systems": config.evaluated_systems,
         "seeds": config.seeds,
         "reference": config.compared_with,

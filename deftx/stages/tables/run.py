@@ -37,7 +37,7 @@ def tables(
     frame = tidy(params, means, evaluations)
     shown = []
     for task in params.tasks:
-        seeds = next(mean.seeds for mean in means if mean.task == task)
+        seeds = max(mean.seeds for mean in means if mean.task == task)
         shown.append(score_table(params, task, frame, gaps))
         shown += difference_tables(params, task, gaps, seeds)
         shown += published_table(params, task, theirs)
