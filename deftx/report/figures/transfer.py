@@ -117,7 +117,7 @@ def prior_figure(found: WithPrior | None) -> Figure:
     """As `transfer_figure`, on the tasks and in the languages that have a prior: the score of each
     system without it as a hollow mark, and below it, joined by a line, the score with it."""
     if found is None:
-        return notice("No task has a prior: nothing to compare with.")
+        return notice("No prior: no task has unlabelled items for one.")
     before = {mean[:3]: mean for mean in transfer(found.before, found.draws)}
     rows, second = {}, {}
     for after in found.means:
