@@ -1,5 +1,6 @@
 """Stage `prior`: a bias on the logits of the classes, from unlabelled items of a language."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from deftx.stages.prior.settings import Target
 from deftx.store.artefact import digests
 from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile, save_tensors
+
+log = logging.getLogger(__name__)
 
 
 class Params(Evaluation):
@@ -55,6 +58,11 @@ def prior(
         target = mean_probabilities(_source_logits(source, params))
     bias = prior_bias(logits.numpy(), target)
     assert tokens.ids is not None
+    shares = (mean_probabilities(logits.numpy()), target, bias)
+    words = (", ".join(f"{x:.3f}" for x in each) for each in shares)
+    log.info(
+        "%s, %d items: mean prediction %s; target %s; bias %s", params.language, len(tokens), *words
+    )
     save_tensors(
         out,
         {
