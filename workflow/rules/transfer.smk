@@ -61,5 +61,5 @@ rule prior:
     shell:
         call(
             "prior",
-            "base composed items task_vector language_vector start_vector source",
+            "base composed unlabelled task_vector language_vector start_vector source",
         )

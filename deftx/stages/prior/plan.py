@@ -16,7 +16,7 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
     del predicted["test"]
     return {
         **predicted,
-        "items": [graph.tokens(items, task.training.max_length)],
+        "unlabelled": [graph.tokens(items, task.training.max_length)],
         "source": [Artefact.of("prior", **source)] if needs_source else [],
     }
 

@@ -30,24 +30,25 @@ def prior(
     *,
     base: Path,
     composed: Path,
-    items: Path,
+    unlabelled: Path,
     task_vector: Path | None = None,
     language_vector: Path | None = None,
     start_vector: Path | None = None,
     source: Path | None = None,
     out: Path,
 ) -> None:
-    """Write `logits` (n, classes) of the items, their `ids`, the `target` (classes,) and the `bias`
-    (classes,) that gives the mean prediction this value (`deftx.stages.prior.math.prior_bias`),
-    both float64. The items are of the stage `tokens`, or parquet; labels that they have are not
-    read. Without `source`, the file of this stage for the source language, the target `source` is
-    the mean prediction itself, so that the bias is 0. The other files are those of `evaluate`.
+    """Write `logits` (n, classes) of `unlabelled` items, their `ids`, the `target` (classes,) and
+    the `bias` (classes,) that gives the mean prediction this value, both float64, see
+    `deftx.stages.prior.math.prior_bias`. The items are of the stage `tokens`, or parquet; labels
+    that they have are not read. Without `source`, the file of this stage for the source language,
+    the target `source` is the mean prediction itself, so that the bias is 0. The other files are
+    those of `evaluate`.
 
     Raises ArtefactError if `source` is of another system, task or seed; InputError as `prior_bias`
     does.
     """
     encoder, file = Base.load(base), TensorFile(composed)
-    tokens = load_unlabelled(items, encoder, params.max_length)
+    tokens = load_unlabelled(unlabelled, encoder, params.max_length)
     vectors = [path for path in (task_vector, language_vector) if path is not None]
     logits, _ = predicted(params, encoder, file, tokens, vectors, start_vector)
     if params.target == "uniform":
@@ -77,7 +78,7 @@ def prior(
         params=params.model_dump(),
         inputs={
             "composed": file.content,
-            **digests(items=items),
+            **digests(unlabelled=unlabelled),
             **(digests(source=source) if source is not None else {}),
         },
     )
