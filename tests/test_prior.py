@@ -17,6 +17,7 @@ from workspace import Workspace, plan_of, stale
 
 from deftx.models import tokens as tokens_module
 from deftx.models.tokens import load_tokens, load_unlabelled
+from deftx.plan.artefact import Artefact
 from deftx.plan.config import check_config
 from deftx.report.comparison import MEAN, SUFFIX
 from deftx.report.evaluations import load_evaluations
@@ -25,6 +26,7 @@ from deftx.report.prior import with_prior
 from deftx.report.statistics import interval
 from deftx.stages.claims.run import Params as ClaimsParams
 from deftx.stages.claims.run import claims
+from deftx.stages.data.plan import others
 from deftx.stages.prior.math import mean_probabilities, prior_bias, uniform
 from deftx.stages.tables.run import tables
 from deftx.stages.tokens.run import Params as TokensParams
@@ -232,6 +234,18 @@ def test_what_is_no_prior_is_an_error_of_the_config(raw, message):
 
 def test_items_without_a_column_of_labels_are_enough():
     check_config(_of_files(columns={}))
+
+
+def test_test_items_among_the_items_are_warned_of_as_among_training_data():
+    plan = plan_of(_of_files(files="other/{language}/{split}.csv"))
+    items, test = (
+        Artefact.of("data", dataset=name, language="qta", split=split)
+        for name, split in (("theirs", "train"), ("mine", "test"))
+    )
+    assert [(o["role"], o["name"]) for o in others(plan, items)] == [("test", "mine (test of qta)")]
+    assert ("train", "theirs (train of qta)") in [
+        (o["role"], o["name"]) for o in others(plan, test)
+    ]
 
 
 # Tables, claims, cards, the figure

@@ -47,7 +47,9 @@ def claims(
     roles = _roles(params)
     findings = judge(evidence, roles)
     if (found := with_prior(params, evaluations, priors or [])) is not None:
-        findings = pd.concat([findings, judge(_after(found, evidence), _with_suffix(roles))])
+        with_suffix = {role: system + SUFFIX for role, system in roles.items()}
+        both = [findings, judge(_after(found, evidence), with_suffix)]
+        findings = pd.concat([each for each in both if len(each)] or both[:1], ignore_index=True)
     write_text(out.with_suffix(".md"), _markdown(findings))
     write_csv(out, findings)
 
@@ -67,10 +69,6 @@ def _after(found: WithPrior, evidence: Evidence) -> Evidence:
     vectors, which are those of the systems without."""
     diagnostics = evidence.diagnostics.assign(system=evidence.diagnostics["system"] + SUFFIX)
     return Evidence(found.after, found.evaluations, diagnostics, evidence.words, found.draws)
-
-
-def _with_suffix(roles: Mapping[str, str]) -> dict[str, str]:
-    return {role: system + SUFFIX for role, system in roles.items()}
 
 
 def _words(path: Path | None) -> dict[str, int]:
