@@ -344,7 +344,7 @@ def test_change_by_a_prior_is_paired(run):
             assert row["change_low"] == row["change_high"] == 0
 
 
-def test_score_without_the_prior_stands_beside_the_score_with_it(run):
+def test_score_without_the_prior_is_beside_the_score_with_it(run):
     folder, *_ = run
     grids = Page(folder / "tables/transfer.html").tables
     grid = next(g for g in grids if "without" in g[1][1])

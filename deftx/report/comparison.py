@@ -121,6 +121,10 @@ class Comparison(Strict):
 
         return of([""]), of([SUFFIX]), of(["", SUFFIX])
 
+    def title(self, task: str, joint: str = " + ") -> str:
+        """A task with the assumption of all systems."""
+        return f"{task}{self.assumption.replace(' + ', joint)}"
+
     def name(self, language: str) -> str:
         """The name of a language."""
         return self.names.get(language) or language

@@ -91,8 +91,7 @@ def difference_tables(
     headings = {key: comparison.heading(task, key) for key in comparison.columns(task)}
     headings.pop(MEAN, None)
     others = [system for system in systems if system != reference]
-    title = f"{task}{comparison.assumption}"
-    named = title.replace(" + ", "-")
+    title, named = comparison.title(task), comparison.title(task, "-")
     tables = (
         Table(
             f"differences-{named}",
@@ -124,11 +123,10 @@ def shares_table(comparison: Comparison, task: str, evaluations: Sequence[Evalua
     means = frame.groupby(["language", "system"])["shares"].agg(lambda each: np.mean([*each], 0))
     cells: list[Any] = [Cell(" / ".join(f"{100 * x:.0f}" for x in each)) for each in means]
     found = means.reset_index().assign(cell=cells)
-    title = f"{task}{comparison.assumption}"
     languages = comparison.tasks[task].languages
     return Table(
-        f"shares-{title.replace(' + ', '-')}",
-        f"{title}: shares of the classes",
+        f"shares-{comparison.title(task, '-')}",
+        f"{comparison.title(task)}: shares of the classes",
         f"Shares of {' / '.join(names)} in percent, among the labels and among the predictions, "
         "means over seeds. classes.csv has the numbers of items.",
         _wide(
@@ -162,10 +160,9 @@ def prior_tables(found: WithPrior, task: str, gaps: Sequence[Difference]) -> lis
         for row in frame.to_dict("records")
     ]
     headings = {key: comparison.heading(task, key) for key in comparison.columns(task)}
-    title = f"{task}{comparison.assumption}"
     scores = Table(
-        title.replace(" + ", "-"),
-        title,
+        comparison.title(task, "-"),
+        comparison.title(task),
         _prior_caption(comparison, task, seeds),
         _wide(frame.assign(cell=cells), "language", comparison.systems_of(task), headings),
     )
@@ -268,13 +265,16 @@ def _prior_caption(comparison: Comparison, task: str, seeds: int) -> str:
         "uniform": "the same for all classes",
         "source": f"that of the same system on such items in {source}",
     }[prior.target]
+    averaged = ", ".join(map(comparison.name, comparison.averaged(task)))
     return (
         f"{METRIC_NAMES[comparison.tasks[task].metric]} in percent, of systems with a bias on the "
         "logits of the classes, which makes their mean prediction on unlabelled items of the "
         f"language, {prior.items}, {aim}. There is one bias for each system, language and seed. "
         f"± is half the width of the 95 % bootstrap interval over {_over(seeds)}; these unlabelled "
-        "items are not resampled. without: the score of the same system without the bias. A "
-        f"language without such items has no column.{ONE_SEED * (seeds == 1)}"
+        "items are not resampled. without: the score of the same system without the bias. "
+        + f"{MEAN}: over {averaged}. " * bool(averaged)
+        + "A language without such items has no column."
+        + ONE_SEED * (seeds == 1)
     )
 
 
