@@ -38,6 +38,7 @@ from deftx.stages.denoise.settings import RankRule as RankRule
 from deftx.stages.mask.math import top_k as top_k
 from deftx.stages.mask.math import top_k_in_groups as top_k_in_groups
 from deftx.stages.mask.math import uniform as uniform
+from deftx.stages.prior.math import prior_bias as prior_bias
 from deftx.store.errors import ArtefactError as ArtefactError
 from deftx.store.errors import ConfigError as ConfigError
 from deftx.store.items import load_labelled as load_labelled

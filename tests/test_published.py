@@ -66,7 +66,7 @@ def test_difference_is_ours_minus_the_published_one(evaluated, tmp_path):
         assert row["inside_interval"] == str(inside)
         assert (row["published_base"], row["our_base"]) == ("large", "small")
         assert (row["source"], row["place"], row["note"]) == ("A paper", "Table 1", "as printed")
-    shown = page_tables(tmp_path / "transfer.html")[-1]
+    shown = page_tables(tmp_path / "transfer.html")[-2]
     assert shown[0] == ["", "published in", "base model", "Acehnese", "both"]
     gaps = [f"{100 * float(row['difference']):+.1f}".replace("-", "−") for row in found]
     assert shown[1][:3] == ["lt-sft", "A paper, Table 1", "large"]

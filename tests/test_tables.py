@@ -28,8 +28,8 @@ from deftx.store.tensors import TensorFile, save_tensors
 LANGUAGES = ["eng", "ace", "ban", "nah"]
 SYSTEMS = ["zero-shot", "lt-sft", "deft-x"]
 SKILL = {"zero-shot": 0.2, "lt-sft": 0.5, "deft-x": 0.52}
-FILES = ["scores.csv", "classes.csv", "differences.csv", "published.csv", "transfer.csv"]
-FILES += ["transfer.md", "transfer.tex", "transfer.html"]
+FILES = ["scores.csv", "classes.csv", "differences.csv", "prior.csv", "published.csv"]
+FILES += ["transfer.csv", "transfer.md", "transfer.tex", "transfer.html"]
 
 
 def save_evaluation(
@@ -206,6 +206,7 @@ def test_every_number_of_the_csv_files_can_be_recomputed_from_the_logits(evaluat
         of_all = metrics[row["system"], row["language"], int(row["seed"])].classes
         expected = of_all["abc".index(row["class_name"])]
         assert int(row["support"]) == expected.support
+        assert int(row["predicted"]) == expected.predicted
         for name in ("precision", "recall", "f1"):
             assert float(row[name]) == pytest.approx(getattr(expected, name), abs=1e-6)
     for row in rows(written / "transfer.csv"):
@@ -225,7 +226,7 @@ def test_every_number_of_the_csv_files_can_be_recomputed_from_the_logits(evaluat
 
 def test_wide_tables_show_the_numbers_of_the_csv_and_parentheses_where_not_significant(written):
     columns = [*LANGUAGES, MEAN, "both"]
-    scores, pairs, singles = page_tables(written / "transfer.html")
+    scores, pairs, singles, _ = page_tables(written / "transfer.html")
     mine = {(row["system"], row["language"]): row for row in rows(written / "transfer.csv")}
 
     def text(row: dict[str, str], value: str, sign: str = "") -> str:
@@ -259,7 +260,7 @@ def test_all_formats_show_the_same_cells_whatever_characters_they_have(evaluated
     changed = params(names={"ace": name})
     tables(changed, evaluated=evaluated, out=tmp_path / "transfer.csv")
     on_page = page_tables(tmp_path / "transfer.html")
-    assert len(on_page) == 3
+    assert len(on_page) == 4
     assert on_page[0][0][2] == name
     assert markdown_tables(tmp_path / "transfer.md") == on_page
     assert latex_tables(tmp_path / "transfer.tex") == on_page

@@ -5,6 +5,8 @@ import csv
 import json
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import sentences
@@ -36,14 +38,17 @@ from transformers import (
 from deftx.core.mask import Mask
 from deftx.core.parameters import backbone_parameters, weights_of
 from deftx.core.sparse_delta import SparseDelta
+from deftx.exchange.prior import add_bias
 from deftx.exchange.shira import save_shira
 from deftx.models.base import Base
 from deftx.models.load import load_classifier, load_masked_lm
 from deftx.models.predict import predict
 from deftx.report.anatomy import anatomy, common
 from deftx.report.places import place
+from deftx.stages.prior.math import prior_bias
+from deftx.store.errors import InputError
 from deftx.store.items import write_items
-from deftx.store.tensors import TensorFile
+from deftx.store.tensors import TensorFile, save_tensors
 
 # Warnings about how PEFT uses transformers and PyTorch.
 pytestmark = [
@@ -174,6 +179,45 @@ def test_predictions_need_no_label_and_are_those_of_the_model_folder(run, tmp_pa
         assert [row[c] for c in ("id", "text", "label")] == [again[c] for c in list(row)[:3]]
         bound = 1e-6 + 2 * one_forward_pass(model, tokenizer(row["text"], return_tensors="pt"))[1]
         assert all(abs(float(row[f"p_{c}"]) - float(again[f"p_{c}"])) <= bound for c in CLASSES)
+
+
+@pytest.mark.rounding
+def test_a_prior_is_in_predictions_and_in_the_model_folder(run, tmp_path):
+    """From a file of texts and from a file of the stage `prior`; both are the same bias."""
+    folder, _ = run
+    given, out = [folder / "task", folder / "lang"], tmp_path / "c.safetensors"
+    logits = evaluated(folder, tmp_path).double().numpy()
+    bias = prior_bias(logits, np.full(3, 1 / 3))
+    (tmp_path / "t.txt").write_text("\n".join(sentences(20, seed=4)))
+    call("prior", "--system", "s", "--task", "x", "--language", "qaa", "--base", folder / "base",
+         "--classes", CLASSES, "--max-length", 24, "--composed", out, "--target", "uniform",
+         "--unlabelled", folder / "test.parquet", "--out", tmp_path / "p.safetensors")  # fmt: skip
+    stored = TensorFile(tmp_path / "p.safetensors")
+    assert stored["bias"].numpy() == pytest.approx(bias, abs=1e-8)
+    expected = torch.from_numpy(logits + bias).softmax(1)
+    for name in ("t.txt", "p.safetensors"):
+        to, prior = tmp_path / f"{name}.csv", ["--prior", tmp_path / name]
+        call("predict", *given, "--file", tmp_path / "t.txt", *prior, "--out", to)
+        call("apply", *given, *prior, "--out", tmp_path / f"{name} model")
+        carried = tmp_path / f"{name}.again.csv"
+        call("predict", tmp_path / f"{name} model", "--file", tmp_path / "t.txt", "--out", carried)
+        for path in (to, carried):
+            found = pd.read_csv(path).filter(like="p_").to_numpy()
+            assert found == pytest.approx(expected.numpy(), abs=2e-6)  # six digits and float32
+        card = (tmp_path / f"{name} model/README.md").read_text()
+        assert "**With a prior.**" in card and f"`{name}`" in card and "20" in card
+        facts = json.loads((tmp_path / f"{name} model/config.json").read_text())["deftx"]["prior"]
+        assert facts["bias"] == pytest.approx(bias.tolist(), abs=1e-5)
+        assert (facts["target"], facts["items"]) == ("uniform", 20)
+    call("apply", *given, "--out", tmp_path / "plain")
+    assert "prior" not in (tmp_path / "plain/README.md").read_text()
+
+
+def test_a_folder_that_cannot_carry_a_prior_is_refused(base):
+    model = load_classifier(base, CLASSES, seed=0)
+    model.classifier.out_proj = torch.nn.Linear(32, 3, bias=False)
+    with pytest.raises(InputError, match="XLMRobertaForSequenceClassification: no linear layer"):
+        add_bias(model, np.zeros(3))
 
 
 @pytest.mark.rounding
@@ -390,6 +434,15 @@ WRONG = {
     "exists already": ["export", "lang", "--to", "shira", "--out", "there"],
     "give --classes": ["predict", "public.bin", *TEXT],
     "SHiRA can hold no entry": ["export", "embedded.safetensors", "--to", "shira", *NEW],
+    "no vector of a task": ["apply", "lang", "--prior", "texts.txt", *NEW],
+    "made by sparse, expected prior": [
+        "apply",
+        "task",
+        "--prior",
+        "task/sft_model.safetensors",
+        *NEW,
+    ],
+    "its classes are ['a', 'b']": ["predict", "task", *TEXT, "--prior", "of-others.safetensors"],
     "goes with no vector": ["predict", "base", *TEXT],
 }
 """Message → arguments, to which the base is added."""
@@ -404,6 +457,8 @@ def mistaken(vectors, base, monkeypatch):
     (vectors / "there").mkdir()
     (vectors / "there/file").write_text("mine")
     write_public(vectors / "public.bin", differences(base, 1), head_of(base))
+    of = {"stage": "prior", "params": {"classes": ["a", "b"], "target": "uniform"}}
+    save_tensors("of-others.safetensors", {"bias": torch.zeros(2)}, **of)
     name = "embeddings.word_embeddings.weight"
     mask = Mask({name: torch.tensor([3])}, {name: (150, 32)})
     SparseDelta(mask, {name: torch.ones(1)}).save("embedded.safetensors", base=base.identity)

@@ -4,18 +4,22 @@ import json
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from deftx.data.read import read_items
 from deftx.exchange.foreign import classes_of
 from deftx.exchange.found import find_classifier, find_fitted, find_vector
 from deftx.exchange.lt_sft import PUBLIC_SHAPES
 from deftx.exchange.model_folder import check_new, class_names, save_model_folder, with_vectors
+from deftx.exchange.prior import Bias, add_bias, estimated_bias, stored_bias
 from deftx.models.base import check_length
 from deftx.models.device import available_device
+from deftx.models.load import load_tokenizer
 from deftx.models.parts import positions
 from deftx.models.predict import predict as predict_logits
 from deftx.report.anatomy import PLACES, anatomy, common
@@ -26,6 +30,7 @@ from deftx.store.items import Item
 
 VECTOR = "file or folder of a vector (ours or of the public LT-SFT code), or a hub id[@revision]"
 TEXTS = ("text", "text_pair")
+FILE = "txt (a text a line), csv, tsv, jsonl or parquet, also .gz, .xz"
 VECTORS = f"{VECTOR}; one of a task, one of a language, or both"
 
 
@@ -77,12 +82,20 @@ def overlap(parser: ArgumentParser, arguments: list[str]) -> None:
 def apply(parser: ArgumentParser, arguments: list[str]) -> None:
     """Add vectors to their base and write the model as a folder that transformers loads: a
     classifier if one vector is of a task, a masked-language model otherwise."""
+    _add_prior(parser)
     options = _written(parser, arguments)
     with TemporaryDirectory() as scratch:
         fitted = find_fitted(options.vectors, options.base, options.classes, Path(scratch))
         model = with_vectors(fitted.base, fitted.vectors, fitted.classes)
         facts = [found.facts for found in fitted.found]
-        made_from = {"vectors": facts, "max_length": fitted.max_length}
+        made_from: dict[str, Any] = {"vectors": facts, "max_length": fitted.max_length}
+        if options.prior is not None:
+            if not fitted.classes:
+                raise InputError("--prior: no vector of a task among those given")
+            length = fitted.max_length or min(128, positions(model) or 128)
+            found = _prior(options, model, load_tokenizer(fitted.base), length)
+            add_bias(model.cpu(), found.values)
+            made_from["prior"] = found.facts
         save_model_folder(model, fitted.base, options.out, made_from)
     print(f"{options.out}: {', '.join(fitted.classes) or 'a masked-language model'}")
 
@@ -113,21 +126,10 @@ def predict(parser: ArgumentParser, arguments: list[str]) -> None:
     _add_vectors(parser, f"{VECTORS}; or a model folder that `deftx apply` wrote")
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--text", action="append", help="a text; may be given several times")
-    file_help = "txt (a text a line), csv, tsv, jsonl or parquet, also .gz, .xz"
-    given.add_argument("--file", type=Path, help=file_help)
+    given.add_argument("--file", type=Path, help=FILE)
     parser.add_argument("--pair", action="append", help="the second text of each, for pairs")
-    parser.add_argument("--column", default="text", help="column of the text; default: text")
-    parser.add_argument("--pair-column", help="column of the second text, for pairs")
     parser.add_argument("--id-column", help="default: rows are numbered from 0")
-    parser.add_argument("--format", choices=get_args(Format), help="default: as the name ends")
-    parser.add_argument(
-        "--no-header", action="store_true", help="columns of csv and tsv are called 0, 1, …"
-    )
-    parser.add_argument(
-        "--quoting",
-        action=BooleanOptionalAction,
-        help="csv and tsv cells may be quoted; default: csv cells may",
-    )
+    _add_prior(parser)
     parser.add_argument("--max-length", type=int, help="tokens; default: as the task was trained")
     parser.add_argument("--out", type=Path, help=".csv or .jsonl; default: printed as CSV")
     options = parser.parse_args(arguments)
@@ -146,7 +148,10 @@ def predict(parser: ArgumentParser, arguments: list[str]) -> None:
     filled = [any(item.get(role, "").strip() for role in TEXTS) for item in items]
     probabilities = np.full((len(items), len(classes)), np.nan)
     if asked := [item for item, has_text in zip(items, filled, strict=True) if has_text]:
-        probabilities[filled] = predict_logits(model, asked, tokenizer, length).softmax(1)
+        logits = predict_logits(model, asked, tokenizer, length)
+        if options.prior is not None:
+            logits = logits + torch.from_numpy(_prior(options, model, tokenizer, length).values)
+        probabilities[filled] = logits.softmax(1)
     frame = pd.DataFrame(items).filter(["id", *TEXTS])
     best = probabilities.argmax(1)
     frame["label"] = [
@@ -166,20 +171,54 @@ def predict(parser: ArgumentParser, arguments: list[str]) -> None:
 
 def _items(options: Namespace) -> list[Item]:
     if options.file is not None:
-        columns = Columns(text=options.column, text_pair=options.pair_column, id=options.id_column)
-        layout = Layout(
-            columns=columns,
-            format=options.format,
-            header=not options.no_header,
-            quoting=options.quoting,
-        )
-        return read_items(options.file, layout, whole=True)
+        return read_items(options.file, _layout(options, options.id_column), whole=True)
     if options.pair is not None and len(options.pair) != len(options.text):
         raise InputError(f"{len(options.pair)} --pair for {len(options.text)} --text")
     items: list[Item] = [{"id": str(i), "text": text} for i, text in enumerate(options.text)]
     for item, pair in zip(items, options.pair or (), strict=False):
         item["text_pair"] = pair
     return items
+
+
+def _layout(options: Namespace, id_column: str | None = None) -> Layout:
+    return Layout(
+        columns=Columns(text=options.column, text_pair=options.pair_column, id=id_column),
+        format=options.format,
+        header=not options.no_header,
+        quoting=options.quoting,
+    )
+
+
+def _add_prior(parser: ArgumentParser) -> None:
+    """The option of a prior, and how the rows of its file are read."""
+    parser.add_argument(
+        "--prior",
+        type=Path,
+        metavar="FILE",
+        help="add a bias to the logits of the classes: that of a file of the stage `prior` "
+        "(.safetensors); or the one that makes the mean prediction the same for all classes, over "
+        f"unlabelled texts of the domain in the language: {FILE}",
+    )
+    parser.add_argument("--column", default="text", help="column of the text; default: text")
+    parser.add_argument("--pair-column", help="column of the second text, for pairs")
+    parser.add_argument("--format", choices=get_args(Format), help="default: as the name ends")
+    parser.add_argument(
+        "--no-header", action="store_true", help="columns of csv and tsv are called 0, 1, …"
+    )
+    parser.add_argument(
+        "--quoting",
+        action=BooleanOptionalAction,
+        help="csv and tsv cells may be quoted; default: csv cells may",
+    )
+
+
+def _prior(
+    options: Namespace, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, length: int
+) -> Bias:
+    path: Path = options.prior
+    if path.suffix == ".safetensors":
+        return stored_bias(path, model)
+    return estimated_bias(path, read_items(path, _layout(options)), model, tokenizer, length)
 
 
 def _add_vectors(parser: ArgumentParser, about: str = VECTORS) -> None:

@@ -32,7 +32,7 @@ def read_items(
     digits. Labelled items may have a blank text: published scores count them. In unlabelled text
     each line of a cell becomes an item, and blank lines are dropped, so an article gives one item
     per paragraph; a row with a cell that is no text (null, a list) is dropped and counted in the
-    log. With `whole` each unlabelled row is one item, blank or not.
+    log. With `whole`, and where there are pairs, each unlabelled row is one item, blank or not.
 
     `classes` maps tasks to their classes: labels must be among those of each.
 
@@ -41,7 +41,7 @@ def read_items(
     labelled items occurs twice or holds a line break.
     """
     columns = {role: name for role, name in layout.columns if name}
-    labelled = "label" in columns
+    labelled, whole = "label" in columns, whole or "text_pair" in columns
     items: list[Item] = []
     dropped: Counter[str] = Counter()
     places: dict[str, str] = {}

@@ -56,7 +56,7 @@ def save_model_folder(
     """Write weights (safetensors), config, the base's tokenizer and a card, whole or not at all.
 
     `made_from` is stored in the config under `deftx`: `vectors`, each with its name, and optionally
-    `max_length`. Raises ArtefactError if the folder exists and is not empty.
+    `max_length` and `prior`. Raises ArtefactError if the folder exists and is not empty.
     """
     with new_folder(folder) as temporary:
         model.config.deftx = {"base": base.identity, **made_from}
@@ -65,7 +65,8 @@ def save_model_folder(
             if (base.folder / name).is_file():
                 shutil.copyfile(base.folder / name, temporary / name)
         kind = type(model).__name__.partition("For")[2]
-        facts = {"base": base.identity, "classes": class_names(model), **made_from}
+        classes = class_names(model)
+        facts = {"base": base.identity, "classes": classes, "prior": None, **made_from}
         write_text(temporary / "README.md", render("model.md.j2", kind=kind, **facts))
 
 

@@ -18,7 +18,7 @@ from deftx.models.load import load_tokenizer
 from deftx.stages.tokens.settings import WHOLE
 from deftx.store.artefact import file_sha256
 from deftx.store.errors import ArtefactError
-from deftx.store.items import Items, as_items, load_labelled, load_text, unknown_label
+from deftx.store.items import Items, as_items, load_items, load_labelled, load_text, unknown_label
 from deftx.store.tensors import TensorFile, decode_ids, encode_ids
 
 Example = dict[str, torch.Tensor]
@@ -181,6 +181,18 @@ def load_tokens(
     starts = torch.cat([ends.new_zeros(1), ends[:-1]])
     labels = None if classes is None else _labels(file, classes)
     return Tokens(columns, starts, ends, labels, file["ids"])
+
+
+def load_unlabelled(path: Path, base: Base, max_length: int) -> Tokens:
+    """The tokens of items, as a classifier reads them, without labels: those that a file has are
+    not read. Otherwise as `load_tokens`."""
+    if path.suffix == ".parquet":
+        texts = [{k: v for k, v in item.items() if k != "label"} for item in load_items(path)]
+        found = encode(texts, load_tokenizer(base), max_length)
+        return replace(found, ids=encode_ids(item["id"] for item in texts))
+    found = load_tokens(path, base, max_length)
+    columns = {n: v for n, v in found.columns.items() if n != "special_tokens_mask"}
+    return replace(found, columns=columns)
 
 
 def _labels(file: TensorFile, classes: Sequence[str]) -> torch.Tensor:

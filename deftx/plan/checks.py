@@ -198,8 +198,11 @@ def _tasks(config: Config) -> Iterator[str]:
                 yield f"tasks.{name}.test: {language} would be tested on what it is trained on"
         for part, items, languages in config.task_items(name):
             key = f"tasks.{name}.{part}.dataset"
-            yield from _dataset(config, key, items.dataset, languages, items.split, labelled=True)
             dataset = config.datasets.get(items.dataset)
+            labelled = part != "prior.items" or bool(dataset and dataset.world)
+            yield from _dataset(config, key, items.dataset, languages, items.split, labelled)
+            if not labelled:
+                continue
             known = dataset and CLASSES_OF_THE_WORLD.get(dataset.world or "")
             if known and sorted(known) != sorted(task.classes):
                 yield (
@@ -212,8 +215,48 @@ def _tasks(config: Config) -> Iterator[str]:
                         f"datasets.{items.dataset}.labels: maps to {label!r}, which is none of "
                         f"tasks.{name}.classes: {', '.join(task.classes)}"
                     )
+        yield from _prior(config, name)
     if not config.evaluated_tasks:
         yield "tasks: every task has an empty list of languages: there is nothing to evaluate"
+
+
+def _prior(config: Config, name: str) -> Iterator[str]:
+    """The items of a task's prior: of some of its languages, not those of its test, and chosen and
+    read without labels."""
+    task, key = config.tasks[name], f"tasks.{name}.prior"
+    if task.prior is None:
+        return
+    items, languages = task.prior.items, config.prior_languages(name)
+    if not languages and config.task_languages(name):
+        yield f"{key}.languages: empty; leave out `prior` if no language has such items"
+    for language in languages:
+        if language not in (evaluated := config.task_languages(name)):
+            yield unknown(f"{key}.languages", language, evaluated, "language of the task")
+    mine, test = config.datasets.get(items.dataset), config.datasets.get(task.test.dataset)
+    if mine is None or test is None:
+        return
+    same = (items.dataset, items.split) == (task.test.dataset, task.test.split)
+    if mine.files and test.files and not same:
+        same = any(
+            mine.fill(mine.files, language, items.split)
+            == test.fill(test.files, language, task.test.split)
+            for language in languages
+        )
+    if same:
+        yield (
+            f"{key}.items: {items.split} of {items.dataset} is what the task is tested on; a prior "
+            "from test items would be another setting (transductive)"
+        )
+    if (mine.columns.text_pair is None) != (test.columns.text_pair is None):
+        yield (
+            f"{key}.items: one of {items.dataset} and {task.test.dataset} has pairs of texts "
+            "(columns.text_pair), the other has not"
+        )
+    if None in (mine.labels or {}).values():
+        yield (
+            f"{key}.items: datasets.{items.dataset}.labels leaves items out by their label, but a "
+            "prior is to know no label; name a dataset without `labels`"
+        )
 
 
 def _starts(config: Config) -> Iterator[str]:

@@ -91,7 +91,7 @@ def device_memory(stage: str, params: Mapping[str, Any], base: Base | None) -> i
     shape = Shape.of(base)
     if stage == "denoise":
         return CUDA + TRAINED * shape.weights
-    if stage == "evaluate":
+    if stage in ("evaluate", "prior"):
         length, rows = params.get("max_length", 128), params.get("batch_size", PREDICTED_ROWS)
         return CUDA + PREDICTED * shape.weights + _prediction(shape, length, rows * length)
     engine = Engine(**params.get("engine") or {})

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from deftx.plan.artefact import BASE, NONE, OWN_TEXT, ROUND, Artefact, Inputs, Target, once
 from deftx.plan.method import KINDS, Kind, Row
-from deftx.plan.schema import Config, is_path
+from deftx.plan.schema import Config, Prior, is_path
 from deftx.plan.user_files import UserFiles
 from deftx.stages.denoise.settings import RankRule
 from deftx.stages.tokens.settings import WHOLE
@@ -48,6 +48,21 @@ class Graph(ABC):
             for language in self.config.task_languages(task)
             for seed in self.config.system_seeds(system)
         ]
+
+    @cached_property
+    def priors(self) -> list[Artefact]:
+        """The bias of each evaluation in a language that has items for a prior."""
+        return [
+            Artefact("prior", evaluation.wildcards)
+            for evaluation in self.evaluations
+            if evaluation["language"] in self.config.prior_languages(evaluation["task"])
+        ]
+
+    def prior_of(self, task: str) -> Prior:
+        """The prior of a task that has one."""
+        prior = self.config.tasks[task].prior
+        assert prior is not None, f"task {task} has no prior"
+        return prior
 
     def vectors(self, evaluation: Artefact) -> tuple[Artefact, Artefact | None]:
         """The task vector and the language vector of a system; no language vector where the system

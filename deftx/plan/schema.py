@@ -15,6 +15,7 @@ from deftx.stages.compose.settings import Combine, Depth
 from deftx.stages.data.settings import Dataset, Format, Split
 from deftx.stages.mask.settings import Budget
 from deftx.stages.methods import AnyRow
+from deftx.stages.prior.settings import Target
 from deftx.stages.world.settings import World
 from deftx.store.strict import Strict, absent
 
@@ -115,6 +116,23 @@ class Source(Items):
     language: LanguageKey
 
 
+class Prior(Strict):
+    """What the predictions of each system are to be on average in each language, over unlabelled
+    items: the systems are shown with this assumption, too, under names that end in `+ prior`."""
+
+    items: Items = Field(
+        description="items of the task's domain, which are not the test's; labels are not read"
+    )
+    languages: list[LanguageKey] | None = Field(
+        default=None, description="that have such items; default: those of the task"
+    )
+    target: Target = Field(
+        default="uniform",
+        description="uniform: every class equally often; source: as often as the same system "
+        "predicts it on the items of the source language",
+    )
+
+
 class Task(Strict):
     """A classification with labelled data in a source language, or in several, and test sets in
     others."""
@@ -137,6 +155,10 @@ class Task(Strict):
         default=None, description="the systems evaluated on it; default: every system"
     )
     training: TaskTraining = TaskTraining()
+    prior: Prior | None = Field(
+        default=None,
+        description="also show each system with a bias on the classes, from unlabelled items",
+    )
 
     @property
     def sources(self) -> list[str]:
@@ -257,13 +279,25 @@ class Config(Strict):
         return list(self.languages) if languages is None else languages
 
     def task_items(self, task: str) -> Iterator[tuple[str, Items, list[str]]]:
-        """The labelled data of a task: a key below `tasks.{task}`, a split, and its languages."""
+        """The labelled data of a task: a key below `tasks.{task}`, a split, and its languages; and
+        the items of its prior, whose labels are not read, as `prior.items`."""
         found = self.tasks[task]
         yield "train", found.train, [found.source]
         yield "valid", found.valid, [found.source]
         yield "test", found.test, self.task_languages(task)
         for number, more in enumerate(found.more_sources):
             yield f"more_sources.{number}", more, [more.language]
+        if found.prior is not None:
+            more_languages = [found.source] if found.prior.target == "source" else []
+            languages = [*self.prior_languages(task), *more_languages]
+            yield "prior.items", found.prior.items, list(dict.fromkeys(languages))
+
+    def prior_languages(self, task: str) -> list[str]:
+        """The languages in which the systems are also shown with a prior."""
+        prior = self.tasks[task].prior
+        if prior is None:
+            return []
+        return self.task_languages(task) if prior.languages is None else prior.languages
 
     def task_systems(self, task: str) -> list[str]:
         """The systems that are evaluated on a task, in the order of `systems`."""

@@ -13,7 +13,7 @@ from deftx.plan.artefact import OWN_TEXT, Artefact, Target
 from deftx.plan.method import Row
 from deftx.plan.plan import Plan
 from deftx.plan.schema import Config
-from deftx.report.comparison import METRIC_NAMES, Comparison
+from deftx.report.comparison import METRIC_NAMES, SUFFIX, Comparison
 from deftx.report.scores import Transfer
 from deftx.report.template import render
 from deftx.stages.table import path_of
@@ -123,7 +123,8 @@ def model_card(
     Args:
         vector: with its provenance.
         partner: a vector of the other kind and the same seed that a system adds to this one.
-        means: the scores of all systems on all tasks; those that concern this vector are shown.
+        means: the scores of all systems on all tasks, with a prior too; those that concern this
+            vector are shown.
         tests: task → the dataset of its test items.
         items: path of a part → its number of items.
         maskable: how many entries of the base a method may select from.
@@ -131,8 +132,13 @@ def model_card(
     own, name = vector.provenance, vector.target.name
     task = name if vector.target.kind == "task" else None
     mine = [
-        m for m in means if m.system in vector.systems and name == (m.task if task else m.language)
+        m
+        for m in means
+        if m.system.removesuffix(SUFFIX) in vector.systems
+        and name == (m.task if task else m.language)
     ]
+    assumed = {m.task for m in mine if m.system.endswith(SUFFIX)}
+    priors = [table.prior for t, table in comparison.tasks.items() if t in assumed and table.prior]
     params = own["params"]
     # The settings that are not the default; those of training are shown elsewhere.
     elsewhere = {"prune", "retrain", "learning_rate", "average", "vector"}
@@ -160,6 +166,7 @@ def model_card(
         licences=sorted({part.licence for part in vector.data if part.licence}),
         unlicensed=sorted({part.dataset for part in vector.data if not part.licence}),
         metrics=" and ".join(dict.fromkeys(METRIC_NAMES[m.metric] for m in mine)),
+        priors=[prior.model_dump() for prior in priors],
         textless=any(not m.has_text for m in mine),
         seeds=max((m.seeds for m in mine), default=0),
         grid=_grid(mine, comparison, task),

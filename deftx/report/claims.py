@@ -17,7 +17,7 @@ from deftx.plan.artefact import Target
 from deftx.report.comparison import Comparison
 from deftx.report.evaluations import Evaluation
 from deftx.report.places import NO_LAYER
-from deftx.report.scores import draw
+from deftx.report.scores import Draws, draw
 from deftx.report.statistics import LEVEL, RESAMPLES, interval, over_seeds
 from deftx.store.strict import Strict
 
@@ -123,9 +123,10 @@ class Evidence:
         evaluations: Sequence[Evaluation],
         diagnostics: pd.DataFrame,
         words: Mapping[str, int],
+        draws: Mapping[str, Draws] | None = None,
     ) -> None:
         self.comparison, self.diagnostics, self.words = comparison, diagnostics, words
-        self.draws = draw(comparison, evaluations)
+        self.draws = draw(comparison, evaluations) if draws is None else draws
         ids = [(e.task, e.ids) for e in evaluations]
         frame = pd.DataFrame(ids, columns=["task", "id"]).explode("id")
         self.items = frame.groupby("task")["id"].nunique()
@@ -190,13 +191,17 @@ def judge(evidence: Evidence, roles: Mapping[str, str]) -> pd.DataFrame:
 
     On one of the published test sets, only claims about it are measured, over the languages of the
     published number. On any other, such as an artificial world, all languages count that the run
-    averages over.
+    averages over. Where all systems have an assumption, the claims about scores are judged, each
+    under a name that ends in the assumption.
 
     Args:
         roles: system of a claim → system of the run, for those that the run has.
     """
     rows = []
+    assumption = evidence.comparison.assumption
     for claim, task in product(load_claims().claims, evidence.comparison.tasks):
+        if assumption and claim.measure not in OF_SCORES:
+            continue
         systems = [roles[system] for system in claim.systems if system in roles]
         known = set(systems) <= set(evidence.comparison.systems_of(task))
         languages, published = _setting(evidence.comparison, claim, task)
@@ -206,6 +211,7 @@ def judge(evidence: Evidence, roles: Mapping[str, str]) -> pd.DataFrame:
         if estimate is not None:
             row = {**claim.model_dump(), **estimate._asdict(), "ours": estimate.value}
             row |= {"task": task, "published": published, "verdict": claim.verdict(estimate)}
+            row["claim"] += assumption and f" ({assumption.strip()})"
             rows.append(row)
     return pd.DataFrame(rows, columns=FINDINGS).astype({"low": float, "high": float})
 
@@ -388,6 +394,9 @@ MEASURES: dict[str, Callable[[Case], Estimate | None]] = {
     "task_embeddings_lead": partial(of_masks, kind="task", statistic=embeddings_lead),
 }
 """The names of the statistics in claims.yaml."""
+
+OF_SCORES = ("difference", "wins", "gain_and_corpus", "loss_and_score")
+"""Those of them that a prior on the classes changes."""
 
 
 def _plural(n: int, unit: str) -> str:

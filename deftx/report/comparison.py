@@ -16,6 +16,18 @@ REFERENCE = "lt-sft"
 """The default reference system."""
 
 
+SUFFIX = " + prior"
+"""How the name of a system ends whose predictions were given a prior by the stage `prior`."""
+
+
+class PriorTable(Strict):
+    """The assumption of the systems whose names end in SUFFIX."""
+
+    items: str = Field(description="the unlabelled items that it is about")
+    languages: list[str] = Field(description="that have such items")
+    target: Literal["uniform", "source"]
+
+
 class TaskTable(Strict):
     """What is shown of a task."""
 
@@ -25,6 +37,7 @@ class TaskTable(Strict):
     languages: list[str]
     dataset: str = Field(default="", description="of the test items, as published numbers name it")
     systems: list[str] = Field(default=[], description="that are evaluated on it; default: all")
+    prior: PriorTable | None = Field(default=None, description="also shown with it; default: none")
 
     @property
     def labelled(self) -> set[str]:
@@ -53,6 +66,7 @@ class Comparison(Strict):
         description="systems of vectors that are means over seeds, evaluated with the first alone",
     )
     base_name: str = Field(default="", description="name of the base model")
+    assumption: str = Field(default="", description="of all systems, as their names end")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -88,6 +102,37 @@ class Comparison(Strict):
         """The reference system, or the first one of a task on which it is not evaluated."""
         systems = self.systems_of(task)
         return self.reference_system if self.reference_system in systems else systems[0]
+
+    def with_prior(self) -> "tuple[Comparison, Comparison, Comparison]":
+        """The comparisons on the tasks and languages that have a prior: of the systems without it,
+        of the systems with it, and of both."""
+        tasks = {task: table for task, table in self.tasks.items() if table.prior}
+
+        def of(endings: list[str]) -> Comparison:
+            """Each system with each ending."""
+
+            def named(systems: list[str]) -> list[str]:
+                return [system + ending for ending in endings for system in systems]
+
+            tables = {
+                task: table.model_copy(
+                    update={
+                        "systems": named(self.systems_of(task)),
+                        "languages": [k for k in table.languages if k in table.prior.languages],
+                    }
+                )
+                for task, table in tasks.items()
+                if table.prior
+            }
+            changes = {"systems": named(self.systems), "tasks": tables}
+            changes["reference"] = self.reference_system + endings[0]
+            return self.model_copy(update={**changes, "assumption": endings[0]})
+
+        return of([""]), of([SUFFIX]), of(["", SUFFIX])
+
+    def title(self, task: str, joint: str = " + ") -> str:
+        """A task with the assumption of all systems."""
+        return f"{task}{self.assumption.replace(' + ', joint)}"
 
     def name(self, language: str) -> str:
         """The name of a language."""

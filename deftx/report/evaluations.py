@@ -75,7 +75,7 @@ def load_evaluations(paths: Iterable[Path], comparison: Comparison) -> list[Eval
     """
     found: dict[tuple[str, str, str, int], Evaluation] = {}
     for path in paths:
-        for file in _wanted(path, comparison) if path.is_dir() else [path]:
+        for file in wanted(path, comparison) if path.is_dir() else [path]:
             evaluation = _load(file)
             if evaluation.key in found:
                 what = "/".join(map(str, evaluation.key))
@@ -99,7 +99,9 @@ def _load(path: Path) -> Evaluation:
     )
 
 
-def _wanted(folder: Path, comparison: Comparison) -> list[Path]:
+def wanted(folder: Path, comparison: Comparison) -> list[Path]:
+    """The files {system}/{task}/{language}/seed{n}.safetensors of a folder that a comparison asks
+    for, as far as they exist."""
     return [
         path
         for task, table in comparison.tasks.items()

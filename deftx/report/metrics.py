@@ -10,13 +10,14 @@ BINS = 15
 
 
 class ClassMetrics(NamedTuple):
-    """Precision, recall and F1 of one class in [0, 1], 0 if they are 0/0; and `support`, the number
-    of its items."""
+    """Precision, recall and F1 of one class in [0, 1], 0 if they are 0/0; `support`, the number of
+    its items; and `predicted`, the number of items that are predicted to be of it."""
 
     precision: float
     recall: float
     f1: float
     support: int
+    predicted: int
 
 
 class Metrics(NamedTuple):
@@ -58,7 +59,10 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> Metrics:
         brier=float(((probabilities - truth) ** 2).sum(axis=1).mean()),
         ece=calibration_error(probabilities, labels),
         classes=tuple(
-            map(ClassMetrics, *(values.tolist() for values in (precision, recall, f1, support)))
+            map(
+                ClassMetrics,
+                *(values.tolist() for values in (precision, recall, f1, support, predicted)),
+            )
         ),
     )
 

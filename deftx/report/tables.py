@@ -3,13 +3,18 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from deftx.report.comparison import MEAN, METRIC_NAMES, Comparison
 from deftx.report.evaluations import TRAINED, Evaluation, trained
+from deftx.report.prior import WithPrior
 from deftx.report.scores import Difference, Transfer
 from deftx.report.statistics import ALPHA, RESAMPLES
 from deftx.report.table_formats import Cell, Table, number
+
+LABELS = "(labels)"
+"""The row of the labels in a table of shares: no name of a system."""
 
 ONE_SEED = (
     " One seed: the intervals do not include variation between training runs, so they are about "
@@ -100,22 +105,86 @@ def difference_tables(
     headings.pop(MEAN, None)
     others = [system for system in systems if system != reference]
     once = _once(comparison, task)
+    title, named = comparison.title(task), comparison.title(task, "-")
     tables = (
         Table(
-            f"differences-{task}",
-            f"{task}: differences between systems",
-            "Row minus column, in points of the mean over languages. "
-            f"{_paired(len(pairs), seeds)}{once}",
+            f"differences-{named}",
+            f"{title}: differences between systems",
+            f"Row minus column, in points of the mean over languages. {_paired(len(pairs), seeds)}{once}",
             _wide(pairs, "versus", systems[1:], {system: system for system in systems[:-1]}),
         ),
         Table(
-            f"reference-{task}",
-            f"{task}: differences from {reference}",
+            f"reference-{named}",
+            f"{title}: differences from {reference}",
             f"Row minus {reference}, in points. {_paired(len(single), seeds)}{once}",
             _wide(single, "language", others, headings),
         ),
     )
     return [table for table in tables if table.cells.notna().any(axis=None)]
+
+
+def shares_table(comparison: Comparison, task: str, evaluations: Sequence[Evaluation]) -> Table:
+    """The shares of the classes among the labels and among each system's predictions, in percent:
+    labels and systems × languages."""
+    mine = [e for e in evaluations if e.task == task]
+    names = mine[0].class_names
+    rows = [
+        (e.language, who, [getattr(one, count) / len(e.labels) for one in e.metrics.classes])
+        for e in mine
+        for who, count in ((LABELS, "support"), (e.system, "predicted"))
+    ]
+    frame = pd.DataFrame(rows, columns=["language", "system", "shares"])
+    means = frame.groupby(["language", "system"])["shares"].agg(lambda each: np.mean([*each], 0))
+    cells: list[Any] = [Cell(" / ".join(f"{100 * x:.0f}" for x in each)) for each in means]
+    found = means.reset_index().assign(cell=cells)
+    languages = comparison.tasks[task].languages
+    return Table(
+        f"shares-{comparison.title(task, '-')}",
+        f"{comparison.title(task)}: shares of the classes",
+        f"Shares of {' / '.join(names)} in percent, among the labels and among the predictions, "
+        "means over seeds. classes.csv has the numbers of items.",
+        _wide(
+            found,
+            "language",
+            [LABELS, *comparison.systems_of(task)],
+            {key: comparison.heading(task, key) for key in languages},
+        ),
+    )
+
+
+def prior_tables(found: WithPrior, task: str, gaps: Sequence[Difference]) -> list[Table]:
+    """The tables of the systems with a prior, and no others: their scores, each beside the score
+    without the prior, their differences, and the shares of the classes; none for a task without.
+
+    Args:
+        gaps: between the systems with the prior.
+    """
+    comparison = found.after
+    if task not in comparison.tasks:
+        return []
+    frame = found.table()
+    frame = frame[frame["task"] == task]
+    best, seeds = _best(comparison, task, gaps), int(frame["seeds"].iloc[0])
+    cells: list[Any] = [
+        Cell(
+            number(100 * row["mean"]),
+            f"{_half(row['low'], row['high'])}, without {number(100 * row['before'])}",
+            bold=(row["system"], row["language"]) == (best, MEAN),
+        )
+        for row in frame.to_dict("records")
+    ]
+    headings = {key: comparison.heading(task, key) for key in comparison.columns(task)}
+    scores = Table(
+        comparison.title(task, "-"),
+        comparison.title(task),
+        _prior_caption(comparison, task, seeds),
+        _wide(frame.assign(cell=cells), "language", comparison.systems_of(task), headings),
+    )
+    return [
+        scores,
+        *difference_tables(comparison, task, gaps, seeds),
+        shares_table(comparison, task, found.evaluations),
+    ]
 
 
 def published_table(comparison: Comparison, task: str, found: pd.DataFrame) -> list[Table]:
@@ -199,6 +268,27 @@ def _paired(comparisons: int, seeds: int) -> str:
         f"± is half the width of the paired 95 % interval over {_over(seeds)}. In parentheses: not "
         f"significant (p ≥ {ALPHA} after Holm's correction for the {comparisons:,} "
         f"comparison{'s' * (comparisons > 1)} of this table).{ONE_SEED * (seeds == 1)}"
+    )
+
+
+def _prior_caption(comparison: Comparison, task: str, seeds: int) -> str:
+    prior = comparison.tasks[task].prior
+    assert prior is not None
+    source = comparison.name(comparison.tasks[task].source)
+    aim = {
+        "uniform": "the same for all classes",
+        "source": f"that of the same system on such items in {source}",
+    }[prior.target]
+    averaged = ", ".join(map(comparison.name, comparison.averaged(task)))
+    return (
+        f"{METRIC_NAMES[comparison.tasks[task].metric]} in percent, of systems with a bias on the "
+        "logits of the classes, which makes their mean prediction on unlabelled items of the "
+        f"language, {prior.items}, {aim}. There is one bias for each system, language and seed. "
+        f"± is half the width of the 95 % bootstrap interval over {_over(seeds)}; these unlabelled "
+        "items are not resampled. without: the score of the same system without the bias. "
+        + f"{MEAN}: over {averaged}. " * bool(averaged)
+        + "A language without such items has no column."
+        + ONE_SEED * (seeds == 1)
     )
 
 

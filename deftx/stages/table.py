@@ -34,6 +34,7 @@ from deftx.stages.gated import plan as gated
 from deftx.stages.lora import plan as lora
 from deftx.stages.mask import plan as mask
 from deftx.stages.mean import plan as mean
+from deftx.stages.prior import plan as prior
 from deftx.stages.sparse import plan as sparse
 from deftx.stages.summary import plan as summary
 from deftx.stages.tables import plan as tables
@@ -90,7 +91,17 @@ class Stage:
 _SPLIT = "{dataset}/{language}/{split}"
 _VECTOR = "{method}/{target}/seed{seed}"
 _EVALUATION = "{system}/{task}/{language}/seed{seed}"
-FIGURES = ("transfer", "differences", "overlap", "layers", "mask", "spectrum", "sweep", "distance")
+FIGURES = (
+    "transfer",
+    "differences",
+    "prior",
+    "overlap",
+    "layers",
+    "mask",
+    "spectrum",
+    "sweep",
+    "distance",
+)
 
 # fmt: off
 TABLE = (
@@ -134,13 +145,15 @@ TABLE = (
           threads=1),
     Stage("evaluate", "predict the test set of a language", f"evaluate/{_EVALUATION}.safetensors",
           evaluate, gpus="one", threads=1),
+    Stage("prior", "find the bias that gives the predictions of a language a chosen mean",
+          f"prior/{_EVALUATION}.safetensors", prior, gpus="one", threads=1),
     Stage("diagnostics", "compare the vectors of a system with each other",
           "diagnostics/{system}/{task}.csv", diagnostics),
     Stage("coverage", "count the pieces into which the tokenizer splits each language",
           "coverage/coverage.csv", coverage),
     Stage("tables", "make the tables of a run", "tables/transfer.csv", tables,
-          beside=("scores.csv", "classes.csv", "differences.csv", "published.csv", "transfer.md",
-                  "transfer.tex", "transfer.html"), page=True),
+          beside=("scores.csv", "classes.csv", "differences.csv", "prior.csv", "published.csv",
+                  "transfer.md", "transfer.tex", "transfer.html"), page=True),
     Stage("claims", "compute the papers' claims on this run", "tables/claims.csv", claims,
           beside=("claims.md",), page=True),
     Stage("figures", "draw the figures of a run", "figures/transfer.svg", figures, page=True,

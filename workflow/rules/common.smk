@@ -245,6 +245,7 @@ def call(stage, inputs="", params=""):
 TITLES = {
     "transfer": "zero-shot transfer",
     "differences": "differences to the reference",
+    "prior": "with and without a prior",
     "overlap": "overlap of vectors",
     "layers": "chosen entries layer by layer",
     "mask": "chosen entries by tensor",

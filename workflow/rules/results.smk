@@ -1,6 +1,6 @@
 """What people read: diagnostics, tables, claims, figures, costs, cards, and one page of them all.
 
-Inputs: evaluate/, and the vectors. Outputs: diagnostics/, coverage/, tables/, figures/, costs/,
+Inputs: evaluate/, prior/, and the vectors. Outputs: diagnostics/, coverage/, tables/, figures/, costs/,
 cards/, summary/.
 
 Evaluations are passed as the folder that holds them: thousands of paths do not fit on a command line.
@@ -29,6 +29,7 @@ CARDS = (
 )
 
 EVALUATED = f"{ROOT}/evaluate"
+PRIORS = [f"{ROOT}/prior"] if PLAN.priors else []
 # Relative where the workflow is the working folder, so that results may be copied to another place.
 PUBLISHED = sorted(
     os.path.relpath(path)
@@ -105,8 +106,9 @@ rule tables:
     params:
         cfg=reads("tables"),
         evaluated=EVALUATED,
+        priors=PRIORS,
     shell:
-        call("tables", "published", "evaluated")
+        call("tables", "published", "evaluated priors")
 
 
 rule claims:
@@ -122,8 +124,9 @@ rule claims:
     params:
         cfg=reads("claims"),
         evaluated=EVALUATED,
+        priors=PRIORS,
     shell:
-        call("claims", "diagnostics coverage", "evaluated")
+        call("claims", "diagnostics coverage", "evaluated priors")
 
 
 rule figures:
@@ -141,8 +144,9 @@ rule figures:
     params:
         cfg=reads("figures"),
         evaluated=EVALUATED,
+        priors=PRIORS,
     shell:
-        call("figures", "base masks denoised diagnostics coverage", "evaluated")
+        call("figures", "base masks denoised diagnostics coverage", "evaluated priors")
 
 
 rule costs:
@@ -177,9 +181,10 @@ rule cards:
     params:
         cfg=reads("cards"),
         evaluated=EVALUATED,
+        priors=PRIORS,
         folder=lambda wildcards: ROOT,
     shell:
-        call("cards", "config", "folder evaluated")
+        call("cards", "config", "folder evaluated priors")
 
 
 rule summary:

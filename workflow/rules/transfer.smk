@@ -1,7 +1,7 @@
-"""Zero-shot transfer: compose → evaluate.
+"""Zero-shot transfer: compose → evaluate, and prior beside it.
 
-Inputs: sparse/ (or full/ and denoise/ for dense systems), test sets in data/. Outputs: compose/,
-evaluate/.
+Inputs: sparse/ (or full/ and denoise/ for dense systems), test sets and unlabelled items in data/. Outputs:
+compose/, evaluate/, prior/.
 """
 
 
@@ -40,3 +40,26 @@ rule evaluate:
         cfg=reads("evaluate"),
     shell:
         call("evaluate", "base composed test task_vector language_vector start_vector")
+
+
+rule prior:
+    """Find the bias that gives the predictions of a language a chosen mean."""
+    input:
+        unpack(needs("prior")),
+    output:
+        **made("prior"),
+    log:
+        **logs("prior"),
+    conda:
+        ENVIRONMENT
+    threads: PLAN.threads("prior")
+    resources:
+        gpu=PLAN.gpus("prior"),
+        gpu_shares=gpu_shares("prior"),
+    params:
+        cfg=reads("prior"),
+    shell:
+        call(
+            "prior",
+            "base composed unlabelled task_vector language_vector start_vector source",
+        )

@@ -5,6 +5,8 @@ CAPTIONS: dict[str, str] = {
     "dots are single seeds, the dashed line is chance.",
     "differences": "Difference between each system and the reference on the same items, with "
     "paired 95 % intervals. Hollow marks are not significant.",
+    "prior": "Score of each system without (hollow) and with (filled) a bias on the classes that "
+    "gives its predictions on unlabelled items of the language a chosen mean, with 95 % intervals.",
     "sweep": "Mean score over languages against the value of one setting, with 95 % intervals. The "
     "band is the reference.",
     "distance": "Score, and gain over the system without language vectors, against a language's "

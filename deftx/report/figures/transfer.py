@@ -4,13 +4,14 @@ system."""
 import textwrap
 from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from deftx.report.comparison import METRIC_NAMES, Comparison
+from deftx.report.comparison import METRIC_NAMES, SUFFIX, Comparison
 from deftx.report.figures.style import (
     GREY,
     WIDTH,
@@ -24,10 +25,14 @@ from deftx.report.figures.style import (
     sheet,
     styled,
 )
-from deftx.report.scores import Difference, Draws, Transfer, differences
+from deftx.report.prior import WithPrior
+from deftx.report.scores import Difference, Draws, Transfer, differences, transfer
 
 ROW = 0.145
 """Height in inches of the row of a system."""
+
+BESIDE = 0.2
+"""How far the two marks of a system are from the middle of its row, in rows."""
 
 Rows = Mapping[tuple[str, str, str], tuple[Estimate, Sequence[float] | np.ndarray, bool]]
 """(task, column, system) → an estimate, the scores of single seeds, and whether the mark is
@@ -107,14 +112,50 @@ def difference_figure(comparison: Comparison, gaps: Sequence[Difference]) -> Fig
     )
 
 
+@styled
+def prior_figure(found: WithPrior | None) -> Figure:
+    """As `transfer_figure`, on the tasks and in the languages that have a prior: the score of each
+    system without it as a hollow mark, and below it, joined by a line, the score with it."""
+    if found is None:
+        return notice("No prior: no task has unlabelled items for one.")
+    before = {mean[:3]: mean for mean in transfer(found.before, found.draws)}
+    rows, second = {}, {}
+    for after in found.means:
+        system = after.system.removesuffix(SUFFIX)
+        key = (after.task, after.language, system)
+        rows[key] = (percent(before[after.task, system, after.language]), (), True)
+        second[key] = percent(after)
+    tasks = found.before.tasks
+    classes = {e.task: e.classes for e in found.evaluations}
+    return _forest(
+        found.before,
+        rows,
+        {t: (f"{METRIC_NAMES[tasks[t].metric]} (%)", 100 / classes[t]) for t in tasks},
+        "--",
+        "Hollow: without a bias on the classes. Filled: with it (+ prior), estimated from",
+        f"unlabelled items: {'; '.join(_assumptions(found.after))}.",
+        "Bars: 95 % intervals. Dashed line: chance.",
+        second=second,
+    )
+
+
+def _assumptions(comparison: Comparison) -> list[str]:
+    """Items and target of each prior, each once."""
+    words = {"uniform": "all classes equally often", "source": "as in the source language"}
+    priors = [table.prior for table in comparison.tasks.values() if table.prior]
+    return list(dict.fromkeys(f"{prior.items}, {words[prior.target]}" for prior in priors))
+
+
 def _forest(
     comparison: Comparison,
     rows: Rows,
     scales: Mapping[str, tuple[str, float]],
     style: str,
     *notes: str,
+    second: Mapping[tuple[str, str, str], Estimate] = MappingProxyType({}),
 ) -> Figure:
-    """A block per task. Its scale has a label, and a vertical line of a `style` at a place."""
+    """A block per task. Its scale has a label, and a vertical line of a `style` at a place. A
+    system that has a `second` estimate is shown with both, one below the other."""
     look = looks(comparison.systems)
 
     def panel(task: str, column: str, systems: Sequence[str], axes: Axes) -> None:
@@ -123,7 +164,12 @@ def _forest(
         axes.axvline(scales[task][1], color=GREY, ls=style, lw=0.8, zorder=1)
         for y, system in enumerate(systems):
             estimate, seeds, hollow = rows[task, column, system]
-            look[system].draw(axes, [y], [estimate], horizontal=True, hollow=hollow, size=3.7)
+            own = y if (other := second.get((task, column, system))) is None else y - BESIDE
+            if other is not None:
+                ends, places = (estimate[0], other[0]), (own, y + BESIDE)
+                axes.plot(ends, places, color=look[system].colour, lw=0.8, alpha=0.5)
+                look[system].draw(axes, places[1:], [other], horizontal=True, size=3.7)
+            look[system].draw(axes, [own], [estimate], horizontal=True, hollow=hollow, size=3.7)
             axes.scatter(seeds, [y + 0.32] * len(seeds), s=1.6, color=look[system].colour, lw=0)
         name_rows(axes, systems)
         axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))
@@ -138,7 +184,8 @@ def _forest(
             titles = [textwrap.fill(comparison.heading(task, each), room) for each in columns]
             draws = [partial(panel, task, column, systems) for column in columns]
             panels = list(zip(titles, draws, strict=True))
-            blocks[task] = Block(panels, ROW * len(systems) + 0.1, most, x=scales[task][0])
+            height = ROW * (1.5 if second else 1) * len(systems) + 0.1
+            blocks[task] = Block(panels, height, most, x=scales[task][0])
     textless = set(comparison.without_text)
     if any(textless & set(table.languages) for table in comparison.tasks.values()):
         notes = (*notes, "† no text: evaluated without a language vector.")

@@ -8,7 +8,11 @@ from deftx.stages.tables.plan import params
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
     sparse = [vector for vector in graph.all_vectors if vector.stage in ("sparse", "convert")]
-    return {**costs.inputs(graph, artefact), "vectors": sparse}
+    return {
+        **costs.inputs(graph, artefact),
+        "priors": graph.priors,
+        "vectors": sparse,
+    }
 
 
 __all__ = ["inputs", "params"]  # the parameters are those of the tables

@@ -11,6 +11,7 @@ from deftx.plan.plan import Plan
 from deftx.report.card import Data, Vector, dataset, model_card, vectors_of
 from deftx.report.comparison import Comparison
 from deftx.report.evaluations import load_evaluations
+from deftx.report.prior import with_prior
 from deftx.report.scores import draw, transfer
 from deftx.report.template import render
 from deftx.report.written_config import load_config
@@ -21,7 +22,15 @@ from deftx.store.tensors import TensorFile
 Params = Comparison
 
 
-def cards(params: Params, *, config: Path, folder: Path, evaluated: list[Path], out: Path) -> None:
+def cards(
+    params: Params,
+    *,
+    config: Path,
+    folder: Path,
+    evaluated: list[Path],
+    priors: list[Path] | None = None,
+    out: Path,
+) -> None:
     """Write `README.md` beside each vector, and `out`, a page with links to all of them. `folder`
     is results/{run}; `config`, written by the stage `config`, gives the vectors.
 
@@ -30,7 +39,7 @@ def cards(params: Params, *, config: Path, folder: Path, evaluated: list[Path], 
     """
     known = load_config(config)
     tests = {task: dataset(known, known.tasks[task].test.dataset) for task in params.tasks}
-    write_cards(params, vectors_of(Plan(known)), tests, folder, evaluated, out)
+    write_cards(params, vectors_of(Plan(known)), tests, folder, evaluated, out, priors or [])
 
 
 def write_cards(
@@ -40,10 +49,15 @@ def write_cards(
     folder: Path,
     evaluated: Sequence[Path],
     out: Path,
+    priors: Sequence[Path] = (),
 ) -> None:
     """The work of `cards` for given vectors; `tests`: task → the dataset of its test items."""
     base = Base.load(folder / "base")
-    means = transfer(comparison, draw(comparison, load_evaluations(evaluated, comparison)))
+    evaluations = load_evaluations(evaluated, comparison)
+    means = transfer(comparison, draw(comparison, evaluations))
+    if (found := with_prior(comparison, evaluations, priors)) is not None:
+        # Their means may be over fewer languages than those beside them.
+        means += [m for m in found.means if m.language in comparison.tasks[m.task].languages]
     every = [_read(vector, folder / vector.path, base) for vector in vectors]
     rows = []
     for vector in every:

@@ -8,6 +8,7 @@ from deftx.stages.tables.plan import params
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
     return {
         "evaluated": graph.evaluations,
+        "priors": graph.priors,
         "diagnostics": once(
             Artefact.of("diagnostics", system=e["system"], task=e["task"])
             for e in graph.evaluations

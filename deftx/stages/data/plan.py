@@ -59,6 +59,9 @@ def others(graph: Graph, artefact: Artefact) -> list[dict[str, Any]]:
             for more in task.more_sources
             if more.language == language
         ]
+        if language in graph.config.prior_languages(name):
+            items = graph.prior_of(name).items
+            trained.append(_split(items.dataset, language, items.split))
     cleaning = graph.config.cleaning
     if language in graph.config.languages and not (cleaning and cleaning.evaluation):
         trained += [

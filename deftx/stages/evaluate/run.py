@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from deftx.models.base import Base
 from deftx.models.device import available_device
 from deftx.models.load import load_classifier, load_tokenizer
 from deftx.models.predict import accuracy_and_f1, predict_and_pool
-from deftx.models.tokens import load_tokens
+from deftx.models.tokens import Tokens, load_tokens
 from deftx.run.cost import measured
 from deftx.stages.compose.apply import composed as with_composed
 from deftx.stages.compose.settings import Evaluated
@@ -48,21 +49,11 @@ def evaluate(
     parquet. Accuracy and macro-F1 are logged. The vectors are read only if `composed` is a recipe;
     for `start_vector` and errors see `deftx.stages.compose.apply`.
     """
-    encoder = Base.load(base)
-    encoder.check_length(params.max_length, f"{params.system}, {params.language}")
-    file = TensorFile(composed)
-    model = load_classifier(encoder, params.classes, seed=0)
-    torch.nn.Module.to(model, available_device())
+    encoder, file = Base.load(base), TensorFile(composed)
     items = load_tokens(test, encoder, params.max_length, params.classes)
     assert items.labels is not None and items.ids is not None
-    tokenizer = load_tokenizer(encoder)
     vectors = [path for path in (task_vector, language_vector) if path is not None]
-    with with_composed(model, file, encoder, vectors=vectors, start_vector=start_vector):
-        began = time.perf_counter()
-        logits, pooled = predict_and_pool(
-            model, items, tokenizer, params.max_length, params.batch_size
-        )
-        took = time.perf_counter() - began
+    logits, pooled = predicted(params, encoder, file, items, vectors, start_vector)
     labels = items.labels
     for name, value in accuracy_and_f1(logits.numpy(), labels.numpy()).items():
         log.info("%s, %d items: %s %.4f", params.language, len(items), name, value)
@@ -81,5 +72,26 @@ def evaluate(
         trained=file.provenance["trained"],
         inputs={"composed": file.content, **digests(test=test)},
     )
-    measured("inference_seconds", took)
+
+
+def predicted(
+    params: Params,
+    base: Base,
+    composed: TensorFile,
+    items: Tokens,
+    vectors: Sequence[Path],
+    start_vector: Path | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (n, classes) and pooled states (n, hidden) of items by a system; time and number are
+    recorded. `vectors` are those of a recipe, the task's first; for errors see
+    `deftx.stages.compose.apply`."""
+    base.check_length(params.max_length, f"{params.system}, {params.language}")
+    model = load_classifier(base, params.classes, seed=0)
+    torch.nn.Module.to(model, available_device())
+    tokenizer = load_tokenizer(base)
+    with with_composed(model, composed, base, vectors=vectors, start_vector=start_vector):
+        began = time.perf_counter()
+        found = predict_and_pool(model, items, tokenizer, params.max_length, params.batch_size)
+        measured("inference_seconds", time.perf_counter() - began)
     measured("items", len(items))
+    return found

@@ -15,7 +15,12 @@ from deftx.report.csv_files import load_diagnostics, read_csv
 from deftx.report.evaluations import load_evaluations
 from deftx.report.figures.curves import Ruler, Sweep, distance_figure, sweep_figure
 from deftx.report.figures.style import save
-from deftx.report.figures.transfer import against, difference_figure, transfer_figure
+from deftx.report.figures.transfer import (
+    against,
+    difference_figure,
+    prior_figure,
+    transfer_figure,
+)
 from deftx.report.figures.vectors import (
     Spectrum,
     layers_figure,
@@ -26,6 +31,7 @@ from deftx.report.figures.vectors import (
     spectrum_figure,
 )
 from deftx.report.places import place
+from deftx.report.prior import with_prior
 from deftx.report.scores import Difference, draw, transfer
 from deftx.stages.denoise.settings import RankRule
 from deftx.store.tensors import TensorFile
@@ -59,14 +65,15 @@ def figures(
     *,
     base: Path,
     evaluated: list[Path],
+    priors: list[Path] | None = None,
     masks: list[Path] | None = None,
     denoised: list[Path] | None = None,
     diagnostics: list[Path] | None = None,
     coverage: Path | None = None,
     out: Path,
 ) -> None:
-    """Write `transfer.svg` (`out`), and beside it `differences`, `sweep`, `distance`, `overlap`,
-    `layers`, `mask` and `spectrum`, each as SVG and as PNG.
+    """Write `transfer.svg` (`out`), and beside it `differences`, `prior`, `sweep`, `distance`,
+    `overlap`, `layers`, `mask` and `spectrum`, each as SVG and as PNG.
 
     A figure that has nothing to show says why. If there are many masks or spectra, only those of
     the first language and the first task of each method are shown, with the number of all.
@@ -90,6 +97,7 @@ def figures(
         gains = [gap for gap in against(over, draws) if gap.versus == params.zero_shot]
     drawn = {
         "differences": difference_figure(params, against(params, draws)),
+        "prior": prior_figure(with_prior(params, evaluations, priors or [])),
         "sweep": sweep_figure(params, means, params.sweeps),
         "distance": distance_figure(params, means, gains, _rulers(params, coverage)),
         "overlap": overlap_figure(params, diagnosed),

@@ -7,12 +7,21 @@ from deftx.plan.graph import Graph
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    return {"evaluated": graph.evaluations}
+    return {"evaluated": graph.evaluations, "priors": graph.priors}
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
     config = graph.config
     once = [s for s in config.evaluated_systems if config.system_seeds(s) != config.seeds]
+
+    def prior(task: str) -> dict[str, Any]:
+        """What is shown of the prior of a task; empty if it has none."""
+        if (found := config.tasks[task].prior) is None:
+            return {}
+        items = f"{found.items.dataset} ({found.items.split})"
+        languages = config.prior_languages(task)
+        return {"prior": {"items": items, "languages": languages, "target": found.target}}
+
     return {
         **({"once": once} if once else {}),
         "systems": config.evaluated_systems,
@@ -28,6 +37,7 @@ def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
                 "dataset": task.test.dataset,
                 "systems": config.task_systems(name),
                 "languages": config.task_languages(name),
+                **prior(name),
             }
             for name, task in config.tasks.items()
             if name in config.evaluated_tasks

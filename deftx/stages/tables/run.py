@@ -7,25 +7,50 @@ import pandas as pd
 from deftx.report.comparison import Comparison
 from deftx.report.csv_files import write_csv
 from deftx.report.evaluations import load_evaluations
+from deftx.report.prior import CHANGE, with_prior
 from deftx.report.published import beside, load_published
-from deftx.report.scores import Difference, class_scores, differences, draw, scores, transfer
+from deftx.report.scores import (
+    Difference,
+    Transfer,
+    class_scores,
+    differences,
+    draw,
+    scores,
+    transfer,
+)
 from deftx.report.table_formats import latex, markdown, page
-from deftx.report.tables import difference_tables, published_table, score_table, tidy
+from deftx.report.tables import (
+    difference_tables,
+    prior_tables,
+    published_table,
+    score_table,
+    shares_table,
+    tidy,
+)
 from deftx.store.artefact import write_text
 
 Params = Comparison
 
 
 def tables(
-    params: Params, *, evaluated: list[Path], published: list[Path] | None = None, out: Path
+    params: Params,
+    *,
+    evaluated: list[Path],
+    priors: list[Path] | None = None,
+    published: list[Path] | None = None,
+    out: Path,
 ) -> None:
     """Write `transfer.csv` (`out`; see `tidy`) and beside it `scores.csv` (a row per evaluation),
-    `classes.csv` (a row per class of it), `differences.csv` (see `differences`) and `published.csv`
+    `classes.csv` (a row per class of it), `differences.csv` (see `differences`), `prior.csv` (see
+    `WithPrior.table`; only its header if no task has a prior) and `published.csv`
     (see `beside`; only its header if nothing published is comparable); and the same as tables to
-    read: `transfer.md`, `transfer.tex` (needs booktabs), `transfer.html`.
+    read: `transfer.md`, `transfer.tex` (needs booktabs), `transfer.html`. Systems with a prior are
+    in `scores.csv`, `classes.csv` and `differences.csv` too, but not in `transfer.csv`: their means
+    may be over fewer languages.
 
     Args:
         evaluated: files of the stage `evaluate`, or a folder of them, see `load_evaluations`.
+        priors: files of the stage `prior`, or a folder of them, if a task has one.
         published: published numbers, see `deftx.report.published.Published`.
 
     Raises ArtefactError if a file cannot be read; InputError if an evaluation is missing.
@@ -35,19 +60,28 @@ def tables(
     means, gaps = transfer(params, draws), differences(params, draws)
     theirs = beside(params, means, load_published(published or []))
     frame = tidy(params, means, evaluations)
+    calibrated = with_prior(params, evaluations, priors or [])
+    after = differences(calibrated.after, calibrated.draws) if calibrated else []
     shown = []
     for task in params.tasks:
         seeds = max(mean.seeds for mean in means if mean.task == task)
         shown.append(score_table(params, task, frame, gaps))
         shown += difference_tables(params, task, gaps, seeds)
         shown += published_table(params, task, theirs)
+        shown.append(shares_table(params, task, evaluations))
+        shown += prior_tables(calibrated, task, after) if calibrated else []
     write_text(out.with_suffix(".md"), "\n".join(map(markdown, shown)))
     write_text(out.with_suffix(".tex"), "\n".join(map(latex, shown)))
     write_text(out.with_suffix(".html"), page(shown))
-    write_csv(out.with_name("scores.csv"), scores(evaluations))
-    write_csv(out.with_name("classes.csv"), class_scores(evaluations))
+    every = [*evaluations, *(calibrated.evaluations if calibrated else [])]
+    write_csv(out.with_name("scores.csv"), scores(every))
+    write_csv(out.with_name("classes.csv"), class_scores(every))
+    pairs = pd.DataFrame([*gaps, *after], columns=list(Difference._fields))
+    write_csv(out.with_name("differences.csv"), pairs)
+    columns = [*Transfer._fields, *CHANGE]
     write_csv(
-        out.with_name("differences.csv"), pd.DataFrame(gaps, columns=list(Difference._fields))
+        out.with_name("prior.csv"),
+        calibrated.table() if calibrated else pd.DataFrame(columns=columns),
     )
     write_csv(out.with_name("published.csv"), theirs)
     write_csv(out, frame)

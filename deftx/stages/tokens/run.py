@@ -41,6 +41,8 @@ def tokens(params: Params, *, base: Path, data: Path, out: Path) -> None:
         number = {name: i for i, name in enumerate(names)}
         numbered = [{**item, "label": number[str(item["label"])]} for item in items]
         found = encode(numbered, tokenizer, length)
+    elif "text_pair" in items[0]:
+        found = encode(items, tokenizer, length)
     else:
         found = encode_text([item["text"] for item in items], tokenizer, length)
     tensors = {**found.columns, "ends": found.ends, "ids": encode_ids(item["id"] for item in items)}
