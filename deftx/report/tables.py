@@ -110,7 +110,8 @@ def difference_tables(
         Table(
             f"differences-{named}",
             f"{title}: differences between systems",
-            f"Row minus column, in points of the mean over languages. {_paired(len(pairs), seeds)}{once}",
+            "Row minus column, in points of the mean over languages. "
+            f"{_paired(len(pairs), seeds)}{once}",
             _wide(pairs, "versus", systems[1:], {system: system for system in systems[:-1]}),
         ),
         Table(
