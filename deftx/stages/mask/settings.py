@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from deftx.store.strict import Strict, absent
+from deftx.stages.sparse.settings import KeepLower
+from deftx.store.strict import Strict
 
 
 def _pattern(value: str) -> str:
@@ -60,16 +61,6 @@ class ObservedShares(Strict):
 
 FixedShares = Annotated[dict[Pattern, Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
 Shares = FixedShares | ObservedShares
-
-
-KeepLower = Annotated[
-    Annotated[float, Field(ge=0, lt=1)] | None,
-    Field(
-        exclude_if=absent,
-        description="all K entries are in the embeddings and this share of the layers, the lowest; "
-        "what is chosen without this setting in the other layers trains too, and is discarded",
-    ),
-]
 
 
 class Selection(Strict):

@@ -20,7 +20,7 @@ from deftx.engine.sparse import fit_entries
 from deftx.models.base import Base
 from deftx.models.vectors import dense_vector
 from deftx.stages.full.settings import RoundOf
-from deftx.stages.mask.settings import KeepLower
+from deftx.stages.sparse.settings import KeepLower
 from deftx.store.artefact import digests
 from deftx.store.errors import InputError
 from deftx.store.tensors import TensorFile
