@@ -11,7 +11,15 @@ import pytest
 import torch
 from scipy.optimize import brentq
 from scipy.special import expit, softmax
-from test_tables import SYSTEMS, Page, markdown_tables, params, rows, save_evaluations
+from test_tables import (
+    SYSTEMS,
+    Page,
+    markdown_tables,
+    params,
+    rows,
+    save_evaluation,
+    save_evaluations,
+)
 from tiny_config import TINY, with_change, with_key
 from workspace import Workspace, plan_of, stale
 
@@ -386,6 +394,26 @@ def test_run_without_a_prior_has_the_tables_that_it_had(run, tmp_path):
     page = (tmp_path / "t.md").read_text()
     assert SUFFIX not in page
     assert (folder / "tables/transfer.md").read_text().startswith(page)
+
+
+def test_a_task_or_a_system_without_a_prior_has_no_row(run, tmp_path):
+    _, evaluated, priors = run
+    other = [
+        save_evaluation(tmp_path, "lt-sft", "plain", key, s) for key in LANGUAGES for s in (0, 1)
+    ]
+    mood = {**assumed().tasks["mood"].model_dump(), "systems": ["zero-shot", "deft-x"]}
+    plain = {"metric": "accuracy", "source": "eng", "languages": LANGUAGES, "systems": ["lt-sft"]}
+    tables(
+        params(tasks={"mood": mood, "plain": plain}),
+        evaluated=[*(path for path in evaluated if "lt-sft" not in str(path)), *other],
+        priors=priors,
+        out=tmp_path / "transfer.csv",
+    )
+    found = {(row["task"], row["system"]) for row in rows(tmp_path / "prior.csv")}
+    assert found == {("mood", "zero-shot + prior"), ("mood", "deft-x + prior")}
+    page = (tmp_path / "transfer.md").read_text()
+    assert "## mood + prior: differences from zero-shot + prior" in page
+    assert "plain + prior" not in page and "lt-sft + prior" not in page
 
 
 def test_missing_bias_and_one_of_other_classes_are_named(run, tmp_path):

@@ -165,7 +165,7 @@ def prior_tables(found: WithPrior, task: str, gaps: Sequence[Difference]) -> lis
         return []
     frame = found.table()
     frame = frame[frame["task"] == task]
-    best, seeds = _best(comparison, task, gaps), int(frame["seeds"].iloc[0])
+    best, seeds = _best(comparison, task, gaps), int(frame["seeds"].max())
     cells: list[Any] = [
         Cell(
             number(100 * row["mean"]),
