@@ -148,6 +148,7 @@ def train_with_head(
                 best.note(step + 1, last, found, update.values)
         guard.check()
         best.restore(update.values)
+        update.changed()
         hooks.after_step()
         ended = best.outcome(passes.validate)
     return {

@@ -124,7 +124,7 @@ class Comparison(Strict):
                 for task, table in tasks.items()
                 if table.prior
             }
-            changes = {"systems": named(self.systems), "tasks": tables}
+            changes = {"systems": named(self.systems), "once": named(self.once), "tasks": tables}
             changes["reference"] = self.reference_system + endings[0]
             return self.model_copy(update={**changes, "assumption": endings[0]})
 

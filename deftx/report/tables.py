@@ -290,6 +290,7 @@ def _prior_caption(comparison: Comparison, task: str, seeds: int) -> str:
         + f"{MEAN}: over {averaged}. " * bool(averaged)
         + "A language without such items has no column."
         + ONE_SEED * (seeds == 1)
+        + _once(comparison, task)
     )
 
 
