@@ -13,6 +13,12 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def absent(value: object) -> bool:
+    """Whether an optional setting is not given. With `exclude_if=absent` a field that was added
+    later leaves the parameters of all artefacts that do not use it as they were."""
+    return value is None
+
+
 def exactly_one(*names: str) -> Any:
     """A validator of a model that raises ValueError unless exactly one of these fields is given."""
 
