@@ -1,6 +1,7 @@
 """The mean of vectors over seeds: its sums, its place in a run, and what tables make of it."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from test_plan import differing as changed
@@ -19,6 +20,7 @@ from deftx.engine.params import TargetParams
 from deftx.models.base import Base
 from deftx.models.load import load_classifier
 from deftx.models.vectors import dense_vector
+from deftx.report.claims import Case, Evidence, difference
 from deftx.report.evaluations import load_evaluations
 from deftx.report.scores import differences, draw, transfer
 from deftx.report.statistics import interval
@@ -337,3 +339,16 @@ def test_a_former_evaluation_with_another_seed_is_not_read(known, tmp_path):
     tables(settings, evaluated=[tmp_path / "evaluate"], out=tmp_path / "transfer.csv")
     text = (tmp_path / "transfer.md").read_text()
     assert text.count("deft-x: vectors that are means over seeds") == 3 and "nan" not in text
+
+
+def test_no_claim_about_methods_follows_from_one_model(known):
+    settings = comparison(seeds=[0, 1, 2], once=["deft-x"])
+    evidence = Evidence(settings, load_evaluations(known, settings), pd.DataFrame(), {})
+    decided = {
+        pair: difference(Case(evidence, "mood", pair, ["ace", "ban"]))
+        for pair in (("deft-x", "lt-sft"), ("lt-sft", "deft-x"), ("lt-sft", "zero-shot"))
+    }
+    assert [found.decides for found in decided.values()] == [False, False, True]
+    assert [found.n.rpartition(", ")[2] for found in decided.values()] == [
+        "1 seed", "1 seed", "3 seeds",
+    ]  # fmt: skip

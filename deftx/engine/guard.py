@@ -100,7 +100,9 @@ class LastMean(Best):
         facts = super().outcome(validate)
         if not self.kept:  # another process validates
             return facts
-        return {**facts, "averaged": {"steps": self._steps, self._name: validate()[self._name]}}
+        value = validate()[self._name]
+        log.info("mean of the states after steps %s: %s %.4f", self._steps, self._name, value)
+        return {**facts, "averaged": {"steps": self._steps, self._name: value}}
 
 
 def kept_state(objective: Objective, settings: Training, last: int, every: int) -> Best:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from deftx.store.errors import InputError
-from deftx.store.strict import Strict
+from deftx.store.strict import Strict, absent
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -14,7 +14,7 @@ Average = Annotated[
     Count | None,
     Field(
         description="the mean of the last so many evaluated states, in place of the best one",
-        exclude_if=lambda k: k is None,
+        exclude_if=absent,
     ),
 ]
 
@@ -105,10 +105,9 @@ class TaskTraining(Training):
     epochs: Annotated[float, Field(gt=0)] = 5
     max_length: Count = 128
     evaluate_every: Count | Literal["epoch"] = "epoch"
-    head_seed: Annotated[
-        Annotated[int, Field(ge=0)] | None, Field(exclude_if=lambda seed: seed is None)
-    ] = Field(
+    head_seed: Annotated[int, Field(ge=0)] | None = Field(
         default=None,
+        exclude_if=absent,
         description="the seed that the head's first values are drawn from, whatever the run's "
         "seed; default: the run's seed",
     )

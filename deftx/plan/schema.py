@@ -64,7 +64,7 @@ class Method(Strict):
             name: task.get(name)
             if language.get(name) == task.get(name)
             else {"task": task.get(name), "language": language.get(name)}
-            for name in {**task, **language}
+            for name in task | language
         }
 
     def row(self, kind: Kind) -> Row:
@@ -182,7 +182,7 @@ Seeds = Annotated[
     Annotated[list[int], Field(min_length=2)] | None,
     Field(
         description="the vector is the mean of those that are trained with these seeds of the run",
-        exclude_if=lambda seeds: seeds is None,
+        exclude_if=absent,
     ),
 ]
 
