@@ -56,7 +56,7 @@ def workspace(tmp_path_factory):
     sleep = '__import__("time").sleep'
     before(made, "deftx/engine/loop.py", "saver.save_if_due(", f"while {waits}: {sleep}(0.1)")
     # Writing the state of a large model takes time.
-    before(made, "deftx/engine/saver.py", "checkpoint.save(", "time.sleep(3)")
+    before(made, "deftx/engine/resume.py", "checkpoint.save(", "time.sleep(3)")
     shows = 'print("a fork of the server", file=sys.stderr)'
     before(made, "deftx/run/handover.py", "connection.settimeout(None)", shows)
     profile = "profiles/slurm/profile.yaml"
