@@ -185,7 +185,7 @@ class _Flat:
 
 
 class _Table:
-    """A table of which a step looks few rows up, with all that the update knows of it.
+    """A table whose rows are looked up, few in each step, with all that the update knows of it.
 
     Attributes:
         values: its name → itself.

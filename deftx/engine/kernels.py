@@ -84,7 +84,7 @@ def _cross_entropy(
 def entries_of_rows(
     place: torch.Tensor, sums: torch.Tensor, row: torch.Tensor, column: torch.Tensor
 ) -> torch.Tensor:
-    """The entries (row, column), each (k,), of a table of which row r is `sums[place[r]]`, or 0
+    """The entries (row, column), each (k,), of a table whose row r is `sums[place[r]]`, or 0
     where that is -1; float32 (k,)."""
     found = torch.empty(len(row), device=sums.device)
     _entries_of_rows[(triton.cdiv(len(row), BLOCK),)](
@@ -112,14 +112,22 @@ def _pulled(gradient, value, start, pull):
 
 
 @triton.jit
-def _moved(gradient, value, first, second, numbers, squares, clip):
-    """Value and moments after a step of AdamW whose gradient is clipped."""
+def _move_entries(
+    values, firsts, seconds, at, here, value, gradient, numbers, squares, clip
+):  # fmt: skip
+    """A step of AdamW on the values at some places, whose gradient is clipped; the new values."""
     scale = tl.minimum(clip / (tl.sqrt(tl.load(squares)) + 1e-6), 1.0)
     gradient *= scale
+    first = tl.load(firsts + at, mask=here, other=0.0)
+    second = tl.load(seconds + at, mask=here, other=0.0)
     first += (1 - FIRST) * (gradient - first)
     second = SECOND * second + (1 - SECOND) * gradient * gradient
     denominator = tl.sqrt(second) * tl.load(numbers + 1) + EPSILON
-    return value - tl.load(numbers) * first / denominator, first, second
+    value -= tl.load(numbers) * first / denominator
+    tl.store(values + at, value, mask=here)
+    tl.store(firsts + at, first, mask=here)
+    tl.store(seconds + at, second, mask=here)
+    return value
 
 
 def squares_of(
@@ -185,12 +193,9 @@ def _move(
     gradient = tl.load(gradients + at, mask=here, other=0.0).to(tl.float32)
     if PULLED:
         gradient = _pulled(gradient, value, tl.load(starts + at, mask=here, other=0.0), pull)
-    first = tl.load(firsts + at, mask=here, other=0.0)
-    second = tl.load(seconds + at, mask=here, other=0.0)
-    value, first, second = _moved(gradient, value, first, second, numbers, squares, clip)
-    tl.store(values + at, value, mask=here)
-    tl.store(firsts + at, first, mask=here)
-    tl.store(seconds + at, second, mask=here)
+    value = _move_entries(
+        values, firsts, seconds, at, here, value, gradient, numbers, squares, clip
+    )
     if LOW:
         tl.store(lows + at, value.to(lows.dtype.element_ty), mask=here)
 
@@ -209,7 +214,7 @@ def move_rows_(
     pull: float,
     clip: float,
 ) -> None:
-    """As `move_`, on a table (v, h) of which few rows have a gradient: row r that in `sums`
+    """As `move_`, on a table (v, h) with few rows that have a gradient: row r has that in `sums`
     (t, h) at `place[r]`, or none if that is -1.
 
     A row that was never looked up is where it started, and its moments are 0: its step changes
@@ -241,12 +246,9 @@ def _move_rows(
         if PULLED:
             start = tl.load(starts + at, mask=here, other=0.0)
             gradient = _pulled(gradient, value, start, pull)
-        first = tl.load(firsts + at, mask=here, other=0.0)
-        second = tl.load(seconds + at, mask=here, other=0.0)
-        value, first, second = _moved(gradient, value, first, second, numbers, squares, clip)
-        tl.store(values + at, value, mask=here)
-        tl.store(firsts + at, first, mask=here)
-        tl.store(seconds + at, second, mask=here)
+        value = _move_entries(
+            values, firsts, seconds, at, here, value, gradient, numbers, squares, clip
+        )
         tl.store(seen + row, 1)
         if PULLED:
             tl.store(apart + row, tl.sum(tl.where(here & (value != start), 1.0, 0.0), 0))
