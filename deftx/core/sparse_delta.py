@@ -1,6 +1,6 @@
 """Sparse vectors of languages and tasks: their algebra, and the SFT file (docs/format.md)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
@@ -77,18 +77,9 @@ class SparseDelta:
         mine, theirs = (v.provenance.get("base", {}).get("hash") for v in (self, other))
         if mine and theirs and mine != theirs:
             raise ArtefactError(f"vectors of different bases: {mine[:12]} and {theirs[:12]}")
-        shapes = {**self.mask.shapes, **other.mask.shapes}
-        self.mask.check_fits(shapes, "the vectors disagree")
-        index, values = {}, {}
-        for name in sorted(self.mask.index.keys() | other.mask.index.keys()):
-            parts = [v for v in (self, other) if name in v.mask.index]
-            merged = torch.cat([part.mask.index[name] for part in parts])
-            index[name], place = torch.unique(merged, return_inverse=True)
-            # At most two values meet at a place, so that the order of addition cannot matter.
-            values[name] = torch.zeros(len(index[name])).index_add_(
-                0, place, torch.cat([part.values[name] for part in parts])
-            )
-        return type(self)(Mask(index, shapes), values, {**self.head, **other.head})
+        mask, sums = summed([self, other])
+        values = {name: total.float() for name, total in sums.items()}
+        return type(self)(mask, values, {**self.head, **other.head})
 
     def __mul__(self, scale: float) -> Self:
         """The vector with its values scaled; the head stays as it is."""
@@ -174,3 +165,21 @@ class SparseDelta:
                     f"expected torch.float32 of shape {tuple(index.shape)}, one for each position"
                 )
         return cls(mask, values, head_of(file), file.provenance)
+
+
+def summed(vectors: Sequence[SparseDelta]) -> tuple[Mask, dict[str, torch.Tensor]]:
+    """The union of the masks of vectors, and at each of its entries the sum of their values, in
+    float64, without heads. A sum of two values that is rounded to float32 is their sum in float32.
+    Raises ArtefactError if a tensor's shapes differ."""
+    shapes = {name: shape for each in vectors for name, shape in each.mask.shapes.items()}
+    for vector in vectors:
+        vector.mask.check_fits(shapes, "the vectors disagree")
+    index, values = {}, {}
+    for name in sorted({name for vector in vectors for name in vector.mask.index}):
+        parts = [vector for vector in vectors if name in vector.mask.index]
+        every = torch.cat([part.mask.index[name] for part in parts])
+        index[name], place = torch.unique(every, return_inverse=True)
+        sums = torch.zeros(len(index[name]), dtype=torch.float64)
+        found = torch.cat([part.values[name] for part in parts]).double()
+        values[name] = sums.index_add_(0, place, found)
+    return Mask(index, shapes), values

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from deftx.core.mask import Mask
-from deftx.core.sparse_delta import SparseDelta
+from deftx.core.sparse_delta import SparseDelta, summed
 from deftx.store.errors import ArtefactError
 from deftx.store.lazy import Lazy
 
@@ -21,19 +20,10 @@ Vector = Mapping[str, torch.Tensor]
 def mean_of_sparse(vectors: Sequence[SparseDelta]) -> SparseDelta:
     """The mean of sparse vectors, whose mask is the union of theirs: an entry that a vector does
     not have counts as 0. Heads are averaged too. Raises ArtefactError if shapes differ."""
-    shapes = {name: shape for each in vectors for name, shape in each.mask.shapes.items()}
-    for vector in vectors:
-        vector.mask.check_fits(shapes, "the vectors disagree")
-    index, values = {}, {}
-    for name in sorted({name for vector in vectors for name in vector.mask.index}):
-        parts = [vector for vector in vectors if name in vector.mask.index]
-        every = torch.cat([part.mask.index[name] for part in parts])
-        index[name], place = torch.unique(every, return_inverse=True)
-        sums = torch.zeros(len(index[name]), dtype=torch.float64)
-        sums.index_add_(0, place, torch.cat([part.values[name] for part in parts]).double())
-        values[name] = (sums / len(vectors)).float()
+    mask, sums = summed(vectors)
+    values = {name: (total / len(vectors)).float() for name, total in sums.items()}
     head = dict(mean_of_dense([vector.head for vector in vectors]))
-    return SparseDelta(Mask(index, shapes), values, head)
+    return SparseDelta(mask, values, head)
 
 
 def mean_of_dense(vectors: Sequence[Vector]) -> Vector:
