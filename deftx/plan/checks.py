@@ -103,8 +103,6 @@ def _dataset(
         return
     if labelled == (dataset.world == "text") and dataset.world:
         yield f"{key}: dataset {name} of the world is {dataset.world}, which does not fit here"
-    if labelled and dataset.files and dataset.columns.label is None:
-        yield f"{key}: dataset {name} has no columns.label"
     if dataset.without_nearest and split not in dataset.without_nearest.among:
         yield (
             f"datasets.{name}.without_nearest.among: no {split}, which {key} needs; "
@@ -203,6 +201,8 @@ def _tasks(config: Config) -> Iterator[str]:
             yield from _dataset(config, key, items.dataset, languages, items.split, labelled)
             if not labelled:
                 continue
+            if dataset:
+                yield from (f"datasets.{items.dataset}.{p}" for p in task.problems(dataset))
             known = dataset and CLASSES_OF_THE_WORLD.get(dataset.world or "")
             if known and sorted(known) != sorted(task.classes):
                 yield (

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from deftx.store.strict import Strict, exactly_one
+from deftx.store.strict import Strict, absent, exactly_one
 
 WorldKind = Literal["text", "sentiment", "inference"]
 Split = Literal["train", "valid", "test"]
@@ -32,6 +32,8 @@ class Columns(Strict):
     text: str = "text"
     text_pair: str | None = None
     label: str | None = None
+    words: str | None = Field(default=None, exclude_if=absent)
+    tags: str | None = Field(default=None, exclude_if=absent)
     id: str | None = Field(default=None, description="without it, items are numbered from 0")
 
 
