@@ -1,0 +1,119 @@
+"""The folder that `deftx adapt` makes for one language and one task."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from deftx.core.sparse_delta import SparseDelta
+from deftx.exchange.model_folder import save_model_folder, with_vectors
+from deftx.models.base import Base
+from deftx.models.device import available_device
+from deftx.models.load import load_tokenizer
+from deftx.models.predict import predict
+from deftx.store.artefact import read_json, write_json
+from deftx.store.errors import ArtefactError
+from deftx.store.items import Item
+
+NAME = "project.json"
+
+VECTORS = {"task": "vectors/task/vector.safetensors", "language": "vectors/language/vector.safetensors"}
+"""Where the vectors are in a project's folder; each in a folder of its own, with its card."""
+
+MODEL = "model"
+"""The folder of the model, as transformers loads it."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A model for one task in one language, and what it was made from.
+
+    Attributes:
+        folder: where everything is.
+        language: ISO 639-3, where needed with a script.
+        name: the language's name.
+        task: its name.
+        classes: in the order of the model's logits.
+        source: the language of the labelled data.
+        base: the folder of the base, relative to `folder`.
+        max_length: tokens of an item that the model reads.
+        facts: all that project.json holds, these included.
+    """
+
+    folder: Path
+    language: str
+    name: str
+    task: str
+    classes: list[str]
+    source: str
+    base: str
+    max_length: int
+    facts: dict[str, Any]
+    _models: dict[float, PreTrainedModel] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "Project":
+        """The project in a folder. Raises ArtefactError if there is none, or none that is
+        finished."""
+        folder = Path(folder)
+        if not (folder / NAME).is_file():
+            raise ArtefactError(f"{folder}: no {NAME}: not a folder made by `deftx adapt`")
+        facts = read_json(folder / NAME)
+        names = [name for name in cls.__dataclass_fields__ if name not in ("folder", "facts", "_models")]
+        if missing := [name for name in names if name not in facts]:
+            raise ArtefactError(f"{folder / NAME}: no {missing[0]!r} in it")
+        return cls(folder, facts=facts, **{name: facts[name] for name in names})
+
+    def record(self, **facts: Any) -> None:
+        """Add facts to project.json."""
+        self.facts.update(facts)
+        write_json(self.folder / NAME, self.facts)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the model is there."""
+        return (self.folder / MODEL / "model.safetensors").is_file()
+
+    def predict(
+        self, items: Sequence[Item], with_language: bool = True, strength: float | None = None
+    ) -> np.ndarray:
+        """Probabilities (items, classes) of items with `text` and perhaps `text_pair`: with the
+        language vector or without it, or with a multiple of it. Raises ArtefactError if the model
+        is not there or a file of it is damaged."""
+        strength = float(with_language) if strength is None else strength
+        if strength not in self._models:
+            self._models[strength] = self.model(strength)
+        model = self._models[strength]
+        logits = predict(model, items, self.tokenizer, self.max_length)
+        found: np.ndarray = logits.double().softmax(1).numpy()
+        return found
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer of the base."""
+        return load_tokenizer(self._base)
+
+    @property
+    def _base(self) -> Base:
+        return Base.load(self.folder / self.base)
+
+    def model(self, strength: float = 1.0) -> PreTrainedModel:
+        """The base with the task's vector and a multiple of the language's, in evaluation mode."""
+        parts = [(VECTORS["task"], 1.0), (VECTORS["language"], strength)]
+        vectors = [
+            SparseDelta.load(self.folder / path) * scale for path, scale in parts if scale
+        ]
+        for path, _ in parts:
+            self._base.check(SparseDelta.load(self.folder / path).provenance, self.folder / path)
+        model = with_vectors(self._base, vectors, self.classes)
+        model.to(available_device())  # type: ignore[arg-type]
+        return model
+
+    def write_model(self, made_from: Mapping[str, Any]) -> None:
+        """Write the folder of the model, unless it is there."""
+        if not self.is_trained:
+            facts = {"max_length": self.max_length, **made_from}
+            save_model_folder(self.model().cpu(), self._base, self.folder / MODEL, facts)
