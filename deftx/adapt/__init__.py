@@ -1,0 +1,1 @@
+"""From a text to a model: what `deftx adapt` and its neighbours do."""
