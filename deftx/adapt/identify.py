@@ -1,10 +1,10 @@
 """Lines of a text that look like another, big language.
 
-An identifier of 139 languages (py3langid; its model is in its wheel, and nothing is downloaded) does
-not know most small languages, and calls them by a relative's name: three quarters of genuine Banjarese
-lines are Indonesian or Malay to it. So a line counts as of a big language by two signs: the identifier's
-probability, and the share of its words that are among this language's commonest. docs/look.md has the
-error rates, measured, with the command."""
+An identifier of 139 languages (py3langid; its model is in its wheel, and nothing is downloaded)
+does not know most small languages, and calls them by a relative's name: three quarters of genuine
+Banjarese lines are Indonesian or Malay to it. So a line counts as of a big language by two signs:
+the identifier's probability, and the share of its words that are among this language's commonest.
+docs/look.md has the error rates, measured, with the command."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -49,21 +49,23 @@ class Big(NamedTuple):
 
 
 class Other(NamedTuple):
-    """A line that looks like a big language, with the identifier's probability."""
+    """A line that looks like a big language: the identifier's probability, and the share of its
+    words that are among the language's commonest."""
 
     line: int
     language: str
     probability: float
+    common: float
 
 
 class Languages(NamedTuple):
     """What an identifier says about the lines of a text.
 
-    judged: lines of ENOUGH characters. others: those that look like a big language, in order.
-    relatives: big languages that the identifier cannot tell from most lines of this text; their
-    lines are in `others` only if their words say so too. called: name of a language → how many lines
-    the identifier is SURE of, for the five commonest. own: how many lines it takes for the text's
-    own language; None if it does not know that.
+    judged: lines of ENOUGH characters. others: those that look like a big language, with most of
+    its words first. relatives: big languages that the identifier cannot tell from many lines of
+    this text; their lines are in `others` only if their words say so too. called: name of a
+    language → how many lines the identifier is SURE of, for the five commonest. own: how many lines
+    it takes for the text's own language; None if it does not know that.
     """
 
     judged: int
@@ -104,7 +106,7 @@ def languages_of(lines: Sequence[str], language: str) -> Languages:
     group_of = {label: each for each in big for label in each.labels}
     called: Counter[str] = Counter()
     own_lines = judged = 0
-    sure: dict[str, list[Other]] = {each.name: [] for each in big}
+    sure: dict[str, list[tuple[int, float]]] = {each.name: [] for each in big}
     for number, line in enumerate(lines):
         if len(line) < ENOUGH:
             continue
@@ -118,27 +120,21 @@ def languages_of(lines: Sequence[str], language: str) -> Languages:
         if probability >= SURE:
             called[group.name if group else names[label]] += 1
             if group:
-                sure[group.name].append(Other(number, group.name, probability))
+                sure[group.name].append((number, probability))
     others: list[Other] = []
     relatives = []
-    for each in big:
-        found = sure[each.name]
-        shares = [common_share(lines[other.line], each.words) for other in found]
-        if sum(share >= COMMON for share in shares) < TRUE * len(found):
-            words = each.words - _shared(lines, {other.line for other in found}, each.words)
-            shares = [common_share(lines[other.line], words) for other in found]
+    for name, _, words in big:
+        found = [Other(n, name, p, common_share(lines[n], words)) for n, p in sure[name]]
+        if sum(other.common >= COMMON for other in found) < TRUE * len(found):
+            own_words = words - _shared(lines, {other.line for other in found}, words)
+            found = [o._replace(common=common_share(lines[o.line], own_words)) for o in found]
             if len(found) > judged * RELATIVE:
-                relatives.append(each.name)
-            others += [
-                other
-                for other, share in zip(found, shares, strict=True)
-                if share >= OF_A_RELATIVE
-            ]
-        else:
-            others += found
+                relatives.append(name)
+            found = [other for other in found if other.common >= OF_A_RELATIVE]
+        others += found
     return Languages(
         judged,
-        sorted(others),
+        sorted(others, key=lambda other: -other.common),
         relatives,
         dict(called.most_common(5)),
         own_lines if own else None,

@@ -1,11 +1,12 @@
 """Near-duplicates: lines that share most of their pairs of words with an earlier one.
 
-MinHash with banding (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter
-3) proposes pairs of lines; a pair counts if the Jaccard similarity of its sets, computed exactly,
-reaches the threshold. So no line is named wrongly; a few are missed."""
+MinHash with banding (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets,
+chapter 3) proposes pairs of lines; a pair counts if the Jaccard similarity of its sets, computed
+exactly, reaches the threshold. So no line is named wrongly; a few are missed."""
 
 import zlib
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -14,15 +15,15 @@ SIMILAR = 0.6
 sentences of 15 words that differ in two words reach it."""
 
 BANDS, ROWS = 16, 3
-"""Of the signature. Two lines with a similarity of 0.6 meet in a band with a probability of 0.98, of
-0.8 with 0.99999 (1 − (1 − s³)¹⁶)."""
+"""Of the signature. Two lines of similarity s meet in a band with probability 1 − (1 − s³)¹⁶, which
+is 0.98 for 0.6 and 0.99999 for 0.8."""
 
 
 def pairs_of_words(words: Sequence[str]) -> frozenset[tuple[str, ...]]:
     """The pairs of neighbouring words of a line; of a single word itself."""
     if len(words) < 2:
         return frozenset({tuple(words)})
-    return frozenset(zip(words, words[1:], strict=False))
+    return frozenset(pairwise(words))
 
 
 def near_duplicates(lines: Sequence[Sequence[str]]) -> dict[int, int]:
@@ -52,10 +53,10 @@ def near_duplicates(lines: Sequence[Sequence[str]]) -> dict[int, int]:
             mixed *= factor
             keys = keys * factor + np.minimum.reduceat(mixed >> np.uint64(7), starts)
         first: dict[int, int] = {}
-        for line, key in enumerate(keys.tolist()):
-            earlier = first.setdefault(key, line)
-            if earlier != line and line not in found:
-                mine, other = pairs_of_words(lines[line]), pairs_of_words(lines[earlier])
+        for here, key in enumerate(keys.tolist()):
+            earlier = first.setdefault(key, here)
+            if earlier != here and here not in found:
+                mine, other = pairs_of_words(lines[here]), pairs_of_words(lines[earlier])
                 if len(mine & other) >= SIMILAR * len(mine | other):
-                    found[line] = earlier
+                    found[here] = earlier
     return found

@@ -32,11 +32,14 @@ PAGE = re.compile(rb"\s*<(!doctype|html|head|body|\?xml|mediawiki)\b", re.I)
 TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9]*(?:\s[^<>]*)?/?>|&(?:[a-z]{2,8}|#\d{2,6});")
 """A tag of HTML, or a character that HTML writes as a name: `<b>`, `&nbsp;`."""
 
+CONTROL = bytes(set(range(32)) - {9, 10, 12, 13})
+"""Bytes that text does not have, or hardly ever."""
+
 AS_TEXT = 'save it as plain text: "Save as", file type "Text (.txt)", encoding UTF-8'
 
 AS_TABLE = (
-    'a spreadsheet. Open it and save the sheet as a table: "Save as", file type "CSV (UTF-8)"; then '
-    "give the .csv file, and with --column the name of the column that holds the text"
+    'a spreadsheet. Open it and save the sheet as a table: "Save as", file type "CSV (UTF-8)". '
+    "Then give the .csv file, and with --column the name of the column that holds the text"
 )
 
 BEGINNINGS = {
@@ -56,7 +59,7 @@ INSIDE = {
     "xl/": AS_TABLE,
     "word/": "a Word document. Open it and " + AS_TEXT,
     "content.xml": "a document of LibreOffice. Open it and " + AS_TEXT + "; a spreadsheet as CSV",
-    "META-INF/container.xml": "an e-book (EPUB). Convert it to plain text, for example with Calibre",
+    "META-INF/container.xml": "an e-book. Convert it to plain text, for example with Calibre",
 }
 """Beginning of the name of a file inside a zip file → what it is, and what to do."""
 
@@ -96,6 +99,8 @@ def read_text(path: Path, column: str | None = None, *, split: bool = True) -> T
         layout = Layout(format=kind, columns=Columns(text=column))
     dropped: Counter[str] = Counter()
     found = list(_lines(path, layout, dropped))
+    if kind == "txt":
+        _check_markup(path, found)
     long = [line for line in found if len(line) > LONG]
     longest = max(map(len, found), default=0)
     pieces = 0
@@ -217,16 +222,32 @@ def _check(path: Path, kind: Format) -> int:
     return len(data)
 
 
+def _check_markup(path: Path, lines: list[str]) -> None:
+    """Raise DataError if most lines that are not blank hold a tag of HTML."""
+    written = [line for line in lines if line.strip()]
+    tagged = [line for line in written if "<" in line and TAG.search(line)]
+    if len(tagged) > len(written) / 2:
+        raise DataError(
+            f"{path}: part of a web page: {len(tagged):,} of {len(written):,} lines hold tags such "
+            f"as {TAG.findall(tagged[0])[0][:30]!r}. Open it in a browser, copy the text into a "
+            "text editor, and " + AS_TEXT
+        )
+
+
 def _check_encoding(path: Path, data: bytes) -> None:
     """Raise DataError, with line and byte, if text is not UTF-8."""
+    some = data[:4096]
     boms = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\0\0\xfe\xff": "UTF-32"}
     for bom, name in boms.items():
         if data.startswith(bom):
             raise _other_encoding(path, name, f"line 1: the first bytes are {bom.hex(' ')}")
-    some = data[:4096]
     for zeros, name in ((some[1::2], "UTF-16LE"), (some[::2], "UTF-16BE")):
         if zeros.count(0) > len(some) / 8:
             raise _other_encoding(path, name, "line 1: every second byte is zero")
+    if len(some.translate(None, CONTROL)) < 0.95 * len(some):
+        raise DataError(
+            f"{path}, line 1: data of some program, not text: it has control characters"
+        )
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

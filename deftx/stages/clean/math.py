@@ -36,9 +36,7 @@ class Judged(NamedTuple):
     outcome: str
 
 
-def judged(
-    texts: Iterable[str], evaluation: Iterable[str], settings: Cleaning
-) -> Iterator[Judged]:
+def judged(texts: Iterable[str], evaluation: Iterable[str], settings: Cleaning) -> Iterator[Judged]:
     """What cleaning makes of each line, in order. A line without a word counts as blank. Lines are
     equal if their words joined together are."""
     sentences = [words(text) for text in evaluation] if settings.evaluation else []
