@@ -61,7 +61,7 @@ def read_filled(path: Path, folder: Path, classes: Sequence[str]) -> Labelled:
     Raises DataError and ArtefactError as these do, and DataError if the sheet has other classes.
     """
     beside = path.with_suffix(".json")
-    for record in [beside, *(folder / f"{name}.json" for name in NAMES)]:
+    for record in [beside, *(folder / f"{name}.json" for name in NAMES.values())]:
         if not record.is_file():
             continue
         sheet = Sheet.load(record)
@@ -196,8 +196,9 @@ class _Labels:
 
     @property
     def notes(self) -> list[str]:
-        count = len(self.respelt)
-        return [f"Labels in another spelling: {count}, such as {self.respelt[0]}."] * bool(count)
+        if not self.respelt:
+            return []
+        return [f"Labels in another spelling: {len(self.respelt)}, such as {self.respelt[0]}."]
 
 
 def _cells(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str]]]:

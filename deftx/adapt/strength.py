@@ -10,7 +10,7 @@ import numpy as np
 from deftx.adapt.filled import read_labelled
 from deftx.adapt.score import Adapted, Answers, changes, mcnemar, measured, percent
 from deftx.adapt.uses import check_apart
-from deftx.report.statistics import ALPHA
+from deftx.report.statistics import ALPHA, ROUNDING
 from deftx.store.artefact import write_json
 from deftx.store.errors import DataError, InputError
 from deftx.store.items import Item
@@ -112,7 +112,7 @@ def best(right: np.ndarray, strengths: Sequence[float]) -> float:
     Breiman et al. 1984, "Classification and regression trees", section 3.4.3."""
     gain = right.astype(float) - right[strengths.index(USUAL)]
     error = gain.std(axis=1, ddof=1) / np.sqrt(gain.shape[1])
-    able = [at for at, mean in enumerate(gain.mean(axis=1)) if mean > error[at]]
+    able = np.flatnonzero(gain.mean(axis=1) > error + ROUNDING).tolist()
     if not able:
         return USUAL
     at = max(able, key=lambda at: (right[at].sum(), -abs(strengths[at] - USUAL)))
