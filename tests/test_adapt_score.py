@@ -8,6 +8,7 @@ from math import comb, sqrt
 
 import numpy as np
 import pytest
+from conftest import PROJECT
 from scipy.stats import binom, norm
 from sklearn.metrics import confusion_matrix, f1_score
 
@@ -282,6 +283,10 @@ FAULTS = {
         r"row 3: 4 cells, expected 3: is a text with ',' not in quotes",
     ),
     "open quote": (lambda t: t + '"', r"after row 21: unexpected end"),
+    "all in one column": (
+        lambda t: "\n".join(f'"{x.replace(chr(34), chr(34) * 2)}";' for x in t.splitlines()),
+        "All columns are in one: import the sheet",
+    ),
     "empty": (lambda t: "", "no column 'id', 'text', 'label'; found"),
 }
 
@@ -361,8 +366,12 @@ def test_a_sheet_is_recognised_wherever_it_was_saved(sheet, tmp_path):
     mine.write_text("id;text;label\n1;Kala; Positive\n2;Beda;\n3;Lola, me;neutral\n")
     found = read_filled(mine, home, CLASSES)
     assert (found.kind, found.given, len(found.items)) == ("file", 3, 2)
+    mine.write_text("text,label\nKala,positive\nkala!,POSITIVE\n")
+    found = read_filled(mine, home, CLASSES)
+    assert len(found.items) == 1 and "1 rows have the text of an earlier one" in found.notes[1]
     mine.write_text("text,label\nKala,positive\nkala!,neutral\n,neutral\n")
-    with pytest.raises(DataError, match=r"row 3: the same text as in row 2\n.*row 4: a label wit"):
+    message = r"row 3: the text of row 2 with the label 'neutral', not 'positive'\n.*row 4: a label"
+    with pytest.raises(DataError, match=message):
         read_filled(mine, home, CLASSES)
 
 
@@ -812,3 +821,24 @@ def test_a_choice_reports_the_held_out_figure(tmp_path):
     assert "Strength 0 of the language vector" in said[0]
     assert f"right on {found.held_out.right} of 100" in said[1] and "Report this" in said[1]
     assert "Choosing helps" in said[2]
+
+
+# --- the documentation -----------------------------------------------------------------------
+
+
+def documented(first):
+    """The rows of the documentation's table whose header has this first cell, as lists of cells."""
+    text = "".join(path.read_text() for path in sorted(PROJECT.glob("docs/adapt*.md")))
+    table = text[text.index(f"\n| {first} |") :].strip().split("\n\n")[0].splitlines()
+    return [[cell.strip().rstrip(" %") for cell in row.strip("|").split("|")] for row in table[2:]]
+
+
+def test_tables_of_the_documentation_are_computed():
+    for count, *cells in documented("texts"):
+        found = [wilson(round(int(count) * p), int(count)) for p in (0.6, 0.8, 0.9)]
+        assert cells == [f"{100 * e.low:.0f} to {100 * e.high:.0f}" for e in found]
+    for chance, *cells in documented("share of that label"):
+        share = {"33": 1 / 3, "50": 1 / 2}[chance]
+        assert cells == [str(needed_above(share + more, share)) for more in (0.1, 0.2, 0.3)]
+    for gained, lost, cell in documented("puts right"):
+        assert cell == str(needed_between(int(gained) / 100, int(lost) / 100))

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -132,8 +133,9 @@ def read_labelled(path: Path, classes: Sequence[str]) -> Labelled:
     and `id`. Raises DataError as `read_sheet` does."""
     faults = _Faults(path)
     labels = _Labels(classes)
-    places: dict[str, int] = {}
-    items = []
+    first: dict[str, tuple[int, str]] = {}
+    items: list[Item] = []
+    again = 0
     rows = _cells(path, ["text", "label"])
     for row, cells in rows:
         texts = {role: cells[role] for role in TEXTS if role in cells}
@@ -145,11 +147,16 @@ def read_labelled(path: Path, classes: Sequence[str]) -> Labelled:
             faults.add(row, labels.fault(cells["label"]))
         else:
             item = {"id": cells.get("id") or f"row {row}", **texts, "label": label}
-            if (first := places.setdefault(words_of(item), row)) != row:
-                faults.add(row, f"the same text as in row {first}")
-            items.append(item)
+            place, other = first.setdefault(words_of(item), (row, label))
+            if label != other:
+                faults.add(row, f"the text of row {place} with the label {label!r}, not {other!r}")
+            again += place != row
+            items += [item] * (place == row)
     faults.check()
-    return Labelled(items, len(rows), "file", path.name, labels.notes)
+    notes = labels.notes
+    if again:
+        notes.append(f"{again} rows have the text of an earlier one; each text counts once.")
+    return Labelled(items, len(rows), "file", path.name, notes)
 
 
 class _Faults:
@@ -211,10 +218,16 @@ def _cells(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str]]
     delimiter = max(heads, key=lambda each: (len({*needed} & {*heads[each]}), len(heads[each])))
     header = heads[delimiter]
     if missing := [name for name in needed if name not in header]:
+        joined = any({*needed} <= {*re.split("[,;\t]", name)} for name in header)
+        hint = (
+            "All columns are in one: import the sheet into the program as text in UTF-8, with "
+            "columns separated by commas, and save it again"
+            if joined
+            else f"Expected a first row with the names {', '.join(needed)}, saved as CSV"
+        )
         raise DataError(
             f"{path}: no column {', '.join(map(repr, missing))}; found "
-            f"{', '.join(map(repr, header))}. Expected a first row with the names "
-            f"{', '.join(needed)}, saved as CSV"
+            f"{', '.join(map(repr, header)) or 'nothing'}. {hint}"
         )
     if twice := [name for name in needed if header.count(name) > 1]:
         raise DataError(f"{path}: two columns are called {twice[0]!r}")
