@@ -28,12 +28,19 @@ FLOOR_IN_STAGES = {
 }  # fmt: skip
 """File of a stage → its floor; all other files of stages are on the floor `stages`."""
 
+FLOOR_IN_TASKS = {
+    "labels": "core", "math": "core", "settings": "plan", "rows": "data", "tokens": "models",
+    "measures": "report", **dict.fromkeys(("tasks", "classification", "tagging"), "store"),
+}  # fmt: skip
+"""File of a kind of task → its floor."""
+
 MODULES = [name for name in modules() if name not in ("deftx", "deftx.__main__")]
 
 
 def floor(module):
     room, *_, file = module.split(".")[1:] * 2
-    return FLOORS.index(FLOOR_IN_STAGES.get(file, room) if room == "stages" else room)
+    by_file = {"stages": FLOOR_IN_STAGES, "tasks": FLOOR_IN_TASKS}.get(room, {})
+    return FLOORS.index(by_file.get(file, room))
 
 
 def test_the_package_holds_packages_only():
@@ -42,7 +49,7 @@ def test_the_package_holds_packages_only():
         "__main__.py",
     }
     rooms = {path.parent.name for path in (PROJECT / "deftx").glob("*/__init__.py")}
-    assert rooms == set(FLOORS)
+    assert rooms == {*FLOORS, "tasks"}
 
 
 def test_every_name_of_the_package_can_be_imported():

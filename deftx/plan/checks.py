@@ -9,16 +9,31 @@ from typing import get_args
 from deftx.engine.settings import Training
 from deftx.plan.artefact import BASE, NONE, OWN_TEXT, ROUND
 from deftx.plan.method import KINDS, Kind, unknown
-from deftx.plan.schema import Config, System, is_path
+from deftx.plan.schema import Config, System, Task, is_path
 from deftx.plan.user_files import UserFiles
-from deftx.stages.data.settings import Split
+from deftx.stages.data.settings import WORD_A_LINE, Split, format_of
 from deftx.stages.denoise.settings import RankRule
 from deftx.stages.methods import ROWS
 from deftx.stages.table import TABLE
-from deftx.stages.world.math import INFERENCE, SENTIMENT
+from deftx.stages.world.math import INFERENCE, SENTIMENT, TAGS
 from deftx.store.errors import InputError
+from deftx.tasks.tagging.labels import strange
 
-CLASSES_OF_THE_WORLD = {"sentiment": SENTIMENT, "inference": INFERENCE}
+CLASSES_OF_THE_WORLD = {"sentiment": SENTIMENT, "inference": INFERENCE, "tags": TAGS}
+
+KIND_IN_THE_WORLD = {
+    "text": "text",
+    "sentiment": "classification",
+    "inference": "classification",
+    "tags": "tagging",
+}
+
+NEEDED = {
+    "text": ("text",),
+    "classification": ("text", "label"),
+    "tagging": ("words", "tags"),
+}
+"""Text, or a kind of task → the columns of its items, that of the labels last."""
 
 
 def problems(config: Config) -> Iterator[str]:
@@ -34,7 +49,7 @@ def problems(config: Config) -> Iterator[str]:
     yield from _systems(config)
     if pretrain := config.base.pretrain:
         yield from _dataset(
-            config, "base.pretrain.text", pretrain.text, pretrain.languages, "train", labelled=False
+            config, "base.pretrain.text", pretrain.text, pretrain.languages, "train", "text"
         )
     yield from _patterns(config)
     yield from _downloads(config)
@@ -73,7 +88,9 @@ def _languages(config: Config) -> Iterator[str]:
                 )
         for text in language.texts:
             if text != NONE and not is_path(text):
-                yield from _dataset(config, where, text, [key], "train", labelled=False)
+                yield from _dataset(config, where, text, [key], "train", "text")
+            if is_path(text) and format_of(text) in WORD_A_LINE:
+                yield f"{where}: {text} has words with tags, expected text"
 
 
 def _without_nearest(config: Config) -> Iterator[str]:
@@ -94,17 +111,26 @@ def _without_nearest(config: Config) -> Iterator[str]:
 
 
 def _dataset(
-    config: Config, key: str, name: str, languages: list[str], split: str, labelled: bool
+    config: Config,
+    key: str,
+    name: str,
+    languages: list[str],
+    split: str,
+    kind: str,
+    labelled: bool = True,
 ) -> Iterator[str]:
-    """Whether a dataset exists and can have this split of these languages."""
+    """Whether a dataset exists, can have this split of these languages, and has what a kind in
+    `NEEDED` needs, perhaps without its labels."""
     dataset = config.datasets.get(name)
     if dataset is None:
         yield unknown(key, name, config.datasets, "dataset")
         return
-    if labelled == (dataset.world == "text") and dataset.world:
-        yield f"{key}: dataset {name} of the world is {dataset.world}, which does not fit here"
-    if labelled and dataset.files and dataset.columns.label is None:
-        yield f"{key}: dataset {name} has no columns.label"
+    needed = NEEDED[kind] if labelled else NEEDED[kind][:1]
+    if dataset.world:
+        if KIND_IN_THE_WORLD[dataset.world] != kind:
+            yield f"{key}: dataset {name} of the world is {dataset.world}, which does not fit here"
+    elif lacking := [f"columns.{role}" for role in needed if role not in dataset.roles]:
+        yield f"{key}: dataset {name} has no {' and no '.join(lacking)}, which {kind} needs"
     if dataset.without_nearest and split not in dataset.without_nearest.among:
         yield (
             f"datasets.{name}.without_nearest.among: no {split}, which {key} needs; "
@@ -200,7 +226,8 @@ def _tasks(config: Config) -> Iterator[str]:
             key = f"tasks.{name}.{part}.dataset"
             dataset = config.datasets.get(items.dataset)
             labelled = part != "prior.items" or bool(dataset and dataset.world)
-            yield from _dataset(config, key, items.dataset, languages, items.split, labelled)
+            kind = _kind(task)
+            yield from _dataset(config, key, items.dataset, languages, items.split, kind, labelled)
             if not labelled:
                 continue
             known = dataset and CLASSES_OF_THE_WORLD.get(dataset.world or "")
@@ -210,7 +237,7 @@ def _tasks(config: Config) -> Iterator[str]:
                     f"{items.dataset} are {', '.join(map(repr, known))}"
                 )
             if dataset and dataset.labels:
-                for label in sorted({*dataset.labels.values()} - {None, *task.classes}, key=str):
+                for label in _strange(kind, dataset.labels, task.classes):
                     yield (
                         f"datasets.{items.dataset}.labels: maps to {label!r}, which is none of "
                         f"tasks.{name}.classes: {', '.join(task.classes)}"
@@ -218,6 +245,17 @@ def _tasks(config: Config) -> Iterator[str]:
         yield from _prior(config, name)
     if not config.evaluated_tasks:
         yield "tasks: every task has an empty list of languages: there is nothing to evaluate"
+
+
+def _kind(task: Task) -> str:
+    return getattr(task, "kind", "classification")
+
+
+def _strange(kind: str, labels: dict[str, str | None], classes: list[str]) -> list[str]:
+    """What `labels` of a dataset maps to that is none of a task's classes."""
+    if kind == "tagging":
+        return sorted({*strange(labels, classes)})
+    return sorted({label for label in labels.values() if label is not None} - {*classes})
 
 
 def _prior(config: Config, name: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Text and labelled items as parquet artefacts."""
+"""Text, labelled items and words as parquet artefacts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +21,11 @@ installed."""
 
 
 def write_items(path: Path, items: Sequence[Item], **provenance: Any) -> None:
-    """Write items as parquet (all columns text), provenance in the schema, and the manifest."""
-    names = list(items[0])
+    """Write items as parquet (columns of text, or of lists of text, as the first item has them),
+    provenance in the schema, and the manifest."""
+    names, texts = list(items[0]), pa.string()
     schema = pa.schema(
-        [(name, pa.string()) for name in names],
+        [(name, pa.list_(texts) if isinstance(items[0][name], list) else texts) for name in names],
         metadata={METADATA_KEY: canonical(provenance)},
     )
     columns = {name: [item[name] for item in items] for name in names}
@@ -74,6 +75,13 @@ def unknown_label(
         f"{path}: item {item} has the label {label!r}; the task's classes are "
         f"{', '.join(map(repr, classes))}"
     )
+
+
+def texts_of(item: Item) -> list[str]:
+    """The texts of an item: `text` and perhaps `text_pair`, or its `words` with blanks between."""
+    if "words" in item:
+        return [" ".join(item["words"])]
+    return [item[name] for name in ("text", "text_pair") if name in item]
 
 
 def load_text(path: Path | str) -> list[str]:

@@ -42,7 +42,13 @@ def coverage(params: Params, *, base: Path, data: list[Path], out: Path) -> None
     for path in data:
         texts, provenance = load_items(path), _provenance(path)
         facts = {name: provenance[name] for name in ("language", "dataset", "split")}
-        rows.append({**facts, "labelled": "label" in texts[0], **count(texts, tokenizer)})
+        rows.append(
+            {
+                **facts,
+                "labelled": not {"label", "tags"}.isdisjoint(texts[0]),
+                **count(texts, tokenizer),
+            }
+        )
     frame = pd.DataFrame(rows).sort_values(["language", "dataset", "split"], kind="stable")
     for text in warnings(frame, params.sources, params.names):
         log.warning(text)
