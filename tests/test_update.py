@@ -20,12 +20,12 @@ from deftx.engine.decoder import decoder_loss, padded
 from deftx.engine.fit import fit
 from deftx.engine.fused import FusedUpdate
 from deftx.engine.lookup import RowGradient, small_tables_by_row
-from deftx.engine.objective import IGNORED
 from deftx.engine.passes import Passes
 from deftx.engine.session import Session
 from deftx.engine.settings import Engine
 from deftx.engine.update import PlainUpdate, Rules
 from deftx.models.load import load_masked_lm
+from deftx.models.token_arrays import IGNORED
 from deftx.stages.adapter.math import fresh_adapter
 from deftx.stages.adapter.run import fit_adapter
 from deftx.stages.adapter.settings import Adapter

@@ -19,7 +19,6 @@ from transformers import PreTrainedTokenizerFast
 
 from deftx.data.contradictions import disagreements, leaked
 from deftx.data.read import read_items
-from deftx.plan import checks
 from deftx.plan.config import check_config
 from deftx.report.coverage import count
 from deftx.stages.clean.run import Params as CleanParams
@@ -32,8 +31,8 @@ from deftx.stages.world.math import TAGS, labelled, tagged
 from deftx.stages.world.settings import World
 from deftx.store.errors import ConfigError, DataError, InputError
 from deftx.store.items import load_items, texts_of, write_items
-from deftx.tasks.tagging.labels import mapped, strange
 from deftx.tasks.tagging.rows import with_predictions
+from deftx.tasks.tagging.tags import mapped, strange
 
 NER = {"ner": ["B-LOC", "B-PER", "I-LOC", "I-PER", "O"]}
 UPOS = "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split()
@@ -586,9 +585,13 @@ def test_a_dataset_says_what_it_has_columns_of():
 
 FILES = "{language}/{split}"
 MESSAGES = [
-    ("tagging", {"files": f"{FILES}.csv"}, "has no columns.words and no columns.tags, which tagg"),
+    (
+        "tagging",
+        {"files": f"{FILES}.csv"},
+        "has no columns.words and no columns.tags, as a task of ",
+    ),
     ("tagging", {"files": f"{FILES}.csv", "columns": {"label": "l"}}, "has no columns.words"),
-    ("tagging", {"files": f"{FILES}.conll", "columns": {"tags": "none"}}, "no columns.tags, which"),
+    ("tagging", {"files": f"{FILES}.conll", "columns": {"tags": "none"}}, "no columns.tags, as"),
     ("classification", {"files": f"{FILES}.conllu"}, "has no columns.text and no columns.label"),
     (
         "tagging",
@@ -601,9 +604,9 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize(("kind", "dataset", "message"), MESSAGES)
-def test_a_task_needs_a_dataset_of_its_kind(monkeypatch, kind, dataset, message):
-    monkeypatch.setattr(checks, "_kind", lambda task: kind)
+def test_a_task_needs_a_dataset_of_its_kind(kind, dataset, message):
     raw = with_key("datasets/sentiment", dataset)
+    raw["tasks"]["sentiment"]["kind"] = kind
     raw["tasks"]["sentiment"]["classes"] = NER["ner"]
     with pytest.raises(ConfigError, match=re.escape(message)):
         check_config(raw)

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch.nn.functional import linear, pad
 
-from deftx.engine.objective import IGNORED, at_least_float32, rounded_up
+from deftx.engine.objective import at_least_float32, rounded_up
 from deftx.models.device import has_kernels
+from deftx.models.token_arrays import IGNORED
 
 LOGITS_AT_ONCE = {"cpu": 2**25, "cuda": 2**28}
 """Entries of the logits that exist at one time: 128 MiB in float32, 512 in bfloat16."""

@@ -146,7 +146,7 @@ def prepare(
             raise InputError(f"{params.target}: a task needs validation data")
         classes = params.classes or []
         seed = params.seed if training.head_seed is None else training.head_seed
-        model = load_classifier(base, classes, stream(seed, params.target, "head"))
+        model = load_classifier(base, classes, stream(seed, params.target, "head"), params.kind)
         objective = classification_of_sources(
             [load_tokens(file, base, training.max_length, classes) for file in files],
             load_tokens(valid, base, training.max_length, classes),

@@ -8,9 +8,10 @@ import torch
 from transformers import DataCollatorForLanguageModeling, PreTrainedModel, PreTrainedTokenizerBase
 
 from deftx.engine.masked_tokens import MaskedTokens
-from deftx.engine.objective import IGNORED, Batch, Learner, Objective, rounded_up
+from deftx.engine.objective import Batch, Learner, Objective, rounded_up
 from deftx.engine.settings import LanguageTraining
-from deftx.models.tokens import Example, Examples, Tokens, encode_text
+from deftx.models.token_arrays import IGNORED, Example, Examples, Tokens
+from deftx.models.tokens import encode_text
 from deftx.store.errors import InputError
 from deftx.store.items import Items
 

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from deftx.engine.decoder import decoder_loss, padded
-from deftx.engine.objective import IGNORED, Learner, at_least_float32
+from deftx.engine.objective import Learner, at_least_float32
+from deftx.models.token_arrays import IGNORED
 from deftx.store.errors import InputError
 
 

@@ -6,12 +6,9 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-from deftx.models.tokens import Example, Examples
+from deftx.models.token_arrays import Example, Examples
 
 Batch = dict[str, torch.Tensor]
-
-IGNORED = -100
-"""The label of what does not count, as in PyTorch and transformers."""
 
 
 class Learner(torch.nn.Module):

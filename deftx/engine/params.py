@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from deftx.engine.settings import Engine, LanguageTraining, TaskTraining
 from deftx.store.errors import InputError
-from deftx.store.strict import Strict
+from deftx.store.strict import Strict, absent
 
 
 class TargetParams(Strict):
@@ -17,6 +17,11 @@ class TargetParams(Strict):
     seed: int = 0
     classes: list[str] | None = Field(
         default=None, description="the classes of a task, in the order of its logits"
+    )
+    kind: str | None = Field(
+        default=None,
+        exclude_if=absent,
+        description="the kind of a task; default: classification",
     )
     language: LanguageTraining | None = Field(default=None, description="settings of a language")
     task: TaskTraining | None = Field(default=None, description="settings of a task")

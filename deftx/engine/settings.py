@@ -10,6 +10,9 @@ from deftx.store.strict import Strict, absent
 
 Count = Annotated[int, Field(ge=1)]
 
+Metric = Literal["macro_f1", "accuracy", "entity_f1"]
+"""Scores of a task; entity_f1 is of named entities only."""
+
 Average = Annotated[
     Count | None,
     Field(
@@ -98,21 +101,29 @@ class LanguageTraining(Training):
 
 
 class TaskTraining(Training):
-    """Sequence classification on the labelled data of the source language."""
+    """A task on the labelled data of the source language."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
     batch_size: Count = 8
     epochs: Annotated[float, Field(gt=0)] = 5
     max_length: Count = 128
     evaluate_every: Count | Literal["epoch"] = "epoch"
+    full_epochs: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        exclude_if=absent,
+        description="epochs where all weights are trained, instead of `epochs`: in dense methods "
+        "and in the first phase of sparse ones",
+    )
     head_seed: Annotated[int, Field(ge=0)] | None = Field(
         default=None,
         exclude_if=absent,
         description="the seed that the head's first values are drawn from, whatever the run's "
         "seed; default: the run's seed",
     )
-    metric: Literal["macro_f1", "accuracy"] = Field(
-        default="macro_f1", description="what chooses the best checkpoint on validation data"
+    metric: Metric = Field(
+        default="macro_f1",
+        description="what chooses the best checkpoint on validation data, and what tables show; "
+        "default of tagging: entity_f1 if there are entities, else accuracy",
     )
 
 

@@ -14,7 +14,7 @@ import torch
 
 from deftx.engine.objective import Batch, Objective
 from deftx.engine.settings import Training
-from deftx.models.tokens import Example
+from deftx.models.token_arrays import Example
 from deftx.store.seeds import stream
 
 COST_OF_A_PASS = {"cpu": 64, "cuda": 4096}

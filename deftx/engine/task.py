@@ -1,4 +1,4 @@
-"""Classification of sentences, or of pairs of them."""
+"""Classification of sentences, of pairs of them, or of their words."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,6 @@ from torch.utils.data import ConcatDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from deftx.engine.objective import (
-    IGNORED,
     Batch,
     Learner,
     Objective,
@@ -16,8 +15,9 @@ from deftx.engine.objective import (
     rounded_up,
 )
 from deftx.engine.settings import TaskTraining
-from deftx.models.predict import accuracy_and_f1, outputs, padded
-from deftx.models.tokens import Example, Examples, Tokens, encode
+from deftx.models.predict import outputs, padded, scores
+from deftx.models.token_arrays import IGNORED, Example, Examples, Tokens
+from deftx.models.tokens import encode
 from deftx.store.items import Items
 
 FEW_LENGTHS = 32
@@ -25,12 +25,12 @@ FEW_LENGTHS = 32
 
 
 class Classification(Objective):
-    """Classifying sentences or pairs of sentences."""
+    """Classifying sentences, pairs of sentences, or words."""
 
     def __init__(
         self,
         train: Examples,
-        valid: Sequence[Example],
+        valid: Tokens,
         tokenizer: PreTrainedTokenizerBase,
         settings: TaskTraining,
         sources: tuple[int, ...] = (),
@@ -49,23 +49,25 @@ class Classification(Objective):
         length = max(len(example["input_ids"]) for example in examples)
         if rows:
             length = min(rounded_up(length, FEW_LENGTHS), self._max_length)
-            filling = {**examples[0], "labels": torch.tensor(IGNORED)}
+            nothing = torch.full_like(examples[0]["labels"], IGNORED)
+            filling = {**examples[0], "labels": nothing}
             examples = [*examples, *[filling] * (rows - len(examples))]
-        return padded(examples, self._tokenizer, length)
+        batch = padded(examples, self._tokenizer, length)
+        batch.pop("places", None)
+        return batch
 
     def labels(self, example: Example) -> int:
-        """One."""
-        return 1
+        """One, or the number of words that are predicted in the example."""
+        return int((example["labels"] != IGNORED).sum())
 
     def learner(self, model: PreTrainedModel, low: torch.dtype = torch.float32) -> "Classifying":
         """Cross-entropy of the model's logits."""
         return Classifying(model)
 
     def validate(self, learner: Learner, device: torch.device) -> dict[str, float]:
-        """`accuracy` and `macro_f1`."""
+        """`accuracy`, `macro_f1`, and of entities `entity_f1`."""
         found, _ = outputs(learner.model, self.valid, self._tokenizer)
-        labels = torch.stack([example["labels"] for example in self.valid])
-        return accuracy_and_f1(found.numpy(), labels.numpy())
+        return scores(found, self.valid, [*(learner.model.config.id2label or {}).values()])
 
 
 class Classifying(Learner):
@@ -76,9 +78,9 @@ class Classifying(Learner):
         self.model = model
 
     def forward(self, labels: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
-        """`labels` (batch,), and the model's inputs (batch, length)."""
-        found = at_least_float32(self.model(**inputs).logits)
-        return cross_entropy(found, labels, ignore_index=IGNORED, reduction="sum")
+        """`labels` (batch,) or (batch, length), and the model's inputs (batch, length)."""
+        found = at_least_float32(self.model(**inputs).logits).flatten(0, -2)
+        return cross_entropy(found, labels.flatten(), ignore_index=IGNORED, reduction="sum")
 
 
 def classification(
@@ -87,9 +89,9 @@ def classification(
     tokenizer: PreTrainedTokenizerBase,
     settings: TaskTraining,
 ) -> Classification:
-    """The objective of sentences or pairs of sentences with labels; items, in a list or a
-    `datasets.Dataset`, have `text`, perhaps `text_pair`, and `label` as a number, or
-    are tokens already."""
+    """The objective of sentences or pairs of sentences with labels, or of sentences whose words
+    have tags; items, in a list or a `datasets.Dataset`, have `text`, perhaps `text_pair`, and
+    `label` as a number, or `words` and `tags` as numbers, or are tokens already."""
     return classification_of_sources([train], valid, tokenizer, settings)
 
 

@@ -28,7 +28,7 @@ from deftx.engine.task import Classification
 from deftx.estimate.work import Amount, Work
 from deftx.models.device import available_device
 from deftx.models.load import untie_decoder
-from deftx.models.tokens import Example
+from deftx.models.token_arrays import Example, Tokens
 from deftx.plan.artefact import Artefact
 from deftx.plan.plan import Plan
 from deftx.stages.table import path_of
@@ -55,6 +55,10 @@ def finished(plan: Plan, jobs: Mapping[Artefact, Work]) -> dict[tuple[str, str, 
             found[0] += json.loads(text)["seconds"]
             found[1] += units.value
     return {key: seconds / units for key, (seconds, units) in sums.items()}
+
+
+NOTHING = Tokens({}, torch.empty(0), torch.empty(0))
+"""In place of validation items."""
 
 
 class TimedError(Exception):
@@ -124,4 +128,4 @@ def _prepare(
     pairs = zip(rows, torch.arange(len(rows)) % classes, strict=True)
     train = TimedExamples({"input_ids": row, "labels": label} for row, label in pairs)
     model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
-    return model, Classification(train, [], tokenizer, settings), settings
+    return model, Classification(train, NOTHING, tokenizer, settings), settings

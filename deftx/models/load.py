@@ -12,6 +12,7 @@ from deftx.models.base import Base
 from deftx.models.tokenizer import check_canary, read_tokenizer
 from deftx.store.artefact import verify
 from deftx.store.errors import ArtefactError
+from deftx.tasks.heads import head_of
 
 # Classes of models are written `transformers.…`, which imports them when they are used. That takes
 # more than a second, which a job with a tokenizer alone need not spend.
@@ -32,14 +33,16 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_classifier(base: Base, labels: list[str], seed: int) -> "transformers.PreTrainedModel":
-    """A sequence classifier in float32; its head is a pure function of `seed`. Raises ArtefactError
-    if the base's weights are corrupt."""
+def load_classifier(
+    base: Base, labels: list[str], seed: int, kind: str | None = None
+) -> "transformers.PreTrainedModel":
+    """A classifier of texts, or by the `kind` of a task of something else, in float32; its head is
+    a pure function of `seed`. Raises ArtefactError if the base's weights are corrupt."""
     verify(base.folder / "model.safetensors")
     torch.manual_seed(seed)
     model, _ = load_from(
         base.folder,
-        transformers.AutoModelForSequenceClassification,
+        head_of(kind).model(),
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},

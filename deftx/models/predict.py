@@ -11,7 +11,8 @@ import torch
 from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from deftx.models.tokens import Example, Tokens, encode
+from deftx.models.token_arrays import IGNORED, Example, Tokens
+from deftx.models.tokens import encode
 from deftx.store.items import Items, as_items
 
 PREDICTED_AT_ONCE = 64
@@ -25,8 +26,8 @@ def evaluate(
     max_length: int = 128,
     batch_size: int = PREDICTED_AT_ONCE,
 ) -> dict[str, float]:
-    """Accuracy and macro-F1 in [0, 1] on items with `text`, perhaps `text_pair`, and `label`: a
-    list, a `datasets.Dataset`, or their tokens.
+    """Scores in [0, 1], see `scores`, on items with `text`, perhaps `text_pair`, and `label`, or
+    with `words` and `tags`: a list, a `datasets.Dataset`, or their tokens.
 
     Raises InputError if a Dataset numbers its classes in another order than the model.
     """
@@ -34,8 +35,7 @@ def evaluate(
         items = as_items(items, [*(model.config.id2label or {}).values()])
     examples = encode(items, tokenizer, max_length)
     found = predict(model, examples, tokenizer, max_length, batch_size)
-    assert examples.labels is not None
-    return accuracy_and_f1(found.numpy(), examples.labels.numpy())
+    return scores(found, examples, [*(model.config.id2label or {}).values()])
 
 
 def predict(
@@ -46,7 +46,8 @@ def predict(
     batch_size: int = PREDICTED_AT_ONCE,
 ) -> torch.Tensor:
     """Logits (items, classes), float32 on the CPU, in the order of the items, a list or a
-    `datasets.Dataset`: these have `text` and perhaps `text_pair`, and need no label."""
+    `datasets.Dataset`: these have `text` and perhaps `text_pair`, and need no label. Of items with
+    `words`, logits (words, classes) of all words in order."""
     return predict_and_pool(model, items, tokenizer, max_length, batch_size)[0]
 
 
@@ -57,9 +58,11 @@ def predict_and_pool(
     max_length: int = 128,
     batch_size: int = PREDICTED_AT_ONCE,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (items, classes) and the mean of the backbone's last hidden states over the tokens of
+    """What `predict` returns, and the mean of the backbone's last hidden states over the tokens of
     each item, (items, hidden). Both float32 on the CPU, in the order of the items."""
-    return outputs(model, encode(items, tokenizer, max_length), tokenizer, batch_size)
+    examples = encode(items, tokenizer, max_length)
+    logits, pooled = outputs(model, examples, tokenizer, batch_size)
+    return logits, examples.of_items(pooled)
 
 
 @torch.no_grad()
@@ -69,9 +72,10 @@ def outputs(
     tokenizer: PreTrainedTokenizerBase,
     batch_size: int = PREDICTED_AT_ONCE,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What `predict_and_pool` returns, for examples as `encode` makes them, whose labels are not
-    used. The model is put into evaluation mode. Examples of similar length go together, so that
-    little is padded."""
+    """Logits (predictions, classes) and mean states (examples, hidden) of examples as `encode`
+    makes them, whose labels are not used. An example has a prediction at each of its `places`, or
+    without these one. The model is put into evaluation mode. Examples of similar length go
+    together, so that little is padded."""
     model.eval()
     states: list[torch.Tensor] = []
     watch = model.base_model.register_forward_hook(
@@ -85,14 +89,19 @@ def outputs(
             few = [examples[i] for i in order[first : first + batch_size]]
             batch = padded(few, tokenizer, len(few[-1]["input_ids"]))
             batch.pop("labels", None)
+            places = batch.pop("places", None)
             batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-            found.append(model(**batch).logits.float().cpu())
+            logits = model(**batch).logits.float().cpu()
+            if places is None:
+                found += logits.split(1)
+            else:
+                found += logits[places].split(places.sum(1).tolist())
             here = batch["attention_mask"].unsqueeze(2)
             pooled.append(((states.pop() * here).sum(1) / here.sum(1)).float().cpu())
     finally:
         watch.remove()
-    places = torch.tensor(order).argsort()
-    return torch.cat(found)[places], torch.cat(pooled)[places]
+    back = torch.tensor(order).argsort()
+    return torch.cat([found[i] for i in back.tolist()]), torch.cat(pooled)[back]
 
 
 def padded(
@@ -100,7 +109,12 @@ def padded(
 ) -> dict[str, torch.Tensor]:
     """Examples as one batch, padded to a length, with its `attention_mask`."""
     lengths = torch.tensor([len(example["input_ids"]) for example in examples])
-    fill = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+    fill = {
+        "input_ids": tokenizer.pad_token_id,
+        "token_type_ids": tokenizer.pad_token_type_id,
+        "labels": IGNORED,
+        "places": False,
+    }
     batch = {}
     for name, first in examples[0].items():
         values = [example[name] for example in examples]
@@ -109,6 +123,14 @@ def padded(
         batch[name] = torch.stack(values)
     batch["attention_mask"] = (torch.arange(length) < lengths.unsqueeze(1)).long()
     return batch
+
+
+def scores(logits: torch.Tensor, tokens: Tokens, classes: Sequence[str]) -> dict[str, float]:
+    """Accuracy, macro-F1 and what else is usual for such items, in [0, 1], of logits (predictions,
+    classes)."""
+    assert tokens.labels is not None, "items without labels have no score"
+    more = tokens.more_scores(logits.argmax(1).numpy(), classes)
+    return {**accuracy_and_f1(logits.numpy(), tokens.labels.numpy()), **more}
 
 
 def accuracy_and_f1(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -9,31 +9,14 @@ from typing import get_args
 from deftx.engine.settings import Training
 from deftx.plan.artefact import BASE, NONE, OWN_TEXT, ROUND
 from deftx.plan.method import KINDS, Kind, unknown
-from deftx.plan.schema import Config, System, Task, is_path
+from deftx.plan.schema import Config, System, is_path
+from deftx.plan.task import Task
 from deftx.plan.user_files import UserFiles
 from deftx.stages.data.settings import WORD_A_LINE, Split, format_of
 from deftx.stages.denoise.settings import RankRule
 from deftx.stages.methods import ROWS
 from deftx.stages.table import TABLE
-from deftx.stages.world.math import INFERENCE, SENTIMENT, TAGS
 from deftx.store.errors import InputError
-from deftx.tasks.tagging.labels import strange
-
-CLASSES_OF_THE_WORLD = {"sentiment": SENTIMENT, "inference": INFERENCE, "tags": TAGS}
-
-KIND_IN_THE_WORLD = {
-    "text": "text",
-    "sentiment": "classification",
-    "inference": "classification",
-    "tags": "tagging",
-}
-
-NEEDED = {
-    "text": ("text",),
-    "classification": ("text", "label"),
-    "tagging": ("words", "tags"),
-}
-"""Text, or a kind of task → the columns of its items, that of the labels last."""
 
 
 def problems(config: Config) -> Iterator[str]:
@@ -49,7 +32,7 @@ def problems(config: Config) -> Iterator[str]:
     yield from _systems(config)
     if pretrain := config.base.pretrain:
         yield from _dataset(
-            config, "base.pretrain.text", pretrain.text, pretrain.languages, "train", "text"
+            config, "base.pretrain.text", pretrain.text, pretrain.languages, "train"
         )
     yield from _patterns(config)
     yield from _downloads(config)
@@ -88,7 +71,7 @@ def _languages(config: Config) -> Iterator[str]:
                 )
         for text in language.texts:
             if text != NONE and not is_path(text):
-                yield from _dataset(config, where, text, [key], "train", "text")
+                yield from _dataset(config, where, text, [key], "train")
             if is_path(text) and format_of(text) in WORD_A_LINE:
                 yield f"{where}: {text} has words with tags, expected text"
 
@@ -116,21 +99,24 @@ def _dataset(
     name: str,
     languages: list[str],
     split: str,
-    kind: str,
+    task: Task | None = None,
     labelled: bool = True,
 ) -> Iterator[str]:
-    """Whether a dataset exists, can have this split of these languages, and has what a kind in
-    `NEEDED` needs, perhaps without its labels."""
+    """Whether a dataset exists, can have this split of these languages, and has what a task needs,
+    perhaps without labels, or text if it is for no task."""
     dataset = config.datasets.get(name)
     if dataset is None:
         yield unknown(key, name, config.datasets, "dataset")
         return
-    needed = NEEDED[kind] if labelled else NEEDED[kind][:1]
-    if dataset.world:
-        if KIND_IN_THE_WORLD[dataset.world] != kind:
-            yield f"{key}: dataset {name} of the world is {dataset.world}, which does not fit here"
-    elif lacking := [f"columns.{role}" for role in needed if role not in dataset.roles]:
-        yield f"{key}: dataset {name} has no {' and no '.join(lacking)}, which {kind} needs"
+    needed, worlds = (task.roles, task.of_the_world) if task else (("text",), {"text": ()})
+    if dataset.world and dataset.world not in worlds:
+        yield f"{key}: dataset {name} of the world is {dataset.world}, which does not fit here"
+    if not labelled:
+        needed = needed[:1]
+    lacking = [f"columns.{role}" for role in needed if role not in dataset.roles]
+    if lacking and not dataset.world:
+        what = f"a task of kind {task.kind}" if task else "text"
+        yield f"{key}: dataset {name} has no {' and no '.join(lacking)}, as {what} needs"
     if dataset.without_nearest and split not in dataset.without_nearest.among:
         yield (
             f"datasets.{name}.without_nearest.among: no {split}, which {key} needs; "
@@ -226,18 +212,17 @@ def _tasks(config: Config) -> Iterator[str]:
             key = f"tasks.{name}.{part}.dataset"
             dataset = config.datasets.get(items.dataset)
             labelled = part != "prior.items" or bool(dataset and dataset.world)
-            kind = _kind(task)
-            yield from _dataset(config, key, items.dataset, languages, items.split, kind, labelled)
+            yield from _dataset(config, key, items.dataset, languages, items.split, task, labelled)
             if not labelled:
                 continue
-            known = dataset and CLASSES_OF_THE_WORLD.get(dataset.world or "")
+            known = dataset and task.of_the_world.get(dataset.world or "")
             if known and sorted(known) != sorted(task.classes):
                 yield (
                     f"tasks.{name}.classes: {', '.join(map(repr, task.classes))}; those of "
                     f"{items.dataset} are {', '.join(map(repr, known))}"
                 )
             if dataset and dataset.labels:
-                for label in _strange(kind, dataset.labels, task.classes):
+                for label in sorted({*task.strange(dataset.labels)}):
                     yield (
                         f"datasets.{items.dataset}.labels: maps to {label!r}, which is none of "
                         f"tasks.{name}.classes: {', '.join(task.classes)}"
@@ -245,17 +230,6 @@ def _tasks(config: Config) -> Iterator[str]:
         yield from _prior(config, name)
     if not config.evaluated_tasks:
         yield "tasks: every task has an empty list of languages: there is nothing to evaluate"
-
-
-def _kind(task: Task) -> str:
-    return getattr(task, "kind", "classification")
-
-
-def _strange(kind: str, labels: dict[str, str | None], classes: list[str]) -> list[str]:
-    """What `labels` of a dataset maps to that is none of a task's classes."""
-    if kind == "tagging":
-        return sorted({*strange(labels, classes)})
-    return sorted({label for label in labels.values() if label is not None} - {*classes})
 
 
 def _prior(config: Config, name: str) -> Iterator[str]:

@@ -28,6 +28,7 @@ class Uses(Strict):
     methods: dict[str, dict[str, dict[str, Any]]] = Field(
         default={}, description="name → kind of target → the row, as plain data"
     )
+    kinds: list[str] = Field(default=[], description="of its tasks")
     lengths: dict[str, int] = Field(default={}, description="key of the config → a `max_length`")
     swaps: dict[str, LayerSwap] = Field(default={}, description="key of a system → its layer swap")
     depths: dict[str, UsedDepth] = Field(
@@ -58,7 +59,8 @@ class Uses(Strict):
             for kind in KINDS
             if (depth := system.depth(kind)) is not None
         }
-        return cls(methods=methods, lengths=lengths, swaps=swaps, depths=depths)
+        kinds = sorted({task.kind for task in config.tasks.values()})
+        return cls(methods=methods, kinds=kinds, lengths=lengths, swaps=swaps, depths=depths)
 
 
 def check_uses(base: Base, uses: Uses) -> None:

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from deftx.plan.artefact import BASE, NONE, OWN_TEXT, ROUND, Artefact, Inputs, Target, once
 from deftx.plan.method import KINDS, Kind, Row
-from deftx.plan.schema import Config, Prior, is_path
+from deftx.plan.schema import Config, is_path
+from deftx.plan.task import Prior
 from deftx.plan.user_files import UserFiles
 from deftx.stages.denoise.settings import RankRule
 from deftx.stages.tokens.settings import WHOLE
@@ -214,7 +215,10 @@ class Graph(ABC):
         if target.kind == "language":
             return {**params, "language": self.config.language_training.model_dump() | own}
         task = self.config.tasks[target.name]
-        return {**params, "classes": task.classes, "task": task.training.model_dump() | own}
+        training = task.training.model_dump(exclude={"full_epochs"})
+        if artefact.stage == "full" and task.training.full_epochs:
+            training["epochs"] = task.training.full_epochs
+        return {**params, **task.head, "task": training | own}
 
     def start_vector(self, artefact: Artefact) -> list[Artefact]:
         """What the training of a task builds on beside the base: the vector of the source language

@@ -5,18 +5,19 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field, model_serializer, model_validator
 
-from deftx.engine.settings import Engine, LanguageTraining, TaskTraining
+from deftx.engine.settings import Engine, LanguageTraining
 from deftx.plan.artefact import BASE, NONE
 from deftx.plan.method import KINDS, Kind, Row
+from deftx.plan.task import Items, LanguageKey, Name
 from deftx.stages.base.settings import BaseModelSource
 from deftx.stages.clean.settings import Cleaning
 from deftx.stages.compose.settings import Combine, Depth
-from deftx.stages.data.settings import Dataset, Format, Split, format_of
+from deftx.stages.data.settings import Dataset, Format, format_of
 from deftx.stages.mask.settings import Budget
 from deftx.stages.methods import AnyRow
-from deftx.stages.prior.settings import Target
 from deftx.stages.world.settings import World
 from deftx.store.strict import Strict, absent
+from deftx.tasks.table import AnyTask
 
 PER_KIND = (
     "denoise",
@@ -75,16 +76,6 @@ def _is_per_kind(value: Any) -> bool:
     return isinstance(value, dict) and bool(value) and value.keys() <= {*KINDS}
 
 
-LanguageKey = Annotated[
-    str,
-    Field(
-        pattern=r"^[a-z]{3}(_[A-Z][a-z]{3})?$",
-        description="ISO 639-3, where needed with a script of ISO 15924: ace or ace_Arab",
-    ),
-]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
-
-
 class Language(Strict):
     """A language that is evaluated."""
 
@@ -100,69 +91,6 @@ class Language(Strict):
         if self.text == NONE:
             return []
         return [self.text] if isinstance(self.text, str) else self.text
-
-
-class Items(Strict):
-    """A split of a dataset."""
-
-    dataset: Name
-    split: Split
-
-
-class Source(Items):
-    """Labelled data of one more language."""
-
-    language: LanguageKey
-
-
-class Prior(Strict):
-    """What the predictions of each system are to be on average in each language, over unlabelled
-    items: the systems are shown with this assumption, too, under names that end in `+ prior`."""
-
-    items: Items = Field(
-        description="items of the task's domain, which are not the test's; labels are not read"
-    )
-    languages: list[LanguageKey] | None = Field(
-        default=None, description="that have such items; default: those of the task"
-    )
-    target: Target = Field(
-        default="uniform",
-        description="uniform: every class equally often; source: as often as the same system "
-        "predicts it on the items of the source language",
-    )
-
-
-class Task(Strict):
-    """A classification with labelled data in a source language, or in several, and test sets in
-    others."""
-
-    classes: Annotated[list[str], Field(min_length=2)]
-    source: LanguageKey
-    train: Items
-    valid: Items
-    test: Items
-    more_sources: list[Source] = Field(
-        default_factory=list,
-        description="further labelled languages to train on, each under its own vector of "
-        "task_start; the source validates",
-    )
-    languages: list[LanguageKey] | None = Field(
-        default=None,
-        description="where it is evaluated; default: every language; an empty list leaves it out",
-    )
-    systems: list[Name] | None = Field(
-        default=None, description="the systems evaluated on it; default: every system"
-    )
-    training: TaskTraining = TaskTraining()
-    prior: Prior | None = Field(
-        default=None,
-        description="also show each system with a bias on the classes, from unlabelled items",
-    )
-
-    @property
-    def sources(self) -> list[str]:
-        """The languages with labelled data, `source` first."""
-        return [self.source, *(more.language for more in self.more_sources)]
 
 
 class Budgets(Strict):
@@ -237,7 +165,7 @@ class Config(Strict):
         default=None, description="of the text of every language; default: it is taken as it is"
     )
     languages: Annotated[dict[LanguageKey, Language], Field(min_length=1)]
-    tasks: Annotated[dict[Name, Task], Field(min_length=1)]
+    tasks: Annotated[dict[Name, AnyTask], Field(min_length=1)]
     task_start: Name = Field(
         default=BASE,
         description="where tasks start: base, or the method whose vector of the source language is "

@@ -12,6 +12,9 @@ from deftx.store.errors import ArtefactError, InputError
 
 Item = dict[str, Any]
 
+LABELS = ("label", "tags")
+"""What items have that a model is to predict: the class of each, or of each of its words."""
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -41,30 +44,44 @@ def load_items(path: Path | str) -> list[Item]:
 
 
 def load_labelled(source: Items | Path | str, classes: Sequence[str]) -> Items:
-    """Labelled items with `label` as the number of its class: a list of those of a parquet
-    artefact, or what is given, a list or a `datasets.Dataset`, of its own kind. Labels are names,
-    or numbers of a `ClassLabel`, whose names count.
+    """Labelled items with `label` as the number of its class, and each of `tags` likewise: a list
+    of those of a parquet artefact, or what is given, a list or a `datasets.Dataset`, of its own
+    kind (with tags, a list). Labels are names, or numbers of a `ClassLabel`, whose names count.
 
     Raises ArtefactError if there is no label, or one that is not among `classes`.
     """
     items = load_items(source) if isinstance(source, (Path, str)) else source
+    where = source if isinstance(source, (Path, str)) else "the given items"
     names = _class_names(items)
     number = {name: i for i, name in enumerate(classes)}
-    labels = []
-    for at, item in enumerate(items):
-        label = item.get("label")
+
+    def number_of(label: Any, item: str | int) -> int:
         if names is not None and isinstance(label, int) and 0 <= label < len(names):
             label = names[label]
         if label not in number:
-            where = source if isinstance(source, (Path, str)) else "the given items"
-            raise unknown_label(where, item.get("id", at), label, classes)
-        labels.append(number[label])
+            raise unknown_label(where, item, label, classes)
+        return number[label]
+
+    ids = [item.get("id", at) for at, item in enumerate(items)]
+    if len(items) and "words" in items[0]:
+        tagged = [
+            [number_of(tag, id) for tag in item.get("tags") or [None]]
+            for id, item in zip(ids, items, strict=True)
+        ]
+        return [{**item, "tags": tags} for item, tags in zip(items, tagged, strict=True)]
+    labels = [number_of(item.get("label"), id) for id, item in zip(ids, items, strict=True)]
     if isinstance(items, Sequence):
         return [{**item, "label": label} for item, label in zip(items, labels, strict=True)]
     from datasets import ClassLabel  # here, since only who gives a Dataset need have the library
 
     numbered = items.remove_columns("label").add_column("label", labels)
     return numbered.cast_column("label", ClassLabel(names=list(classes)))
+
+
+def class_names(items: Sequence[Item]) -> list[str]:
+    """The names of all classes that labels of items are of, sorted; empty for unlabelled items."""
+    labels = (item[name] for item in items for name in LABELS if name in item)
+    return sorted({n for label in labels for n in ([label] if isinstance(label, str) else label)})
 
 
 def unknown_label(
@@ -103,5 +120,6 @@ def as_items(items: Items, classes: Sequence[str] | None = None) -> list[Item]:
 
 def _class_names(items: Items) -> list[str] | None:
     """The class names that the labels of a Dataset are numbers of, if it has them."""
-    label = getattr(items, "features", {}).get("label")
+    features = getattr(items, "features", {})
+    label = features.get("label") or getattr(features.get("tags"), "feature", None)
     return getattr(label, "names", None)

@@ -84,7 +84,7 @@ def base(
             seed = params.head_seed if params.head else None
             copy_model(known, folder, name, head_seed=seed, allow_pickle=params.allow_pickle)
     made_base = identified(known)
-    check_works(made_base)
+    check_works(made_base, params.uses.kinds)
     write_backbone(made_base)
 
 

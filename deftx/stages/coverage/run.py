@@ -14,7 +14,7 @@ from deftx.report.coverage import count, warnings
 from deftx.report.csv_files import write_csv
 from deftx.store.artefact import METADATA_KEY
 from deftx.store.errors import ArtefactError
-from deftx.store.items import load_items
+from deftx.store.items import LABELS, load_items
 from deftx.store.strict import Strict
 
 OF_ITEMS = ("data", "world", "trim", "clean")
@@ -45,7 +45,7 @@ def coverage(params: Params, *, base: Path, data: list[Path], out: Path) -> None
         rows.append(
             {
                 **facts,
-                "labelled": not {"label", "tags"}.isdisjoint(texts[0]),
+                "labelled": not {*LABELS}.isdisjoint(texts[0]),
                 **count(texts, tokenizer),
             }
         )

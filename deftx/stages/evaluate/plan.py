@@ -26,6 +26,6 @@ def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
     return {
         **dict(artefact.wildcards),
         "seed": int(artefact["seed"]),
-        "classes": task.classes,
+        **task.head,
         "max_length": task.training.max_length,
     }

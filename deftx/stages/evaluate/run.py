@@ -12,12 +12,14 @@ from pydantic import Field
 from deftx.models.base import Base
 from deftx.models.device import available_device
 from deftx.models.load import load_classifier, load_tokenizer
-from deftx.models.predict import accuracy_and_f1, predict_and_pool
-from deftx.models.tokens import Tokens, load_tokens
+from deftx.models.predict import predict_and_pool, scores
+from deftx.models.token_arrays import Tokens
+from deftx.models.tokens import load_tokens
 from deftx.run.cost import measured
 from deftx.stages.compose.apply import composed as with_composed
 from deftx.stages.compose.settings import Evaluated
 from deftx.store.artefact import digests
+from deftx.store.strict import absent
 from deftx.store.tensors import TensorFile, save_tensors
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ class Params(Evaluated):
     """Which system is evaluated on what."""
 
     classes: list[str]
+    kind: str | None = Field(default=None, exclude_if=absent)
     max_length: Count = 128
     batch_size: Count = 64
 
@@ -45,8 +48,9 @@ def evaluate(
     out: Path,
 ) -> None:
     """Write logits (n, classes), labels (n,), item ids, and the mean of the last hidden states of
-    each item as `pooled` (n, hidden) float16. `test` is of the stage `tokens`, or
-    parquet. Accuracy and macro-F1 are logged. The vectors are read only if `composed` is a recipe;
+    each item as `pooled` (n, hidden) float16. For words there is a row of logits and a label for
+    each word, and `ends`, the number of words up to the end of each item. `test` is of the stage
+    `tokens`, or parquet. Scores are logged. The vectors are read only if `composed` is a recipe;
     for `start_vector` and errors see `deftx.stages.compose.apply`.
     """
     encoder, file = Base.load(base), TensorFile(composed)
@@ -54,16 +58,16 @@ def evaluate(
     assert items.labels is not None and items.ids is not None
     vectors = [path for path in (task_vector, language_vector) if path is not None]
     logits, pooled = predicted(params, encoder, file, items, vectors, start_vector)
-    labels = items.labels
-    for name, value in accuracy_and_f1(logits.numpy(), labels.numpy()).items():
-        log.info("%s, %d items: %s %.4f", params.language, len(items), name, value)
+    for name, value in scores(logits, items, params.classes).items():
+        log.info("%s, %d items: %s %.4f", params.language, len(pooled), name, value)
     save_tensors(
         out,
         {
             "logits": logits,
-            "labels": labels,
+            "labels": items.labels,
             "pooled": pooled.half(),
             "ids": items.ids,
+            **items.grouping,
         },
         stage="evaluate",
         **params.identity(),
@@ -86,12 +90,12 @@ def predicted(
     recorded. `vectors` are those of a recipe, the task's first; for errors see
     `deftx.stages.compose.apply`."""
     base.check_length(params.max_length, f"{params.system}, {params.language}")
-    model = load_classifier(base, params.classes, seed=0)
+    model = load_classifier(base, params.classes, 0, params.kind)
     torch.nn.Module.to(model, available_device())
     tokenizer = load_tokenizer(base)
     with with_composed(model, composed, base, vectors=vectors, start_vector=start_vector):
         began = time.perf_counter()
         found = predict_and_pool(model, items, tokenizer, params.max_length, params.batch_size)
         measured("inference_seconds", time.perf_counter() - began)
-    measured("items", len(items))
+    measured("items", len(found[1]))
     return found

@@ -1,5 +1,6 @@
 """Stage `tokens`: the token ids of a text or of labelled items, for all that read them."""
 
+import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,9 +10,11 @@ from deftx.models.base import Base
 from deftx.models.load import load_tokenizer
 from deftx.models.tokens import encode, encode_text, tokenizer_sha256
 from deftx.store.artefact import digests
-from deftx.store.items import load_items
+from deftx.store.items import class_names, load_items, load_labelled
 from deftx.store.strict import Strict
 from deftx.store.tensors import encode_ids, save_tensors
+
+log = logging.getLogger(__name__)
 
 
 class Params(Strict):
@@ -24,9 +27,11 @@ class Params(Strict):
 
 
 def tokens(params: Params, *, base: Path, data: Path, out: Path) -> None:
-    """Write the columns of `deftx.models.tokens.STORED` (tokens,), of one item after the other,
-    `ends` (items,), where each item ends in them, and the `ids`; for items with labels also
-    `labels` (items,), which count in the metadata's `classes`, their names in order.
+    """Write the columns of `deftx.models.token_arrays.STORED` (tokens,), of one item after the
+    other, `ends` (items,), where each item ends in them, and the `ids`; for items with labels also
+    `labels` (items,), which count in the metadata's `classes`, their names in order. Sentences of
+    words have `ends` of their windows, a label for each word, and further tensors, see
+    `deftx.tasks.tagging.tokens.WordTokens`.
 
     Source: design choice. A pair is cut by the tokenizer, from the longer text first, which no
     later cut of whole pairs can repeat: so the length is one of the artefact.
@@ -36,21 +41,18 @@ def tokens(params: Params, *, base: Path, data: Path, out: Path) -> None:
     encoder, items = Base.load(base), load_items(data)
     tokenizer = load_tokenizer(encoder)
     length = params.length if isinstance(params.length, int) else None
-    names = sorted({str(item["label"]) for item in items if "label" in item})
-    if "label" in items[0]:
-        number = {name: i for i, name in enumerate(names)}
-        numbered = [{**item, "label": number[str(item["label"])]} for item in items]
-        found = encode(numbered, tokenizer, length)
-    elif "text_pair" in items[0]:
+    names = class_names(items)
+    if names:
+        found = encode(load_labelled(items, names), tokenizer, length)
+    elif items[0].keys() & {"text_pair", "words"}:
         found = encode(items, tokenizer, length)
     else:
         found = encode_text([item["text"] for item in items], tokenizer, length)
-    tensors = {**found.columns, "ends": found.ends, "ids": encode_ids(item["id"] for item in items)}
-    if found.labels is not None:
-        tensors["labels"] = found.labels
+    if lost := ", ".join(f"{count} {what}" for what, count in found.counts.items() if count):
+        log.info("%s: %s", params.of, lost.replace("_", " "))
     save_tensors(
         out,
-        tensors,
+        {**found.tensors(), "ids": encode_ids(item["id"] for item in items)},
         stage="tokens",
         **params.model_dump(),
         classes=names,

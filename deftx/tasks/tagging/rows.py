@@ -17,7 +17,7 @@ from deftx.data.rows import Row, format_of, kind_of, lines, rows
 from deftx.stages.data.settings import WORD_A_LINE, Layout
 from deftx.store.errors import DataError, InputError
 from deftx.store.items import Item
-from deftx.tasks.tagging.labels import mapped, type_of
+from deftx.tasks.tagging.tags import mapped, type_of
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,13 @@
-"""What the `labels` of a dataset make of the tags of words."""
+"""What tags mean by their names, and what the `labels` of a dataset make of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-OUTSIDE = "O"
+
+def mark_entities(classes: Sequence[Any]) -> bool:
+    """Whether classes are O, and B-X or I-X of types X: the tags of named entities."""
+    others = [str(name) for name in classes if name != "O"]
+    return len(others) == len(classes) - 1 > 0 and all(type_of(name) for name in others)
 
 
 def type_of(tag: str) -> str | None:
@@ -21,7 +26,7 @@ def mapped(tag: str, labels: Mapping[str, str | None] | None) -> str | None:
     if kind is None or kind not in labels:
         return tag
     found = labels[kind]
-    return found if found in (None, OUTSIDE) else f"{tag[:2]}{found}"
+    return found if found in (None, "O") else f"{tag[:2]}{found}"
 
 
 def strange(labels: Mapping[str, str | None], classes: Sequence[str]) -> Iterable[str]:
