@@ -27,8 +27,8 @@ from deftx.stages.data.run import Params, data
 from deftx.stages.data.settings import Columns, Dataset, Layout
 from deftx.stages.trim.run import Params as TrimParams
 from deftx.stages.trim.run import trim
-from deftx.stages.world.math import TAGS, labelled, tagged
-from deftx.stages.world.settings import World
+from deftx.stages.world.math import labelled, tagged
+from deftx.stages.world.settings import TAGS, World
 from deftx.store.errors import ConfigError, DataError, InputError
 from deftx.store.items import load_items, texts_of, write_items
 from deftx.tasks.tagging.rows import with_predictions

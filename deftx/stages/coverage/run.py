@@ -50,6 +50,8 @@ def coverage(params: Params, *, base: Path, data: list[Path], out: Path) -> None
             }
         )
     frame = pd.DataFrame(rows).sort_values(["language", "dataset", "split"], kind="stable")
+    if (given := "words_without_piece") in frame:  # else a float, for texts have none
+        frame[given] = frame[given].astype("Int64")
     for text in warnings(frame, params.sources, params.names):
         log.warning(text)
     write_csv(out, frame)

@@ -16,12 +16,9 @@ from hashlib import sha256
 from random import Random
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from deftx.stages.world.settings import World
+from deftx.stages.world.settings import INFERENCE, SENTIMENT, World
 from deftx.store.errors import InputError
 
-SENTIMENT = ("negative", "neutral", "positive")
-INFERENCE = ("entailment", "neutral", "contradiction")
-TAGS = ("ADJ", "ADV", "DET", "NOUN", "PUNCT", "VERB")
 DOCUMENT = 5  # sentences; long enough that a short block of tokens rarely mixes two documents
 STREAMS = ("text", "train", "valid", "test")
 

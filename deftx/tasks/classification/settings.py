@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import model_validator
 
 from deftx.plan.task import Task
-from deftx.stages.world.math import INFERENCE, SENTIMENT
+from deftx.stages.world.settings import INFERENCE, SENTIMENT
 
 
 class Classification(Task):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from deftx.plan.task import Task
-from deftx.stages.world.math import TAGS
+from deftx.stages.world.settings import TAGS
 from deftx.store.strict import absent
 from deftx.tasks.tagging.tags import mark_entities, strange
 
