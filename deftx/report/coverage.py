@@ -31,13 +31,11 @@ def count(items: Sequence[Item], tokenizer: "PreTrainedTokenizerBase") -> dict[s
     Returns:
         items (a pair counts once); words; pieces of the tokenizer, without special ones; how many
         are the unknown piece; pieces_per_word (fertility); unknown_share, the part of the pieces
-        that is unknown; characters_per_piece, without white space; of given words also
-        words_without_piece, those that have no piece by themselves. A ratio to 0 is None.
+        that is unknown; characters_per_piece, without white space. A ratio to 0 is None.
     """
-    given = "words" in items[0]
     texts = [text for item in items for text in texts_of(item)]
     words = [word for text in texts for word in text.split()]
-    if given:
+    if "words" in items[0]:
         words = [word for item in items for word in item["words"]]
     pieces = unknown = 0
     for start in range(0, len(texts), AT_ONCE):
@@ -45,7 +43,7 @@ def count(items: Sequence[Item], tokenizer: "PreTrainedTokenizerBase") -> dict[s
         encoded = tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
         pieces += sum(map(len, encoded))
         unknown += sum(ids.count(tokenizer.unk_token_id) for ids in encoded)
-    found = {
+    return {
         "items": len(items),
         "words": len(words),
         "pieces": pieces,
@@ -54,11 +52,6 @@ def count(items: Sequence[Item], tokenizer: "PreTrainedTokenizerBase") -> dict[s
         "unknown_share": unknown / pieces if pieces else None,
         "characters_per_piece": sum(map(len, words)) / pieces if pieces else None,
     }
-    if given:
-        alone = tokenizer([*{*words}], add_special_tokens=False, verbose=False)["input_ids"]
-        unread = {word for word, ids in zip({*words}, alone, strict=True) if not ids}
-        found["words_without_piece"] = sum(word in unread for word in words)
-    return found
 
 
 def warnings(frame: pd.DataFrame, sources: Sequence[str], names: Mapping[str, str]) -> list[str]:
