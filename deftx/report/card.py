@@ -13,13 +13,10 @@ from deftx.plan.artefact import OWN_TEXT, Artefact, Target
 from deftx.plan.method import Row
 from deftx.plan.plan import Plan
 from deftx.plan.schema import Config
-from deftx.report.comparison import METRIC_NAMES, SUFFIX, Comparison
+from deftx.report.comparison import SUFFIX, Comparison
 from deftx.report.scores import Transfer
 from deftx.report.template import render
 from deftx.stages.table import path_of
-
-HUB_METRICS = {"macro_f1": "f1", "accuracy": "accuracy"}
-"""Our metrics by the names that the Hub gives them."""
 
 
 class Data(NamedTuple):
@@ -165,7 +162,7 @@ def model_card(
         items=items,
         licences=sorted({part.licence for part in vector.data if part.licence}),
         unlicensed=sorted({part.dataset for part in vector.data if not part.licence}),
-        metrics=" and ".join(dict.fromkeys(METRIC_NAMES[m.metric] for m in mine)),
+        metrics=" and ".join(dict.fromkeys(comparison.metric(m.task).in_full for m in mine)),
         priors=[prior.model_dump() for prior in priors],
         textless=any(not m.has_text for m in mine),
         seeds=max((m.seeds for m in mine), default=0),
@@ -201,14 +198,14 @@ def _front(
     used = [*vector.data, *(tests[m.task] for m in means)]
     results = [
         EvalResult(
-            task_type="text-classification",
+            task_type=comparison.tasks[mean.task].measures.on_hub,
             task_name=mean.task,
             dataset_type=tests[mean.task].hub_id or tests[mean.task].dataset,
             dataset_name=f"{tests[mean.task].dataset}, {comparison.name(mean.language)}",
             dataset_config=mean.language,
             dataset_split="test",
-            metric_type=HUB_METRICS[mean.metric],
-            metric_name=f"{METRIC_NAMES[mean.metric]} of {mean.system}",
+            metric_type=comparison.metric(mean.task).hub,
+            metric_name=f"{comparison.metric(mean.task).name} of {mean.system}",
             metric_value=round(100 * mean.mean, 2),
         )
         for mean in means
@@ -225,7 +222,7 @@ def _front(
         base_model=own["base"]["id"],
         language=languages or None,
         datasets=list(dict.fromkeys(facts.hub_id for facts in used if facts.hub_id)) or None,
-        metrics=list(dict.fromkeys(HUB_METRICS[m.metric] for m in means)),
+        metrics=list(dict.fromkeys(comparison.metric(m.task).hub for m in means)),
         tags=[
             *("sparse-fine-tuning", "cross-lingual-transfer"),
             *(own["method"], f"{target.kind}-vector"),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from deftx.report.comparison import MEAN, METRIC_NAMES, Comparison
+from deftx.report.comparison import MEAN, Comparison
 from deftx.report.evaluations import TRAINED, Evaluation, trained
 from deftx.report.prior import WithPrior
 from deftx.report.scores import Difference, Transfer
@@ -127,12 +127,14 @@ def difference_tables(
 def shares_table(comparison: Comparison, task: str, evaluations: Sequence[Evaluation]) -> Table:
     """The shares of the classes among the labels and among each system's predictions, in percent:
     labels and systems × languages."""
-    mine = [e for e in evaluations if e.task == task]
-    names = mine[0].class_names
+    mine, measures = [e for e in evaluations if e.task == task], comparison.tasks[task].measures
+    groups = measures.groups(mine[0].class_names)
+    names = list(dict.fromkeys(groups))
+    number = np.array([names.index(group) for group in groups])
     rows = [
-        (e.language, who, [getattr(one, count) / len(e.labels) for one in e.metrics.classes])
+        (e.language, who, np.bincount(number[of], minlength=len(names)) / len(of))
         for e in mine
-        for who, count in ((LABELS, "support"), (e.system, "predicted"))
+        for who, of in ((LABELS, e.labels), (e.system, e.predictions))
     ]
     frame = pd.DataFrame(rows, columns=["language", "system", "shares"])
     means = frame.groupby(["language", "system"])["shares"].agg(lambda each: np.mean([*each], 0))
@@ -213,7 +215,7 @@ def published_table(comparison: Comparison, task: str, found: pd.DataFrame) -> l
     lines = lines.set_axis(["published in", "base model", *headings], axis=1)
     base = f" Our base model: {comparison.base_name}." if comparison.base_name else ""
     caption = (
-        f"{METRIC_NAMES[mine['metric'].iloc[0]]} in percent as published, and how many points "
+        f"{comparison.metric(task).in_full} in percent as published, and how many points "
         "ours is above it (+) or below. In parentheses: the published number is inside our 95 % "
         f"interval. Published numbers have no intervals, so differences are not tested.{base}"
     )
@@ -282,7 +284,7 @@ def _prior_caption(comparison: Comparison, task: str, seeds: int) -> str:
     }[prior.target]
     averaged = ", ".join(map(comparison.name, comparison.averaged(task)))
     return (
-        f"{METRIC_NAMES[comparison.tasks[task].metric]} in percent, of systems with a bias on the "
+        f"{comparison.metric(task).in_full} in percent, of systems with a bias on the "
         "logits of the classes, which makes their mean prediction on unlabelled items of the "
         f"language, {prior.items}, {aim}. There is one bias for each system, language and seed. "
         f"± is half the width of the 95 % bootstrap interval over {_over(seeds)}; these unlabelled "
@@ -295,7 +297,7 @@ def _prior_caption(comparison: Comparison, task: str, seeds: int) -> str:
 
 
 def _score_caption(comparison: Comparison, task: str, seeds: int, counted: bool) -> str:
-    metric, means = METRIC_NAMES[comparison.tasks[task].metric], comparison.means(task)
+    metric, means = comparison.metric(task).in_full, comparison.means(task)
     groups = {group: ", ".join(map(comparison.name, means[group])) for group in means}
     groups.pop(MEAN, None)
     systems, textless = comparison.systems_of(task), set(comparison.without_text)

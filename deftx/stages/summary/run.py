@@ -15,7 +15,7 @@ import yaml
 
 from deftx.models.base import Base
 from deftx.plan.schema import System
-from deftx.report.comparison import METRIC_NAMES, Comparison
+from deftx.report.comparison import Comparison
 from deftx.report.coverage import warnings
 from deftx.report.csv_files import read_csv
 from deftx.report.embed import data_uri, markdown, read
@@ -74,7 +74,7 @@ def summary(
         "summary.html.j2",
         run=run,
         comparison=params,
-        metrics={task: METRIC_NAMES[table.metric] for task, table in params.tasks.items()},
+        metrics={task: params.metric(task).in_full for task in params.tasks},
         languages=dict.fromkeys(key for t in params.tasks.values() for key in t.languages),
         systems=Grid(
             ["system", "task vector by", "language vector by"],

@@ -1,0 +1,1 @@
+"""A task of texts or pairs of texts, each of one class."""
