@@ -17,6 +17,7 @@ from deftx.report.comparison import SUFFIX, Comparison
 from deftx.report.scores import Transfer
 from deftx.report.template import render
 from deftx.stages.table import path_of
+from deftx.tasks.measures import MEASURES
 
 
 class Data(NamedTuple):
@@ -73,6 +74,12 @@ class Vector(NamedTuple):
     def classes(self) -> list[str]:
         """The classes of its task; empty for a language."""
         return self.provenance["params"]["classes"] or []
+
+    @property
+    def kind(self) -> str | None:
+        """The kind of its task; None for a language, and for classification."""
+        found: str | None = self.provenance["params"].get("kind")
+        return found
 
 
 def vectors_of(plan: Plan) -> list[Vector]:
@@ -136,7 +143,7 @@ def model_card(
     ]
     assumed = {m.task for m in mine if m.system.endswith(SUFFIX)}
     priors = [table.prior for t, table in comparison.tasks.items() if t in assumed and table.prior]
-    params = own["params"]
+    params, kind = own["params"], vector.kind or (partner.kind if partner else None)
     # The settings that are not the default; those of training are shown elsewhere.
     elsewhere = {"prune", "retrain", "learning_rate", "average", "vector"}
     settings = vector.row.model_dump(exclude=elsewhere, exclude_none=True, exclude_defaults=True)
@@ -158,6 +165,8 @@ def model_card(
         settings={name.replace("_", " "): value for name, value in settings.items()},
         training=training if vector.row.retrains else {},
         classes=vector.classes or (partner.classes if partner else []),
+        kind=kind,
+        on_hub=MEASURES[kind or "classification"].on_hub,
         selected=vector.row.selected,
         items=items,
         licences=sorted({part.licence for part in vector.data if part.licence}),

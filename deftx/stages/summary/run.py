@@ -59,7 +59,7 @@ def summary(
     Args:
         config: by the stage `config`.
         tables, figures, costs, claims: the main files of these stages. The page shows the Markdown
-            files and figures beside them.
+            files, figures and examples beside them.
         coverage: by the stage `coverage`, as CSV.
         cleaned: by the stage `clean`, with its counts beside each.
 
@@ -85,6 +85,7 @@ def summary(
         k={kind: entries(budget, maskable) for kind, budget in run.budget.model_dump().items()},
         maskable=maskable,
         scores=markdown(tables.with_suffix(".md"), deeper=1),
+        examples=read_json(tables.with_name("examples.json"), "examples")["examples"],
         claims=markdown(claims.with_suffix(".md")) if claims else None,
         costs=markdown(costs.with_name("costs.md"), deeper=1),
         coverage=_table(coverage) if coverage else None,
