@@ -41,10 +41,10 @@ class Entities(NamedTuple):
     predicted: np.ndarray
 
 
-def find_entities(answers: Answers, marks: Scheme) -> Entities:
+def find_entities(answers: Answers, of: Scheme) -> Entities:
     """The entities in the labels and the predictions."""
     labelled, predicted = (
-        entities(tags, answers.ends, marks) for tags in (answers.labels, answers.predictions)
+        entities(tags, answers.ends, of) for tags in (answers.labels, answers.predictions)
     )
     return Entities(labelled[_among(labelled, predicted)], labelled, predicted)
 
@@ -58,11 +58,11 @@ def _among(spans: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def _entity_counts(answers: Answers) -> np.ndarray:
     """(items, 4): entities found, labelled and predicted; words."""
-    if (marks := scheme(answers.classes)) is None:
+    if (of := scheme(answers.classes)) is None:
         found = ", ".join(answers.classes)
         raise InputError(f"entity_f1 needs the tags O, B-X and I-X of types X, found {found}")
     counted = np.zeros((len(answers.labels), 4), dtype=np.int64)
-    for column, spans in enumerate(find_entities(answers, marks)):
+    for column, spans in enumerate(find_entities(answers, of)):
         counted[spans[:, 0], column] = 1
     counted[:, 3] = 1
     return answers.per_item(counted)
@@ -80,105 +80,105 @@ def _more(answers: Answers) -> dict[str, float]:
     F1 over types; the number of invalid tags, predicted I-X that follow neither B-X nor I-X; and
     the share of sentences with such a tag."""
     counts: dict[str, float] = {"words": len(answers.labels)}
-    if (marks := scheme(answers.classes)) is None:
+    if (of := scheme(answers.classes)) is None:
         return counts
-    found = find_entities(answers, marks)
+    found = find_entities(answers, of)
     (micro,) = by_class(*(np.array([len(spans)]) for spans in found))
     begin = found.predicted[:, 0]
-    invalid = begin[marks.prefixes[answers.predictions[begin]] == "I"]
+    invalid = begin[of.prefixes[answers.predictions[begin]] == "I"]
     sentences = np.unique(np.searchsorted(answers.ends, invalid, side="right"))
     return counts | {
         "entity_precision": micro.precision,
         "entity_recall": micro.recall,
         "entity_f1": micro.f1,
-        "entity_macro_f1": float(np.mean([each.f1 for each in _by_type(found, marks)])),
+        "entity_macro_f1": float(np.mean([each.f1 for each in _by_type(found, of)])),
         "invalid_tags": len(invalid),
         "invalid_sentences": len(sentences) / len(answers.ends),
     }
 
 
-def _by_type(found: Entities, marks: Scheme) -> tuple[ClassMetrics, ...]:
-    return by_class(*(np.bincount(s[:, 2], minlength=len(marks.types)) for s in found))
+def _by_type(found: Entities, of: Scheme) -> tuple[ClassMetrics, ...]:
+    return by_class(*(np.bincount(s[:, 2], minlength=len(of.types)) for s in found))
 
 
 def _types(answers: Answers) -> dict[str, ClassMetrics] | None:
     """The metrics of each type of entity, counted in entities."""
-    if (marks := scheme(answers.classes)) is None:
+    if (of := scheme(answers.classes)) is None:
         return None
-    return dict(zip(marks.types, _by_type(find_entities(answers, marks), marks), strict=True))
+    return dict(zip(of.types, _by_type(find_entities(answers, of), of), strict=True))
 
 
 def _groups(classes: Sequence[str]) -> Sequence[str]:
     """The type of each tag, or O; the tags themselves where they do not mark entities."""
-    if (marks := scheme(classes)) is None:
+    if (of := scheme(classes)) is None:
         return classes
-    return [marks.types[kind] if kind >= 0 else "O" for kind in marks.type_of]
+    return [of.types[kind] if kind >= 0 else "O" for kind in of.type_of]
 
 
 def _examples(answers: Answers, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A few sentences with errors, evenly spaced among all of them. The marks of a sentence are its
     entities, or its words with a wrong tag."""
-    if (marks := scheme(answers.classes)) is not None:
-        names: Sequence[str] = marks.types
-        _, *both = find_entities(answers, marks)
+    if (of := scheme(answers.classes)) is not None:
+        names: Sequence[str] = of.types
+        _, labelled, predicted = find_entities(answers, of)
     else:
         names, wrong = answers.classes, np.flatnonzero(answers.labels != answers.predictions)
-        both = [
+        labelled, predicted = (
             np.stack([wrong, wrong + 1, tags[wrong]], axis=1)
             for tags in (answers.labels, answers.predictions)
-        ]
-    mistaken = [~_among(spans, others) for spans, others in (both, both[::-1])]
-    error = np.zeros(len(answers.labels), dtype=bool)
-    for spans, are in zip(both, mistaken, strict=True):
-        for begin, end, _ in spans[are]:
-            error[begin:end] = True
-    with_errors = np.unique(np.searchsorted(answers.ends, np.flatnonzero(error), side="right"))
-    steps = np.linspace(0, len(with_errors) - 1, min(EXAMPLES, len(with_errors)))
+        )
+    words = len(answers.labels)
+    both = _marks(words, labelled, predicted, names), _marks(words, predicted, labelled, names)
+    error = np.array([a.wrong or b.wrong for a, b in zip(*both, strict=True)])
+    sentences = np.unique(np.searchsorted(answers.ends, np.flatnonzero(error), side="right"))
+    steps = np.linspace(0, len(sentences) - 1, min(EXAMPLES, len(sentences))).round().astype(int)
     found = []
-    for which in with_errors[steps.round().astype(int)]:
-        first, last = answers.ends[which - 1] if which else 0, answers.ends[which]
-        words = items[which]["words"]
-        if len(words) != last - first:
+    for which in sentences[steps]:
+        item, last = items[which], int(answers.ends[which])
+        first = int(answers.ends[which - 1]) if which else 0
+        if len(item["words"]) != last - first:
             raise ArtefactError(
-                f"sentence {items[which]['id']} has {len(words)} words, but was evaluated with "
+                f"sentence {item['id']} has {len(item['words'])} words, evaluated were "
                 f"{last - first}"
             )
-        shown, rows = _shown(error[first:last]), []
-        for spans, are in zip(both, mistaken, strict=True):
-            mine = (spans[:, 0] >= first) & (spans[:, 0] < last)
-            of_word = [("", False)] * len(words)
-            owner = np.full(len(words), -1)
-            for number, (begin, end, kind) in enumerate(spans[mine] - [first, first, 0]):
-                owner[begin:end] = number
-                of_word[begin:end] = [(names[kind], bool(are[mine][number]))] * (end - begin)
-            rows.append(_parts(words, shown, owner, of_word))
-        found.append({"id": items[which]["id"], "labels": rows[0], "predictions": rows[1]})
+        shown = _shown(error[first:last])
+        labels, predictions = (_parts(item["words"], each[first:last], shown) for each in both)
+        found.append({"id": item["id"], "labels": labels, "predictions": predictions})
     return found
+
+
+class Mark(NamedTuple):
+    """Which span a word is in, what the span is called, and whether it is wrong."""
+
+    span: int = -1
+    name: str = ""
+    wrong: bool = False
+
+
+def _marks(words: int, spans: np.ndarray, others: np.ndarray, names: Sequence[str]) -> list[Mark]:
+    """The mark of each word; a span is wrong if it is not among the others."""
+    marks = [Mark()] * words
+    for number, right in enumerate(_among(spans, others).tolist()):
+        begin, end, kind = spans[number]
+        marks[begin:end] = [Mark(number, names[kind], not right)] * int(end - begin)
+    return marks
 
 
 def _shown(error: np.ndarray) -> np.ndarray:
     """Which words of a sentence an example shows: all, or the first ones around errors."""
     if len(error) <= LONGEST:
         return np.ones_like(error)
-    near = np.convolve(error, np.ones(2 * CONTEXT + 1, dtype=int))[CONTEXT:-CONTEXT] > 0
+    near = np.convolve(error, np.ones(2 * CONTEXT + 1, dtype=int), mode="same") > 0
     return near & (np.cumsum(near) <= LONGEST)
 
 
-def _parts(
-    words: Sequence[str],
-    shown: np.ndarray,
-    owner: np.ndarray,
-    of_word: Sequence[tuple[str, bool]],
-) -> list[dict[str, Any]]:
+def _parts(words: Sequence[str], marks: Sequence[Mark], shown: np.ndarray) -> list[dict[str, Any]]:
     """A sentence as texts, each with the name of its mark and whether the mark is wrong."""
     parts = []
-    for (is_shown, _), places in groupby(
-        range(len(words)), lambda at: (shown[at], owner[at] if shown[at] else -1)
-    ):
-        own = list(places)
-        mark, wrong = of_word[own[0]] if is_shown else ("", False)
-        text = " ".join(words[at] for at in own) if is_shown else "…"
-        parts.append({"text": text, "mark": mark, "wrong": wrong})
+    for mark, places in groupby(range(len(words)), lambda at: marks[at] if shown[at] else None):
+        text = "…" if mark is None else " ".join(words[at] for at in places)
+        _, name, wrong = mark or Mark()
+        parts.append({"text": text, "mark": name, "wrong": wrong})
     return parts
 
 
