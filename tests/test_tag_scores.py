@@ -290,7 +290,7 @@ def run(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def written(run) -> Path:
     items = sorted((run / "data").rglob("*.parquet"))
-    tables(comparison(), evaluated=[run / "evaluate"], items=items, out=run / "tables/transfer.csv")
+    tables(comparison(), evaluated=[run / "evaluate"], test=items, out=run / "tables/transfer.csv")
     return run / "tables"
 
 
@@ -350,7 +350,7 @@ def test_the_wide_table_has_the_entity_f1_and_its_caption_the_convention(run, wr
 def test_shares_are_of_words_by_type_of_entity(run, written):
     text = (written / "transfer.md").read_text(encoding="utf-8")
     assert "Shares of LOC / ORG / PER / O in percent" in text
-    assert f"Shares of {' / '.join(UPOS)} in percent" in text
+    assert "interval over sentences" in text
     table = [t for t in markdown_tables(written / "transfer.md") if t[1][0] == "(labels)"][1]
     types = [tag.removeprefix("B-").removeprefix("I-") for tag in ENTITIES]
     for column, language in enumerate(LANGUAGES, 1):
@@ -359,6 +359,16 @@ def test_shares_are_of_words_by_type_of_entity(run, written):
             count = Counter(types[tag] for tag in tags)
             shares = [f"{100 * count[t] / len(tags):.0f}" for t in ("LOC", "ORG", "PER", "O")]
             assert next(row for row in table if row[0] == line)[column] == " / ".join(shares)
+
+
+def test_shares_of_many_classes_are_a_row_each_beside_those_of_the_reference(run, written):
+    table = next(t for t in markdown_tables(written / "transfer.md") if t[1][0] == UPOS[0])
+    assert [line[0] for line in table[1:]] == UPOS
+    for column, language in enumerate(LANGUAGES, 1):
+        of = evaluated(run, "pos", "lt-sft", language)
+        for tag, line in enumerate(table[1:]):
+            share, predicted = (100 * (each == tag).mean() for each in of[:2])
+            assert line[column] == f"{share:.1f} / {predicted:.1f}"
 
 
 def test_confusions_are_counted_for_the_best_system_and_the_ten_worst_are_shown(run, written):
@@ -502,7 +512,7 @@ def test_examples_of_other_items_are_refused(run, tmp_path):
             tables(
                 only,
                 evaluated=[run / "evaluate"],
-                items=[items],
+                test=[items],
                 out=tmp_path / "out/transfer.csv",
             )
 

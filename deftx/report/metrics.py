@@ -107,6 +107,7 @@ class Measures:
     """How a kind of task is measured and shown.
 
     Attributes:
+        items: what is resampled, in the plural.
         unit: what has a label, in the plural.
         on_hub: the kind's name on the Hugging Face Hub.
         metrics: by their names in a config.
@@ -117,6 +118,7 @@ class Measures:
             JSON, see `deftx.report.confusions.examples`; None for a kind that shows none.
     """
 
+    items: str
     unit: str
     on_hub: str
     metrics: Mapping[str, Metric]

@@ -38,7 +38,7 @@ def tables(
     *,
     evaluated: list[Path],
     priors: list[Path] | None = None,
-    items: list[Path] | None = None,
+    test: list[Path] | None = None,
     published: list[Path] | None = None,
     out: Path,
 ) -> None:
@@ -54,10 +54,10 @@ def tables(
     Args:
         evaluated: files of the stage `evaluate`, or a folder of them, see `load_evaluations`.
         priors: files of the stage `prior`, or a folder of them, if a task has one.
-        items: test items of tasks that are shown with examples of errors.
+        test: items of the test sets of tasks that are shown with examples of errors.
         published: published numbers, see `deftx.report.published.Published`.
 
-    Raises ArtefactError if a file cannot be read, or `items` are not those of the evaluations;
+    Raises ArtefactError if a file cannot be read, or `test` has other items than the evaluations;
     InputError if an evaluation is missing.
     """
     evaluations = load_evaluations(evaluated, params)
@@ -85,7 +85,7 @@ def tables(
     write_csv(out.with_name("scores.csv"), scores(every))
     write_csv(out.with_name("classes.csv"), class_scores(every))
     write_csv(out.with_name("confusions.csv"), confused)
-    errors = examples(params, evaluations, systems, items or [])
+    errors = examples(params, evaluations, systems, test or [])
     write_json(out.with_name("examples.json"), {"examples": errors})
     pairs = pd.DataFrame([*gaps, *after], columns=list(Difference._fields))
     write_csv(out.with_name("differences.csv"), pairs)

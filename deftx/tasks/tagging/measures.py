@@ -183,6 +183,7 @@ def _parts(words: Sequence[str], marks: Sequence[Mark], shown: np.ndarray) -> li
 
 
 MEASURES = Measures(
+    items="sentences",
     unit="words",
     on_hub="token-classification",
     metrics={
