@@ -7,7 +7,7 @@ from deftx.plan.graph import Graph
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    return {"evaluated": graph.evaluations, "priors": graph.priors}
+    return {"evaluated": graph.evaluations, "priors": graph.priors, "test": []}
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
