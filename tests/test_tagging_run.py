@@ -12,9 +12,9 @@ TAGS = ["ADJ", "ADV", "DET", "NOUN", "PUNCT", "VERB"]
 METHODS = {
     "rand-sft": {"score": "random"},
     "bitfit": {"score": "none", "choose_from": r"\.bias$", "layer_norm": True},
-    "mad-x": {"adapter": {"reduction": 4}},
+    "mad-x": {"adapter": {"task_reduction": 4, "language_reduction": 4}},
     "ada-sft": {"gate": {}},
-    "lora": {"lora": {"rank": 2}},
+    "lora": {"lora": {}},
 }
 
 SYSTEMS = {

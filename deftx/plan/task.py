@@ -59,6 +59,8 @@ class Task(Strict, ABC):
     """The columns that its items need, that of the labels last."""
     of_the_world: ClassVar[Mapping[str, Sequence[str]]]
     """What the embedded world makes for it → the classes."""
+    shows_errors: ClassVar[bool] = False
+    """Whether the page of a run shows examples of errors, which need the test items."""
 
     kind: str
     classes: Annotated[list[str], Field(min_length=2)]
