@@ -17,6 +17,7 @@ from conftest import sentences
 from huggingface_hub import ModelCard
 from test_escaping import HOSTILE, kinds
 from test_tables import LANGUAGES, params, save_evaluations
+from test_tag_scores import drawn, save_tagged
 
 from deftx.core.mask import Mask
 from deftx.core.parameters import head_parameters, weights_of
@@ -45,7 +46,7 @@ DATA = {
 }
 
 
-def save_vector(run: Path, method: str, target: str, seed: int, base: Base) -> str:
+def save_vector(run: Path, method: str, target: str, seed: int, base: Base, **more: object) -> str:
     """A vector of three entries as the stage `sparse` writes it; its path below the run."""
     kind = target.partition("-")[0]
     shape = base.shapes[WEIGHT]
@@ -70,6 +71,7 @@ def save_vector(run: Path, method: str, target: str, seed: int, base: Base) -> s
             "task": TRAINING if kind == "task" else None,
             "language": None if kind == "task" else TRAINING,
             "learning_rate": 2e-3,
+            **more,
         },
         outcome={"best": {"loss": 1.25}, "best_step": 30, "steps": 40, "trained": 3},
     )
@@ -162,6 +164,24 @@ def test_the_front_matter_is_what_the_hub_reads(written):
         assert parsed.base_model == "tiny"
         assert parsed.eval_results and parsed.metrics == ["f1"]
         assert parsed.to_dict()["model-index"] == front(text)["model-index"]
+
+
+def test_the_card_of_a_tagging_task_names_its_kind_its_metric_and_its_pipeline(copy):
+    shutil.rmtree(copy / "evaluate")
+    for system, language in product(SYSTEMS, LANGUAGES):
+        save_tagged(copy, system, "mood", language, 0, drawn(0))
+    base = Base.load(copy / "base")
+    for method, seed in product(SYSTEMS, range(2)):
+        save_vector(copy, method, "task-mood", seed, base, kind="tagging")
+    task = {"kind": "tagging", "metric": "entity_f1", "source": "eng", "languages": LANGUAGES}
+    cards(copy, tasks={"mood": task})
+    for target in ("lang-ace", "task-mood/base"):
+        text = card(copy, target=target)
+        (result, *_) = ModelCard(text).data.eval_results
+        assert (result.task_type, result.metric_type) == ("token-classification", "f1")
+        assert result.metric_name.startswith("entity F1 of ")
+        assert "entity F1 (micro, exact words and type, conlleval's convention), of" in text
+        assert 'pipeline("token-classification", model' in text and 'kind="tagging")' in text
 
 
 def test_licence_and_datasets_are_those_of_the_data(written):

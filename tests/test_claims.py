@@ -465,3 +465,12 @@ def test_markdown_says_what_the_csv_says_and_bytes_repeat(evaluated, tmp_path):
         assert lines[name][4:] == [ours, f"{low} to {high}", row["n"], row["verdict"]]
     run(tmp_path, evaluated[::-1], roles={"mad-x": "zero-shot"})
     assert [path.read_bytes() for path in files] == first
+
+
+def test_a_tagging_task_belongs_to_no_test_set_of_classification():
+    """Although it may have one of its languages."""
+    task = {"metric": "accuracy", "source": "eng", "languages": ["ace", "jav"]}
+    claim = next(c for c in load_claims().claims if c.published[0].test_set == "NusaX")
+    for kind, languages in (("classification", ["ace"]), ("tagging", ["ace", "jav"])):
+        one = Comparison.model_validate({"systems": ["a"], "tasks": {"t": {**task, "kind": kind}}})
+        assert library._setting(one, claim, "t")[0] == languages

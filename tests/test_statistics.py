@@ -8,14 +8,14 @@ from scipy.stats import norm, t
 from sklearn.metrics import accuracy_score, f1_score
 
 from deftx.models.predict import accuracy_and_f1
+from deftx.report import statistics
+from deftx.report.metrics import ACCURACY, MACRO_F1, Answers, ratio
 from deftx.report.statistics import (
     ALPHA,
     Resamples,
-    accuracy,
     degrees_of_freedom,
     holm,
     interval,
-    macro_f1,
     over_seeds,
     p_value,
 )
@@ -39,18 +39,70 @@ def plain(name: str, labels: np.ndarray, predictions: np.ndarray) -> float:
     return f1_score(labels, predictions, labels=classes, average="macro", zero_division=0)
 
 
-def counted(resamples: Resamples, *evaluations: tuple[np.ndarray, ...]) -> np.ndarray:
-    return resamples.confusions(evaluations, CLASSES)
+SCORES = {"accuracy": ACCURACY, "macro_f1": MACRO_F1}
 
 
-SCORES = {"accuracy": accuracy, "macro_f1": macro_f1}
+def counts(name: str, labels: np.ndarray, predictions: np.ndarray, classes=CLASSES) -> np.ndarray:
+    each = np.arange(1, 1 + len(labels))
+    return SCORES[name].counts(Answers(labels, predictions, each, tuple("abcdefghij"[:classes])))
+
+
+def scored(resamples: Resamples, *evaluations: tuple[np.ndarray, ...], name="accuracy", **of):
+    """Scores (evaluations, 1 + times)."""
+    counted = [(ids, counts(name, *answers, **of)) for ids, *answers in evaluations]
+    return resamples.scores(counted, SCORES[name].score)
+
+
+def by_confusions(
+    name: str, resamples: Resamples, evaluations: list[tuple[np.ndarray, ...]], classes: int
+) -> np.ndarray:
+    """The oracle: a confusion matrix of each resample and evaluation, then its score."""
+    cells = np.zeros((len(resamples.ids), len(evaluations), classes * classes), dtype=np.float32)
+    for number, (ids, labels, predictions) in enumerate(evaluations):
+        place = np.searchsorted(resamples.ids, ids)
+        np.add.at(cells[:, number], (place, labels * classes + predictions), 1)
+    sums = resamples.weights @ cells.reshape(len(resamples.ids), -1)
+    matrices = sums.reshape(-1, len(evaluations), classes, classes).swapaxes(0, 1)
+    if name == "accuracy":
+        hits = np.trace(matrices, axis1=-2, axis2=-1)
+        return ratio(hits, matrices.sum((-2, -1)), empty=np.nan)
+    hits = np.diagonal(matrices, axis1=-2, axis2=-1)
+    present, predicted = matrices.sum(-1), matrices.sum(-2)
+    scores = ratio(2 * hits, present + predicted, empty=0.0).mean(-1)
+    return np.where(present.sum(-1) > 0, scores, np.nan)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+@pytest.mark.parametrize("name", SCORES)
+def test_scores_are_those_of_confusion_matrices_to_the_bit(name, classes):
+    draw = np.random.default_rng(classes)
+    ids = np.array([f"item-{i}" for i in range(300)])
+    mixed = [draw.permutation(300)[: draw.integers(1, 300)] for _ in range(40)]
+    several = [(ids[each], *draw.integers(0, classes, (2, len(each)))) for each in mixed]
+    resamples = Resamples([ids], times=200)
+    expected = by_confusions(name, resamples, several, classes)
+    found = scored(resamples, *several, name=name, classes=classes)
+    assert np.array_equal(found, expected, equal_nan=True)
+    assert found.flags.c_contiguous  # so that what is computed of it has equal bits, too
+
+
+def test_counts_beyond_what_float32_has_are_refused():
+    ids = np.array(["a", "b"])
+    resamples = Resamples([ids], times=3)
+    for most, fits in ((2**23 - 1, True), (2**23, False)):
+        counted = [(ids, np.full((2, 2), most))]
+        if fits:
+            assert (resamples.scores(counted, ACCURACY.score) == 1).all()
+        else:
+            with pytest.raises(AssertionError, match="float32"):
+                resamples.scores(counted, ACCURACY.score)
 
 
 @pytest.mark.parametrize("name", SCORES)
 def test_bootstrap_equals_plain_resampling_loop(name):
     ids, labels, predictions = evaluation(40, seed=1)
     resamples = Resamples([ids], times=50, seed=2)
-    found = SCORES[name](counted(resamples, (ids, labels, predictions)))[0]
+    found = scored(resamples, (ids, labels, predictions), name=name)[0]
     place = np.searchsorted(resamples.ids, ids)
     for weights, score in zip(resamples.weights, found, strict=True):
         drawn = np.repeat(np.arange(len(ids)), weights[place].astype(int))
@@ -59,10 +111,11 @@ def test_bootstrap_equals_plain_resampling_loop(name):
 
 def test_first_score_is_that_of_the_items_as_they_are():
     ids, labels, predictions = evaluation(101, seed=3)
-    confusions = counted(Resamples([ids], times=5), (ids, labels, predictions))[0]
+    resamples = Resamples([ids], times=5)
     expected = accuracy_and_f1(np.eye(CLASSES)[predictions], labels)
-    assert accuracy(confusions)[0] == pytest.approx(expected["accuracy"], abs=1e-12)
-    assert macro_f1(confusions)[0] == pytest.approx(expected["macro_f1"], abs=1e-12)
+    for name in SCORES:
+        found = scored(resamples, (ids, labels, predictions), name=name)[0, 0]
+        assert found == pytest.approx(expected[name], abs=1e-12)
 
 
 def test_each_resample_has_as_many_items_as_there_are_and_a_seed_repeats_it():
@@ -79,23 +132,24 @@ def test_same_ids_in_another_order_get_the_same_resamples():
     ids, labels, predictions = evaluation(50, seed=4)
     mixed = np.random.default_rng(0).permutation(50)
     resamples = Resamples([ids], times=20)
-    here = counted(resamples, (ids, labels, predictions))
-    there = counted(resamples, (ids[mixed], labels[mixed], predictions[mixed]))
+    here = scored(resamples, (ids, labels, predictions))
+    there = scored(resamples, (ids[mixed], labels[mixed], predictions[mixed]))
     assert np.array_equal(here, there)
 
 
 def test_missing_items_leave_the_others_paired():
     ids, labels, predictions = evaluation(50, seed=5)
     resamples = Resamples([ids, ids[:30]], times=20)
-    part = counted(resamples, (ids[:30], labels[:30], predictions[:30]))[0]
-    place = np.searchsorted(resamples.ids, ids[:30])
-    assert np.array_equal(part.sum((1, 2)), resamples.weights[:, place].sum(1))
+    part = scored(resamples, (ids[:30], labels[:30], predictions[:30]))[0]
+    weights = resamples.weights[:, np.searchsorted(resamples.ids, ids[:30])]
+    right = (labels == predictions)[:30]
+    assert part == pytest.approx((weights * right).sum(1) / weights.sum(1))
 
 
 def test_system_compared_with_itself_differs_by_nothing_in_every_resample():
     ids, labels, predictions = evaluation(50, seed=6)
     resamples = Resamples([ids])
-    scores = accuracy(counted(resamples, (ids, labels, predictions)))
+    scores = scored(resamples, (ids, labels, predictions))
     assert interval(scores - scores) == (0, 0)
     assert p_value(scores - scores) == 1
 
@@ -105,14 +159,14 @@ def test_paired_interval_is_narrower_where_systems_err_on_the_same_items():
     second = first.copy()
     second[:20] = labels[:20]
     resamples = Resamples([ids])
-    a, b = (accuracy(counted(resamples, (ids, labels, p))) for p in (first, second))
+    a, b = (scored(resamples, (ids, labels, p)) for p in (first, second))
     paired, alone = (np.subtract(*interval(scores)[::-1]) for scores in (b - a, b))
     assert paired < alone / 2
 
 
 def test_interval_has_the_width_that_theory_says():
     ids, labels, predictions = evaluation(1_000, seed=8)
-    scores = accuracy(counted(Resamples([ids]), (ids, labels, predictions)))
+    scores = scored(Resamples([ids]), (ids, labels, predictions))
     low, high = interval(scores)
     score = scores[0, 0]
     error = np.sqrt(score * (1 - score) / 1_000)
@@ -123,26 +177,28 @@ def test_interval_has_the_width_that_theory_says():
 def test_class_neither_present_nor_predicted_counts_zero():
     ids = np.array(["a", "b"])
     both = np.array([0, 1])
-    confusions = counted(Resamples([ids], times=0), (ids, both, both))
-    assert macro_f1(confusions) == pytest.approx(2 / 3)
+    found = scored(Resamples([ids], times=0), (ids, both, both), name="macro_f1")
+    assert found == pytest.approx(2 / 3)
 
 
 def test_resample_without_items_of_an_evaluation_is_left_out():
     ids, labels, predictions = evaluation(2, seed=9, right=1.0)
     resamples = Resamples([ids], times=200)
-    for score in SCORES.values():
-        scores = score(counted(resamples, (ids[:1], labels[:1], predictions[:1])))
+    for name in SCORES:
+        scores = scored(resamples, (ids[:1], labels[:1], predictions[:1]), name=name)
         assert np.isnan(scores).any()
         assert not np.isnan(interval(scores)).any()
         assert 0 < p_value(scores) < 0.01
 
 
-def test_many_evaluations_at_once_are_counted_as_each_by_itself():
+def test_many_evaluations_at_once_are_scored_as_each_by_itself(monkeypatch):
     first, second = evaluation(40, seed=10), evaluation(30, seed=11)
     resamples = Resamples([first[0], second[0]], times=20)
-    both = counted(resamples, first, second)
-    assert np.array_equal(both[0], counted(resamples, first)[0])
-    assert np.array_equal(both[1], counted(resamples, second)[0])
+    both = scored(resamples, first, second, name="macro_f1")
+    assert np.array_equal(both[:1], scored(resamples, first, name="macro_f1"))
+    assert np.array_equal(both[1:], scored(resamples, second, name="macro_f1"))
+    monkeypatch.setattr(statistics, "COLUMNS", 1)
+    assert np.array_equal(both, scored(resamples, first, second, name="macro_f1"))
 
 
 # Seeds
@@ -235,7 +291,7 @@ def test_p_value_is_that_of_the_paired_z_test():
     wrong = np.flatnonzero(first != labels)[:45]
     right = np.flatnonzero(first == labels)[:25]
     second[wrong], second[right] = labels[wrong], (labels[right] + 1) % CLASSES
-    a, b = accuracy(counted(Resamples([ids]), (ids, labels, first), (ids, labels, second)))
+    a, b = scored(Resamples([ids]), (ids, labels, first), (ids, labels, second))
     gap = (second == labels).astype(float) - (first == labels)
     expected = 2 * norm.sf(gap.mean() / (gap.std() / np.sqrt(1_000)))
     assert 0.01 < expected < 0.03

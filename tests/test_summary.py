@@ -201,6 +201,31 @@ def test_cleaning_is_shown_if_there_was_any(inputs, page, tmp_path):
     assert "Acehnese|wiki|4,000|1|2|3|4|5|3,985" in rows(other)
 
 
+def test_examples_of_errors_are_shown_with_their_marks_and_html_in_them_does_nothing(
+    inputs, page, tmp_path
+):
+    assert "errors" not in page.all("id") and "#errors" not in page.all("href")
+    folder = shutil.copytree(inputs["tables"].parent, tmp_path / "tables")
+    labels = [
+        {"text": "<script>alert(1)</script> &", "mark": "", "wrong": False},
+        {"text": "</dd><b>New York", "mark": "LOC<", "wrong": True},
+    ]
+    plain = [{"text": "one", "mark": "PER", "wrong": False}]
+    where = {"task": "ner", "system": "deft-x", "seed": 0, "language": "A<i>"}
+    examples = [{**where, "id": "1", "labels": labels, "predictions": plain}]
+    (folder / "examples.json").write_text(json.dumps({"examples": examples}))
+    other = written(tmp_path / "index.html", inputs, tables=folder / "transfer.csv")
+    assert "errors" in other.all("id") and "#errors" in other.all("href")
+    assert other.tags().count("mark") == 2 and other.all("class").count("wrong") == 1
+    assert not {"script", "i"} & set(other.tags())
+    words = " ".join("".join(other.words).split())
+    for text in (
+        "ner in A<i>: deft-x, seed 0",
+        "<script>alert(1)</script> & </dd><b>New York LOC<",
+    ):
+        assert text in words
+
+
 def test_sections_without_input_are_left_out(inputs, page, tmp_path):
     assert "claims" not in page.all("id") and "#claims" not in page.all("href")
     (tmp_path / "claims.md").write_text("## Claims\n\n| claim | verdict |\n| - | - |\n| A | B |\n")
@@ -218,6 +243,7 @@ def test_sections_without_input_are_left_out(inputs, page, tmp_path):
         ("costs", "costs.md"),
         ("costs", "cost.svg"),
         ("tables", "transfer.md"),
+        ("tables", "examples.json"),
     ],
 )
 def test_a_missing_file_is_named(inputs, tmp_path, role, name):

@@ -28,8 +28,15 @@ from deftx.store.tensors import TensorFile, save_tensors
 LANGUAGES = ["eng", "ace", "ban", "nah"]
 SYSTEMS = ["zero-shot", "lt-sft", "deft-x"]
 SKILL = {"zero-shot": 0.2, "lt-sft": 0.5, "deft-x": 0.52}
-FILES = ["scores.csv", "classes.csv", "differences.csv", "prior.csv", "published.csv"]
-FILES += ["transfer.csv", "transfer.md", "transfer.tex", "transfer.html"]
+FILES = ["scores.csv", "classes.csv", "confusions.csv", "differences.csv", "prior.csv"]
+FILES += [
+    "published.csv",
+    "examples.json",
+    "transfer.csv",
+    "transfer.md",
+    "transfer.tex",
+    "transfer.html",
+]
 
 
 def save_evaluation(

@@ -13,13 +13,11 @@ from deftx.plan.artefact import OWN_TEXT, Artefact, Target
 from deftx.plan.method import Row
 from deftx.plan.plan import Plan
 from deftx.plan.schema import Config
-from deftx.report.comparison import METRIC_NAMES, SUFFIX, Comparison
+from deftx.report.comparison import SUFFIX, Comparison
 from deftx.report.scores import Transfer
 from deftx.report.template import render
 from deftx.stages.table import path_of
-
-HUB_METRICS = {"macro_f1": "f1", "accuracy": "accuracy"}
-"""Our metrics by the names that the Hub gives them."""
+from deftx.tasks.measures import MEASURES
 
 
 class Data(NamedTuple):
@@ -76,6 +74,12 @@ class Vector(NamedTuple):
     def classes(self) -> list[str]:
         """The classes of its task; empty for a language."""
         return self.provenance["params"]["classes"] or []
+
+    @property
+    def kind(self) -> str | None:
+        """The kind of its task; None for a language, and for classification."""
+        found: str | None = self.provenance["params"].get("kind")
+        return found
 
 
 def vectors_of(plan: Plan) -> list[Vector]:
@@ -139,7 +143,7 @@ def model_card(
     ]
     assumed = {m.task for m in mine if m.system.endswith(SUFFIX)}
     priors = [table.prior for t, table in comparison.tasks.items() if t in assumed and table.prior]
-    params = own["params"]
+    params, kind = own["params"], vector.kind or (partner.kind if partner else None)
     # The settings that are not the default; those of training are shown elsewhere.
     elsewhere = {"prune", "retrain", "learning_rate", "average", "vector"}
     settings = vector.row.model_dump(exclude=elsewhere, exclude_none=True, exclude_defaults=True)
@@ -161,11 +165,13 @@ def model_card(
         settings={name.replace("_", " "): value for name, value in settings.items()},
         training=training if vector.row.retrains else {},
         classes=vector.classes or (partner.classes if partner else []),
+        kind=kind,
+        on_hub=MEASURES[kind or "classification"].on_hub,
         selected=vector.row.selected,
         items=items,
         licences=sorted({part.licence for part in vector.data if part.licence}),
         unlicensed=sorted({part.dataset for part in vector.data if not part.licence}),
-        metrics=" and ".join(dict.fromkeys(METRIC_NAMES[m.metric] for m in mine)),
+        metrics=" and ".join(dict.fromkeys(comparison.metric(m.task).in_full for m in mine)),
         priors=[prior.model_dump() for prior in priors],
         textless=any(not m.has_text for m in mine),
         seeds=max((m.seeds for m in mine), default=0),
@@ -201,14 +207,14 @@ def _front(
     used = [*vector.data, *(tests[m.task] for m in means)]
     results = [
         EvalResult(
-            task_type="text-classification",
+            task_type=comparison.tasks[mean.task].measures.on_hub,
             task_name=mean.task,
             dataset_type=tests[mean.task].hub_id or tests[mean.task].dataset,
             dataset_name=f"{tests[mean.task].dataset}, {comparison.name(mean.language)}",
             dataset_config=mean.language,
             dataset_split="test",
-            metric_type=HUB_METRICS[mean.metric],
-            metric_name=f"{METRIC_NAMES[mean.metric]} of {mean.system}",
+            metric_type=comparison.metric(mean.task).hub,
+            metric_name=f"{comparison.metric(mean.task).name} of {mean.system}",
             metric_value=round(100 * mean.mean, 2),
         )
         for mean in means
@@ -225,7 +231,7 @@ def _front(
         base_model=own["base"]["id"],
         language=languages or None,
         datasets=list(dict.fromkeys(facts.hub_id for facts in used if facts.hub_id)) or None,
-        metrics=list(dict.fromkeys(HUB_METRICS[m.metric] for m in means)),
+        metrics=list(dict.fromkeys(comparison.metric(m.task).hub for m in means)),
         tags=[
             *("sparse-fine-tuning", "cross-lingual-transfer"),
             *(own["method"], f"{target.kind}-vector"),

@@ -88,8 +88,9 @@ class Claim(Strict):
 
 
 class Claims(Strict):
-    """The file of claims: test set → its languages, and the claims."""
+    """The file of claims: test set → its languages, the kind of their tasks, and the claims."""
 
+    kind: str
     test_sets: dict[str, list[str]]
     claims: list[Claim]
 
@@ -221,6 +222,8 @@ def _setting(comparison: Comparison, claim: Claim, task: str) -> tuple[list[str]
     if the claim is not about the task's test set."""
     averaged = comparison.averaged(task)
     languages, sets = set(comparison.tasks[task].languages), load_claims().test_sets
+    if comparison.tasks[task].kind != load_claims().kind:
+        sets = {}
     test_set = next((name for name, known in sets.items() if languages & set(known)), None)
     if test_set is None:
         values = {published.value for published in claim.published}

@@ -5,12 +5,14 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from deftx.report.metrics import Measures, Metric
 from deftx.store.strict import Strict
+from deftx.tasks.measures import MEASURES
 
 MEAN = "mean"
 """The column of the mean over languages."""
 
-METRIC_NAMES = {"macro_f1": "macro-F1", "accuracy": "accuracy"}
+MetricName = Literal["macro_f1", "accuracy", "entity_f1"]
 
 REFERENCE = "lt-sft"
 """The default reference system."""
@@ -31,7 +33,8 @@ class PriorTable(Strict):
 class TaskTable(Strict):
     """What is shown of a task."""
 
-    metric: Literal["macro_f1", "accuracy"]
+    kind: str = Field(default="classification", description="of the task")
+    metric: MetricName
     source: str
     sources: list[str] = Field(default=[], description="all languages with labels, if several")
     languages: list[str]
@@ -43,6 +46,20 @@ class TaskTable(Strict):
     def labelled(self) -> set[str]:
         """The languages whose labels the task was trained on."""
         return {self.source, *self.sources}
+
+    @property
+    def measures(self) -> Measures:
+        """How such tasks are measured and shown."""
+        return MEASURES[self.kind]
+
+    @model_validator(mode="after")
+    def _has_the_metric(self) -> Self:
+        if self.kind not in MEASURES:
+            raise ValueError(f"kind: {self.kind!r}, expected one of {', '.join(MEASURES)}")
+        if self.metric not in self.measures.metrics:
+            known = ", ".join(self.measures.metrics)
+            raise ValueError(f"metric: {self.kind} has {known}, not {self.metric}")
+        return self
 
 
 class Comparison(Strict):
@@ -129,6 +146,10 @@ class Comparison(Strict):
             return self.model_copy(update={**changes, "assumption": endings[0]})
 
         return of([""]), of([SUFFIX]), of(["", SUFFIX])
+
+    def metric(self, task: str) -> Metric:
+        """By which systems are compared on a task."""
+        return self.tasks[task].measures.metrics[self.tasks[task].metric]
 
     def title(self, task: str, joint: str = " + ") -> str:
         """A task with the assumption of all systems."""

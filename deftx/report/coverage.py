@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from deftx.store.items import Item, texts_of
+
 if TYPE_CHECKING:  # importing it takes longer than making a page
     from transformers import PreTrainedTokenizerBase
 
@@ -20,19 +22,21 @@ UNKNOWN = 0.01
 model then cannot read every hundredth piece."""
 
 
-def count(items: Sequence[dict[str, str]], tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
-    """Count the texts of items, `text` and perhaps `text_pair`.
+def count(items: Sequence[Item], tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
+    """Count the texts of items, `text` and perhaps `text_pair`, or their `words`.
 
-    Words are what `str.split` separates. A language written without spaces thus has long words, and
-    its fertility is not informative.
+    Words of a text are what `str.split` separates. A language written without spaces thus has long
+    words, and its fertility is not informative.
 
     Returns:
         items (a pair counts once); words; pieces of the tokenizer, without special ones; how many
         are the unknown piece; pieces_per_word (fertility); unknown_share, the part of the pieces
         that is unknown; characters_per_piece, without white space. A ratio to 0 is None.
     """
-    texts = [item[name] for item in items for name in ("text", "text_pair") if name in item]
+    texts = [text for item in items for text in texts_of(item)]
     words = [word for text in texts for word in text.split()]
+    if "words" in items[0]:
+        words = [word for item in items for word in item["words"]]
     pieces = unknown = 0
     for start in range(0, len(texts), AT_ONCE):
         some = texts[start : start + AT_ONCE]

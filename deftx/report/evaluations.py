@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from deftx.report.comparison import Comparison
-from deftx.report.metrics import Metrics, measure
+from deftx.report.metrics import Answers, Metrics, measure
 from deftx.store.errors import ArtefactError
 from deftx.store.tensors import TensorFile, decode_ids
 
@@ -26,9 +26,12 @@ class Evaluation:
     """One system on one task in one language with one seed.
 
     Attributes:
-        ids, labels: (n,) each, one entry per item; classes are numbers from 0.
+        ids: (items,).
+        labels: (n,) numbers of classes, of the items or of their words.
         logits: (n, classes).
         class_names: in the order of the logits.
+        ends: (items,), how many of the n there are up to the end of each item; None: one each.
+        kind: of the task.
         trained: numbers of parameters trained for the `task`, for the `language`, and of the
             `head`; empty if the file does not record them.
     """
@@ -41,6 +44,8 @@ class Evaluation:
     labels: np.ndarray
     logits: np.ndarray
     class_names: tuple[str, ...]
+    ends: np.ndarray | None = None
+    kind: str = "classification"
     trained: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -55,8 +60,14 @@ class Evaluation:
 
     @cached_property
     def predictions(self) -> np.ndarray:
-        """The class with the largest logit of each item (n,)."""
+        """The class with the largest logit (n,)."""
         return self.logits.argmax(axis=1)
+
+    @property
+    def answers(self) -> Answers:
+        """Labels and predictions."""
+        ends = np.arange(1, 1 + len(self.ids)) if self.ends is None else self.ends
+        return Answers(self.labels, self.predictions, ends, self.class_names)
 
     @cached_property
     def metrics(self) -> Metrics:
@@ -71,7 +82,8 @@ def load_evaluations(paths: Iterable[Path], comparison: Comparison) -> list[Eval
     read that `comparison` asks for, as far as they exist, and no others: a run may contain systems
     that its config no longer names.
 
-    Raises ArtefactError if a file is not such an artefact, or two are of the same evaluation.
+    Raises ArtefactError if a file is not such an artefact, its task is of another kind than in
+    `comparison`, or two are of the same evaluation.
     """
     found: dict[tuple[str, str, str, int], Evaluation] = {}
     for path in paths:
@@ -80,6 +92,9 @@ def load_evaluations(paths: Iterable[Path], comparison: Comparison) -> list[Eval
             if evaluation.key in found:
                 what = "/".join(map(str, evaluation.key))
                 raise ArtefactError(f"{file}: a second evaluation of {what}")
+            table = comparison.tasks.get(evaluation.task)
+            if table is not None and table.kind != evaluation.kind:
+                raise ArtefactError(f"{file}: of {evaluation.kind}, expected {table.kind}")
             found[evaluation.key] = evaluation
     return list(found.values())
 
@@ -95,6 +110,8 @@ def _load(path: Path) -> Evaluation:
         labels=file["labels"].numpy(),
         logits=file["logits"].numpy(),
         class_names=tuple(facts["params"]["classes"]),
+        ends=file["ends"].numpy() if "ends" in file else None,
+        kind=facts["params"].get("kind", "classification"),
         trained=facts.get("trained") or {},
     )
 

@@ -8,7 +8,7 @@ from typing import Literal
 import pandas as pd
 from pydantic import Field, ValidationError
 
-from deftx.report.comparison import Comparison
+from deftx.report.comparison import Comparison, MetricName
 from deftx.report.scores import Transfer
 from deftx.store.errors import ArtefactError, InputError
 from deftx.store.strict import Strict
@@ -25,7 +25,7 @@ class Published(Strict):
     system: str = Field(min_length=1, description="its name in our configs")
     language: str = Field(min_length=1, description="ISO 639-3 key, or the name of a group")
     languages: str = Field(description="the languages of a group, separated by spaces")
-    metric: Literal["macro_f1", "accuracy"]
+    metric: MetricName
     value: float = Field(ge=0, le=1)
     note: str
 

@@ -10,8 +10,9 @@ import pandas as pd
 from deftx.report.comparison import MEAN, Comparison
 from deftx.report.evaluations import KEY, Evaluation
 from deftx.report.metrics import ClassMetrics, Metrics
-from deftx.report.statistics import ALPHA, SCORES, Resamples, holm, interval, p_value
+from deftx.report.statistics import ALPHA, Resamples, holm, interval, p_value
 from deftx.store.errors import InputError
+from deftx.tasks.measures import MEASURES
 
 Draws = dict[tuple[str, str], np.ndarray]
 """(system, column of `Comparison.columns`) → scores (seeds, 1 + resamples), see
@@ -67,17 +68,30 @@ class Difference(NamedTuple):
 
 def scores(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
     """A row for each evaluation with its number of items and its metrics, see
-    `deftx.report.metrics.Metrics`."""
-    rows = [[*e.key, len(e.ids), *e.metrics[:-1]] for e in evaluations]
-    return pd.DataFrame(rows, columns=[*KEY, "items", *Metrics._fields[:-1]])
+    `deftx.report.metrics.Metrics`, and what its kind of task adds; missing for other kinds."""
+    first = [*KEY, "items", *Metrics._fields[:-1]]
+    rows = [
+        {
+            **dict(zip(first, [*e.key, len(e.ids), *e.metrics[:-1]], strict=True)),
+            **MEASURES[e.kind].more(e.answers),
+        }
+        for e in evaluations
+    ]
+    counts = {name for row in rows for name, value in row.items() if isinstance(value, int)}
+    columns = dict.fromkeys([*first, *(name for row in rows for name in row)])
+    return pd.DataFrame(rows, columns=list(columns)).astype(dict.fromkeys(counts, "Int64"))
 
 
 def class_scores(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
-    """A row for each class of each evaluation, see `deftx.report.metrics.ClassMetrics`."""
+    """A row for each class of each evaluation, see `deftx.report.metrics.ClassMetrics`; where tags
+    mark entities, for each type of them, counted in entities."""
     rows = [
         (*e.key, name, *one)
         for e in evaluations
-        for name, one in zip(e.class_names, e.metrics.classes, strict=True)
+        for name, one in (
+            MEASURES[e.kind].classes(e.answers)
+            or dict(zip(e.class_names, e.metrics.classes, strict=True))
+        ).items()
     ]
     return pd.DataFrame(rows, columns=[*KEY, "class_name", *ClassMetrics._fields])
 
@@ -107,10 +121,9 @@ def _draw(comparison: Comparison, task: str, evaluations: Sequence[Evaluation]) 
         for language in table.languages
     }
     resamples = Resamples(e.ids for each in wanted.values() for e in each)
-    draws = {}
+    draws, metric = {}, comparison.metric(task)
     for language, each in wanted.items():
-        predicted = [(e.ids, e.labels, e.predictions) for e in each]
-        found = SCORES[table.metric](resamples.confusions(predicted, each[0].classes))
+        found = resamples.scores([(e.ids, metric.counts(e.answers)) for e in each], metric.score)
         ends = np.cumsum([len(of_one) for of_one in made.values()])[:-1]
         for system, rows in zip(systems, np.split(found, ends), strict=True):
             draws[system, language] = rows

@@ -22,10 +22,14 @@ significant one."""
 
 LEVEL, ALPHA = 0.95, 0.05
 
-Score = Callable[[np.ndarray], np.ndarray]
+Counted = tuple[np.ndarray, np.ndarray]
+"""Ids (items,) and whole numbers (items, k) of the items of one evaluation."""
 
-Predicted = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""ids, labels and predictions (n,) of one evaluation."""
+COLUMNS = 256
+"""Counts of all evaluations that are added up at a time: 10 MB, whatever the number of both."""
+
+EXACT = 2**24
+"""Below it, float32 has every whole number, so sums of counts are exact in any order."""
 
 AT_ONCE = 1_000
 """Resamples that are drawn at a time, because numpy draws them as int64."""
@@ -52,35 +56,29 @@ class Resamples:
             rows = self.weights[first : first + AT_ONCE]
             rows[:] = draw.multinomial(size, np.full(size, 1 / size), size=len(rows))
 
-    def confusions(self, evaluations: Sequence[Predicted], classes: int) -> np.ndarray:
-        """Confusion matrices (evaluations, 1 + times, classes, classes), float32; rows: labels,
-        columns: predictions. One matrix product for all of them."""
-        cells = np.zeros((len(self.ids), len(evaluations), classes * classes), dtype=np.float32)
-        for number, (ids, labels, predictions) in enumerate(evaluations):
-            place = np.searchsorted(self.ids, ids)
-            np.add.at(cells[:, number], (place, labels * classes + predictions), 1)
-        counts = self.weights @ cells.reshape(len(self.ids), -1)
-        return counts.reshape(-1, len(evaluations), classes, classes).swapaxes(0, 1)
+    def scores(
+        self,
+        counted: Sequence[Counted],
+        score: Callable[[np.ndarray], np.ndarray],
+    ) -> np.ndarray:
+        """Scores (evaluations, 1 + times) of the summed counts of each resample's items.
 
-
-def accuracy(confusions: np.ndarray) -> np.ndarray:
-    """Accuracy in [0, 1] of each confusion matrix (…, C, C); NaN for one without items."""
-    hits = np.trace(confusions, axis1=-2, axis2=-1)
-    return _ratio(hits, confusions.sum((-2, -1)), empty=np.nan)
-
-
-def macro_f1(confusions: np.ndarray) -> np.ndarray:
-    """Macro-F1 in [0, 1] of each confusion matrix (…, C, C); NaN for one without items.
-
-    A class that is neither present nor predicted counts with F1 = 0, as in `deftx.models.predict`.
-    """
-    hits = np.diagonal(confusions, axis1=-2, axis2=-1)
-    present, predicted = confusions.sum(-1), confusions.sum(-2)
-    scores = _ratio(2 * hits, present + predicted, empty=0.0).mean(-1)
-    return np.where(present.sum(-1) > 0, scores, np.nan)
-
-
-SCORES: dict[str, Score] = {"accuracy": accuracy, "macro_f1": macro_f1}
+        Args:
+            counted: of each evaluation; all have the same number of counts.
+            score: sums (…, k) → scores (…).
+        """
+        width = counted[0][1].shape[1]
+        at_once = max(1, COLUMNS // width)
+        found = []
+        for first in range(0, len(counted), at_once):
+            batch = counted[first : first + at_once]
+            cells = np.zeros((len(self.ids), len(batch), width), dtype=np.float32)
+            for number, (ids, counts) in enumerate(batch):
+                np.add.at(cells[:, number], np.searchsorted(self.ids, ids), counts)
+            sums = self.weights @ cells.reshape(len(self.ids), -1)
+            assert sums.max(initial=0) < EXACT, "float32 does not count that far"
+            found.append(score(sums.reshape(-1, len(batch), width).swapaxes(0, 1)))
+        return np.concatenate(found)
 
 
 def over_seeds(scores: np.ndarray) -> np.ndarray:
@@ -165,10 +163,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
     corrected = np.empty(len(order))
     corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return corrected.tolist()
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray, empty: float) -> np.ndarray:
-    """part / whole in float64, or `empty` if whole is 0."""
-    out = np.full(whole.shape, empty)
-    np.divide(part, whole, out=out, where=whole > 0, dtype=np.float64)
-    return out

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from deftx.report.comparison import MEAN, METRIC_NAMES, Comparison
+from deftx.report.comparison import MEAN, Comparison
 from deftx.report.evaluations import TRAINED, Evaluation, trained
 from deftx.report.prior import WithPrior
 from deftx.report.scores import Difference, Transfer
@@ -15,6 +15,9 @@ from deftx.report.table_formats import Cell, Table, number
 
 LABELS = "(labels)"
 """The row of the labels in a table of shares: no name of a system."""
+
+MOST_SHARES = 8
+"""Classes whose shares fit into one cell."""
 
 ONE_SEED = (
     " One seed: the intervals do not include variation between training runs, so they are about "
@@ -104,20 +107,20 @@ def difference_tables(
     headings = {key: comparison.heading(task, key) for key in comparison.columns(task)}
     headings.pop(MEAN, None)
     others = [system for system in systems if system != reference]
-    once = _once(comparison, task)
+    once, over = _once(comparison, task), _over(comparison, task, seeds)
     title, named = comparison.title(task), comparison.title(task, "-")
     tables = (
         Table(
             f"differences-{named}",
             f"{title}: differences between systems",
             "Row minus column, in points of the mean over languages. "
-            f"{_paired(len(pairs), seeds)}{once}",
+            f"{_paired(over, len(pairs), seeds)}{once}",
             _wide(pairs, "versus", systems[1:], {system: system for system in systems[:-1]}),
         ),
         Table(
             f"reference-{named}",
             f"{title}: differences from {reference}",
-            f"Row minus {reference}, in points. {_paired(len(single), seeds)}{once}",
+            f"Row minus {reference}, in points. {_paired(over, len(single), seeds)}{once}",
             _wide(single, "language", others, headings),
         ),
     )
@@ -125,32 +128,46 @@ def difference_tables(
 
 
 def shares_table(comparison: Comparison, task: str, evaluations: Sequence[Evaluation]) -> Table:
-    """The shares of the classes among the labels and among each system's predictions, in percent:
-    labels and systems × languages."""
-    mine = [e for e in evaluations if e.task == task]
-    names = mine[0].class_names
+    """The shares of the classes among the labels and among the predictions, in percent: labels and
+    systems × languages. Of more than MOST_SHARES classes, classes × languages, with the predictions
+    of the reference only."""
+    mine, measures = [e for e in evaluations if e.task == task], comparison.tasks[task].measures
+    groups = measures.groups(mine[0].class_names)
+    names = list(dict.fromkeys(groups))
+    place = np.array([names.index(group) for group in groups])
     rows = [
-        (e.language, who, [getattr(one, count) / len(e.labels) for one in e.metrics.classes])
+        (e.language, who, np.bincount(place[of], minlength=len(names)) / len(of))
         for e in mine
-        for who, count in ((LABELS, "support"), (e.system, "predicted"))
+        for who, of in ((LABELS, e.labels), (e.system, e.predictions))
     ]
     frame = pd.DataFrame(rows, columns=["language", "system", "shares"])
     means = frame.groupby(["language", "system"])["shares"].agg(lambda each: np.mean([*each], 0))
-    cells: list[Any] = [Cell(" / ".join(f"{100 * x:.0f}" for x in each)) for each in means]
-    found = means.reset_index().assign(cell=cells)
-    languages = comparison.tasks[task].languages
-    return Table(
-        f"shares-{comparison.title(task, '-')}",
-        f"{comparison.title(task)}: shares of the classes",
-        f"Shares of {' / '.join(names)} in percent, among the labels and among the predictions, "
-        "means over seeds. classes.csv has the numbers of items.",
-        _wide(
-            found,
-            "language",
-            [LABELS, *comparison.systems_of(task)],
-            {key: comparison.heading(task, key) for key in languages},
-        ),
-    )
+    headings = {key: comparison.heading(task, key) for key in comparison.tasks[task].languages}
+    caption = f"{measures.unit}, means over seeds. classes.csv has the numbers."
+    if len(names) > MOST_SHARES:
+        reference = comparison.reference_of(task)
+        shown = {
+            heading: [
+                f"{number(100 * label)} / {number(100 * predicted)}"
+                for label, predicted in zip(means[key, LABELS], means[key, reference], strict=True)
+            ]
+            for key, heading in headings.items()
+        }
+        cells = pd.DataFrame(shown, index=names)
+        caption = (
+            "Label / prediction: shares of the classes in percent, among the labels and among the "
+            f"predictions by {reference}, of {caption}"
+        )
+    else:
+        texts: list[Any] = [Cell(" / ".join(f"{100 * x:.0f}" for x in each)) for each in means]
+        found = means.reset_index().assign(cell=texts)
+        cells = _wide(found, "language", [LABELS, *comparison.systems_of(task)], headings)
+        caption = (
+            f"Shares of {' / '.join(names)} in percent, among the labels and among the predictions "
+            f"of {caption}"
+        )
+    title = f"{comparison.title(task)}: shares of the classes"
+    return Table(f"shares-{comparison.title(task, '-')}", title, caption, cells)
 
 
 def prior_tables(found: WithPrior, task: str, gaps: Sequence[Difference]) -> list[Table]:
@@ -213,7 +230,7 @@ def published_table(comparison: Comparison, task: str, found: pd.DataFrame) -> l
     lines = lines.set_axis(["published in", "base model", *headings], axis=1)
     base = f" Our base model: {comparison.base_name}." if comparison.base_name else ""
     caption = (
-        f"{METRIC_NAMES[mine['metric'].iloc[0]]} in percent as published, and how many points "
+        f"{comparison.metric(task).in_full} in percent as published, and how many points "
         "ours is above it (+) or below. In parentheses: the published number is inside our 95 % "
         f"interval. Published numbers have no intervals, so differences are not tested.{base}"
     )
@@ -259,14 +276,14 @@ def _count(parameters: int) -> str:
     return str(parameters)
 
 
-def _over(seeds: int) -> str:
-    return "items and seeds" if seeds > 1 else "items"
+def _over(comparison: Comparison, task: str, seeds: int) -> str:
+    return comparison.tasks[task].measures.items + " and seeds" * (seeds > 1)
 
 
-def _paired(comparisons: int, seeds: int) -> str:
+def _paired(over: str, comparisons: int, seeds: int) -> str:
     """The part of a caption that explains a family of differences."""
     return (
-        f"± is half the width of the paired 95 % interval over {_over(seeds)}. In parentheses: not "
+        f"± is half the width of the paired 95 % interval over {over}. In parentheses: not "
         f"significant (p ≥ {ALPHA} after Holm's correction for the {comparisons:,} "
         f"comparison{'s' * (comparisons > 1)} of this table).{ONE_SEED * (seeds == 1)}"
     )
@@ -282,11 +299,12 @@ def _prior_caption(comparison: Comparison, task: str, seeds: int) -> str:
     }[prior.target]
     averaged = ", ".join(map(comparison.name, comparison.averaged(task)))
     return (
-        f"{METRIC_NAMES[comparison.tasks[task].metric]} in percent, of systems with a bias on the "
+        f"{comparison.metric(task).in_full} in percent, of systems with a bias on the "
         "logits of the classes, which makes their mean prediction on unlabelled items of the "
         f"language, {prior.items}, {aim}. There is one bias for each system, language and seed. "
-        f"± is half the width of the 95 % bootstrap interval over {_over(seeds)}; these unlabelled "
-        "items are not resampled. without: the score of the same system without the bias. "
+        "± is half the width of the 95 % bootstrap interval over "
+        f"{_over(comparison, task, seeds)}; these unlabelled items are not resampled. without: the "
+        "score of the same system without the bias. "
         + f"{MEAN}: over {averaged}. " * bool(averaged)
         + "A language without such items has no column."
         + ONE_SEED * (seeds == 1)
@@ -295,14 +313,14 @@ def _prior_caption(comparison: Comparison, task: str, seeds: int) -> str:
 
 
 def _score_caption(comparison: Comparison, task: str, seeds: int, counted: bool) -> str:
-    metric, means = METRIC_NAMES[comparison.tasks[task].metric], comparison.means(task)
+    metric, means = comparison.metric(task).in_full, comparison.means(task)
     groups = {group: ", ".join(map(comparison.name, means[group])) for group in means}
     groups.pop(MEAN, None)
     systems, textless = comparison.systems_of(task), set(comparison.without_text)
     sentences = [
         f"{metric} in percent" + (f", mean over {seeds} seeds" if seeds > 1 else ""),
-        f"± is half the width of the 95 % bootstrap interval over {_over(seeds)} ({RESAMPLES:,} "
-        "resamples, the same for all systems and languages)",
+        f"± is half the width of the 95 % bootstrap interval over {_over(comparison, task, seeds)} "
+        f"({RESAMPLES:,} resamples, the same for all systems and languages)",
         *[
             "Bold: the mean is significantly above that of every other system "
             f"(p < {ALPHA} after correction)"

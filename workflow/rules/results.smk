@@ -108,7 +108,7 @@ rule tables:
         evaluated=EVALUATED,
         priors=PRIORS,
     shell:
-        call("tables", "published", "evaluated priors")
+        call("tables", "test published", "evaluated priors")
 
 
 rule claims:

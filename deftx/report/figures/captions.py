@@ -2,7 +2,7 @@
 
 CAPTIONS: dict[str, str] = {
     "transfer": "Score of each system in each language and in the mean, with 95 % intervals. Small "
-    "dots are single seeds, the dashed line is chance.",
+    "dots are single seeds, a dashed line is chance.",
     "differences": "Difference between each system and the reference on the same items, with "
     "paired 95 % intervals. Hollow marks are not significant.",
     "prior": "Score of each system without (hollow) and with (filled) a bias on the classes that "

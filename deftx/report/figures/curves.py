@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from pydantic import Field
 
-from deftx.report.comparison import MEAN, METRIC_NAMES, Comparison
+from deftx.report.comparison import MEAN, Comparison
 from deftx.report.figures.style import (
     Block,
     Estimate,
@@ -54,7 +54,7 @@ def _means(comparison: Comparison, means: Sequence[Transfer]) -> dict[str, dict[
 
 
 def _mean_label(comparison: Comparison, task: str) -> str:
-    return f"mean {METRIC_NAMES[comparison.tasks[task].metric]} (%)"
+    return f"mean {comparison.metric(task).name} (%)"
 
 
 class Sweep(Strict):
@@ -198,7 +198,7 @@ def distance_figure(
         if len(known) < 2:
             continue
         labels = (
-            f"{METRIC_NAMES[comparison.tasks[task].metric]} (%)",
+            f"{comparison.metric(task).name} (%)",
             "gain over zero-shot (points)",
         )
         panels = [

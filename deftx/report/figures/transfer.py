@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from deftx.report.comparison import METRIC_NAMES, SUFFIX, Comparison
+from deftx.report.comparison import SUFFIX, Comparison
 from deftx.report.figures.style import (
     GREY,
     WIDTH,
@@ -38,6 +38,9 @@ Rows = Mapping[tuple[str, str, str], tuple[Estimate, Sequence[float] | np.ndarra
 """(task, column, system) → an estimate, the scores of single seeds, and whether the mark is
 hollow."""
 
+Scales = Mapping[str, tuple[str, float | None]]
+"""Task → the label of its axis, and where a vertical line is drawn."""
+
 
 @styled
 def transfer_figure(
@@ -58,15 +61,25 @@ def transfer_figure(
     for mean in means:
         seeds = 100 * draws[mean.task][mean.system, mean.language][:, 0] if mean.seeds > 1 else ()
         rows[mean.task, mean.language, mean.system] = (percent(mean), seeds, False)
+    scales = _scales(comparison, classes)
     return _forest(
         comparison,
         rows,
-        {t: (f"{METRIC_NAMES[comparison.tasks[t].metric]} (%)", 100 / classes[t]) for t in classes},
+        scales,
         "--",
         "Bars: 95 % intervals.",
         "Small dots: single seeds." if any(mean.seeds > 1 for mean in means) else "",
-        "Dashed line: chance.",
+        "Dashed line: chance." if any(line for _, line in scales.values()) else "",
     )
+
+
+def _scales(comparison: Comparison, classes: Mapping[str, int]) -> Scales:
+    """The metric of each task, and its chance level if it has one."""
+    found = {}
+    for task, count in classes.items():
+        metric = comparison.metric(task)
+        found[task] = f"{metric.name} (%)", 100 / count if metric.has_chance else None
+    return found
 
 
 def against(comparison: Comparison, draws: Mapping[str, Draws]) -> list[Difference]:
@@ -101,10 +114,11 @@ def difference_figure(comparison: Comparison, gaps: Sequence[Difference]) -> Fig
         {(g.task, g.language, g.system): (percent(g), (), not g.significant) for g in gaps},
         {
             task: (
-                f"{METRIC_NAMES[of.metric]} minus that of {comparison.reference_of(task)} (points)",
+                f"{comparison.metric(task).name} minus that of {comparison.reference_of(task)} "
+                "(points)",
                 0,
             )
-            for task, of in comparison.tasks.items()
+            for task in comparison.tasks
         },
         "-",
         "Bars: paired 95 % intervals. Hollow: not significant after correction for the number of "
@@ -125,12 +139,11 @@ def prior_figure(found: WithPrior | None) -> Figure:
         key = (after.task, after.language, system)
         rows[key] = (percent(before[after.task, system, after.language]), (), True)
         second[key] = percent(after)
-    tasks = found.before.tasks
     classes = {e.task: e.classes for e in found.evaluations}
     return _forest(
         found.before,
         rows,
-        {t: (f"{METRIC_NAMES[tasks[t].metric]} (%)", 100 / classes[t]) for t in tasks},
+        _scales(found.before, classes),
         "--",
         "Hollow: without a bias on the classes. Filled: with it (+ prior), estimated from",
         f"unlabelled items: {'; '.join(_assumptions(found.after))}.",
@@ -149,19 +162,20 @@ def _assumptions(comparison: Comparison) -> list[str]:
 def _forest(
     comparison: Comparison,
     rows: Rows,
-    scales: Mapping[str, tuple[str, float]],
+    scales: Scales,
     style: str,
     *notes: str,
     second: Mapping[tuple[str, str, str], Estimate] = MappingProxyType({}),
 ) -> Figure:
-    """A block per task. Its scale has a label, and a vertical line of a `style` at a place. A
-    system that has a `second` estimate is shown with both, one below the other."""
+    """A block per task. Its scale has a label, and a vertical line of a `style` at a place or none.
+    A system that has a `second` estimate is shown with both, one below the other."""
     look = looks(comparison.systems)
 
     def panel(task: str, column: str, systems: Sequence[str], axes: Axes) -> None:
         is_mean = column in comparison.means(task)
         axes.set_title(axes.get_title(loc="left"), fontweight="bold" if is_mean else "normal")
-        axes.axvline(scales[task][1], color=GREY, ls=style, lw=0.8, zorder=1)
+        if (line := scales[task][1]) is not None:
+            axes.axvline(line, color=GREY, ls=style, lw=0.8, zorder=1)
         for y, system in enumerate(systems):
             estimate, seeds, hollow = rows[task, column, system]
             own = y if (other := second.get((task, column, system))) is None else y - BESIDE

@@ -18,4 +18,13 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
     config = graph.config
     sources = [key for task in config.evaluated_tasks for key in config.tasks[task].sources]
-    return {"sources": list(dict.fromkeys(sources)), "names": config.language_names}
+    lengths: dict[str, int] = {}
+    for task in map(config.tasks.__getitem__, config.evaluated_tasks):
+        for part in (task.train, task.test, *task.more_sources):
+            longest = max(task.training.max_length, lengths.get(part.dataset, 0))
+            lengths[part.dataset] = longest
+    return {
+        "sources": list(dict.fromkeys(sources)),
+        "names": config.language_names,
+        "lengths": lengths,
+    }

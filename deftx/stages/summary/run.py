@@ -15,7 +15,7 @@ import yaml
 
 from deftx.models.base import Base
 from deftx.plan.schema import System
-from deftx.report.comparison import METRIC_NAMES, Comparison
+from deftx.report.comparison import Comparison
 from deftx.report.coverage import warnings
 from deftx.report.csv_files import read_csv
 from deftx.report.embed import data_uri, markdown, read
@@ -59,7 +59,7 @@ def summary(
     Args:
         config: by the stage `config`.
         tables, figures, costs, claims: the main files of these stages. The page shows the Markdown
-            files and figures beside them.
+            files, figures and examples beside them.
         coverage: by the stage `coverage`, as CSV.
         cleaned: by the stage `clean`, with its counts beside each.
 
@@ -74,7 +74,7 @@ def summary(
         "summary.html.j2",
         run=run,
         comparison=params,
-        metrics={task: METRIC_NAMES[table.metric] for task, table in params.tasks.items()},
+        metrics={task: params.metric(task).in_full for task in params.tasks},
         languages=dict.fromkeys(key for t in params.tasks.values() for key in t.languages),
         systems=Grid(
             ["system", "task vector by", "language vector by"],
@@ -85,6 +85,7 @@ def summary(
         k={kind: entries(budget, maskable) for kind, budget in run.budget.model_dump().items()},
         maskable=maskable,
         scores=markdown(tables.with_suffix(".md"), deeper=1),
+        examples=read_json(tables.with_name("examples.json"), "examples")["examples"],
         claims=markdown(claims.with_suffix(".md")) if claims else None,
         costs=markdown(costs.with_name("costs.md"), deeper=1),
         coverage=_table(coverage) if coverage else None,

@@ -2,12 +2,19 @@
 
 from typing import Any
 
-from deftx.plan.artefact import Artefact, Inputs
+from deftx.plan.artefact import Artefact, Inputs, once
 from deftx.plan.graph import Graph
+from deftx.plan.task import Task
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    return {"evaluated": graph.evaluations, "priors": graph.priors}
+    config = graph.config
+    shown = [e for e in graph.evaluations if config.tasks[e["task"]].shows_errors]
+    return {
+        "evaluated": graph.evaluations,
+        "priors": graph.priors,
+        "test": once(map(graph.test_items, shown)),
+    }
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
@@ -22,6 +29,10 @@ def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
         languages = config.prior_languages(task)
         return {"prior": {"items": items, "languages": languages, "target": found.target}}
 
+    def kind(task: Task) -> dict[str, Any]:
+        """The kind of a task, where it is not the default."""
+        return {key: value for key, value in task.head.items() if key == "kind"}
+
     return {
         **({"once": once} if once else {}),
         "systems": config.evaluated_systems,
@@ -32,6 +43,7 @@ def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
         "tasks": {
             name: {
                 "metric": task.training.metric,
+                **kind(task),
                 "source": task.source,
                 "sources": task.sources,
                 "dataset": task.test.dataset,

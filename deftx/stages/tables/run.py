@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from deftx.report.comparison import Comparison
+from deftx.report.confusions import best_systems, confusion_table, confusions, examples
 from deftx.report.csv_files import write_csv
 from deftx.report.evaluations import load_evaluations
 from deftx.report.prior import CHANGE, with_prior
@@ -27,7 +28,7 @@ from deftx.report.tables import (
     shares_table,
     tidy,
 )
-from deftx.store.artefact import write_text
+from deftx.store.artefact import write_json, write_text
 
 Params = Comparison
 
@@ -37,23 +38,27 @@ def tables(
     *,
     evaluated: list[Path],
     priors: list[Path] | None = None,
+    test: list[Path] | None = None,
     published: list[Path] | None = None,
     out: Path,
 ) -> None:
     """Write `transfer.csv` (`out`; see `tidy`) and beside it `scores.csv` (a row per evaluation),
-    `classes.csv` (a row per class of it), `differences.csv` (see `differences`), `prior.csv` (see
-    `WithPrior.table`; only its header if no task has a prior) and `published.csv`
-    (see `beside`; only its header if nothing published is comparable); and the same as tables to
-    read: `transfer.md`, `transfer.tex` (needs booktabs), `transfer.html`. Systems with a prior are
-    in `scores.csv`, `classes.csv` and `differences.csv` too, but not in `transfer.csv`: their means
-    may be over fewer languages.
+    `classes.csv` (a row per class of it), `confusions.csv` and `differences.csv` (see the functions
+    of these names), `prior.csv` (see `WithPrior.table`; only its header if no task has a prior) and
+    `published.csv` (see `beside`; only its header if nothing published is comparable); the same as
+    tables to read: `transfer.md`, `transfer.tex` (needs booktabs), `transfer.html`; and
+    `examples.json` for the summary (see `examples`). Systems with a prior are in `scores.csv`,
+    `classes.csv` and `differences.csv` too, but not in `transfer.csv`: their means may be over
+    fewer languages.
 
     Args:
         evaluated: files of the stage `evaluate`, or a folder of them, see `load_evaluations`.
         priors: files of the stage `prior`, or a folder of them, if a task has one.
+        test: items of the test sets of tasks that are shown with examples of errors.
         published: published numbers, see `deftx.report.published.Published`.
 
-    Raises ArtefactError if a file cannot be read; InputError if an evaluation is missing.
+    Raises ArtefactError if a file cannot be read, or `test` has other items than the evaluations;
+    InputError if an evaluation is missing.
     """
     evaluations = load_evaluations(evaluated, params)
     draws = draw(params, evaluations)
@@ -62,6 +67,8 @@ def tables(
     frame = tidy(params, means, evaluations)
     calibrated = with_prior(params, evaluations, priors or [])
     after = differences(calibrated.after, calibrated.draws) if calibrated else []
+    systems = best_systems(params, means)
+    confused = confusions(params, evaluations, systems)
     shown = []
     for task in params.tasks:
         seeds = max(mean.seeds for mean in means if mean.task == task)
@@ -69,6 +76,7 @@ def tables(
         shown += difference_tables(params, task, gaps, seeds)
         shown += published_table(params, task, theirs)
         shown.append(shares_table(params, task, evaluations))
+        shown += confusion_table(params, task, confused)
         shown += prior_tables(calibrated, task, after) if calibrated else []
     write_text(out.with_suffix(".md"), "\n".join(map(markdown, shown)))
     write_text(out.with_suffix(".tex"), "\n".join(map(latex, shown)))
@@ -76,6 +84,9 @@ def tables(
     every = [*evaluations, *(calibrated.evaluations if calibrated else [])]
     write_csv(out.with_name("scores.csv"), scores(every))
     write_csv(out.with_name("classes.csv"), class_scores(every))
+    write_csv(out.with_name("confusions.csv"), confused)
+    errors = examples(params, evaluations, systems, test or [])
+    write_json(out.with_name("examples.json"), {"examples": errors})
     pairs = pd.DataFrame([*gaps, *after], columns=list(Difference._fields))
     write_csv(out.with_name("differences.csv"), pairs)
     columns = [*Transfer._fields, *CHANGE]

@@ -157,7 +157,7 @@ def encode_words(
         torch.tensor(tags) if "tags" in items[0] else None,
         counts={
             "sentences_in_windows": sum(few > 1 for few in number),
-            "words_without_a_piece": sum(sentence.unread for sentence in found),
+            "words_without_piece": sum(sentence.unread for sentence in found),
             "words_cut": sum(sentence.cut for sentence in found),
         },
         windows=torch.tensor(number).cumsum(0),

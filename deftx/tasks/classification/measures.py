@@ -1,0 +1,10 @@
+"""How classification is measured and shown."""
+
+from deftx.report.metrics import ACCURACY, MACRO_F1, Measures
+
+MEASURES = Measures(
+    items="items",
+    unit="items",
+    on_hub="text-classification",
+    metrics={"accuracy": ACCURACY, "macro_f1": MACRO_F1},
+)
