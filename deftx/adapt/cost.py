@@ -45,16 +45,16 @@ class Cost(NamedTuple):
     disk: int
 
 
-def trial(plan: Plan) -> dict[str, float]:
+def trial(plan: Plan, with_task: bool) -> dict[str, float]:
     """Kind of target → seconds of a step on this machine: a few steps on random tokens, through the
-    very training. Raises ConfigError if the base is of an unknown shape."""
+    very training. Raises InputError if the shape of the base is unknown."""
     shape, source = find_shape(plan)
     if shape is None:
         raise InputError(f"base: {source}")
     config = plan.config
     works = {"language": Work("language", True, None, config.language_training,
                               config.language_training.max_length, plan.threads("full"))}  # fmt: skip
-    for name, task in config.tasks.items():
+    for name, task in config.tasks.items() if with_task else ():
         length = min(task.training.max_length, 64)
         works["task"] = Work(name, True, None, task.training, length, plan.threads("full"))
     found = measured(plan, works.values(), shape)
@@ -103,10 +103,10 @@ def parameters_of(plan: Plan) -> int:
     return sum(map(prod, known.shapes.values()))
 
 
-def vectors(plan: Plan, method: str) -> dict[str, str]:
-    """Kind → path of the vector that the project keeps, relative to the run's folder."""
+def vectors(plan: Plan) -> dict[str, str]:
+    """Kind → path of the vector that the project keeps, relative to the working folder."""
     task, language = plan.vectors(plan.models[0])
-    assert language is not None, f"{method} has no vector of the language"
+    assert language is not None, "a language with text has a vector"
     return {"task": plan.path(task), "language": plan.path(language)}
 
 

@@ -68,7 +68,9 @@ def _watch(
         while process.poll() is None:
             done = {artefact: done_of(plan, artefact, of) for artefact, of in steps.items()}
             now = [label(plan, a) for a, of in steps.items() if 0 < done[a] < of]
-            bar.update(task, completed=sum(done.values()), description=", ".join(now) or "preparing")
+            bar.update(
+                task, completed=sum(done.values()), description=", ".join(now) or "preparing"
+            )
             time.sleep(0.5)
 
 

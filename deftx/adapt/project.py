@@ -92,6 +92,13 @@ class Project:
         return found
 
     @property
+    def texts(self) -> list[Item]:
+        """The lines that the language vector was trained on."""
+        path = self.folder / "data" / f"text-{self.language}.txt"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        return [{"id": str(n), "text": line} for n, line in enumerate(lines)]
+
+    @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of the base."""
         return load_tokenizer(self._base)

@@ -53,7 +53,9 @@ def asked_task(text: str) -> AskedTask:
     is_vector = path.is_dir() or path.suffix in (".safetensors", ".bin", ".pt")
     if path.exists() and not is_vector:
         return AskedTask(name, path, None)
-    if not path.exists() and (not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", place) or path.suffix):
+    if not path.exists() and (
+        not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", place) or path.suffix
+    ):
         raise InputError(
             f"--task {text}: no such file: {place}. Expected a file of labelled items (csv, tsv, "
             "jsonl, parquet), or the folder or hub id of a task vector"
@@ -80,7 +82,9 @@ def read_labelled(path: Path, columns: Columns, seed: int) -> Labelled:
     items = read_items(path, Layout(columns=columns))
     counts = Counter(item["label"] for item in items)
     if len(counts) < 2:
-        raise DataError(f"{path}: every label is {items[0]['label']!r}: expected two classes or more")
+        raise DataError(
+            f"{path}: every label is {items[0]['label']!r}: expected two classes or more"
+        )
     if len(items) < FEW:
         raise DataError(f"{path}: {len(items)} labelled items, expected {FEW} at least")
     if len(counts) > len(items) / 5:

@@ -25,7 +25,7 @@ seeds: [{seed}]
 base: {base}
 
 datasets:
-  # The text in {name}: a line an item. Lines that are kept for labelling are not in it.
+  # The text in {name}: a line an item. Lines that are in to-label.csv are not in it.
   text: {{files: data/text-{language}.txt}}
   # The labelled data of the task, in {source}: one part trains, the other chooses the best state.
   labelled: {{files: "data/{task}-{{split}}.jsonl", columns: {columns}}}
@@ -53,8 +53,7 @@ language_training: {language_training}
 engine: {{precision: {precision}}}
 
 # Add a method or a system, and only what is new is computed.
-methods:
-  {method}: {row}
+methods: {methods}
 
 systems:
   {method}: {{task: {task_method}, language: {method}}}

@@ -2,137 +2,150 @@
 and last the next command."""
 
 import os
-import shutil
-import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from deftx.adapt.cost import Cost, chosen, parameters_of, trial, vectors
-from deftx.adapt.make import run, write_rows
-from deftx.adapt.project import MODEL, NAME, VECTORS, Project
-from deftx.adapt.request import (
-    AskedTask,
-    asked_task,
-    check_language,
-    classes_of_vector,
-    read_labelled,
+from deftx.adapt.flow import (
+    CONFIG,
+    Request,
+    base_of,
+    check_same,
+    look_at,
+    prepare,
+    show_alarms,
+    train,
 )
-from deftx.adapt.settings import config_text, rates
-from deftx.plan.config import check_config, read_config
-from deftx.plan.plan import Plan
-from deftx.report.units import duration, size
+from deftx.adapt.identify import language_name
+from deftx.adapt.page import serve
+from deftx.adapt.project import MODEL, NAME, Project
+from deftx.adapt.publish import ask_licence, publish
+from deftx.adapt.request import AskedTask, asked_task, check_language
+from deftx.adapt.score import score as scored
+from deftx.adapt.score import shown, write_score
+from deftx.adapt.sheet import NAMES
 from deftx.stages.data.settings import Columns
-from deftx.store.artefact import read_json, write_json, write_text
-from deftx.store.errors import ArtefactError, InputError
-from deftx.store.yaml_files import parse_yaml
-
-CONFIG = "config.yaml"
+from deftx.store.errors import DeftxError, InputError
 
 
 def adapt(parser: ArgumentParser, arguments: list[str]) -> None:
     """Make a model for a task in your language: from a text in that language, and labelled data in
-    another one (or a task vector that exists). It looks at the text, says what training will cost,
+    another one, or a task vector that exists. It looks at the text, says what training will cost,
     trains, and writes a folder with the model. The same command goes on where it was stopped."""
-    parser.add_argument("text", type=Path, help="your text: txt (a sentence or paragraph a line), csv, …")
-    parser.add_argument("--language", required=True, type=check_language, help="its ISO 639-3 code: mad")
-    parser.add_argument("--name", help="the language's name, for people; default: the code")
-    parser.add_argument(
+    add = parser.add_argument
+    add("text", type=Path, help="your text: txt (a sentence or paragraph a line), csv, tsv, jsonl")
+    add("--language", required=True, help="the code of its language in ISO 639-3, such as mad")
+    add("--name", help="the language's name, for people")
+    add(
         "--task",
-        type=asked_task,
         metavar="NAME=FILE",
         help="labelled items in another language, as in sentiment=labelled.csv; or the folder or "
-        "hub id of a task vector",
+        "hub id of a task vector, as in sentiment=owner/name",
     )
-    parser.add_argument("--base", help="a model folder, or a hub id[@revision], such as xlm-roberta-base")
-    parser.add_argument("--out", type=Path, required=True, help="the folder to make")
-    parser.add_argument("--look", action="store_true", help="only look at the text; nothing is trained")
-    parser.add_argument("--minutes", type=float, default=30, help="time for training; default: 30")
-    parser.add_argument("--source", default="und", help="ISO 639-3 code of the labelled data's language")
-    parser.add_argument("--text-column", default="text", help="column of the labelled text")
-    parser.add_argument("--pair-column", help="column of the second text, for pairs")
-    parser.add_argument("--label-column", default="label", help="column of the label")
-    parser.add_argument("--classes", type=lambda text: text.split(","), default=[], metavar="A,B,…",
-                        help="classes of a task vector that does not record them")  # fmt: skip
-    parser.add_argument("--to-label", type=Path, help="items of the task in your language, without "
-                        "labels, of which some are to be labelled; default: lines of the text")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0)
+    add(
+        "--base", help="a model folder, or a hub id[@revision], such as FacebookAI/xlm-roberta-base"
+    )
+    add("--out", type=Path, required=True, help="the folder to make, or to go on with")
+    add("--look", action="store_true", help="only look at the text; nothing is trained")
+    add("--minutes", type=float, default=30, help="time for training (default: 30)")
+    add("--source", default="und", help="the code of the labelled data's language")
+    add("--text-column", default="text", help="column of the labelled texts (default: text)")
+    add("--pair-column", help="column of the second text, if the items are pairs")
+    add("--label-column", default="label", help="column of the labels (default: label)")
+    add("--column", help="of a table: the column that holds your text")
+    add("--classes", default="", metavar="A,B,…", help="of a task vector that records none")
+    add("--to-label", type=Path, metavar="FILE", help="texts of the task in your language, some of "
+        "which are to be labelled; default: lines of your text")  # fmt: skip
+    add("--translate", action="store_true", help="labelled texts to be translated, instead")
+    add("--seed", type=int, default=0, help="of everything random (default: 0)")
     options = parser.parse_args(arguments)
     console = Console()
-    text, folder = options.text.absolute(), options.out.absolute()
-    if options.look:
-        _look(options, text, folder, console)
-        return
-    if options.task is None or options.base is None:
+    task = AskedTask("task", None, None) if options.task is None else asked_task(options.task)
+    if not options.look and (options.task is None or options.base is None):
         raise InputError("give --task and --base; or --look, which needs neither")
-    base = _base(options.base)
-    asked = _asked(options, base)
-    check_same(folder, asked)
-    if not (folder / CONFIG).is_file():
-        _prepare(options, text, folder, base, asked, console)
-    _train(folder, asked, console)
-
-
-def _asked(options: Namespace, base: dict[str, str]) -> dict[str, Any]:
-    """What decides whether a folder was made for the same question."""
-    return {
-        "language": options.language,
-        "task": options.task.name,
-        "text": str(options.text.absolute()),
-        "labelled": str(options.task.labelled.absolute() if options.task.labelled else options.task.vector),
-        "base": base,
-        "minutes": options.minutes,
-        "seed": options.seed,
-    }
-
-
-def check_same(folder: Path, asked: dict[str, Any]) -> None:
-    """Raise ArtefactError if a folder was made for something else, naming what differs."""
-    if not (folder / NAME).is_file():
-        if folder.is_dir() and any(path.name != "look" for path in folder.iterdir()):
-            raise ArtefactError(f"{folder}: exists already and is not of `deftx adapt`; choose another --out")
+    language = check_language(options.language)
+    request = Request(
+        text=options.text.absolute(),
+        folder=options.out.absolute(),
+        language=language,
+        name=options.name or language_name(language),
+        task=task,
+        base={} if options.base is None else base_of(options.base),
+        source=check_language(options.source),
+        columns=Columns(
+            text=options.text_column, text_pair=options.pair_column, label=options.label_column
+        ),
+        classes=options.classes.split(",") if options.classes else [],
+        minutes=options.minutes,
+        to_label=options.to_label,
+        text_column=options.column,
+        translate=options.translate,
+        seed=options.seed,
+    )
+    if request.source == request.language:
+        raise InputError(f"--source {request.source}: is the language itself; then train on it")
+    if options.look:
+        look_at(request, console)
+        print("Next: the same command without --look, with --task and --base")
         return
-    known = read_json(folder / NAME).get("asked", {})
-    for key, value in asked.items():
-        if known.get(key) != value:
-            raise ArtefactError(
-                f"{folder}: was made with --{key} {known.get(key)}, now it is {value}. Choose another "
-                f"--out; or change {folder / CONFIG} by hand and run `deftx run config.yaml` there"
-            )
+    check_same(request)
+    if (request.folder / NAME).is_file():
+        console.print(f"{request.folder}: going on with what is there")
+    else:
+        prepare(request, console)
+    try:
+        project = train(request, console)
+    except KeyboardInterrupt:
+        raise StoppedError("stopped; the same command goes on from here") from None
+    show_alarms(project, console)
+    _finished(project, request.folder)
 
 
-def _base(name: str) -> dict[str, str]:
-    """The base as a config names it."""
-    if Path(name).is_dir():
-        return {"model": str(Path(name).absolute())}
-    id, _, revision = name.partition("@")
-    return {"model": id, "revision": commit_of(id, revision or None)}
+class StoppedError(DeftxError):
+    """A person stopped it."""
 
 
-def _prepare(
-    options: Namespace,
-    text: Path,
-    folder: Path,
-    base: dict[str, str],
-    asked: dict[str, Any],
-    console: Console,
-) -> None:
-    """Look at the text, divide the data, find out how long a step takes, and write the config."""
-    task: AskedTask = options.task
-    columns = Columns(text=options.text_column, text_pair=options.pair_column, label=options.label_column)
-    labelled = read_labelled(task.labelled, columns, options.seed) if task.labelled else None
-    classes = labelled.classes if labelled else classes_of_vector(str(task.vector), options.classes)
-    _look(options, text, folder, console)
-    lines, sheet = drawn(read_text(text), options.to_label, options.seed)
-    write_rows(folder / f"data/text-{options.language}.jsonl", lines)
-    write_sheet(folder / "to-label.csv", sheet, classes)
-    for split, items in (("train", labelled.train), ("valid", labelled.valid)) if labelled else ():
-        write_rows(folder / f"data/{task.name}-{split}.jsonl", items)
-    console.print("\nA short trial, to see how long training takes here …")
-    values = _values(options, base, classes, labelled is not None)
-    os.chdir(folder)
-    plan = Plan(check_config(parse_yaml(config_text(values))))
-    seconds = trial(plan)
+def _finished(project: Project, folder: Path) -> None:
+    here = Path(os.path.relpath(folder))
+    print(f"\nThe model is in {here / MODEL}. Nobody has scored it yet: nothing above is a score.")
+    print(f"To add a language or a task, edit {here / CONFIG} and run `deftx run {CONFIG}` there.")
+    sheet = here / f"{NAMES['label']}.csv"
+    print("\nNext, to try it:    deftx try " + str(here))
+    if sheet.is_file():
+        print(f"Next, to score it:  fill the column `label` of {sheet}, then: deftx score {sheet}")
+
+
+def try_(parser: ArgumentParser, arguments: list[str]) -> None:
+    """Open a page on this computer where one types sentences and sees how a model of `deftx adapt`
+    labels them, with and without the language vector. Nothing is sent anywhere."""
+    parser.add_argument("folder", type=Path, help="the folder that `deftx adapt` made")
+    parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    options = parser.parse_args(arguments)
+    serve(Project.open(options.folder), options.port, browser=not options.no_browser)
+
+
+def score(parser: ArgumentParser, arguments: list[str]) -> None:
+    """Score a model of `deftx adapt` with labels that a speaker has filled in: accuracy and macro-F1
+    with intervals, with and without the language vector. Few labels show little, and it says so."""
+    parser.add_argument("sheet", type=Path, help="the filled sheet, such as madurese/to-label.csv")
+    parser.add_argument("--project", type=Path, help="the folder; default: that of the sheet")
+    options = parser.parse_args(arguments)
+    project = Project.open(options.project or options.sheet.absolute().parent)
+    found = scored(options.sheet, project, project.texts)
+    Console().print(shown(found))
+    write_score(project.folder / "score.json", found)
+    print(f"\nNext, to publish it: deftx publish {os.path.relpath(project.folder)}")
+
+
+def publish_(parser: ArgumentParser, arguments: list[str]) -> None:
+    """Write the card of a model of `deftx adapt` and print the command that uploads it. Nothing is
+    uploaded here."""
+    parser.add_argument("folder", type=Path, help="the folder that `deftx adapt` made")
+    parser.add_argument("--licence", help="of your text, such as cc-by-4.0, or unknown")
+    options = parser.parse_args(arguments)
+    project = Project.open(options.folder)
+    licence = options.licence or ask_licence()
+    command = publish(project, licence)
+    print(f"The card: {project.folder / MODEL / 'README.md'}\nNext: {command}")

@@ -1,0 +1,368 @@
+"""From a text to a model, step by step: look, divide the data, find out the cost, train, finish."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+
+from deftx.adapt.alarms import Alarm, agreement_alarm, alarm_table, loss_alarm, share_alarm
+from deftx.adapt.cost import chosen, parameters_of, trial, vectors
+from deftx.adapt.identify import language_name
+from deftx.adapt.look import Look, look
+from deftx.adapt.make import run, write_rows
+from deftx.adapt.project import NAME, VECTORS, Project
+from deftx.adapt.request import AskedTask, Labelled, classes_of_vector, read_labelled
+from deftx.adapt.settings import config_text, rates
+from deftx.adapt.sheet import (
+    COUNT,
+    NAMES,
+    Sheet,
+    draw,
+    hold_out,
+    make_sheet,
+    remaining,
+    write_sheet,
+)
+from deftx.data.read import read_items
+from deftx.engine.language import masked_language_modelling
+from deftx.engine.settings import LanguageTraining, TaskTraining
+from deftx.models.base import Base
+from deftx.models.device import available_device
+from deftx.models.load import load_masked_lm, load_tokenizer
+from deftx.models.tokens import load_tokens
+from deftx.plan.config import check_config, read_config
+from deftx.plan.plan import Plan
+from deftx.report.units import duration, size
+from deftx.stages.data.settings import Columns, Layout
+from deftx.store.artefact import read_json, write_json, write_text
+from deftx.store.errors import ArtefactError, ConfigError, InputError
+from deftx.store.hub import commit_of
+from deftx.store.items import Item
+from deftx.store.tensors import TensorFile
+
+CONFIG = "config.yaml"
+
+METHOD = "deft-x"
+"""The method of the vectors; its rank rule is the papers' share of XLM-R base's rank."""
+
+ROW = {"denoise": {"rank_share": 0.13}}
+
+
+class Request(NamedTuple):
+    """What is asked for; see the options of `deftx adapt`."""
+
+    text: Path
+    folder: Path
+    language: str
+    name: str
+    task: AskedTask
+    base: dict[str, str]
+    source: str
+    columns: Columns
+    classes: list[str]
+    minutes: float
+    to_label: Path | None
+    text_column: str | None
+    translate: bool
+    seed: int
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What decides whether a folder was made for the same request."""
+        return {
+            "text": str(self.text),
+            "language": self.language,
+            "task": str(self.task.labelled or self.task.vector),
+            "base": self.base,
+            "minutes": self.minutes,
+            "seed": self.seed,
+        }
+
+
+def base_of(name: str) -> dict[str, str]:
+    """A base as a config names it: a model folder, or a hub id with its commit. Raises
+    ArtefactError if it is a hub id whose commit cannot be found."""
+    if Path(name).is_dir():
+        return {"model": str(Path(name).absolute())}
+    id, _, revision = name.partition("@")
+    return {"model": id, "revision": commit_of(id, revision or None)}
+
+
+@contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """The folder as the working folder: results are written below it."""
+    before = Path.cwd()
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def check_same(request: Request) -> None:
+    """Raise ArtefactError if the folder was made for something else, naming what differs."""
+    folder = request.folder
+    if not (folder / NAME).is_file():
+        others = [p.name for p in folder.iterdir() if p.name != "look"] if folder.is_dir() else []
+        if others and not (folder / "data").is_dir():
+            raise ArtefactError(
+                f"{folder}: has other files in it ({others[0]}): choose another --out"
+            )
+        return
+    known = read_json(folder / NAME).get("asked", {})
+    for key, value in request.facts.items():
+        if known.get(key) != value:
+            raise ArtefactError(
+                f"{folder}: was made with another {key}: {known.get(key)}, and now it is {value}. "
+                f"Choose another --out; or edit {folder / CONFIG} and run `deftx run config.yaml` "
+                "in that folder"
+            )
+
+
+def look_at(request: Request, console: Console) -> Look:
+    """Look at the text, show what was found and write its page."""
+    model = Path(request.base.get("model", ""))
+    known = model if (model / "tokenizer.json").is_file() else None
+    found = look(
+        request.text,
+        request.language,
+        name=request.name,
+        base=known,
+        column=request.text_column,
+        out=request.folder / "look",
+    )
+    found.show(console)
+    console.print(f"\nThe page: {request.folder / 'look' / 'index.html'}", soft_wrap=True)
+    return found
+
+
+def prepare(request: Request, console: Console) -> None:
+    """Look, divide the data, find out how long a step takes here, and write the config. Everything
+    that can be wrong with the request is found here, before anything trains."""
+    task = request.task
+    labelled = (
+        read_labelled(task.labelled, request.columns, request.seed) if task.labelled else None
+    )
+    classes = labelled.classes if labelled else classes_of_vector(str(task.vector), request.classes)
+    found = look_at(request, console)
+    sheet, lines = _divided(request, found, classes, labelled)
+    data = request.folder / "data"
+    write_text(data / f"text-{request.language}.txt", "".join(f"{line}\n" for line in lines))
+    if labelled is not None:
+        write_rows(data / f"{task.name}-train.jsonl", labelled.train)
+        write_rows(data / f"{task.name}-valid.jsonl", labelled.valid)
+    if sheet is None:
+        console.print(f"\nNo {NAMES['label']}.csv: too few lines. Name texts by --to-label.")
+    else:
+        write_sheet(request.folder / f"{NAMES[sheet.kind]}.csv", sheet)
+    with inside(request.folder):
+        steps, seconds, config = _fitted(request, classes, labelled, console)
+        write_text(Path(CONFIG), config)
+    facts = {
+        "language": request.language,
+        "name": request.name,
+        "task": task.name,
+        "classes": classes,
+        "source": request.source,
+        "base": f"results/{_run(request)}/base",
+        "max_length": TaskTraining().max_length,
+        "pairs": request.columns.text_pair is not None,
+        "asked": request.facts,
+        "steps": steps,
+        "seconds": round(seconds),
+        "lines": len(lines),
+        "labelled": len(labelled.train) + len(labelled.valid) if labelled else 0,
+        "source_labels": [item["label"] for item in labelled.train] if labelled else [],
+    }
+    write_json(request.folder / NAME, facts)
+
+
+def _divided(
+    request: Request, found: Look, classes: list[str], labelled: Labelled | None
+) -> tuple[Sheet | None, list[str]]:
+    """The sheet of items to label or to translate, None if there are too few, and the lines that
+    train, which are those that cleaning keeps without those of the sheet."""
+    items: list[Item] = [{"id": str(n), "text": line} for n, line in enumerate(found.kept)]
+    about = {"language": request.language, "task": request.task.name, "classes": classes}
+    if request.translate:
+        if labelled is None:
+            raise InputError("--translate: needs labelled items of the task, not a task vector")
+        drawn = draw(labelled.valid, COUNT, request.seed, classes=classes)
+        origin = f"labelled items of {request.task.labelled}"
+        return make_sheet("translate", drawn, **about, origin=origin, seed=request.seed), found.kept  # type: ignore[arg-type]
+    if request.to_label is not None:
+        layout = Layout(
+            columns=Columns(text=request.columns.text, text_pair=request.columns.text_pair)
+        )
+        drawn = draw(read_items(request.to_label, layout, whole=True), COUNT, request.seed)
+        kept, origin = remaining(items, drawn), f"texts of {request.to_label}"
+    elif request.columns.text_pair is not None:
+        return None, found.kept  # a line of a text is no pair
+    else:
+        drawn, kept = hold_out(items, COUNT, request.seed)
+        origin = f"lines of {request.text}, which are not trained on"
+    if not drawn:
+        return None, found.kept
+    sheet = make_sheet("label", drawn, **about, origin=origin, seed=request.seed)  # type: ignore[arg-type]
+    return sheet, [item["text"] for item in kept]
+
+
+def _run(request: Request) -> str:
+    return f"{request.task.name}-{request.language.lower()}"
+
+
+def _fitted(
+    request: Request, classes: list[str], labelled: Labelled | None, console: Console
+) -> tuple[dict[str, int], float, str]:
+    """Steps of each phase, the seconds that all of it takes, and the text of the config: those that
+    fit into the time, by a short trial of the very training."""
+    values = _values(request, classes, labelled)
+    plan = _plan(values)
+    console.print("\nA short trial, to see how long a step of training takes here …")
+    seconds = trial(plan, labelled is not None)
+    cores = os.cpu_count() or 1
+    items = len(labelled.train) if labelled else 0
+    settings = TaskTraining.model_validate(values["task_training"])
+    at_once = 2 if cores > 1 and items else 1
+    language, task, whole = chosen(request.minutes, seconds, items, settings, at_once)
+    steps = {"language": language, "task": task}
+    for kind, count in steps.items():
+        if count:
+            every = max(1, count // 4)
+            values[f"{kind}_training"] |= {"max_steps": count, "evaluate_every": every}
+    parameters = parameters_of(plan)
+    memory, disk = 24 * parameters * at_once, 14 * parameters
+    console.print(
+        f"Training will take about {duration(whole)} on this machine: {language:,} steps on the "
+        f"text and {task:,} on the labelled items, in each of two phases; {size(memory)} of "
+        f"memory, {size(disk)} of disk. More steps are better: the papers take 10,000 and more. "
+        "--minutes chooses."
+    )
+    if (free := shutil.disk_usage(Path.cwd()).free) < disk:
+        raise InputError(f"{Path.cwd()}: {size(free)} of disk are free, {size(disk)} are needed")
+    return steps, whole, config_text(values)
+
+
+def _plan(values: dict[str, Any]) -> Plan:
+    import yaml
+
+    return Plan(check_config(yaml.safe_load(config_text(values))))
+
+
+def _values(request: Request, classes: list[str], labelled: Labelled | None) -> dict[str, Any]:
+    """What the template of a config asks for, with few steps."""
+    cores = os.cpu_count() or 1
+    base = {"model": request.base["model"]}
+    base |= {"revision": request.base["revision"]} if "revision" in request.base else {}
+    columns = {"text": "text", "label": "label"}
+    columns |= {"text_pair": "text_pair"} if request.columns.text_pair else {}
+    methods: dict[str, Any] = {METHOD: ROW}
+    if labelled is None:
+        methods["given"] = {"vector": {"task": _given(request, classes)}}
+    values: dict[str, Any] = {
+        "run": _run(request),
+        "seed": request.seed,
+        "base": base,
+        "name": request.name,
+        "language": request.language,
+        "source": request.source,
+        "source_name": language_name(request.source),
+        "task": request.task.name,
+        "columns": columns,
+        "classes": classes,
+        "languages": [request.source] if labelled else [],
+        "methods": methods,
+        "method": METHOD,
+        "task_method": METHOD if labelled else "given",
+        "threads": max(1, cores // 2) if labelled else cores,
+        "task_training": {"batch_size": 16, "max_length": 128, "max_steps": 4},
+        "language_training": {"batch_size": 8, "max_length": 128, "min_steps": 0, "max_steps": 4},
+    }
+    rate = rates(parameters_of(_plan(values)))
+    values["task_training"] |= {"learning_rate": rate["task"], "epochs": 100}
+    values["language_training"] |= {
+        "learning_rate": rate["language"],
+        "epochs": 1000,
+        "l1": 0.1,
+        "held_out": 0.01,
+    }
+    return values
+
+
+def _given(request: Request, classes: list[str]) -> dict[str, Any]:
+    """A task vector as a config names it."""
+    name = str(request.task.vector)
+    if Path(name).exists():
+        return {"source": str(Path(name).absolute()), "classes": classes}
+    id, _, revision = name.partition("@")
+    return {"source": id, "revision": commit_of(id, revision or None), "classes": classes}
+
+
+def train(request: Request, console: Console) -> Project:
+    """Run the workflow and finish the folder; what is there already is kept."""
+    with inside(request.folder):
+        config = Path(CONFIG)
+        plan = Plan(read_config(config))
+        if not plan.models:
+            raise ConfigError(f"{config}: no task has models_for: there is no model to make")
+        run(plan, config, os.cpu_count() or 1, console)
+        paths = vectors(plan)
+    project = Project.open(request.folder)
+    for kind, path in paths.items():
+        _copy(request.folder / path, request.folder / VECTORS[kind])
+    project.write_model({"vectors": [{"name": VECTORS[kind]} for kind in VECTORS]})
+    return project
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A vector and its manifest under the names that a folder of ours has."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    TensorFile(source)  # whose checksum is verified
+    for suffix in ("", ".json"):
+        temporary = target.with_name(f".{target.name}{suffix}.part")
+        shutil.copyfile(f"{source}{suffix}", temporary)
+        temporary.replace(f"{target}{suffix}")
+
+
+def alarms(project: Project) -> list[Alarm]:
+    """What can be seen without labels; none of it is a score."""
+    found = [_loss(project)]
+    record = project.folder / f"{NAMES['label']}.json"
+    if record.is_file():
+        items = Sheet.load(record).items
+        with_it, without = (
+            project.predict(items, with_language=each).argmax(1) for each in (True, False)
+        )
+        if labels := project.facts.get("source_labels"):
+            found.append(share_alarm(with_it, labels, project.classes))
+        found.append(agreement_alarm(with_it, without))
+    return found
+
+
+def _loss(project: Project) -> Alarm:
+    """The loss on held-out lines, before training and after it."""
+    vector = TensorFile(project.folder / VECTORS["language"]).provenance
+    base = Base.load(project.folder / project.base)
+    settings = LanguageTraining.model_validate(vector["params"]["language"])
+    run = (project.folder / project.base).parent
+    text = load_tokens(run / _tokens(project), base, None)
+    objective = masked_language_modelling(text, load_tokenizer(base), settings)
+    model = load_masked_lm(base).to(available_device()).eval()  # type: ignore[arg-type]
+    with torch.no_grad():
+        before = objective.validate(objective.learner(model), available_device())["loss"]
+    return loss_alarm(before, vector["outcome"]["best"]["loss"])
+
+
+def _tokens(project: Project) -> Path:
+    return Path("tokens/whole/clean") / f"{project.language}.safetensors"
+
+
+def show_alarms(project: Project, console: Console) -> None:
+    """Print the alarms."""
+    console.print(alarm_table(alarms(project)))
