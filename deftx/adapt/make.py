@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ def _reason(plan: Plan) -> str:
     return "\n".join([f"training stopped; the end of {logs[-1].absolute()}:", *lines[-5:]])
 
 
-def write_rows(path: Path, items: Iterator[Mapping[str, str]]) -> None:
+def write_rows(path: Path, items: Iterable[Mapping[str, str]]) -> None:
     """Write items as JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(dict(item), ensure_ascii=False) for item in items)
