@@ -523,7 +523,7 @@ def test_where_a_test_cannot_tell_more_items_are_asked_for_than_there_are():
 class Project:
     """An adapted model whose answers are given."""
 
-    language, task, classes, kind = "mad", "sentiment", CLASSES, "classification"
+    language, name, task, classes = "mad", "Madurese", "sentiment", CLASSES
 
     def __init__(self, folder, answers=None, without=None):
         self.folder, self.answers = folder, answers or {}

@@ -31,6 +31,9 @@ POWER = 0.8
 
 DRAWS = 10_000
 
+WORDS = 25
+"""Characters from which a column of a table has words, not numbers."""
+
 RARE = 5
 """A class with fewer labels gets a note: its F1 is a matter of chance."""
 
@@ -40,6 +43,7 @@ class Adapted(Protocol):
 
     folder: Path
     language: str
+    name: str
     task: str
     classes: list[str]
 
@@ -87,6 +91,7 @@ class Score:
     """
 
     language: str
+    name: str
     task: str
     classes: list[str]
     kind: str
@@ -158,6 +163,7 @@ def compared(
         )
     return Score(
         language=project.language,
+        name=project.name,
         task=project.task,
         classes=list(classes),
         kind=labelled.kind,
@@ -284,7 +290,7 @@ def _p(value: float) -> str:
 
 
 def _too_few(needed: int | None) -> str:
-    more = f": about {needed:,} items would show a difference of this size" if needed else ""
+    more = f" (about {needed:,} items would show a difference of this size)" if needed else ""
     return f"too few to tell{more}"
 
 
@@ -350,7 +356,7 @@ def score_tables(found: Score) -> list[Formatted]:
         index=[f"labelled {name}" for name in found.classes],
         columns=[f"answered {name}" for name in found.classes],
     )
-    title = f"Score: {found.task} in {found.language}, {found.items} items"
+    title = f"Score: {found.task} in {found.name or found.language}, {found.items} items"
     return [
         Formatted("score", title, "", pd.DataFrame.from_dict(scores, orient="index")),
         Formatted("answers", "Answers with the language vector", "", answers.map(str)),
@@ -375,8 +381,9 @@ def rich_table(table: Formatted) -> Table:
     """A table for the terminal."""
     frame = PLAIN.frame(table)
     made = Table("", title=escape(table.title), title_justify="left")
-    for name in frame.columns:
-        made.add_column(escape(str(name)), justify="right")
+    for name, texts in frame.items():
+        prose = texts.map(len).max() > WORDS
+        made.add_column(escape(str(name)), justify="left" if prose else "right")
     for name, *cells in frame.itertuples():
         made.add_row(*(escape(str(text)) for text in (name, *cells)))
     return made
