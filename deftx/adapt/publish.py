@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from deftx.report.card import HUB_METRICS
-from deftx.report.comparison import METRIC_NAMES
 from deftx.report.language_tags import language_tag
+from deftx.report.metrics import ACCURACY, MACRO_F1
 from deftx.report.template import one_line, render
 from deftx.store.artefact import read_json, write_text
 from deftx.store.errors import ArtefactError, InputError
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from deftx.adapt.project import Project
 
 UNKNOWN = "unknown"
+METRICS = {"accuracy": ACCURACY, "macro_f1": MACRO_F1}
 NOT_FREE = ("", UNKNOWN, "none", "no", "private", "proprietary", "all-rights-reserved")
 """Answers after which the model stays private."""
 ON_THE_HUB = {
@@ -71,7 +71,7 @@ def publish(project: "Project", licence: str | None) -> str:
         base_model=base["id"] if base.get("revision") else None,
         tags=["deftx", "sparse-fine-tuning", "cross-lingual-transfer"],
         model_name=_name(project),
-        metrics=[*HUB_METRICS.values()] if scored else None,
+        metrics=[metric.hub for metric in METRICS.values()] if scored else None,
         eval_results=_results(project, scored) if scored else None,
     )
     for key, value in _licence(given).items():
@@ -104,13 +104,13 @@ def _results(project: "Project", score: dict[str, Any]) -> list[EvalResult]:
             task_type="text-classification",
             dataset_type=_name(project),
             dataset_name=one_line(f"{score['items']} items in {project.name}"),
-            metric_type=hub,
+            metric_type=metric.hub,
             metric_name="{}, 95 % interval {low:.1%} to {high:.1%}".format(
-                METRIC_NAMES[metric], **found[metric]
+                metric.name, **found[key]
             ),
-            metric_value=round(100 * found[metric]["value"], 2),
+            metric_value=round(100 * found[key]["value"], 2),
         )
-        for metric, hub in HUB_METRICS.items()
+        for key, metric in METRICS.items()
     ]
 
 
