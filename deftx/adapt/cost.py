@@ -20,6 +20,9 @@ with a small base; see docs/adapt.md."""
 SPARE = 1.2
 """By how much a step may take longer than in the trial: two trainings run beside each other."""
 
+TYPICAL = 64
+"""Tokens of an item of a task in the trial; its real length is known later."""
+
 FEWEST = 40
 """Fewer steps of a phase than this move nothing. Design choice."""
 
@@ -52,11 +55,11 @@ def trial(plan: Plan, with_task: bool) -> dict[str, float]:
     if shape is None:
         raise InputError(f"base: {source}")
     config = plan.config
-    works = {"language": Work("language", True, None, config.language_training,
-                              config.language_training.max_length, plan.threads("full"))}  # fmt: skip
+    text, threads = config.language_training, plan.threads("full")
+    works = {"language": Work("language", True, None, text, text.max_length, threads)}
     for name, task in config.tasks.items() if with_task else ():
-        length = min(task.training.max_length, 64)
-        works["task"] = Work(name, True, None, task.training, length, plan.threads("full"))
+        length = min(task.training.max_length, TYPICAL)
+        works["task"] = Work(name, True, None, task.training, length, threads)
     found = measured(plan, works.values(), shape)
     return {kind: found[work.subject] for kind, work in works.items()}
 
@@ -86,8 +89,8 @@ def chosen(
         least = FEWEST * sum(per.values()) + STARTS
         raise InputError(
             f"--minutes {minutes:g}: too short on this machine, where a step takes "
-            f"{', '.join(f'{each:.2g} s ({kind})' for kind, each in seconds.items())}; give at least "
-            f"{least / 60:.0f}, or a smaller base"
+            + ", ".join(f"{each:.2g} s ({kind})" for kind, each in seconds.items())
+            + f"; give at least {least / 60:.0f}, or a smaller base"
         )
     parts = [language_steps * per["language"], task_steps * per.get("task", 0.0)]
     whole = max(parts) if at_once > 1 else sum(parts)

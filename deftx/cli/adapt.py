@@ -127,8 +127,9 @@ def try_(parser: ArgumentParser, arguments: list[str]) -> None:
 
 
 def score(parser: ArgumentParser, arguments: list[str]) -> None:
-    """Score a model of `deftx adapt` with labels that a speaker has filled in: accuracy and macro-F1
-    with intervals, with and without the language vector. Few labels show little, and it says so."""
+    """Score a model of `deftx adapt` with labels that a speaker has filled in: accuracy and
+    macro-F1 with intervals, with and without the language vector. Few labels show little, and it
+    says so."""
     parser.add_argument("sheet", type=Path, help="the filled sheet, such as madurese/to-label.csv")
     parser.add_argument("--project", type=Path, help="the folder; default: that of the sheet")
     options = parser.parse_args(arguments)
