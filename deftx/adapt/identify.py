@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from deftx.store.yaml_files import read_yaml
 
@@ -87,6 +87,13 @@ def _known() -> tuple[list[Big], dict[str, str], dict[str, str]]:
     return big, labels, {label: name for label, (_, name) in read["labels"].items()}
 
 
+@cache
+def _identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # half a second
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
 def language_name(language: str) -> str:
     """The English name of a language by its ISO 639-3 code, perhaps with a script (`ace_Arab`); the
     code itself if the identifier does not know the language."""
@@ -97,9 +104,7 @@ def language_name(language: str) -> str:
 def languages_of(lines: Sequence[str], language: str) -> Languages:
     """What an identifier says about lines of a text in `language`, an ISO 639-3 code. The language
     itself, and what the identifier cannot tell from it, never count as another one."""
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # half a second
-
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier = _identifier()
     every, labels, names = _known()
     own = labels.get(language.partition("_")[0])
     big = [each for each in every if own not in each.labels]

@@ -51,6 +51,12 @@ def script_of(letter: str) -> str | None:
     return SCRIPTS.get(unicodedata.name(letter, "").partition(" ")[0], "Zyyy")
 
 
+def script_name(code: str) -> str:
+    """The name of a script by its code, for people."""
+    names = {of: word.capitalize() for word, of in reversed(SCRIPTS.items())}
+    return {**names, "Hani": "Chinese or Japanese"}.get(code, code)
+
+
 def script_shares(characters: Mapping[str, int]) -> dict[str, float]:
     """Code of a script → its share of the letters, largest first. Input: character → count."""
     count: Counter[str] = Counter()

@@ -161,7 +161,8 @@ def _format(path: Path) -> Format:
         raise DataError(f"{path}: a device or pipe: expected a file with text")
     suffix = Path(path.name.removesuffix(".xz").removesuffix(".gz")).suffix[1:].lower()
     kind: Format = suffix if suffix in get_args(Format) else "txt"  # type: ignore[assignment]
-    first = path.open("rb").read(4096)
+    with open(path, "rb") as file:
+        first = file.read(4096)
     if not first:
         raise DataError(f"{path}: the file is empty")
     _check_beginning(path, first)
