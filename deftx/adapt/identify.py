@@ -108,6 +108,7 @@ def languages_of(lines: Sequence[str], language: str) -> Languages:
     every, labels, names = _known()
     own = labels.get(language.partition("_")[0])
     big = [each for each in every if own not in each.labels]
+    as_own = next((each.labels for each in every if own in each.labels), {own})
     group_of = {label: each for each in big for label in each.labels}
     called: Counter[str] = Counter()
     own_lines = judged = 0
@@ -117,7 +118,7 @@ def languages_of(lines: Sequence[str], language: str) -> Languages:
             continue
         judged += 1
         label, probability = identifier.classify(line)
-        own_lines += label == own
+        own_lines += label in as_own
         group = group_of.get(label)
         if group and len(group.labels) > 1 and probability < SURE:
             ranked = dict(identifier.rank(line))

@@ -313,7 +313,7 @@ def _words(lines: Iterable[str], is_spaced: bool) -> int:
 
 def _spelled_otherwise(results: Sequence[Any]) -> int:
     """Lines that count as duplicates although an apostrophe or a mark differs: the words of
-    cleaning have neither. They may be other words in this language."""
+    cleaning have neither (ʼ is a letter there). They may be other words in this language."""
     first: dict[str, set[str]] = {}
     again = 0
     wanted = {"".join(each.words) for each in results if each.outcome == "duplicate"}
