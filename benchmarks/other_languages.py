@@ -11,7 +11,13 @@ import lzma
 import random
 from pathlib import Path
 
-from deftx.adapt.identify import ENOUGH, SURE, _identifier, _known, languages_of
+from deftx.adapt.identify import (
+    ENOUGH,
+    SURE,
+    identifier_of_languages,
+    known_languages,
+    languages_of,
+)
 
 MOST = 2000
 """Lines of a file that are used, drawn at random."""
@@ -27,12 +33,12 @@ def lines_of(path: Path) -> list[str]:
 
 def by_probability(lines: list[str], language: str) -> float:
     """The share of lines that would be named by the identifier's probability alone."""
-    big, labels, _ = _known()
+    big, labels, _ = known_languages()
     own = labels.get(language)
     groups = [each.labels for each in big if own not in each.labels]
     named = 0
     for line in lines:
-        ranked = dict(_identifier().rank(line))
+        ranked = dict(identifier_of_languages().rank(line))
         named += any(sum(ranked[label] for label in group) >= SURE for group in groups)
     return named / len(lines)
 

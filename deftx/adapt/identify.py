@@ -76,7 +76,7 @@ class Languages(NamedTuple):
 
 
 @cache
-def _known() -> tuple[list[Big], dict[str, str], dict[str, str]]:
+def known_languages() -> tuple[list[Big], dict[str, str], dict[str, str]]:
     """The big languages; ISO 639-3 code → label of the identifier; label → name."""
     read = read_yaml(Path(__file__).with_name("big_languages.yaml"))
     big = [
@@ -88,7 +88,8 @@ def _known() -> tuple[list[Big], dict[str, str], dict[str, str]]:
 
 
 @cache
-def _identifier() -> Any:
+def identifier_of_languages() -> Any:
+    """py3langid's identifier with its own model, which gives probabilities."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier  # half a second
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
@@ -97,15 +98,15 @@ def _identifier() -> Any:
 def language_name(language: str) -> str:
     """The English name of a language by its ISO 639-3 code, perhaps with a script (`ace_Arab`); the
     code itself if the identifier does not know the language."""
-    _, labels, names = _known()
+    _, labels, names = known_languages()
     return names[labels[code]] if (code := language.partition("_")[0]) in labels else language
 
 
 def languages_of(lines: Sequence[str], language: str) -> Languages:
     """What an identifier says about lines of a text in `language`, an ISO 639-3 code. The language
     itself, and what the identifier cannot tell from it, never count as another one."""
-    identifier = _identifier()
-    every, labels, names = _known()
+    identifier = identifier_of_languages()
+    every, labels, names = known_languages()
     own = labels.get(language.partition("_")[0])
     big = [each for each in every if own not in each.labels]
     as_own = next((each.labels for each in every if own in each.labels), {own})

@@ -238,7 +238,8 @@ def _check_markup(path: Path, lines: list[str]) -> None:
 def _check_encoding(path: Path, data: bytes) -> None:
     """Raise DataError, with line and byte, if text is not UTF-8."""
     some = data[:4096]
-    boms = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\0\0\xfe\xff": "UTF-32"}
+    boms = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32"}
+    boms |= {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
     for bom, name in boms.items():
         if data.startswith(bom):
             raise _other_encoding(path, name, f"line 1: the first bytes are {bom.hex(' ')}")
