@@ -1,6 +1,5 @@
 """Read the text that a person gives: a clear error for what is no text, and lines for what is."""
 
-import bz2
 import gzip
 import lzma
 import re
@@ -199,7 +198,7 @@ def _zipped(path: Path) -> str:
 def _check(path: Path, kind: Format) -> int:
     """The number of bytes of a text, unpacked. Raises DataError if it is too large, cannot be
     unpacked, is a web page, or not UTF-8."""
-    openers: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+    openers: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
     try:
         with openers.get(path.suffix, open)(path, "rb") as file:
             data: bytes = file.read(MOST + 1)
