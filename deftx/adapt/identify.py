@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from deftx.store.yaml_files import read_yaml
 
@@ -76,7 +76,7 @@ class Languages(NamedTuple):
 
 
 @cache
-def _known() -> tuple[list[Big], dict[str, str], dict[str, str]]:
+def known_languages() -> tuple[list[Big], dict[str, str], dict[str, str]]:
     """The big languages; ISO 639-3 code → label of the identifier; label → name."""
     read = read_yaml(Path(__file__).with_name("big_languages.yaml"))
     big = [
@@ -87,22 +87,29 @@ def _known() -> tuple[list[Big], dict[str, str], dict[str, str]]:
     return big, labels, {label: name for label, (_, name) in read["labels"].items()}
 
 
+@cache
+def identifier_of_languages() -> Any:
+    """py3langid's identifier with its own model, which gives probabilities."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # half a second
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
 def language_name(language: str) -> str:
     """The English name of a language by its ISO 639-3 code, perhaps with a script (`ace_Arab`); the
     code itself if the identifier does not know the language."""
-    _, labels, names = _known()
+    _, labels, names = known_languages()
     return names[labels[code]] if (code := language.partition("_")[0]) in labels else language
 
 
 def languages_of(lines: Sequence[str], language: str) -> Languages:
     """What an identifier says about lines of a text in `language`, an ISO 639-3 code. The language
     itself, and what the identifier cannot tell from it, never count as another one."""
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # half a second
-
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    every, labels, names = _known()
+    identifier = identifier_of_languages()
+    every, labels, names = known_languages()
     own = labels.get(language.partition("_")[0])
     big = [each for each in every if own not in each.labels]
+    as_own = next((each.labels for each in every if own in each.labels), {own})
     group_of = {label: each for each in big for label in each.labels}
     called: Counter[str] = Counter()
     own_lines = judged = 0
@@ -112,7 +119,7 @@ def languages_of(lines: Sequence[str], language: str) -> Languages:
             continue
         judged += 1
         label, probability = identifier.classify(line)
-        own_lines += label == own
+        own_lines += label in as_own
         group = group_of.get(label)
         if group and len(group.labels) > 1 and probability < SURE:
             ranked = dict(identifier.rank(line))

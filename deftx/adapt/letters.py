@@ -51,6 +51,12 @@ def script_of(letter: str) -> str | None:
     return SCRIPTS.get(unicodedata.name(letter, "").partition(" ")[0], "Zyyy")
 
 
+def script_name(code: str) -> str:
+    """The name of a script by its code, for people."""
+    names = {of: word.capitalize() for word, of in reversed(SCRIPTS.items())}
+    return {**names, "Hani": "Chinese or Japanese"}.get(code, code)
+
+
 def script_shares(characters: Mapping[str, int]) -> dict[str, float]:
     """Code of a script → its share of the letters, largest first. Input: character → count."""
     count: Counter[str] = Counter()
@@ -112,10 +118,14 @@ def apostrophes(lines: Iterable[str]) -> dict[str, int]:
 
 
 def spelled(text: str) -> str:
-    """A key of a line that keeps all that may be spelling: letters, marks, digits and apostrophes,
-    in lower case."""
-    text = unicodedata.normalize("NFC", text).lower()
-    return "".join(c for c in text if unicodedata.category(c)[0] in "LMN" or c in APOSTROPHES)
+    """A key of a line that keeps all that may be spelling: letters, marks and digits in lower case,
+    and apostrophes, which are all one."""
+    kept = (
+        "'" if c in APOSTROPHES else c
+        for c in unicodedata.normalize("NFC", text).lower()
+        if c in APOSTROPHES or unicodedata.category(c)[0] in "LMN"
+    )
+    return "".join(kept)
 
 
 def named(text: str) -> str:

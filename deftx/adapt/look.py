@@ -21,6 +21,7 @@ from deftx.adapt.letters import (
     mixed_words,
     named,
     nfc_changes,
+    script_name,
     script_shares,
     spelled,
 )
@@ -230,7 +231,7 @@ def look(
     garbled = [n for n, line in enumerate(tidied) if GARBLED.search(line)]
     staying: dict[str, list[str]] = {
         "near-duplicate": [
-            f"{kept[n] + 1}\t{tidied[n]}\t(as {kept[i] + 1})" for n, i in near.items()
+            f"{kept[n] + 1}\t{tidied[n]}\t(as {kept[i] + 1})" for n, i in sorted(near.items())
         ],
         "other-language": [
             f"{kept[o.line] + 1}\t{o.language}, {o.common:.0%} common words\t{tidied[o.line]}"
@@ -312,7 +313,7 @@ def _words(lines: Iterable[str], is_spaced: bool) -> int:
 
 def _spelled_otherwise(results: Sequence[Any]) -> int:
     """Lines that count as duplicates although an apostrophe or a mark differs: the words of
-    cleaning have neither. They may be other words in this language."""
+    cleaning have neither (ʼ is a letter there). They may be other words in this language."""
     first: dict[str, set[str]] = {}
     again = 0
     wanted = {"".join(each.words) for each in results if each.outcome == "duplicate"}
@@ -461,12 +462,14 @@ def _about_letters(facts: dict[str, Any]) -> Iterable[str]:
     main = next(iter(shares), None)
     if wanted and wanted not in ("Jpan", "Kore", "Hans", "Hant") and main and main != wanted:
         yield (
-            f"{facts['language']} should be in the script {wanted}, but {shares[main]:.0%} of the "
-            f"letters are {main}."
+            f"{facts['language']} should be in the script {script_name(wanted)}, but "
+            f"{shares[main]:.0%} of the letters are {script_name(main)}."
         )
     seldom = 1 - shares[main] if main else 0
     if seldom > 0.05:
-        parts = ", ".join(f"{s} {share:.0%}" for s, share in shares.items() if share >= 0.005)
+        parts = ", ".join(
+            f"{script_name(each)} {share:.0%}" for each, share in shares.items() if share >= 0.005
+        )
         yield f"The text is in more than one script: {parts}. Is that one language, written so?"
     few = SELDOM * facts["kept"]["lines"]
     if facts["mixed_script"] > few:
@@ -555,7 +558,9 @@ def _nutrition(facts: dict[str, Any]) -> list[list[str]]:
             ],
         ]
     shares = ", ".join(
-        f"{script} {share:.1%}" for script, share in facts["scripts"].items() if share >= SELDOM
+        f"{script_name(script)} {share:.1%}"
+        for script, share in facts["scripts"].items()
+        if share >= SELDOM
     )
     others = ", ".join(f"{name} {number:,}" for name, number in languages["others"].items())
     known = (

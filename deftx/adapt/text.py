@@ -1,6 +1,5 @@
 """Read the text that a person gives: a clear error for what is no text, and lines for what is."""
 
-import bz2
 import gzip
 import lzma
 import re
@@ -161,7 +160,8 @@ def _format(path: Path) -> Format:
         raise DataError(f"{path}: a device or pipe: expected a file with text")
     suffix = Path(path.name.removesuffix(".xz").removesuffix(".gz")).suffix[1:].lower()
     kind: Format = suffix if suffix in get_args(Format) else "txt"  # type: ignore[assignment]
-    first = path.open("rb").read(4096)
+    with open(path, "rb") as file:
+        first = file.read(4096)
     if not first:
         raise DataError(f"{path}: the file is empty")
     _check_beginning(path, first)
@@ -198,7 +198,7 @@ def _zipped(path: Path) -> str:
 def _check(path: Path, kind: Format) -> int:
     """The number of bytes of a text, unpacked. Raises DataError if it is too large, cannot be
     unpacked, is a web page, or not UTF-8."""
-    openers: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+    openers: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
     try:
         with openers.get(path.suffix, open)(path, "rb") as file:
             data: bytes = file.read(MOST + 1)
@@ -237,7 +237,8 @@ def _check_markup(path: Path, lines: list[str]) -> None:
 def _check_encoding(path: Path, data: bytes) -> None:
     """Raise DataError, with line and byte, if text is not UTF-8."""
     some = data[:4096]
-    boms = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\0\0\xfe\xff": "UTF-32"}
+    boms = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32"}
+    boms |= {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
     for bom, name in boms.items():
         if data.startswith(bom):
             raise _other_encoding(path, name, f"line 1: the first bytes are {bom.hex(' ')}")
