@@ -102,10 +102,10 @@ def read_sheet(path: Path, sheet: Sheet) -> Labelled:
             continue
         places[id] = row
         item = known[id]
-        changed = [c for c, key in sheet.shown.items() if not _same(cells[c], item[key])]
-        for column in changed:
-            faults.add(row, _changed(column, cells[column], item[sheet.shown[column]]))
-        if changed or not any(asked):
+        for column, key in sheet.shown.items():
+            if not _same(cells[column], item[key]):
+                faults.add(row, _changed(column, cells[column], item[key]))
+        if not any(asked):
             continue
         if sheet.kind == "label":
             if (label := labels.of(asked[0])) is None:
