@@ -110,6 +110,7 @@ def _prepare(
 ) -> tuple[PreTrainedModel, Objective, Training]:
     """What `fit` needs: a model with random weights, and random examples of one step."""
     assert work.settings is not None, "only the training of a language or a task is measured"
+    config.dtype = torch.float32  # as training loads it, whatever the file of the base has
     settings = work.settings.model_copy(update=ENDLESS)
     ids = {token: number for number, token in enumerate(TOKENS.values())}
     words = Tokenizer(WordLevel(ids, unk_token=TOKENS["unk_token"]))
