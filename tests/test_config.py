@@ -64,11 +64,7 @@ BAD = [
     ("languages/qtc", {"text": "text"}, r"world\.languages: no language 'qtc'"),
     ("languages/Guarani", {"text": "none"}, r"languages"),
     ("datasets/sentiment/items/test", ..., r"sentiment\.items: no number for the split test"),
-    (
-        "datasets/sentiment",
-        {"files": "x/{language}.csv"},
-        r"datasets\.sentiment\.columns\.label: missing",
-    ),
+    ("datasets/sentiment", {"files": "x/{language}.csv"}, r"sentiment has no columns\.label"),
     ("tasks/sentiment/test/dataset", "text", r"tasks\.sentiment\.test\.dataset: .*does not fit"),
     ("tasks/sentiment/test", ..., r"tasks\.sentiment\.test: missing"),
     ("tasks/sentiment/languages", ["qxx"], r"tasks\.sentiment\.languages: no language 'qxx'"),

@@ -72,6 +72,18 @@ def test_the_table_has_a_row_for_each_input_in_whatever_order(base, tmp_path):
         assert float(row["pieces_per_word"]) == pytest.approx(pieces / words, abs=1e-6)
 
 
+def test_sentences_of_words_have_one_more_column_of_whole_numbers(base, tmp_path):
+    out = tmp_path / "ace/test.parquet"
+    words = [{"id": "0", "words": ["ba be", "do"], "tags": ["X", "Y"]}]
+    write_items(out, words, stage="data", dataset="some", language="ace", split="test")
+    text = save_items(tmp_path, "ind", "train", ["ba be do"])
+    coverage(Params(sources=["ind"]), base=base.folder, data=[out, text], out=tmp_path / "c.csv")
+    rows = pd.read_csv(tmp_path / "c.csv", dtype=str, keep_default_na=False)
+    assert rows["words_without_piece"].tolist() == ["0", ""]
+    assert rows["words"].tolist() == ["2", "3"] and rows["labelled"].tolist() == ["True", "False"]
+    assert rows["pieces"].nunique() == 1
+
+
 @pytest.mark.parametrize(
     ("words", "pieces", "unknown", "said"),
     [

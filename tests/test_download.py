@@ -21,7 +21,7 @@ from deftx.data import download as fetching
 from deftx.data.download import FetchError
 from deftx.data.lock import read_lock, record
 from deftx.data.read import read_items
-from deftx.stages.data.settings import Dataset
+from deftx.stages.data.settings import Columns, Dataset, Layout
 from deftx.stages.download.run import Params, download
 from deftx.store.errors import DataError
 
@@ -318,6 +318,8 @@ dataset_info:
   - {name: index_id, dtype: int64}
   - {name: category, dtype: {class_label: {names: {"0": science/technology, "1": travel}}}}
   - {name: text, dtype: string}
+  - {name: words, list: string}
+  - {name: tags, list: {class_label: {names: {"0": O, "1": B-PER}}}}
 ---
 """
 
@@ -329,7 +331,11 @@ def topics(tmp_path):
     (folder / "data/ace_Arab").mkdir(parents=True)
     (folder / "README.md").write_text(README)
     for name, count in (("train", 3), ("dev", 2)):
-        rows = ({"index_id": n, "category": n % 2, "text": f"ini\u2028{n}"} for n in range(count))
+        lists = {"words": ["Ini", "Ana"], "tags": [0, 1]}
+        rows = [
+            {"index_id": n, "category": n % 2, "text": f"ini\u2028{n}", **lists}
+            for n in range(count)
+        ]
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / f"data/ace_Arab/{name}.jsonl").write_text(text)
     with loopback_hub(tmp_path / "hub") as server:
@@ -359,6 +365,11 @@ def test_a_split_of_a_configuration_is_stored_as_rows_and_locked(place, topics, 
         {"id": "0", "text": "ini\u20280", "label": "science/technology"},
         {"id": "1", "text": "ini\u20281", "label": "travel"},
     ]
+    assert read_items(place.file, Layout(columns=Columns(words="words", tags="tags")))[0] == {
+        "id": "0",
+        "words": ["Ini", "Ana"],
+        "tags": ["O", "B-PER"],
+    }
     address = dataset.address("ace_Arab", "valid")
     content = place.file.read_bytes()
     entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}

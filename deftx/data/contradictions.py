@@ -4,11 +4,11 @@ several languages whose ids disagree."""
 from collections.abc import Iterator, Sequence
 
 from deftx.stages.clean.math import words
-from deftx.store.items import Item
+from deftx.store.items import Item, texts_of
 
 
 def _words(item: Item) -> tuple[str, ...]:
-    return tuple("".join(words(item[role])) for role in ("text", "text_pair") if role in item)
+    return tuple("".join(words(text)) for text in texts_of(item))
 
 
 def leaked(tests: Sequence[Item], trained: Sequence[Item]) -> int:
@@ -23,10 +23,10 @@ def leaked(tests: Sequence[Item], trained: Sequence[Item]) -> int:
 
 def disagreements(mine: Sequence[Item], other: Sequence[Item]) -> Iterator[str]:
     """Messages about the ids of two languages' test sets: items with the same id count as
-    translations of each other, which have the same label."""
-    labels = {item["id"]: item["label"] for item in other}
+    translations of each other, which have the same label, if they have one as a whole."""
+    labels = {item["id"]: item.get("label") for item in other}
     shared = [item for item in mine if item["id"] in labels]
-    differ = [item["id"] for item in shared if item["label"] != labels[item["id"]]]
+    differ = [item["id"] for item in shared if item.get("label") != labels[item["id"]]]
     if differ:
         yield f"{len(differ)} of {len(shared)} shared ids have another label, {differ[0]!r} first"
     folded = {name.casefold() for name in labels}

@@ -90,7 +90,8 @@ def fetch_from_hub(hub: HubSource, to: Path, commit: str | None = None) -> str:
 
 def fetch_rows(hub: HubSource, to: Path, commit: str | None = None) -> str:
     """Write a split of a dataset's configuration as JSON lines, names of classes in place of their
-    numbers; returns its commit. `commit` replaces the revision if it is known already.
+    numbers, also in lists; returns its commit. `commit` replaces the revision if it is known
+    already.
 
     The library's own cache of the rows is made anew and removed again, so that it never decides
     what the rows are. No code of the repository is run.
@@ -109,7 +110,8 @@ def fetch_rows(hub: HubSource, to: Path, commit: str | None = None) -> str:
         split = load_dataset(
             hub.dataset, hub.config, split=hub.split, revision=revision, cache_dir=str(folder)
         )
-        classes = {n: f for n, f in split.features.items() if isinstance(f, ClassLabel)}
+        each = {name: getattr(kind, "feature", kind) for name, kind in split.features.items()}
+        classes = {name: kind for name, kind in each.items() if isinstance(kind, ClassLabel)}
         with open(to, "w", encoding="utf-8", newline="\n") as file:
             for row in split:
                 row |= {name: _class_name(kind, row[name]) for name, kind in classes.items()}
@@ -124,8 +126,11 @@ def fetch_rows(hub: HubSource, to: Path, commit: str | None = None) -> str:
     return str(revision)
 
 
-def _class_name(kind: Any, value: int | None) -> str | None:
-    """The name of a class; a number below 0, which stands for no label, as it is."""
+def _class_name(kind: Any, value: Any) -> Any:
+    """The name of a class, or those of a list; a number below 0, which stands for no label, as it
+    is."""
+    if isinstance(value, list):
+        return [_class_name(kind, each) for each in value]
     if value is None:
         return None
     return str(value) if value < 0 else kind.int2str(value)

@@ -1,20 +1,28 @@
 """Read text and labelled items from users' files."""
 
 import logging
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from deftx.data.rows import NO_TEXT, Row, fault, kind_of, rows, text_of
+from deftx.data.cells import (
+    LINE_END,
+    NotTextError,
+    as_text,
+    cell,
+    check_class,
+    check_id,
+    nearly,
+    quoted,
+)
+from deftx.data.rows import rows
 from deftx.stages.data.settings import Layout
 from deftx.store.errors import DataError
 from deftx.store.items import Item
+from deftx.tasks.tagging.rows import read_sentences
 
 log = logging.getLogger(__name__)
-
-LINE_END = re.compile("\r\n|\r|\n")
 
 
 def read_items(
@@ -26,7 +34,8 @@ def read_items(
     whole: bool = False,
 ) -> list[Item]:
     """The items of a file, as dictionaries of strings: `id` and `text`, and where the layout names
-    such columns `text_pair` and `label` (a class of the task).
+    such columns `text_pair` and `label` (a class of the task); or, where it names a column of words
+    or the file has a word in each line, sentences as `read_sentences` returns them.
 
     Only the first `limit` rows are read, or all. Every cell is read as text; numbers keep their
     digits. Labelled items may have a blank text: published scores count them. In unlabelled text
@@ -40,6 +49,8 @@ def read_items(
     missing, a cell is no text, a label is not in `layout.labels` or in `classes`, or an id of
     labelled items occurs twice or holds a line break.
     """
+    if layout.words_and_tags(path.name)[0] is not None:
+        return read_sentences(path, layout, limit, classes or {})
     columns = {role: name for role, name in layout.columns if name}
     labelled, whole = "label" in columns, whole or "text_pair" in columns
     items: list[Item] = []
@@ -49,7 +60,10 @@ def read_items(
         where = f"{path}, {row.place}"
         item: Item = {"id": str(number)}
         try:
-            item |= {role: _cell(where, row, role, name) for role, name in columns.items()}
+            item |= {
+                role: as_text(where, name, cell(where, row, role, name))
+                for role, name in columns.items()
+            }
         except NotTextError as error:
             if labelled or whole:
                 raise
@@ -61,7 +75,7 @@ def read_items(
                 dropped[f"labelled {item['label']!r}"] += 1
                 continue
             item["label"] = label
-            _check_id(where, item["id"], places.setdefault(item["id"], row.place), row.place)
+            check_id(where, item["id"], places.setdefault(item["id"], row.place), row.place)
         items += [item] if labelled or whole else _lines(item)
     left_out = ", ".join(f"{count} {kind}" for kind, count in dropped.items())
     if not items:
@@ -71,27 +85,6 @@ def read_items(
     return items
 
 
-class NotTextError(DataError):
-    """A cell is neither text nor a number; `kind` says what it is."""
-
-    def __init__(self, where: str, column: str, kind: str) -> None:
-        super().__init__(f"{where}, column {column!r}: {kind}, expected text")
-        self.kind = kind
-
-
-def _cell(where: str, row: Row, role: str, column: str) -> str:
-    """The text of a cell."""
-    if column not in row.cells:
-        found = ", ".join(map(repr, row.cells))
-        raise DataError(f"{where}: no column {column!r} (columns.{role}); its columns are {found}")
-    text = text_of(row.cells[column])
-    if text is None:
-        raise NotTextError(where, column, kind_of(row.cells[column]))
-    if bad := NO_TEXT.search(text):
-        raise DataError(f"{where}, column {column!r}: {fault(bad[0])}")
-    return text
-
-
 def _class(
     where: str, found: str, layout: Layout, classes: Mapping[str, Sequence[str]]
 ) -> str | None:
@@ -99,34 +92,12 @@ def _class(
     label: str | None = found
     if layout.labels is not None:
         if found not in layout.labels:
-            known = f"`labels` does not map it; it maps {_quoted(layout.labels)}"
-            raise DataError(f"{where}: the label {found!r}: {known}{_nearly(found, layout.labels)}")
+            known = f"`labels` does not map it; it maps {quoted(layout.labels)}"
+            raise DataError(f"{where}: the label {found!r}: {known}{nearly(found, layout.labels)}")
         label = layout.labels[found]
-    for task, names in classes.items():
-        if label is not None and label not in names:
-            known = f"none of the classes of task {task}: {_quoted(names)}"
-            raise DataError(f"{where}: the label {label!r}: {known}{_nearly(label, names)}")
+    if label is not None:
+        check_class(where, "label", label, classes)
     return label
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(map(repr, names))
-
-
-def _nearly(label: str, known: Iterable[str]) -> str:
-    """A hint if the label differs from a known one in nothing but case and spaces."""
-    same = [name for name in known if name.strip().casefold() == label.strip().casefold()]
-    return f" (it differs from {same[0]!r} in case or spaces)" if same else ""
-
-
-def _check_id(where: str, id: str, first: str, here: str) -> None:
-    if LINE_END.search(id):
-        raise DataError(f"{where}: the id {id!r} has a line break")
-    if first != here:
-        raise DataError(
-            f"{where}: the id {id!r} is that of {first} too; "
-            "without `columns.id` items are numbered"
-        )
 
 
 def _lines(item: Item) -> list[Item]:

@@ -44,17 +44,10 @@ def rows(path: Path, layout: Layout) -> Iterator[Row]:
     or if a row does not fit: another number of cells than the header has, a quote that is not
     closed, JSON that is no object, a column or key twice.
     """
-    suffix = Path(path.name.removesuffix(".xz").removesuffix(".gz")).suffix
-    kind = layout.format or suffix[1:]
-    if kind not in get_args(Format):
-        known = ", ".join(f".{name}" for name in get_args(Format))
-        raise DataError(f"{path}: unknown format {suffix!r}: expected one of {known}")
-    if not path.is_file():
-        found = "a folder or device, expected a file" if path.exists() else "no such file"
-        raise DataError(f"{path}: {found}")
+    kind = format_of(path, layout)
     match kind:
         case "txt":
-            for number, line in enumerate(_lines(path), 1):
+            for number, line in enumerate(lines(path), 1):
                 yield Row(f"line {number}", {layout.columns.text: line.rstrip("\r\n")})
         case "jsonl":
             yield from _json(path)
@@ -64,12 +57,25 @@ def rows(path: Path, layout: Layout) -> Iterator[Row]:
             yield from _table(path, layout, "\t" if kind == "tsv" else ",")
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """The lines of a file with their ends, without a byte-order mark."""
+def format_of(path: Path, layout: Layout) -> str:
+    """The format of a file. Raises DataError if it is unknown or there is no such file."""
+    kind = layout.format_of(path.name)
+    if kind not in get_args(Format):
+        known = ", ".join(f".{name}" for name in get_args(Format))
+        raise DataError(f"{path}: unknown format '.{kind}': expected one of {known}")
+    if not path.is_file():
+        found = "a folder or device, expected a file" if path.exists() else "no such file"
+        raise DataError(f"{path}: {found}")
+    return kind
+
+
+def lines(path: Path, encoding: str = "utf-8-sig") -> Iterator[str]:
+    """The lines of a file with their ends; a byte-order mark is left out unless the encoding is
+    `utf-8`. Raises DataError, with the line, if the file is damaged or not UTF-8."""
     opener: Any = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
     number = 0
     try:
-        with opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        with opener(path, "rt", encoding=encoding, errors="surrogateescape", newline="") as file:
             for number, line in enumerate(file, 1):
                 if found := NO_TEXT.search(line):
                     raise DataError(f"{path}, line {number}: {fault(found[0])}")
@@ -92,7 +98,7 @@ def _table(path: Path, layout: Layout, delimiter: str) -> Iterator[Row]:
     quoted = layout.is_quoted(delimiter)
     physical: list[str] = []
     reader = csv.reader(
-        _kept(_lines(path), physical),
+        _kept(lines(path), physical),
         delimiter=delimiter,
         quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
         strict=True,
@@ -174,7 +180,7 @@ _DECODER = json.JSONDecoder(parse_int=str, parse_float=_number, object_pairs_hoo
 
 
 def _json(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(lines(path), 1):
         if not line.strip():
             continue
         try:
@@ -218,8 +224,14 @@ def text_of(value: Any) -> str | None:
 
 
 def kind_of(value: Any) -> str:
-    """What a cell is that is no text."""
+    """What a cell is, for messages."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    kinds = {list: "a list", dict: "an object", bytes: "binary", float: "no finite number"}
+    kinds = {
+        str: "text",
+        list: "a list",
+        dict: "an object",
+        bytes: "binary",
+        float: "no finite number",
+    }
     return kinds.get(type(value), type(value).__name__)

@@ -108,6 +108,12 @@ class TaskTraining(Training):
     epochs: Annotated[float, Field(gt=0)] = 5
     max_length: Count = 128
     evaluate_every: Count | Literal["epoch"] = "epoch"
+    full_epochs: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        exclude_if=absent,
+        description="epochs where all weights are trained, instead of `epochs`: in dense methods "
+        "and in the first phase of sparse ones",
+    )
     head_seed: Annotated[int, Field(ge=0)] | None = Field(
         default=None,
         exclude_if=absent,

@@ -14,6 +14,7 @@ from deftx.engine.settings import LanguageTraining, TaskTraining, Training
 from deftx.plan.artefact import Artefact, Target
 from deftx.plan.plan import Plan
 from deftx.stages.table import path_of
+from deftx.store.items import texts_of
 
 SAMPLE = 2_000
 """About so many items have their tokens counted; their mean stands for all."""
@@ -126,8 +127,9 @@ class Works:
                 return None
             items = pq.read_table(path)
             items = items.take(list(range(0, len(items), max(1, len(items) // SAMPLE)))).to_pylist()
-            texts = [(i["text"], i["text_pair"]) if "text_pair" in i else i["text"] for i in items]
-            lengths += [len(encoding.ids) for encoding in self._tokenizer.encode_batch(texts)]
+            texts = [texts_of(item) for item in items]
+            pairs = [tuple(some) if len(some) > 1 else some[0] for some in texts]
+            lengths += [len(encoding.ids) for encoding in self._tokenizer.encode_batch(pairs)]
         return mean(min(length, longest or length) for length in lengths) if lengths else None
 
 

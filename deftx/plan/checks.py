@@ -10,15 +10,13 @@ from deftx.engine.settings import Training
 from deftx.plan.artefact import BASE, NONE, OWN_TEXT, ROUND
 from deftx.plan.method import KINDS, Kind, unknown
 from deftx.plan.schema import Config, System, is_path
+from deftx.plan.task import Task
 from deftx.plan.user_files import UserFiles
-from deftx.stages.data.settings import Split
+from deftx.stages.data.settings import WORD_A_LINE, Split, format_of
 from deftx.stages.denoise.settings import RankRule
 from deftx.stages.methods import ROWS
 from deftx.stages.table import TABLE
-from deftx.stages.world.math import INFERENCE, SENTIMENT
 from deftx.store.errors import InputError
-
-CLASSES_OF_THE_WORLD = {"sentiment": SENTIMENT, "inference": INFERENCE}
 
 
 def problems(config: Config) -> Iterator[str]:
@@ -34,7 +32,7 @@ def problems(config: Config) -> Iterator[str]:
     yield from _systems(config)
     if pretrain := config.base.pretrain:
         yield from _dataset(
-            config, "base.pretrain.text", pretrain.text, pretrain.languages, "train", labelled=False
+            config, "base.pretrain.text", pretrain.text, pretrain.languages, "train"
         )
     yield from _patterns(config)
     yield from _downloads(config)
@@ -73,7 +71,9 @@ def _languages(config: Config) -> Iterator[str]:
                 )
         for text in language.texts:
             if text != NONE and not is_path(text):
-                yield from _dataset(config, where, text, [key], "train", labelled=False)
+                yield from _dataset(config, where, text, [key], "train")
+            if is_path(text) and format_of(text) in WORD_A_LINE:
+                yield f"{where}: {text} has words with tags, expected text"
 
 
 def _without_nearest(config: Config) -> Iterator[str]:
@@ -94,15 +94,29 @@ def _without_nearest(config: Config) -> Iterator[str]:
 
 
 def _dataset(
-    config: Config, key: str, name: str, languages: list[str], split: str, labelled: bool
+    config: Config,
+    key: str,
+    name: str,
+    languages: list[str],
+    split: str,
+    task: Task | None = None,
+    labelled: bool = True,
 ) -> Iterator[str]:
-    """Whether a dataset exists and can have this split of these languages."""
+    """Whether a dataset exists, can have this split of these languages, and has what a task needs,
+    perhaps without labels, or text if it is for no task."""
     dataset = config.datasets.get(name)
     if dataset is None:
         yield unknown(key, name, config.datasets, "dataset")
         return
-    if labelled == (dataset.world == "text") and dataset.world:
+    needed, worlds = (task.roles, task.of_the_world) if task else (("text",), {"text": ()})
+    if dataset.world and dataset.world not in worlds:
         yield f"{key}: dataset {name} of the world is {dataset.world}, which does not fit here"
+    if not labelled:
+        needed = needed[:1]
+    lacking = [f"columns.{role}" for role in needed if role not in dataset.roles]
+    if lacking and not dataset.world:
+        what = f"a task of kind {task.kind}" if task else "text"
+        yield f"{key}: dataset {name} has no {' and no '.join(lacking)}, as {what} needs"
     if dataset.without_nearest and split not in dataset.without_nearest.among:
         yield (
             f"datasets.{name}.without_nearest.among: no {split}, which {key} needs; "
@@ -198,19 +212,17 @@ def _tasks(config: Config) -> Iterator[str]:
             key = f"tasks.{name}.{part}.dataset"
             dataset = config.datasets.get(items.dataset)
             labelled = part != "prior.items" or bool(dataset and dataset.world)
-            yield from _dataset(config, key, items.dataset, languages, items.split, labelled)
+            yield from _dataset(config, key, items.dataset, languages, items.split, task, labelled)
             if not labelled:
                 continue
-            if dataset:
-                yield from (f"datasets.{items.dataset}.{p}" for p in task.problems(dataset))
-            known = dataset and CLASSES_OF_THE_WORLD.get(dataset.world or "")
+            known = dataset and task.of_the_world.get(dataset.world or "")
             if known and sorted(known) != sorted(task.classes):
                 yield (
                     f"tasks.{name}.classes: {', '.join(map(repr, task.classes))}; those of "
                     f"{items.dataset} are {', '.join(map(repr, known))}"
                 )
             if dataset and dataset.labels:
-                for label in sorted({*dataset.labels.values()} - {None, *task.classes}, key=str):
+                for label in sorted({*task.strange(dataset.labels)}):
                     yield (
                         f"datasets.{items.dataset}.labels: maps to {label!r}, which is none of "
                         f"tasks.{name}.classes: {', '.join(task.classes)}"

@@ -215,7 +215,10 @@ class Graph(ABC):
         if target.kind == "language":
             return {**params, "language": self.config.language_training.model_dump() | own}
         task = self.config.tasks[target.name]
-        return {**params, **task.head, "task": task.training.model_dump() | own}
+        training = task.training.model_dump(exclude={"full_epochs"})
+        if artefact.stage == "full" and task.training.full_epochs:
+            training["epochs"] = task.training.full_epochs
+        return {**params, **task.head, "task": training | own}
 
     def start_vector(self, artefact: Artefact) -> list[Artefact]:
         """What the training of a task builds on beside the base: the vector of the source language

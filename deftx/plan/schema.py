@@ -1,7 +1,6 @@
 """What a config may say. Free of torch."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Annotated, Any, get_args
 
 from pydantic import Field, model_serializer, model_validator
@@ -13,7 +12,7 @@ from deftx.plan.task import Items, LanguageKey, Name
 from deftx.stages.base.settings import BaseModelSource
 from deftx.stages.clean.settings import Cleaning
 from deftx.stages.compose.settings import Combine, Depth
-from deftx.stages.data.settings import Dataset, Format
+from deftx.stages.data.settings import Dataset, Format, format_of
 from deftx.stages.mask.settings import Budget
 from deftx.stages.methods import AnyRow
 from deftx.stages.world.settings import World
@@ -297,5 +296,4 @@ class Config(Strict):
 
 def is_path(text: str) -> bool:
     """Whether the `text` of a language is a path and not the name of a dataset."""
-    suffix = Path(text.removesuffix(".xz").removesuffix(".gz")).suffix
-    return "/" in text or suffix.removeprefix(".") in get_args(Format)
+    return "/" in text or format_of(text) in get_args(Format)

@@ -1,13 +1,13 @@
 """A task in a config, whatever its kind. Free of torch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from deftx.engine.settings import TaskTraining
-from deftx.stages.data.settings import Dataset, Split
+from deftx.stages.data.settings import Split
 from deftx.stages.prior.settings import Target
 from deftx.store.strict import Strict
 
@@ -55,6 +55,11 @@ class Task(Strict, ABC):
     """A task with labelled data in a source language, or in several, and test sets in others.
     Subclasses are its kinds, whose names `kind` has."""
 
+    roles: ClassVar[tuple[str, ...]]
+    """The columns that its items need, that of the labels last."""
+    of_the_world: ClassVar[Mapping[str, Sequence[str]]]
+    """What the embedded world makes for it → the classes."""
+
     kind: str
     classes: Annotated[list[str], Field(min_length=2)]
     source: LanguageKey
@@ -90,7 +95,6 @@ class Task(Strict, ABC):
         """What stages are given about the model that predicts: `classes`, in the order of its
         logits, and the `kind` of task unless it is the default."""
 
-    @abstractmethod
-    def problems(self, dataset: Dataset) -> Iterator[str]:
-        """What is wrong with a labelled dataset for this kind, a line each with the key below that
-        of the dataset."""
+    def strange(self, labels: Mapping[str, str | None]) -> Iterable[str]:
+        """What the `labels` of a dataset map to that is none of the classes."""
+        return {label for label in labels.values() if label is not None} - {*self.classes}

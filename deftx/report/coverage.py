@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from deftx.store.items import Item, texts_of
+
 if TYPE_CHECKING:  # importing it takes longer than making a page
     from transformers import PreTrainedTokenizerBase
 
@@ -20,26 +22,30 @@ UNKNOWN = 0.01
 model then cannot read every hundredth piece."""
 
 
-def count(items: Sequence[dict[str, str]], tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
-    """Count the texts of items, `text` and perhaps `text_pair`.
+def count(items: Sequence[Item], tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
+    """Count the texts of items, `text` and perhaps `text_pair`, or their `words`.
 
-    Words are what `str.split` separates. A language written without spaces thus has long words, and
-    its fertility is not informative.
+    Words of a text are what `str.split` separates. A language written without spaces thus has long
+    words, and its fertility is not informative.
 
     Returns:
         items (a pair counts once); words; pieces of the tokenizer, without special ones; how many
         are the unknown piece; pieces_per_word (fertility); unknown_share, the part of the pieces
-        that is unknown; characters_per_piece, without white space. A ratio to 0 is None.
+        that is unknown; characters_per_piece, without white space; of given words also
+        words_without_piece, those that have no piece by themselves. A ratio to 0 is None.
     """
-    texts = [item[name] for item in items for name in ("text", "text_pair") if name in item]
+    given = "words" in items[0]
+    texts = [text for item in items for text in texts_of(item)]
     words = [word for text in texts for word in text.split()]
+    if given:
+        words = [word for item in items for word in item["words"]]
     pieces = unknown = 0
     for start in range(0, len(texts), AT_ONCE):
         some = texts[start : start + AT_ONCE]
         encoded = tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
         pieces += sum(map(len, encoded))
         unknown += sum(ids.count(tokenizer.unk_token_id) for ids in encoded)
-    return {
+    found = {
         "items": len(items),
         "words": len(words),
         "pieces": pieces,
@@ -48,6 +54,11 @@ def count(items: Sequence[dict[str, str]], tokenizer: "PreTrainedTokenizerBase")
         "unknown_share": unknown / pieces if pieces else None,
         "characters_per_piece": sum(map(len, words)) / pieces if pieces else None,
     }
+    if given:
+        alone = tokenizer([*{*words}], add_special_tokens=False, verbose=False)["input_ids"]
+        unread = {word for word, ids in zip({*words}, alone, strict=True) if not ids}
+        found["words_without_piece"] = sum(word in unread for word in words)
+    return found
 
 
 def warnings(frame: pd.DataFrame, sources: Sequence[str], names: Mapping[str, str]) -> list[str]:

@@ -94,6 +94,13 @@ def unknown_label(
     )
 
 
+def texts_of(item: Item) -> list[str]:
+    """The texts of an item: `text` and perhaps `text_pair`, or its `words` with blanks between."""
+    if "words" in item:
+        return [" ".join(item["words"])]
+    return [item[name] for name in ("text", "text_pair") if name in item]
+
+
 def load_text(path: Path | str) -> list[str]:
     """The lines of a parquet artefact of unlabelled text."""
     return [item["text"] for item in load_items(path)]

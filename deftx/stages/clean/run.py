@@ -8,7 +8,7 @@ from deftx.stages.clean.math import clean as clean_items
 from deftx.stages.clean.settings import Cleaning
 from deftx.store.artefact import write_json
 from deftx.store.errors import ArtefactError
-from deftx.store.items import load_items, write_items
+from deftx.store.items import load_items, texts_of, write_items
 from deftx.store.strict import Strict
 
 
@@ -30,11 +30,7 @@ def clean(
     Raises ArtefactError if an input is missing or corrupt, or if no line is left.
     """
     sentences = [
-        item[column]
-        for path in evaluation or []
-        for item in load_items(path)
-        for column in ("text", "text_pair")
-        if column in item
+        text for path in evaluation or [] for item in load_items(path) for text in texts_of(item)
     ]
     parts = [load_items(path) for path in text]
     # The ids of every dataset count from 0.

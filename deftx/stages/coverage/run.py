@@ -14,7 +14,7 @@ from deftx.report.coverage import count, warnings
 from deftx.report.csv_files import write_csv
 from deftx.store.artefact import METADATA_KEY
 from deftx.store.errors import ArtefactError
-from deftx.store.items import load_items
+from deftx.store.items import LABELS, load_items
 from deftx.store.strict import Strict
 
 OF_ITEMS = ("data", "world", "trim", "clean")
@@ -42,8 +42,16 @@ def coverage(params: Params, *, base: Path, data: list[Path], out: Path) -> None
     for path in data:
         texts, provenance = load_items(path), _provenance(path)
         facts = {name: provenance[name] for name in ("language", "dataset", "split")}
-        rows.append({**facts, "labelled": "label" in texts[0], **count(texts, tokenizer)})
+        rows.append(
+            {
+                **facts,
+                "labelled": not {*LABELS}.isdisjoint(texts[0]),
+                **count(texts, tokenizer),
+            }
+        )
     frame = pd.DataFrame(rows).sort_values(["language", "dataset", "split"], kind="stable")
+    if (given := "words_without_piece") in frame:  # else a float, for texts have none
+        frame[given] = frame[given].astype("Int64")
     for text in warnings(frame, params.sources, params.names):
         log.warning(text)
     write_csv(out, frame)

@@ -22,11 +22,7 @@ def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
     known = not dataset.remote and path.is_file()
     return {
         **dict(artefact.wildcards),
-        "columns": dataset.columns.model_dump(),
-        "labels": dataset.labels,
-        "quoting": dataset.quoting,
-        "header": dataset.header,
-        "format": dataset.format,
+        **dataset.model_dump(include=set(Layout.model_fields)),
         "limit": dataset.limit.get(artefact["language"]),
         "classes": _classes(graph, artefact["dataset"]),
         "sha256": sha256(path) if known else None,

@@ -1,14 +1,20 @@
 """Datasets: which files they are, and how their rows are read."""
 
+import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
 from deftx.store.strict import Strict, absent, exactly_one
 
-WorldKind = Literal["text", "sentiment", "inference"]
+WorldKind = Literal["text", "sentiment", "inference", "tags"]
 Split = Literal["train", "valid", "test"]
-Format = Literal["txt", "csv", "tsv", "jsonl", "parquet"]
+Format = Literal["txt", "csv", "tsv", "jsonl", "parquet", "conll", "conllu", "iob2"]
+WORD_A_LINE = {"conll": ("0", "-1"), "conllu": ("1", "3"), "iob2": ("1", "2")}
+"""Formats with a word in each line, and their usual columns of words and of tags."""
+NO_TAGS = "none"
+"""The column of tags of a file whose tags are not to be read."""
 Count = Annotated[int, Field(ge=1)]
 OF_THE_WORLD = {"world", "items", "columns", "licence", "source"}
 """Settings of datasets that the embedded world has a use for."""
@@ -26,15 +32,33 @@ class SplitOf(Strict):
         return self.model_dump(include=set(SplitOf.model_fields))
 
 
+def format_of(name: str) -> str:
+    """The ending of a file's name that shows its format, without the dot."""
+    return Path(name.removesuffix(".xz").removesuffix(".gz")).suffix[1:]
+
+
 class Columns(Strict):
-    """Names of the columns of a table."""
+    """Names of the columns of a table; in formats with a word in each line their numbers from 0, or
+    from -1 at the end."""
+
+    # For columns such as -1, written without quotes.
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     text: str = "text"
     text_pair: str | None = None
     label: str | None = None
-    words: str | None = Field(default=None, exclude_if=absent)
-    tags: str | None = Field(default=None, exclude_if=absent)
     id: str | None = Field(default=None, description="without it, items are numbered from 0")
+    words: str | None = Field(
+        default=None,
+        exclude_if=absent,
+        description="instead of text: lists of words, or the words of conll (default: 0), conllu "
+        "and iob2 (default: 1)",
+    )
+    tags: str | None = Field(
+        default=None,
+        exclude_if=absent,
+        description="the words' tags, or none; default: -1 in conll, 3 in conllu, 2 in iob2",
+    )
 
 
 class Layout(Strict):
@@ -46,7 +70,9 @@ class Layout(Strict):
     columns: Columns = Columns()
     labels: dict[str, str | None] | None = Field(
         default=None,
-        description="label in the file → class; several may map to one, and null leaves items out",
+        description="label in the file → class; several may map to one, and null leaves items out. "
+        "Of words: tag → tag (null leaves words out) or type of entities → type or O; tags that it "
+        "does not name stay",
     )
     format: Format | None = Field(default=None, description="where the files' names do not show it")
     header: bool = Field(
@@ -57,6 +83,23 @@ class Layout(Strict):
         default=None,
         description="csv and tsv cells may be quoted; else quotes are text; default: csv cells may",
     )
+
+    comments: bool | None = Field(
+        default=None,
+        exclude_if=absent,
+        description="lines that begin with # are comments; default: in conllu and iob2 they are, "
+        "in conll they are words",
+    )
+
+    def format_of(self, name: str) -> str:
+        """The format of a file with this name."""
+        return self.format or format_of(name)
+
+    def words_and_tags(self, name: str) -> tuple[str | None, str | None]:
+        """The columns of words and of tags in a file with this name; None for what it has not."""
+        words, tags = WORD_A_LINE.get(self.format_of(name), (None, None))
+        tags = self.columns.tags or tags
+        return self.columns.words or words, None if tags == NO_TAGS else tags
 
     def is_quoted(self, delimiter: str) -> bool:
         """Whether cells between these delimiters may be quoted."""
@@ -108,8 +151,8 @@ class Dataset(Layout):
     files: str | None = Field(
         default=None,
         description="path with {language} and {split}, absolute or below data_dir; txt (a line an "
-        "item), csv, tsv, jsonl or parquet, also .gz or .xz; default for a hub configuration: "
-        "data/<its id>/{language}/{split}.jsonl",
+        "item), csv, tsv, jsonl, parquet, conll, conllu or iob2, also .gz or .xz; default for a "
+        "hub configuration: data/<its id>/{language}/{split}.jsonl",
     )
     url: str | None = Field(
         default=None,
@@ -160,11 +203,30 @@ class Dataset(Layout):
             raise ValueError(f"{', '.join(unused)}: of files, not of the world")
         if self.url is not None and self.hub is not None:
             raise ValueError("give one of url and hub")
+        numbered = self.files is not None and self.format_of(self.files) in WORD_A_LINE
+        for role, column in zip(
+            ("words", "tags"), self.words_and_tags(self.files or ""), strict=True
+        ):
+            if numbered and column and not re.fullmatch("-?[0-9]+", column):
+                raise ValueError(f"columns.{role}: expected the number of a column, got {column!r}")
+        if mixed := self.roles & {"label", "text_pair"} if "words" in self.roles else set():
+            raise ValueError(f"columns: {', '.join(sorted(mixed))} of words: give tags instead")
+        if self.columns.tags and "words" not in self.roles:
+            raise ValueError("columns.tags: there is no columns.words")
         if self.hub is not None and self.hub.config and not str(self.files).endswith(".jsonl"):
             raise ValueError(f"files: a hub configuration is stored as .jsonl, got {self.files!r}")
         if self.url is not None and not self.url.startswith(("http://", "https://", "file://")):
             raise ValueError(f"url: expected http://, https:// or file://, got {self.url!r}")
         return self
+
+    @property
+    def roles(self) -> set[str]:
+        """What there is a column of, as `columns` names it; words take the place of text."""
+        words, tags = self.words_and_tags(self.files or "")
+        found = {role for role, column in self.columns if column} - {"words", "tags"}
+        if words is None:
+            return found
+        return found - {"text"} | {"words"} | ({"tags"} if tags else set())
 
     @property
     def remote(self) -> bool:

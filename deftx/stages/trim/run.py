@@ -12,7 +12,7 @@ from deftx.data.contradictions import leaked
 from deftx.stages.data.settings import Split, SplitOf
 from deftx.store.artefact import digests
 from deftx.store.errors import ArtefactError
-from deftx.store.items import load_items, write_items
+from deftx.store.items import load_items, texts_of, write_items
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +33,9 @@ def trim(params: Params, *, splits: list[Path], made_from: Path, out: Path) -> N
     """
     items = {split: load_items(path) for split, path in zip(params.among, splits, strict=True)}
     every = [item for part in items.values() for item in part]
-    texts = [detokenised(item["text"]) for item in every]
+    texts = [detokenised(texts_of(item)[0]) for item in every]
     other = load_items(made_from)
-    sought = [detokenised(item["text"]) for item in other]
+    sought = [detokenised(texts_of(item)[0]) for item in other]
     gone = {id(every[nearest(text, texts)]) for text in sought}
     whole = items[params.split]
     kept = [item for item in whole if id(item) not in gone]

@@ -1,4 +1,4 @@
-"""The embedded world: related artificial languages with text and two labelled tasks.
+"""The embedded world: related artificial languages with text and three labelled tasks.
 
 The content of a sentence is drawn first and does not depend on a language: which thing does what,
 how, and with which polarity. A language only turns contents into words. So test sets are parallel
@@ -14,13 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from random import Random
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from deftx.stages.world.settings import World
+from deftx.stages.world.settings import INFERENCE, SENTIMENT, World
 from deftx.store.errors import InputError
 
-SENTIMENT = ("negative", "neutral", "positive")
-INFERENCE = ("entailment", "neutral", "contradiction")
 DOCUMENT = 5  # sentences; long enough that a short block of tokens rarely mixes two documents
 STREAMS = ("text", "train", "valid", "test")
 
@@ -32,7 +30,7 @@ LETTERS = CONSONANTS + "fchjx", VOWELS + "y"
 # Nouns fall into classes, and each class has its own article. With a single article for all nouns a
 # model misreads the article of another language.
 CLASSES = ("round", "long", "small")
-ROLES = ("subject", "verb", "object", "quality", "manner")
+ROLES = {"subject": "NOUN", "verb": "VERB", "object": "NOUN", "quality": "ADJ", "manner": "ADV"}
 ORDERS = ("subject verb object", "subject object verb", "verb subject object")
 
 T = TypeVar("T")
@@ -76,12 +74,21 @@ class Language:
         self, sentence: Sentence, other: "Language | None" = None, borrowed: Iterable[str] = ()
     ) -> str:
         """The sentence in this language; words in the `borrowed` roles come from `other`."""
+        return " ".join(word for word, _ in self.tagged(sentence, other, borrowed)) + "."
+
+    def tagged(
+        self, sentence: Sentence, other: "Language | None" = None, borrowed: Iterable[str] = ()
+    ) -> list[tuple[str, str]]:
+        """The words of the sentence as `say` has them, each with its part of speech."""
         lender = other or self
-        word = {role: (lender if role in borrowed else self).word(sentence, role) for role in ROLES}
+        word = {
+            role: ((lender if role in borrowed else self).word(sentence, role), tag)
+            for role, tag in ROLES.items()
+        }
         nouns = [[word["subject"]], [word["object"]]]
         nouns[sentence.place].insert(0 if self.quality_first else 1, word["quality"])
         articles = [
-            self.articles[CLASSES[noun % len(CLASSES)]]
+            (self.articles[CLASSES[noun % len(CLASSES)]], "DET")
             for noun in (sentence.subject, sentence.object)
         ]
         parts = {
@@ -89,7 +96,7 @@ class Language:
             "verb": (word["verb"], word["manner"]),
             "object": (articles[1], *nouns[1]),
         }
-        return " ".join(word for part in self.order.split() for word in parts[part]) + "."
+        return [word for part in self.order.split() for word in parts[part]]
 
     def word(self, sentence: Sentence, role: str) -> str:
         """The word in this role with its ending. International words take no ending."""
@@ -135,8 +142,7 @@ def labelled(
     neutral. So the premise alone does not reveal the label, and the hypothesis alone reveals at
     most that it is neutral.
     """
-    if split not in STREAMS[1:]:
-        raise InputError(f"no split {split!r}; there are {', '.join(STREAMS[1:])}")
+    _check_split(split)
     speaker, rng = _language(world, language), _rng(world, task, split)
     rows = []
     for number in range(items):
@@ -151,6 +157,25 @@ def labelled(
             texts = {"text": speaker.say(premise), "text_pair": speaker.say(hypothesis)}
         rows.append({"id": f"{task}-{split}-{number:05d}", **texts, "label": label})
     return rows
+
+
+def tagged(world: World, language: str, split: str, items: int) -> list[dict[str, Any]]:
+    """Sentences of words with their parts of speech: one or two sentences of text are an item, so
+    no fixed position reveals the tag. The contents are the same in all languages."""
+    _check_split(split)
+    speaker, rng = _language(world, language), _rng(world, "tags", split)
+    rows = []
+    for number in range(items):
+        sentences = _document(world, rng, split, 1 + _below(rng, 2), number % len(SENTIMENT))
+        pairs = [pair for each in sentences for pair in (*speaker.tagged(each), (".", "PUNCT"))]
+        words, tags = map(list, zip(*pairs, strict=True))
+        rows.append({"id": f"tags-{split}-{number:05d}", "words": words, "tags": tags})
+    return rows
+
+
+def _check_split(split: str) -> None:
+    if split not in STREAMS[1:]:
+        raise InputError(f"no split {split!r}; there are {', '.join(STREAMS[1:])}")
 
 
 # Contents

@@ -9,6 +9,11 @@ from deftx.store.strict import Strict
 Key = Annotated[str, Field(pattern=r"^[a-z]{3}(_[A-Z][a-z]{3})?$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+SENTIMENT = ("negative", "neutral", "positive")
+INFERENCE = ("entailment", "neutral", "contradiction")
+TAGS = ("ADJ", "ADV", "DET", "NOUN", "PUNCT", "VERB")
+"""The classes of the world's tasks."""
+
 
 class World(Strict):
     """What the artificial languages are like. All text and all task items follow from this alone.

@@ -1,19 +1,22 @@
 """Tagging of words in a config. Free of torch."""
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from deftx.plan.task import Task
-from deftx.stages.data.settings import Dataset
+from deftx.stages.world.settings import TAGS
 from deftx.store.strict import absent
-from deftx.tasks.tagging.tags import mark_entities
+from deftx.tasks.tagging.tags import mark_entities, strange
 
 
 class Tagging(Task):
     """Each word of a sentence is of one class: `classes` are the tags, or for named entities O, and
     B-X and I-X for each type X of `entities`."""
+
+    roles = ("words", "tags")
+    of_the_world: ClassVar = {"tags": TAGS}
 
     kind: Literal["tagging"]
     entities: Annotated[list[str], Field(min_length=1)] | None = Field(
@@ -27,10 +30,9 @@ class Tagging(Task):
         """The tags, and the kind."""
         return {"classes": self.classes, "kind": self.kind}
 
-    def problems(self, dataset: Dataset) -> Iterator[str]:
-        """Whether it has words with tags."""
-        if not dataset.world and (dataset.columns.words is None or dataset.columns.tags is None):
-            yield "columns: expected words and tags: the items of a task of kind tagging"
+    def strange(self, labels: Mapping[str, str | None]) -> Iterable[str]:
+        """What is no class, and where a type of entities is mapped, no type of the classes."""
+        return strange(labels, self.classes)
 
     @model_validator(mode="before")
     @classmethod
