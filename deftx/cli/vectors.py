@@ -32,6 +32,7 @@ from deftx.tasks.predictions import PREDICTIONS
 
 VECTOR = "file or folder of a vector (ours or of the public LT-SFT code), or a hub id[@revision]"
 FILE = "txt (a text a line), csv, tsv, jsonl or parquet, also .gz, .xz"
+WORDS = "for a task of words also conll, conllu or iob2"
 VECTORS = f"{VECTOR}; one of a task, one of a language, or both"
 
 
@@ -129,9 +130,14 @@ def predict(parser: ArgumentParser, arguments: list[str]) -> None:
     _add_vectors(parser, f"{VECTORS}; or a model folder that `deftx apply` wrote")
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--text", action="append", help="a text; may be given several times")
-    given.add_argument("--file", type=Path, help=FILE)
+    given.add_argument("--file", type=Path, help=f"{FILE}; {WORDS}")
     parser.add_argument("--pair", action="append", help="the second text of each, for pairs")
     parser.add_argument("--id-column", help="default: rows are numbered from 0")
+    parser.add_argument(
+        "--comments",
+        action=BooleanOptionalAction,
+        help="lines with words that begin with # are comments; default: not in conll",
+    )
     _add_prior(parser)
     parser.add_argument("--max-length", type=int, help="tokens; default: as the task was trained")
     parser.add_argument(
@@ -198,7 +204,7 @@ def _prior(
     path: Path = options.prior
     if path.suffix == ".safetensors":
         return stored_bias(path, model)
-    return estimated_bias(path, read_items(path, layout(options)), model, tokenizer, length)
+    return estimated_bias(path, read_items(path, layout(path, options)), model, tokenizer, length)
 
 
 def _add_vectors(parser: ArgumentParser, about: str = VECTORS) -> None:

@@ -2,12 +2,13 @@
 
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from deftx.data.read import read_items
-from deftx.stages.data.settings import Columns, Layout
+from deftx.stages.data.settings import WORD_A_LINE, Columns, Layout
 from deftx.store.errors import InputError
 from deftx.store.items import Item
 
@@ -45,19 +46,24 @@ def prediction(
     return [item for item, has_text in zip(items, filled, strict=True) if has_text], as_text
 
 
-def layout(options: Namespace, id_column: str | None = None) -> Layout:
-    """How the rows of a file with texts are read."""
-    return Layout(
+def layout(file: Path, options: Namespace, id_column: str | None = None) -> Layout:
+    """How the rows of a file with texts are read. Raises InputError if it has a word in each
+    line."""
+    found = Layout(
         columns=Columns(text=options.column or "text", text_pair=options.pair_column, id=id_column),
         format=options.format,
         header=not options.no_header,
         quoting=options.quoting,
     )
+    if found.format_of(file.name) in WORD_A_LINE:
+        raise InputError(f"{file}: a word in each line; expected texts, as this is a task of texts")
+    return found
 
 
 def _items(options: Namespace) -> list[Item]:
     if options.file is not None:
-        return read_items(options.file, layout(options, options.id_column), whole=True)
+        file: Path = options.file
+        return read_items(file, layout(file, options, options.id_column), whole=True)
     if options.pair is not None and len(options.pair) != len(options.text):
         raise InputError(f"{len(options.pair)} --pair for {len(options.text)} --text")
     items: list[Item] = [{"id": str(i), "text": text} for i, text in enumerate(options.text)]
