@@ -74,21 +74,19 @@ def _layout(options: Namespace) -> Layout:
     of words if the first row has one, else texts."""
     file: Path = options.file
     column: str | None = options.column
-    settings = Layout(
+    layout = Layout(
         format=options.format,
         header=not options.no_header,
         quoting=options.quoting,
         comments=options.comments,
     )
-
-    def of(**columns: str | None) -> Layout:
-        return settings.model_copy(update={"columns": Columns(id=options.id_column, **columns)})
-
-    if format_of(file, settings) in WORD_A_LINE:
+    words = Columns(words=column, tags=NO_TAGS, id=options.id_column)
+    lists = words.model_copy(update={"words": column or "words"})
+    texts = Columns(text=column or "text", id=options.id_column)
+    if format_of(file, layout) in WORD_A_LINE:
         if column and not re.fullmatch("-?[0-9]+", column):
             raise InputError(f"--column {column}: expected the number of a column, from 0 or -1")
-        return of(words=column, tags=NO_TAGS)
-    lists = of(words=column or "words", tags=NO_TAGS)
-    first = next(rows(file, lists), None)
+        return layout.model_copy(update={"columns": words})
+    first = next(rows(file, layout.model_copy(update={"columns": lists})), None)
     has_lists = first is not None and isinstance(first.cells.get(column or "words"), list)
-    return lists if has_lists else of(text=column or "text")
+    return layout.model_copy(update={"columns": lists if has_lists else texts})
