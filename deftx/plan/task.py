@@ -59,6 +59,8 @@ class Task(Strict, ABC):
     """The columns that its items need, that of the labels last."""
     of_the_world: ClassVar[Mapping[str, Sequence[str]]]
     """What the embedded world makes for it → the classes."""
+    shows_errors: ClassVar[bool] = False
+    """Whether pages show test items with errors, so that the tables read them."""
 
     kind: str
     classes: Annotated[list[str], Field(min_length=2)]

@@ -2,17 +2,23 @@
 
 from typing import Any
 
-from deftx.plan.artefact import Artefact, Inputs
+from deftx.plan.artefact import Artefact, Inputs, once
 from deftx.plan.graph import Graph
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    return {"evaluated": graph.evaluations, "priors": graph.priors, "test": []}
+    tasks = graph.config.tasks
+    shown = [e for e in graph.evaluations if tasks[e["task"]].shows_errors]
+    return {
+        "evaluated": graph.evaluations,
+        "priors": graph.priors,
+        "test": once(map(graph.test_items, shown)),
+    }
 
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
     config = graph.config
-    once = [s for s in config.evaluated_systems if config.system_seeds(s) != config.seeds]
+    means = [s for s in config.evaluated_systems if config.system_seeds(s) != config.seeds]
 
     def prior(task: str) -> dict[str, Any]:
         """What is shown of the prior of a task; empty if it has none."""
@@ -23,7 +29,7 @@ def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
         return {"prior": {"items": items, "languages": languages, "target": found.target}}
 
     return {
-        **({"once": once} if once else {}),
+        **({"once": means} if means else {}),
         "systems": config.evaluated_systems,
         "seeds": config.seeds,
         "reference": config.compared_with,
@@ -31,6 +37,7 @@ def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
         "base_name": config.base.model or f"{config.run}-base",
         "tasks": {
             name: {
+                **{key: value for key, value in task.head.items() if key == "kind"},
                 "metric": task.training.metric,
                 "source": task.source,
                 "sources": task.sources,

@@ -17,6 +17,7 @@ class Tagging(Task):
 
     roles = ("words", "tags")
     of_the_world: ClassVar = {"tags": TAGS}
+    shows_errors = True
 
     kind: Literal["tagging"]
     entities: Annotated[list[str], Field(min_length=1)] | None = Field(
