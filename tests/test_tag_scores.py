@@ -389,6 +389,7 @@ def test_confusions_are_counted_for_the_best_system_and_the_ten_worst_are_shown(
         if table[0][1:3] == ["all", "of the label"] and table[1][0].split(" → ")[0] in UPOS
     )  # fmt: skip
     assert len(shown) == 11
+    assert r" $\rightarrow$ " in (written / "transfer.tex").read_text(encoding="utf-8")
     pairs = {tuple(line[0].split(" → ")): int(line[1]) for line in shown[1:]}
     assert [*pairs.values()] == sorted(targets.values(), reverse=True)[:10]
     assert all(targets[pair] == count for pair, count in pairs.items())

@@ -60,7 +60,7 @@ class Task(Strict, ABC):
     of_the_world: ClassVar[Mapping[str, Sequence[str]]]
     """What the embedded world makes for it → the classes."""
     shows_errors: ClassVar[bool] = False
-    """Whether pages show test items with errors, so that the tables read them."""
+    """Whether the page of a run shows examples of errors, which need the test items."""
 
     kind: str
     classes: Annotated[list[str], Field(min_length=2)]

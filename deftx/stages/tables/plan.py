@@ -4,11 +4,12 @@ from typing import Any
 
 from deftx.plan.artefact import Artefact, Inputs, once
 from deftx.plan.graph import Graph
+from deftx.plan.task import Task
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
-    tasks = graph.config.tasks
-    shown = [e for e in graph.evaluations if tasks[e["task"]].shows_errors]
+    config = graph.config
+    shown = [e for e in graph.evaluations if config.tasks[e["task"]].shows_errors]
     return {
         "evaluated": graph.evaluations,
         "priors": graph.priors,
@@ -18,7 +19,7 @@ def inputs(graph: Graph, artefact: Artefact) -> Inputs:
 
 def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
     config = graph.config
-    means = [s for s in config.evaluated_systems if config.system_seeds(s) != config.seeds]
+    once = [s for s in config.evaluated_systems if config.system_seeds(s) != config.seeds]
 
     def prior(task: str) -> dict[str, Any]:
         """What is shown of the prior of a task; empty if it has none."""
@@ -28,8 +29,12 @@ def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
         languages = config.prior_languages(task)
         return {"prior": {"items": items, "languages": languages, "target": found.target}}
 
+    def kind(task: Task) -> dict[str, Any]:
+        """The kind of a task, where it is not the default."""
+        return {key: value for key, value in task.head.items() if key == "kind"}
+
     return {
-        **({"once": means} if means else {}),
+        **({"once": once} if once else {}),
         "systems": config.evaluated_systems,
         "seeds": config.seeds,
         "reference": config.compared_with,
@@ -37,8 +42,8 @@ def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
         "base_name": config.base.model or f"{config.run}-base",
         "tasks": {
             name: {
-                **{key: value for key, value in task.head.items() if key == "kind"},
                 "metric": task.training.metric,
+                **kind(task),
                 "source": task.source,
                 "sources": task.sources,
                 "dataset": task.test.dataset,
