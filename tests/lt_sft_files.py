@@ -58,8 +58,8 @@ def differences(base, seed, share=0.05, prefix="roberta."):
     }
 
 
-def head_of(base, classes=CLASSES, seed=5):
-    return weights_of(head_parameters(load_classifier(base, list(classes), seed)))
+def head_of(base, classes=CLASSES, seed=5, kind=None):
+    return weights_of(head_parameters(load_classifier(base, list(classes), seed, kind)))
 
 
 def content(diffs, whole):

@@ -93,8 +93,8 @@ def test_cards_of_models_show_names_as_they_are(template, value):
         vector = {"name": name, "revision": None, "method": name, "target": "x", "sha256": "00"}
         carried = {"entries": 1, "total": 2, "r": 3, "lost": {name: 4}}
         prior = {"name": name, "items": 2, "target": "uniform", "bias": [0.5, -0.5], "sha256": "00"}
-        facts = {"kind": "SequenceClassification", "vectors": [vector], "carried": carried}
-        facts["prior"] = prior
+        facts = {"model": "SequenceClassification", "pipeline": "text-classification"}
+        facts |= {"vectors": [vector], "carried": carried, "prior": prior}
         return render(template, base=base, classes=[name, "b"], **facts)
 
     _, front, text = card(value).split("---\n", 2)

@@ -1,4 +1,5 @@
-"""Equal to what the `adapters` library computes, read as data.
+"""Equal to what the `adapters` library computes, read as data: of classifiers and language models
+in a folder beside the project, of a token classifier in `tests/fixtures` (make_mad_x_tags.py).
 
 With transformers' own masked-language-model heads the library 1.3.0 leaves out the inverse before
 the decoder; its own head (`add_masked_lm_head`) has it, as MAD-X and ours do. So in the language
@@ -8,6 +9,7 @@ model the inverse is undone here before the comparison; test_adapters.py has the
 import json
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from transformers import (
     XLMRobertaConfig,
     XLMRobertaForMaskedLM,
     XLMRobertaForSequenceClassification,
+    XLMRobertaForTokenClassification,
 )
 
 from deftx.core.parameters import head_parameters, weights_of
@@ -35,8 +38,17 @@ CLASSIFIER = {
 HEADS = {
     "classify": (XLMRobertaForSequenceClassification, CLASSIFIER),
     "mlm": (XLMRobertaForMaskedLM, LANGUAGE_MODEL),
+    "tags": (XLMRobertaForTokenClassification, CLASSIFIER),
 }
-FILES = {"all_layers": 0, "madx2_last_layer_left_out": 1}
+OF_TAGS = Path(__file__).parent / "fixtures" / "mad_x_tags.safetensors"
+FILES = {
+    "classify_all_layers": 0,
+    "classify_madx2_last_layer_left_out": 1,
+    "mlm_all_layers": 0,
+    "mlm_madx2_last_layer_left_out": 1,
+    "tags": 1,
+}
+"""File → how many last layers have no adapters."""
 
 
 class Oracle:
@@ -97,20 +109,18 @@ def without_inverse(model, adapters):
     handle.remove()
 
 
-@pytest.fixture(params=HEADS)
-def head(request):
-    return request.param
-
-
 @pytest.fixture(params=FILES)
-def oracle(request, head, shared):
-    path = shared / f"oracles/mad-x/{head}_{request.param}.safetensors"
-    return Oracle(path, head, FILES[request.param])
+def oracle(request):
+    name = request.param
+    path = OF_TAGS
+    if name != "tags":
+        path = request.getfixturevalue("shared") / f"oracles/mad-x/{name}.safetensors"
+    return Oracle(path, name.partition("_")[0], FILES[name])
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_our_activations_are_the_librarys(oracle, attention):
-    """Logits, and for the classifier the last hidden states; with none, one and two adapters, in
+    """Logits, and for classifiers the last hidden states; with none, one and two adapters, in
     the order none, …, none: what was put in leaves nothing behind."""
     oracle.model.set_attn_implementation(attention)
     found = {}
@@ -131,7 +141,7 @@ def test_our_activations_are_the_librarys(oracle, attention):
     assert min(distances) > 1e-3
 
 
-@pytest.mark.parametrize("head", ["classify"], indirect=True)
+@pytest.mark.parametrize("oracle", [name for name in FILES if "mlm" not in name], indirect=True)
 @pytest.mark.parametrize(("name", "language"), [("task", None), ("lang_task", "lang")])
 def test_a_stack_for_evaluation_is_the_librarys(oracle, name, language):
     """With a stored head, and a language's adapter that has all layers, as ours do."""

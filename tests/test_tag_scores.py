@@ -7,21 +7,23 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from test_tables import LANGUAGES, markdown_tables, rows, save_evaluations
+from tiny_config import TINY, with_change
+from workspace import plan_of
 
+from deftx.plan.artefact import Artefact
 from deftx.report.comparison import Comparison
 from deftx.report.evaluations import load_evaluations
 from deftx.report.figures.transfer import transfer_figure
 from deftx.report.metrics import Answers
 from deftx.report.scores import draw, transfer
 from deftx.report.statistics import Resamples
+from deftx.stages.table import PAGES
 from deftx.stages.tables.run import tables
-from deftx.store.artefact import METADATA_KEY, canonical, write_manifest
 from deftx.store.errors import ArtefactError, InputError
+from deftx.store.items import write_items
 from deftx.store.tensors import encode_ids, save_tensors
 from deftx.tasks.measures import MEASURES
 from deftx.tasks.tagging.measures import CONTEXT, EXAMPLES, LONGEST
@@ -223,13 +225,9 @@ def words_of(tags: list[str]) -> list[str]:
 
 def save_items(folder: Path, language: str, labels: Tags, dataset: str = "set") -> Path:
     """Test items as the stage `data` writes them."""
-    words, ids = [words_of(tags) for tags in labels], [f"s{i}" for i in range(len(labels))]
-    table = pa.table({"id": ids, "words": words, "tags": labels})
-    facts = {"stage": "data", "dataset": dataset, "language": language, "split": "test"}
+    items = [{"id": f"s{i}", "words": words_of(t), "tags": t} for i, t in enumerate(labels)]
     path = folder / "data" / dataset / language / "test.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table.replace_schema_metadata({METADATA_KEY: canonical(facts)}), path)
-    write_manifest(path, items=len(labels))
+    write_items(path, items, stage="data", dataset=dataset, language=language, split="test")
     return path
 
 
@@ -391,6 +389,7 @@ def test_confusions_are_counted_for_the_best_system_and_the_ten_worst_are_shown(
         if table[0][1:3] == ["all", "of the label"] and table[1][0].split(" → ")[0] in UPOS
     )  # fmt: skip
     assert len(shown) == 11
+    assert r" $\rightarrow$ " in (written / "transfer.tex").read_text(encoding="utf-8")
     pairs = {tuple(line[0].split(" → ")): int(line[1]) for line in shown[1:]}
     assert [*pairs.values()] == sorted(targets.values(), reverse=True)[:10]
     assert all(targets[pair] == count for pair, count in pairs.items())
@@ -523,3 +522,23 @@ def test_examples_are_of_the_best_system_in_each_language(run, written):
     assert {(e["task"], e["system"]) for e in found} == {(t, best[t]) for t in ("ner", "pos")}
     assert {e["language"] for e in found} == {*LANGUAGES}
     assert len(found) == 2 * len(LANGUAGES) * EXAMPLES
+
+
+def test_tables_read_test_items_of_tagging_tasks_only_and_know_their_kind():
+    def add_tagging(raw: dict) -> None:
+        raw["datasets"]["tags"] = {"world": "tags", "items": {"train": 9, "valid": 9, "test": 9}}
+        parts = {s: {"dataset": "tags", "split": s} for s in ("train", "valid", "test")}
+        tags = sorted({"ADJ", "ADV", "DET", "NOUN", "PUNCT", "VERB"})
+        raw["tasks"]["pos"] = {"kind": "tagging", "classes": tags, "source": "qaa", **parts}
+
+    before, after = plan_of(TINY), plan_of(with_change(add_tagging))
+    tables_of = Artefact.of("tables")
+    assert before.inputs(tables_of)["test"] == []
+    assert {a["dataset"] for a in after.inputs(tables_of)["test"]} == {"tags"}
+    params = after.params(tables_of)
+    kinds = {task: of.get("kind") for task, of in params["tasks"].items()}
+    assert kinds == {"sentiment": None, "pos": "tagging"}
+    shown = Comparison(systems=params["systems"], tasks=params["tasks"])
+    assert shown.metric("pos").in_full == "accuracy over all words"
+    changed = {a.stage for a in before.artefacts if before.params(a) != after.params(a)}
+    assert changed <= {"config", "coverage", *PAGES}

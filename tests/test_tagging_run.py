@@ -45,6 +45,11 @@ def tagged(workspace):
             "train": {**part, "split": "train"},
             "valid": {**part, "split": "valid"},
             "test": {**part, "split": "test"},
+            "prior": {
+                "items": {**part, "split": "valid"},
+                "languages": ["qta"],
+                "target": "source",
+            },
             "training": {"learning_rate": 1e-2, "batch_size": 8, "epochs": 2, "max_length": 12},
         }
     }
@@ -92,6 +97,15 @@ def test_a_trained_tagger_is_better_than_the_most_frequent_tag(tagged):
     file = TensorFile(evaluations(tagged)[0])
     most = np.bincount(file["labels"].numpy()).max() / len(file["labels"])
     assert scores[scores["system"] == "zero-shot"]["accuracy"].max() > most
+
+
+def test_a_prior_of_the_source_is_a_bias_on_the_tags_of_words(tagged):
+    found = pd.read_csv(tagged.results / "tables/prior.csv")
+    assert {*found["system"]} == {f"{system} + prior" for system in SYSTEMS}
+    file = TensorFile(tagged.results / "prior/lt-sft/pos/qta/seed0.safetensors")
+    source = TensorFile(tagged.results / "prior/lt-sft/pos/qaa/seed0.safetensors")
+    shares = (file["logits"].double() + file["bias"]).softmax(1).mean(0)
+    assert shares.tolist() == pytest.approx(source["logits"].double().softmax(1).mean(0).tolist())
 
 
 def test_windows_are_counted_in_coverage_and_the_page_shows_confusions(tagged):

@@ -13,9 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from deftx.data.read import read_items
 from deftx.exchange.foreign import classes_of
-from deftx.exchange.found import find_classifier, find_fitted, find_vector
+from deftx.exchange.found import Fitted, find_classifier, find_fitted, find_vector
 from deftx.exchange.lt_sft import PUBLIC_SHAPES
-from deftx.exchange.model_folder import check_new, class_names, save_model_folder, with_vectors
+from deftx.exchange.model_folder import check_new, class_names, save_model_folder
 from deftx.exchange.prior import Bias, add_bias, estimated_bias, stored_bias
 from deftx.models.base import check_length
 from deftx.models.device import available_device
@@ -23,14 +23,16 @@ from deftx.models.load import load_tokenizer
 from deftx.models.parts import positions
 from deftx.models.predict import predict as predict_logits
 from deftx.report.anatomy import PLACES, anatomy, common
-from deftx.stages.data.settings import Columns, Format, Layout
+from deftx.stages.data.settings import Format
 from deftx.store.artefact import write_text
 from deftx.store.errors import InputError
-from deftx.store.items import Item
+from deftx.tasks.classification.prediction import layout
+from deftx.tasks.heads import HEADS
+from deftx.tasks.predictions import PREDICTIONS
 
 VECTOR = "file or folder of a vector (ours or of the public LT-SFT code), or a hub id[@revision]"
-TEXTS = ("text", "text_pair")
 FILE = "txt (a text a line), csv, tsv, jsonl or parquet, also .gz, .xz"
+WORDS = "for a task of words also conll, conllu or iob2"
 VECTORS = f"{VECTOR}; one of a task, one of a language, or both"
 
 
@@ -50,6 +52,7 @@ def inspect(parser: ArgumentParser, arguments: list[str]) -> None:
         "made by": " ".join(str(known[k]) for k in ("stage", "method") if known.get(k)),
         **{key: str(known.get(key, "")) for key in ("target", "start", "seed")},
         "base": ", ".join(str(base[k]) for k in ("id", "revision", "hash") if base.get(k)),
+        "kind": known.get("params", {}).get("kind") or "",
         "classes": ", ".join(classes_of(found.vector)),
         "source": json.dumps(facts["source"], ensure_ascii=False) if "source" in facts else "",
         "sha256": facts["sha256"],
@@ -85,8 +88,8 @@ def apply(parser: ArgumentParser, arguments: list[str]) -> None:
     _add_prior(parser)
     options = _written(parser, arguments)
     with TemporaryDirectory() as scratch:
-        fitted = find_fitted(options.vectors, options.base, options.classes, Path(scratch))
-        model = with_vectors(fitted.base, fitted.vectors, fitted.classes)
+        fitted = _fitted(options, Path(scratch))
+        model = fitted.model()
         facts = [found.facts for found in fitted.found]
         made_from: dict[str, Any] = {"vectors": facts, "max_length": fitted.max_length}
         if options.prior is not None:
@@ -109,9 +112,9 @@ def export(parser: ArgumentParser, arguments: list[str]) -> None:
     parser.add_argument("--to", choices=["shira"], required=True)
     options = _written(parser, arguments)
     with TemporaryDirectory() as scratch:
-        fitted = find_fitted(options.vectors, options.base, options.classes, Path(scratch))
+        fitted = _fitted(options, Path(scratch))
         total = sum(fitted.vectors[1:], fitted.vectors[0])
-        carried = save_shira(fitted.base, total, fitted.classes, options.out)
+        carried = save_shira(fitted.base, total, fitted.classes, options.out, fitted.kind)
     lost = carried.total - carried.entries
     print(
         f"{options.out}: {carried.entries:,} of {carried.total:,} entries, r = {carried.r}; "
@@ -121,72 +124,51 @@ def export(parser: ArgumentParser, arguments: list[str]) -> None:
 
 
 def predict(parser: ArgumentParser, arguments: list[str]) -> None:
-    """Predict labels of texts, with their probabilities, as CSV: `label`, and a column `p_…` for
-    each class. Each row of a file has one prediction, in order; a blank one has an empty label."""
+    """Predict for texts, in order. A task of texts: as CSV, `label` and its probability `p_…` for
+    each class; a blank text has an empty label. A task of words: the file with one more column of
+    tags, or of plain text a word and its tag in each line, and a blank line after each sentence."""
     _add_vectors(parser, f"{VECTORS}; or a model folder that `deftx apply` wrote")
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--text", action="append", help="a text; may be given several times")
-    given.add_argument("--file", type=Path, help=FILE)
+    given.add_argument("--file", type=Path, help=f"{FILE}; {WORDS}")
     parser.add_argument("--pair", action="append", help="the second text of each, for pairs")
     parser.add_argument("--id-column", help="default: rows are numbered from 0")
+    parser.add_argument(
+        "--comments",
+        action=BooleanOptionalAction,
+        help="lines with words that begin with # are comments; default: not in conll",
+    )
     _add_prior(parser)
     parser.add_argument("--max-length", type=int, help="tokens; default: as the task was trained")
-    parser.add_argument("--out", type=Path, help=".csv or .jsonl; default: printed as CSV")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="a file that ends in .jsonl, or of texts .csv, of words as the file, or .conll; "
+        "default: printed",
+    )
     options = parser.parse_args(arguments)
-    if options.out and options.out.suffix not in (".csv", ".jsonl"):
-        raise InputError(f"{options.out}: expected a name that ends in .csv or .jsonl")
-    items = _items(options)
     with TemporaryDirectory() as scratch:
-        model, tokenizer, length = find_classifier(
-            options.vectors, options.base, options.classes, Path(scratch)
+        found = find_classifier(
+            options.vectors, options.base, options.classes, options.kind, Path(scratch)
         )
-    classes = class_names(model)
+        items, as_text = PREDICTIONS[found.kind](options)
+        model, tokenizer = found.load()
     model.to(available_device())  # type: ignore[arg-type]
     room = positions(model)
-    length = options.max_length or length or min(128, room or 128)
+    length = options.max_length or found.max_length or min(128, room or 128)
     check_length(length, room, "--max-length")
-    filled = [any(item.get(role, "").strip() for role in TEXTS) for item in items]
-    probabilities = np.full((len(items), len(classes)), np.nan)
-    if asked := [item for item, has_text in zip(items, filled, strict=True) if has_text]:
-        logits = predict_logits(model, asked, tokenizer, length)
+    classes = class_names(model)
+    probabilities = np.empty((0, len(classes)))
+    if items:
+        logits = predict_logits(model, items, tokenizer, length)
         if options.prior is not None:
             logits = logits + torch.from_numpy(_prior(options, model, tokenizer, length).values)
-        probabilities[filled] = logits.softmax(1)
-    frame = pd.DataFrame(items).filter(["id", *TEXTS])
-    best = probabilities.argmax(1)
-    frame["label"] = [
-        classes[i] if has_text else None for i, has_text in zip(best, filled, strict=True)
-    ]
-    for number, name in enumerate(classes):
-        frame[f"p_{name}"] = probabilities[:, number].round(6)
-    # A carriage return would not be quoted, and readers would take it for the end of a row.
-    text = frame.replace("\r\n?", "\n", regex=True).to_csv(index=False, lineterminator="\n")
+        probabilities = logits.softmax(1).numpy()
+    text = as_text(classes, probabilities)
     if options.out is None:
         print(text, end="")
-    elif options.out.suffix == ".csv":
-        write_text(options.out, text)
     else:
-        write_text(options.out, frame.to_json(orient="records", lines=True, force_ascii=False))
-
-
-def _items(options: Namespace) -> list[Item]:
-    if options.file is not None:
-        return read_items(options.file, _layout(options, options.id_column), whole=True)
-    if options.pair is not None and len(options.pair) != len(options.text):
-        raise InputError(f"{len(options.pair)} --pair for {len(options.text)} --text")
-    items: list[Item] = [{"id": str(i), "text": text} for i, text in enumerate(options.text)]
-    for item, pair in zip(items, options.pair or (), strict=False):
-        item["text_pair"] = pair
-    return items
-
-
-def _layout(options: Namespace, id_column: str | None = None) -> Layout:
-    return Layout(
-        columns=Columns(text=options.column, text_pair=options.pair_column, id=id_column),
-        format=options.format,
-        header=not options.no_header,
-        quoting=options.quoting,
-    )
+        write_text(options.out, text)
 
 
 def _add_prior(parser: ArgumentParser) -> None:
@@ -199,7 +181,11 @@ def _add_prior(parser: ArgumentParser) -> None:
         "(.safetensors); or the one that makes the mean prediction the same for all classes, over "
         f"unlabelled texts of the domain in the language: {FILE}",
     )
-    parser.add_argument("--column", default="text", help="column of the text; default: text")
+    parser.add_argument(
+        "--column",
+        help="column of the text; default: text. For a task of words it may hold lists; default in "
+        "jsonl and parquet: words",
+    )
     parser.add_argument("--pair-column", help="column of the second text, for pairs")
     parser.add_argument("--format", choices=get_args(Format), help="default: as the name ends")
     parser.add_argument(
@@ -218,7 +204,7 @@ def _prior(
     path: Path = options.prior
     if path.suffix == ".safetensors":
         return stored_bias(path, model)
-    return estimated_bias(path, read_items(path, _layout(options)), model, tokenizer, length)
+    return estimated_bias(path, read_items(path, layout(path, options)), model, tokenizer, length)
 
 
 def _add_vectors(parser: ArgumentParser, about: str = VECTORS) -> None:
@@ -236,6 +222,13 @@ def _add_vectors(parser: ArgumentParser, about: str = VECTORS) -> None:
         metavar="A,B,…",
         help="classes of a task in the order of its head, if its file does not record them",
     )
+    parser.add_argument(
+        "--kind", choices=HEADS, help="kind of a task; default: as its file or its head shows it"
+    )
+
+
+def _fitted(options: Namespace, scratch: Path) -> Fitted:
+    return find_fitted(options.vectors, options.base, options.classes, options.kind, scratch)
 
 
 def _written(parser: ArgumentParser, arguments: list[str]) -> Namespace:

@@ -16,10 +16,15 @@ VECTOR_FILES = (OURS, f"{OURS}.json", "sft_config.json", "README.md", PUBLIC)
 
 
 def write_sft_config(
-    folder: Path, identity: Mapping[str, Any], classes: list[str] | None, **facts: Any
+    folder: Path,
+    identity: Mapping[str, Any],
+    classes: list[str] | None,
+    task_type: str,
+    **facts: Any,
 ) -> None:
     """Write `sft_config.json`: what a reader needs to use a vector of a base of this identity,
-    under the names that PEFT gives such facts. The folder is made if there is none."""
+    under the names that PEFT gives such facts; so `task_type` is PEFT's name. The folder is made if
+    there is none."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(
         folder / "sft_config.json",
@@ -28,7 +33,7 @@ def write_sft_config(
             "base_model_name_or_path": identity["id"],
             "revision": identity["revision"],
             "base_hash": identity["hash"],
-            "task_type": "SEQ_CLS" if classes else "MASKED_LM",
+            "task_type": task_type,
             "labels": classes,
             **facts,
         },

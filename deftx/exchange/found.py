@@ -2,32 +2,28 @@
 parts of a run, and hub ids."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from transformers import (
-    AutoModelForSequenceClassification,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from deftx.core.mask import Mask
 from deftx.core.sparse_delta import SparseDelta
 from deftx.core.vector_files import OURS, PUBLIC, VECTOR_FILES, vector_file
-from deftx.exchange.foreign import classes_of, classifier_head, fitted, read_stored
+from deftx.exchange.foreign import classes_of, fitted, kinds_of, read_stored
 from deftx.exchange.lt_sft import PUBLIC_SHAPES
 from deftx.exchange.model_folder import with_vectors
 from deftx.models.base import Base
 from deftx.models.folder import HUB_FILES
-from deftx.models.load import load_tokenizer
+from deftx.models.load import load_from, load_tokenizer
 from deftx.models.make import base_of_folder
 from deftx.models.tokenizer import read_tokenizer
 from deftx.store.artefact import file_sha256
 from deftx.store.errors import ArtefactError, InputError
 from deftx.store.hub import fetch
+from deftx.tasks.heads import head_of, kind_of_model
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 """`owner/name`, optionally with a revision."""
@@ -66,16 +62,25 @@ class Found:
             facts["source"] = {k: v for k, v in facts["source"].items() if k != "made"}
         return {**facts, "sha256": file_sha256(self.file)}
 
-    def fitting(self, base: Base, classes: Sequence[str]) -> SparseDelta:
-        """The vector for a base. `classes` give the order of the head if the file does not record
-        it. Raises ArtefactError as `read_foreign` does, or if a task's classes are unknown."""
-        is_task = self.vector.head.keys() & classifier_head(base).keys()
-        if not is_task:
-            return fitted(self.file, self.vector, base, None, None)
+    def kind(self, base: Base, given: str | None) -> str | None:
+        """The kind of the task that the vector is of, which is the given one where its file does
+        not record it; None if it is of a language. Raises ArtefactError if the kind is unknown."""
+        kinds = kinds_of(self.vector, base)
+        if len(kinds) > 1 and given not in kinds:
+            known = f"its head may be of a task of the kind {' or '.join(kinds)}: give --kind"
+            raise ArtefactError(f"{self.name}: {known}")
+        return given if kinds and given else next(iter(kinds), None)
+
+    def fitting(self, base: Base, classes: Sequence[str], kind: str | None) -> SparseDelta:
+        """The vector for a base, of this kind of task, or None for a language. `classes` give the
+        order of the head if the file does not record it. Raises ArtefactError as `read_foreign`
+        does, or if a task's classes are unknown."""
+        if kind is None:
+            return fitted(self.file, self.vector, base, None, None, None)
         if not classes:
             known = "does not record its classes: give --classes, in the order of its head"
             raise ArtefactError(f"{self.name}: {known}")
-        return fitted(self.file, self.vector, base, classes, classes)
+        return fitted(self.file, self.vector, base, classes, classes, kind)
 
 
 def find_vector(name: str) -> Found:
@@ -127,12 +132,14 @@ def _base_of(vectors: Sequence[Found]) -> str:
 
 
 class Fitted(NamedTuple):
-    """Vectors, their base, and the classes of the task, if one of them is of a task."""
+    """Vectors, their base, and the classes and the kind of the task, if one of them is of a
+    task."""
 
     found: list[Found]
     base: Base
     vectors: list[SparseDelta]
     classes: list[str]
+    kind: str | None
 
     @property
     def max_length(self) -> int | None:
@@ -140,14 +147,25 @@ class Fitted(NamedTuple):
         params = (each.vector.provenance.get("params", {}) for each in self.found)
         return next((each["task"].get("max_length") for each in params if each.get("task")), None)
 
+    def model(self) -> PreTrainedModel:
+        """The base with the vectors added, see `with_vectors`."""
+        return with_vectors(self.base, self.vectors, self.classes, self.kind)
+
 
 def find_fitted(
-    names: Sequence[str], base: str | None, classes: Sequence[str], scratch: Path
+    names: Sequence[str],
+    base: str | None,
+    classes: Sequence[str],
+    kind: str | None,
+    scratch: Path,
 ) -> Fitted:
     """Vectors by their names, each fitted to the base, or without its name to the one that they
     were made for, from the run that holds them or from the hub. `classes` are needed for a task
-    whose file does not record them. Raises ArtefactError as `find_vector`, `find_base` and
-    `Found.fitting` do, if the vectors record no base, or if their classes differ."""
+    whose file does not record them, and `kind` where its head does not show it.
+
+    Raises ArtefactError as `find_vector`, `find_base`, `Found.kind` and `Found.fitting` do, if the
+    vectors record no base, or if their classes differ.
+    """
     found = [find_vector(name) for name in names]
     recorded = {each.name: own for each in found if (own := classes_of(each.vector))}
     order = list(classes) or next(iter(recorded.values()), [])
@@ -155,34 +173,58 @@ def find_fitted(
         if own != order:
             raise ArtefactError(f"{which}: its classes are {own}, expected {order}")
     known = find_base(base or _base_of(found), scratch)
-    return Fitted(found, known, [each.fitting(known, order) for each in found], order)
+    kinds = [each.kind(known, kind) for each in found]
+    vectors = [each.fitting(known, order, own) for each, own in zip(found, kinds, strict=True)]
+    return Fitted(found, known, vectors, order, next(filter(None, kinds), None))
+
+
+class Classifier(NamedTuple):
+    """A model that predicts for a task of this kind, before it is loaded, and how many tokens of an
+    item it was trained on, if that is known."""
+
+    kind: str
+    max_length: int | None
+    load: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 
 
 def find_classifier(
-    names: Sequence[str], base: str | None, classes: Sequence[str], scratch: Path
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, int | None]:
+    names: Sequence[str],
+    base: str | None,
+    classes: Sequence[str],
+    kind: str | None,
+    scratch: Path,
+) -> Classifier:
     """A classifier by the names of its vectors, or by a model folder that `save_model_folder`
-    wrote; its tokenizer; and how many tokens of an item it was trained on, if known. Raises
-    ArtefactError as `find_fitted` does or if the folder holds no classifier; InputError if no
-    vector is of a task, or a model is combined with anything."""
+    wrote; load it with its tokenizer while the folder `scratch` exists. Raises ArtefactError as
+    `find_fitted` does or if the folder holds no classifier; InputError if no vector is of a task,
+    or a model is combined with anything."""
     folder = Path(names[0])
-    if (folder / "model.safetensors").is_file():
-        if len(names) > 1 or base or classes:
-            raise InputError(f"{folder}: a whole model goes with no vector, base or classes")
-        saved = AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
+    if not (folder / "model.safetensors").is_file():
+        fitted = find_fitted(names, base, classes, kind, scratch)
+        if fitted.kind is None:
+            raise InputError("no vector of a task among those given: there is nothing to predict")
+        return Classifier(
+            fitted.kind,
+            fitted.max_length,
+            lambda: (fitted.model(), load_tokenizer(fitted.base)),
         )
-        config = saved.config.to_dict()
-        if "ForSequenceClassification" not in str(config.get("architectures")):
-            raise ArtefactError(f"{folder}: {config['architectures']}, expected a classifier")
-        tokenizer = read_tokenizer(folder)
-        return saved, tokenizer, config.get("deftx", {}).get("max_length")
-    fitted = find_fitted(names, base, classes, scratch)
-    if not fitted.classes:
-        raise InputError("no vector of a task among those given: there is nothing to predict")
-    model = with_vectors(fitted.base, fitted.vectors, fitted.classes)
-    return model, load_tokenizer(fitted.base), fitted.max_length
+    if len(names) > 1 or base or classes or kind:
+        raise InputError(f"{folder}: a whole model goes with no vector, base, classes or kind")
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    own = next(filter(None, map(kind_of_model, config.architectures or [])), None)
+    if own is None:
+        raise ArtefactError(f"{folder}: {config.architectures}, expected a classifier")
+    return Classifier(
+        own,
+        config.to_dict().get("deftx", {}).get("max_length"),
+        lambda: (_saved(folder, own), read_tokenizer(folder)),
+    )
+
+
+def _saved(folder: Path, kind: str) -> PreTrainedModel:
+    model, report = load_from(folder, head_of(kind).model())
+    if drawn := sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]):
+        raise ArtefactError(
+            f"{folder}: {drawn[0]} is missing, or has another shape than its config"
+        )
+    return model

@@ -20,15 +20,20 @@ from deftx.models.load import load_classifier, load_masked_lm
 from deftx.report.template import render
 from deftx.store.artefact import write_text
 from deftx.store.errors import ArtefactError, InputError
+from deftx.tasks.heads import HEADS, kind_of_model
 
 
 def with_vectors(
-    base: Base, vectors: Sequence[SparseDelta], classes: Sequence[str] = ()
+    base: Base,
+    vectors: Sequence[SparseDelta],
+    classes: Sequence[str] = (),
+    kind: str | None = None,
 ) -> PreTrainedModel:
     """The base with the sum of the vectors added to its weights, in float32, ready to predict.
 
-    With `classes` a classifier with the head that one of the vectors carries. Without, a
-    masked-language model whose output embeddings stay those of the base, as in language training.
+    With `classes` a classifier, of texts or by the `kind` of a task of something else, with the
+    head that one of the vectors carries; the default is the kind that this vector records. Without,
+    a masked-language model whose output embeddings stay those of the base, as in language training.
 
     Raises ArtefactError if a vector does not fit; InputError if two carry a head, or if there are
     classes and no head, or a head and no classes.
@@ -39,7 +44,12 @@ def with_vectors(
     if classes and not total.head:
         known = ", ".join(classes)
         raise InputError(f"classes {known}, but no vector carries a head: add that of a task")
-    model = load_classifier(base, list(classes), seed=0) if classes else load_masked_lm(base)
+    if classes:
+        recorded = (vector.provenance.get("params", {}).get("kind") for vector in vectors)
+        kind = kind or next(filter(None, recorded), None)
+        model = load_classifier(base, list(classes), 0, kind)
+    else:
+        model = load_masked_lm(base)
     # Where weights are not tied, transformers stores the bias that the output embeddings share with
     # the head under the head's name alone, and reads zeros.
     decoder = model.get_output_embeddings()
@@ -64,10 +74,17 @@ def save_model_folder(
         for name in TOKENIZER_FILES:
             if (base.folder / name).is_file():
                 shutil.copyfile(base.folder / name, temporary / name)
-        kind = type(model).__name__.partition("For")[2]
-        classes = class_names(model)
-        facts = {"base": base.identity, "classes": classes, "prior": None, **made_from}
-        write_text(temporary / "README.md", render("model.md.j2", kind=kind, **facts))
+        name = type(model).__name__
+        kind = kind_of_model(name)
+        facts = {
+            "base": base.identity,
+            "model": name.partition("For")[2],
+            "pipeline": HEADS[kind].pipeline if kind else "fill-mask",
+            "classes": class_names(model) if kind else [],
+            "prior": None,
+            **made_from,
+        }
+        write_text(temporary / "README.md", render("model.md.j2", **facts))
 
 
 def class_names(model: PreTrainedModel) -> list[str]:

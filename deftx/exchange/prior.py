@@ -15,6 +15,7 @@ from deftx.store.artefact import file_sha256
 from deftx.store.errors import ArtefactError, InputError
 from deftx.store.items import Item
 from deftx.store.tensors import TensorFile
+from deftx.tasks.heads import kind_of_model
 
 
 class Bias(NamedTuple):
@@ -44,7 +45,10 @@ def estimated_bias(
     max_length: int,
 ) -> Bias:
     """The bias that makes the mean prediction on the items of a file the same for all classes; a
-    label that they have is not read. Raises InputError as `prior_bias` does."""
+    label that they have is not read. Raises InputError as `prior_bias` does, and for a model of
+    words, whose classes are never equally frequent."""
+    if kind_of_model(type(model).__name__) != "classification":
+        raise InputError(f"{path}: items give a prior of a classification only")
     texts = [{k: v for k, v in item.items() if k != "label"} for item in items]
     model.to(available_device())  # type: ignore[arg-type]
     logits = predict(model, texts, tokenizer, max_length).numpy()

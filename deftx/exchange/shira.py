@@ -35,16 +35,22 @@ class Carried(NamedTuple):
     lost: dict[str, int]
 
 
-def save_shira(base: Base, vector: SparseDelta, classes: Sequence[str], folder: Path) -> Carried:
+def save_shira(
+    base: Base,
+    vector: SparseDelta,
+    classes: Sequence[str],
+    folder: Path,
+    kind: str | None = None,
+) -> Carried:
     """Write `adapter_config.json`, `adapter_model.safetensors` and a card that lists what is lost;
-    with `classes` the head too, which PEFT puts in place.
+    with `classes` the head too, of this kind of task, which PEFT puts in place.
 
     Load it onto the vector's base. Raises ArtefactError if the vector does not fit the base or the
     folder exists; InputError if SHiRA can hold no entry of it.
     """
     vector.mask.check_fits(base.shapes)
-    model = classifier_without_weights(base, len(classes) or 2)
-    heads = classifier_head(base, len(classes)) if classes else {}
+    model = classifier_without_weights(base, len(classes) or 2, kind)
+    heads = classifier_head(base, len(classes), kind) if classes else {}
     Mask({}, shapes_of(vector.head)).check_fits(heads, "head of the vector")
     kept = {n: sum(p.shape) for n, p in matrices(model).items() if n in vector.values}
     while kept:  # r becomes smaller if the fullest layer is too small itself
@@ -80,6 +86,12 @@ def save_shira(base: Base, vector: SparseDelta, classes: Sequence[str], folder: 
     with new_folder(folder) as temporary:
         save_file(tensors, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
         config.save_pretrained(str(temporary))
-        text = render("shira.md.j2", base=base.identity, classes=list(classes), carried=carried)
+        text = render(
+            "shira.md.j2",
+            base=base.identity,
+            classes=list(classes),
+            model=type(model).__name__.partition("For")[2] if classes else "MaskedLM",
+            carried=carried,
+        )
         write_text(temporary / "README.md", text)
     return carried

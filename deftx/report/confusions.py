@@ -42,7 +42,7 @@ def confusions(
     """How often each label was predicted as each class by one system per task, in every language,
     summed over its seeds; pairs that did not occur have no row. Columns: CONFUSIONS."""
     rows = []
-    known = [e for e in evaluations if systems[e.task] == e.system]
+    known = [e for e in evaluations if systems.get(e.task) == e.system]
     for task, table in comparison.tasks.items():
         for language in table.languages:
             mine = [e for e in known if (e.task, e.language) == (task, language)]
@@ -98,7 +98,7 @@ def examples(
     systems: Mapping[str, str],
     paths: Sequence[Path],
 ) -> list[dict[str, Any]]:
-    """Examples of the errors of one system per task, with its first seed, as JSON: `task`,
+    """Examples of the errors of one system per task, with its smallest seed, as JSON: `task`,
     `system`, `seed`, `language` (its name), `id` of the item, and `labels` and `predictions`: the
     item as a list of parts, each with its `text`, its `mark` (a class, or empty) and whether this
     is `wrong`. Only tasks that have examples and whose test items are given.
@@ -113,7 +113,8 @@ def examples(
         facts = provenance_of(path)
         files[facts.get("dataset"), facts.get("language")] = path
     found = []
-    first = {(e.task, e.system, e.language): e for e in sorted(evaluations, key=lambda e: -e.seed)}
+    by_seed = sorted(evaluations, key=lambda e: e.seed, reverse=True)
+    first = {(e.task, e.system, e.language): e for e in by_seed}
     for task, table in comparison.tasks.items():
         for language in table.languages:
             test = files.get((table.dataset, language))

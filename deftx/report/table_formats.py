@@ -74,7 +74,7 @@ def bars(text: str) -> str:
 def tex(text: str) -> str:
     """Text in which everything that is special to LaTeX is escaped."""
     signs = {"±": r"$\pm$", "†": r"$^\dagger$", MINUS: "$-$", "≥": r"$\geq$", "<": "$<$"}
-    signs |= {">": "$>$", "|": "$|$", "[": "{[}"}
+    signs |= {">": "$>$", "→": r"$\rightarrow$", "|": "$|$", "[": "{[}"}
     signs |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     return "".join(signs.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in one_line(text))
 

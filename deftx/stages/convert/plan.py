@@ -9,6 +9,7 @@ from deftx.plan.graph import BASE_MODEL, Graph
 from deftx.plan.user_files import sha256
 from deftx.stages.convert.method import Given
 from deftx.stages.convert.settings import HUB_ID, Foreign
+from deftx.tasks.heads import head_of
 
 
 def inputs(graph: Graph, artefact: Artefact) -> Inputs:
@@ -19,7 +20,7 @@ def params(graph: Graph, artefact: Artefact) -> dict[str, Any]:
     target, foreign = artefact.target, _foreign(graph, artefact)
     found: dict[str, Any] = dict(artefact.wildcards)
     if target.kind == "task":
-        found["classes"] = graph.config.tasks[target.name].classes
+        found |= graph.config.tasks[target.name].head
         found["stored_classes"] = foreign.classes_of(target.name)
     if revision := foreign.revision_of(target.name):
         return {**found, "id": foreign.source_of(target.name), "revision": revision}
@@ -45,7 +46,9 @@ def missing(graph: Graph, artefact: Artefact) -> str | None:
     if found is None:
         hint = "; for a hub id give its revision" if HUB_ID.match(foreign.source) else ""
         return f"{key}: no {OURS} and no {PUBLIC} at {path}{hint}"
-    if target.kind == "task" and found.name != OURS and not foreign.classes_of(target.name):
+    if target.kind == "language" or found.name == OURS or foreign.classes_of(target.name):
+        return None
+    if not head_of(graph.config.tasks[target.name].kind).is_sorted:
         return (
             f"{key}: {path} does not record the order of its classes: give `classes`, those of "
             f"tasks.{target.name} in the order of the rows of its head"

@@ -12,7 +12,8 @@ from deftx.models.base import Base
 from deftx.store.artefact import file_sha256
 from deftx.store.errors import ArtefactError, InputError
 from deftx.store.hub import fetch
-from deftx.store.strict import Strict
+from deftx.store.strict import Strict, absent
+from deftx.tasks.heads import task_type
 
 
 class Params(Strict):
@@ -30,7 +31,13 @@ class Params(Strict):
     )
     stored_classes: list[str] | None = Field(
         default=None,
-        description="the same in the order of the stored head, if the file has no record",
+        description="the same in the order of the stored head, if the file has no record; default "
+        "of tags: sorted, as the public code has them",
+    )
+    kind: str | None = Field(
+        default=None,
+        exclude_if=absent,
+        description="the kind of a task; default: classification",
     )
 
     @model_validator(mode="after")
@@ -57,12 +64,18 @@ def convert(params: Params, *, base: Path, vector: Path | None = None, out: Path
     found = file_sha256(file)
     if params.content not in (None, found):
         raise ArtefactError(f"{file}: sha256 {found}, expected {params.content}: did it change?")
-    phi = read_foreign(file, encoder, params.classes, params.stored_classes)
+    phi = read_foreign(file, encoder, params.classes, params.stored_classes, params.kind)
     source = {"id": params.id, "revision": params.revision, "file": file.name, "sha256": found}
     made = {k: v for k, v in phi.provenance.items() if k not in ("base", "k", "layout")}
     provenance: dict[str, Any] = params.model_dump(include={"method", "target"})
     write_sft_config(
-        out.parent, encoder.identity, params.classes, **provenance, source=source, k=len(phi)
+        out.parent,
+        encoder.identity,
+        params.classes,
+        task_type(params.classes, params.kind),
+        **provenance,
+        source=source,
+        k=len(phi),
     )
     phi.save(
         out,

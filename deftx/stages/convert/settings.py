@@ -30,7 +30,7 @@ class Foreign(Strict):
     classes: Classes | dict[str, Classes] | None = Field(
         default=None,
         description="classes of a task, or of each, in the order of the stored head's rows; needed "
-        "if the file does not record them",
+        "if the file does not record them, but for tags, which the public code sorts",
     )
 
     @model_validator(mode="before")

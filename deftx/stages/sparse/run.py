@@ -24,6 +24,7 @@ from deftx.stages.sparse.settings import KeepLower
 from deftx.store.artefact import digests
 from deftx.store.errors import InputError
 from deftx.store.tensors import TensorFile
+from deftx.tasks.heads import task_type
 
 
 class Params(MethodParams, SourceLanguages, RoundOf):
@@ -123,6 +124,7 @@ def _write(out: Path, params: Params, phi: SparseDelta, provenance: Mapping[str,
         out.parent,
         provenance["base"],
         params.classes,
+        task_type(params.classes, params.kind),
         max_length=params.training.max_length,
         k=len(phi),
         **params.model_dump(include={"method", "target", "start", "seed"}),
