@@ -250,7 +250,7 @@ def test_labels_in_another_case_and_typographic_changes_are_accepted_and_stated(
     assert found.notes == ["Labels in another spelling: 1, such as 'NEUTRAL' as 'neutral'."]
     path.write_text("\n".join(text.splitlines()[:-4]))
     assert read_sheet(path, sheet).notes[1] == (
-        "4 rows of the sheet are gone; they count as not filled."
+        "Rows that are gone from the sheet and count as not filled: 4."
     )
 
 
@@ -344,7 +344,9 @@ def test_translations_are_scored_with_the_labels_of_their_source(tmp_path):
     assert [i["label"] for i in found.items] == [item["label"] for item in drawn[1:]]
     assert {(i["text"], i["text_pair"]) for i in found.items} == {("Saya suka", "lo")}
     write([[*row[:4], row[1], row[2]] for row in rows])
-    assert read_sheet(path, sheet).notes == ["12 translations have the same words as their source."]
+    assert read_sheet(path, sheet).notes == [
+        "Translations with the same words as their source: 12."
+    ]
     write([[*row[:4], "Saya", ""] for row in rows])
     with pytest.raises(DataError, match="row 2: only one text of the pair is translated"):
         read_sheet(path, sheet)
@@ -368,7 +370,9 @@ def test_a_sheet_is_recognised_wherever_it_was_saved(sheet, tmp_path):
     assert (found.kind, found.given, len(found.items)) == ("file", 3, 2)
     mine.write_text("text,label\nKala,positive\nkala!,POSITIVE\n")
     found = read_filled(mine, home, CLASSES)
-    assert len(found.items) == 1 and "1 rows have the text of an earlier one" in found.notes[1]
+    assert (
+        len(found.items) == 1 and "text of an earlier row, which are left out: 1" in found.notes[1]
+    )
     mine.write_text("text,label\nKala,positive\nkala!,neutral\n,neutral\n")
     message = r"row 3: the text of row 2 with the label 'neutral', not 'positive'\n.*row 4: a label"
     with pytest.raises(DataError, match=message):
@@ -608,9 +612,9 @@ def test_a_score_says_what_people_need_in_words(tmp_path):
         "The model is better than that (p < 0.001).",
         "The language vector makes 12 wrong answers right and 0 right answers wrong: +29 points "
         "(+13 to +42). It helps (p < 0.001).",
-        "Only 2 items have the label 'neutral'.",
-        "2 of the items are in the text that the model was trained on (without their labels), so "
-        "the figures may be too good.",
+        "Items with the label 'neutral': only 2.",
+        "Items in the text that the model was trained on, without their labels: 2. The figures may "
+        "be too good.",
     ]
     text = markdown(replace(found, classes=["a|b", "<i>", "c"], most_frequent="a|b"))
     assert "a\\|b" in text and "<i>" not in text.replace("\\<i", "")
@@ -637,7 +641,7 @@ def test_a_class_without_labels_is_left_out_and_named(tmp_path):
     project = filled_sheet(tmp_path, truth, truth, truth)
     found = score(tmp_path / "to-label.csv", project)
     assert found.with_language.macro_f1.value == 1 > found.with_language.macro_f1.low
-    assert "Only 0 items have the label 'neutral'; macro F1 is the mean over the other" in str(
+    assert "Items with the label 'neutral': only 0; macro F1 is the mean over the other" in str(
         found.notes
     )
 

@@ -121,9 +121,9 @@ def read_sheet(path: Path, sheet: Sheet) -> Labelled:
     faults.check()
     notes = labels.notes
     if gone := len(known) - len(places):
-        notes.append(f"{gone} rows of the sheet are gone; they count as not filled.")
+        notes.append(f"Rows that are gone from the sheet and count as not filled: {gone}.")
     if copies:
-        notes.append(f"{copies} translations have the same words as their source.")
+        notes.append(f"Translations with the same words as their source: {copies}.")
     items = [found[id] for id in known if id in found]
     return Labelled(items, len(known), sheet.kind, sheet.origin, notes)
 
@@ -155,7 +155,7 @@ def read_labelled(path: Path, classes: Sequence[str]) -> Labelled:
     faults.check()
     notes = labels.notes
     if again:
-        notes.append(f"{again} rows have the text of an earlier one; each text counts once.")
+        notes.append(f"Rows with the text of an earlier row, which are left out: {again}.")
     return Labelled(items, len(rows), "file", path.name, notes)
 
 

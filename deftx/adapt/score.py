@@ -155,11 +155,11 @@ def compared(
     for name, number in zip(classes, support, strict=True):
         if number < RARE:
             ignored = "; macro F1 is the mean over the other classes" if number == 0 else ""
-            notes.append(f"Only {number} items have the label {name!r}{ignored}.")
+            notes.append(f"Items with the label {name!r}: only {number}{ignored}.")
     if trained and (known := leaked(labelled.items, trained)):
         notes.append(
-            f"{known} of the items are in the text that the model was trained on (without their "
-            "labels), so the figures may be too good."
+            f"Items in the text that the model was trained on, without their labels: {known}. The "
+            "figures may be too good."
         )
     return Score(
         language=project.language,
