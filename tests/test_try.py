@@ -18,7 +18,7 @@ from browser import CHROMIUM, chromium
 from conftest import PROJECT
 from test_escaping import HOSTILE
 
-from deftx.adapt.page import MOST, answers, examples, page, serve
+from deftx.adapt.page import MOST, _markup, answers, examples, page, serve
 from deftx.store.errors import ArtefactError, InputError
 
 
@@ -159,6 +159,15 @@ def served(request, tmp_path_factory):
     assert process.stdout.read() == ""  # no connection
     assert [path.name for path in folder.iterdir()] == ["to-label.csv"]
     process.stdout.close()
+
+
+def test_the_page_says_whether_anybody_has_scored_the_model(project):
+    def about(score):
+        return words(_markup("try_about.html.j2", project=project, examples=True, score=score))
+
+    assert "not known how often it is right" in about(None)
+    score = {"items": 50, "with_language": {"right": 36}}
+    assert "50 items with a label from a person" in about(score) and "right on 36." in about(score)
 
 
 @needs_gradio
