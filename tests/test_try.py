@@ -110,9 +110,11 @@ def test_examples_are_sentences_that_a_person_has_labelled(project):
     assert examples(project) == [["one"], ["NA"]]
     project.facts["pairs"] = True
     assert examples(project) == [["one", "a"], ["NA", "d"]]
+    sheet(project.folder, ["1,one,a,positive"], ";")
+    assert examples(project) == [["one", "a"]]
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"a;b\n1;2\n", b'"open'])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"a;b\n1;2\n", b'text,label\n"open,x'])
 def test_a_damaged_sheet_gives_no_examples(project, content):
     (project.folder / "to-label.csv").write_bytes(content)
     assert examples(project) == []

@@ -5,6 +5,7 @@ import socket
 import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
+from io import StringIO
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,10 @@ def examples(project: "Project") -> list[list[str]]:
     if not path.is_file():
         return []
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
+        # Spreadsheet programs write what their country uses.
+        separator = max(",;\t", key=text.partition("\n")[0].count)
+        frame = pd.read_csv(StringIO(text), sep=separator, dtype=str, keep_default_na=False)
         labelled = frame[frame["label"].str.strip() != ""]
         columns = ["text", "text_pair"] if project.facts.get("pairs") else ["text"]
         return labelled[columns].head(EXAMPLES).to_numpy().tolist()
