@@ -206,18 +206,16 @@ def test_only_this_computer_is_answered_and_the_page_names_no_other(served):
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 def test_in_a_browser_without_a_network_sentences_are_typed_and_labelled(served, tmp_path):
     kind, address = served
-    press = (
-        "[...document.querySelectorAll('button')].find(b => b.innerText == 'Label them').click()"
-    )
+    button = "[...document.querySelectorAll('button')].find(b => b.innerText == 'Label them')"
     typed = "very positive {{this}} ${1+1} <b>x</b> <script>document.title = 'hacked'</script>"
     with chromium(tmp_path / "profile") as tab:
         tab.call("Page.navigate", url=address)
-        tab.wait("document.querySelector('textarea')")
-        tab.js(press)
+        tab.wait(f"document.querySelector('textarea') && {button}")
+        tab.js(f"{button}.click()")
         tab.wait("document.querySelector('[role=alert]')")
         for number in range(2 if kind == "pairs" else 1):
             tab.type(f"document.querySelectorAll('textarea')[{number}]", typed)
-        tab.js(press)
+        tab.js(f"{button}.click()")
         tab.wait("document.querySelector('.answer')")
         assert tab.js("document.querySelector('.sentence').innerText") == typed
         label = tab.js("document.querySelector('tr.label').innerText")
