@@ -35,9 +35,9 @@ class Stub:
         return np.where(np.eye(len(self.classes))[best] == 1, 0.7, rest)
 
 
-def sheet(folder, rows):
-    lines = ["\ufeffid,text,text_pair,label", *rows]
-    (folder / "to-label.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+def sheet(folder, rows, separator=","):
+    text = "\n".join(["\ufeffid,text,text_pair,label", *rows, ""])
+    (folder / "to-label.csv").write_text(text.replace(",", separator), encoding="utf-8")
 
 
 def main(folder, pairs):

@@ -37,7 +37,7 @@ SCORE = {
 
 @pytest.fixture
 def project(tmp_path):
-    facts = {"text": {"lines": 2000, "words": 31000}, "labelled": {"items": 900}}
+    facts = {"lines": 2000, "words": 31000, "labelled": 900}
     made = Stub(tmp_path / "made", facts=facts)
     (made.folder / "model").mkdir(parents=True)
     (made.folder / "model/model.safetensors").write_bytes(b"")

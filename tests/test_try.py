@@ -18,7 +18,7 @@ from browser import CHROMIUM, chromium
 from conftest import PROJECT
 from test_escaping import HOSTILE
 
-from deftx.adapt.page import MOST, answers, examples, page, serve
+from deftx.adapt.page import MOST, _markup, answers, examples, page, serve
 from deftx.store.errors import ArtefactError, InputError
 
 
@@ -110,9 +110,11 @@ def test_examples_are_sentences_that_a_person_has_labelled(project):
     assert examples(project) == [["one"], ["NA"]]
     project.facts["pairs"] = True
     assert examples(project) == [["one", "a"], ["NA", "d"]]
+    sheet(project.folder, ["1,one,a,positive"], ";")
+    assert examples(project) == [["one", "a"]]
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"a;b\n1;2\n", b'"open'])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"a;b\n1;2\n", b'text,label\n"open,x'])
 def test_a_damaged_sheet_gives_no_examples(project, content):
     (project.folder / "to-label.csv").write_bytes(content)
     assert examples(project) == []
@@ -161,6 +163,15 @@ def served(request, tmp_path_factory):
     process.stdout.close()
 
 
+def test_the_page_says_whether_anybody_has_scored_the_model(project):
+    def about(score):
+        return words(_markup("try_about.html.j2", project=project, examples=True, score=score))
+
+    assert "not known how often it is right" in about(None)
+    score = {"items": 50, "with_language": {"right": 36}}
+    assert "50 items with a label from a person" in about(score) and "right on 36." in about(score)
+
+
 @needs_gradio
 def test_gradios_own_call_returns_what_the_page_shows(project, served):
     kind, address = served
@@ -195,18 +206,16 @@ def test_only_this_computer_is_answered_and_the_page_names_no_other(served):
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 def test_in_a_browser_without_a_network_sentences_are_typed_and_labelled(served, tmp_path):
     kind, address = served
-    press = (
-        "[...document.querySelectorAll('button')].find(b => b.innerText == 'Label them').click()"
-    )
+    button = "[...document.querySelectorAll('button')].find(b => b.innerText == 'Label them')"
     typed = "very positive {{this}} ${1+1} <b>x</b> <script>document.title = 'hacked'</script>"
     with chromium(tmp_path / "profile") as tab:
         tab.call("Page.navigate", url=address)
-        tab.wait("document.querySelector('textarea')")
-        tab.js(press)
+        tab.wait(f"document.querySelector('textarea') && {button}")
+        tab.js(f"{button}.click()")
         tab.wait("document.querySelector('[role=alert]')")
         for number in range(2 if kind == "pairs" else 1):
             tab.type(f"document.querySelectorAll('textarea')[{number}]", typed)
-        tab.js(press)
+        tab.js(f"{button}.click()")
         tab.wait("document.querySelector('.answer')")
         assert tab.js("document.querySelector('.sentence').innerText") == typed
         label = tab.js("document.querySelector('tr.label').innerText")

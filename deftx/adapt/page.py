@@ -5,6 +5,7 @@ import socket
 import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
+from io import StringIO
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from deftx.report.template import TEMPLATES, render
+from deftx.store.artefact import read_json
 from deftx.store.errors import DeftxError, InputError
 from deftx.store.items import Item
 
@@ -37,17 +39,19 @@ def page(project: "Project") -> Any:
     """The page as `gradio.Blocks`. Its one function, `answer`, takes what is typed into one field,
     or two for pairs, and returns HTML.
 
-    Raises InputError if gradio is not installed.
+    Raises InputError if gradio is not installed, ArtefactError if `score.json` is damaged.
     """
     gradio = _gradio()
     fields = ["Sentences, one per line"]
     if project.facts.get("pairs"):
         fields = [f"{which} sentences, one per line" for which in ("First", "Second")]
-    known = examples(project)
+    known, path = examples(project), project.folder / "score.json"
+    score = read_json(path, "items", "with_language") if path.is_file() else None
+    about = _markup("try_about.html.j2", project=project, examples=bool(known), score=score)
     with gradio.Blocks(
         title=f"{project.task} in {project.name}", analytics_enabled=False
     ) as blocks:
-        gradio.HTML(_markup("try_about.html.j2", project=project, examples=bool(known)))
+        gradio.HTML(about)
         inputs = [gradio.Textbox(label=label, lines=4, max_lines=12) for label in fields]
         button = gradio.Button("Label them", variant="primary")
         if known:
@@ -98,7 +102,10 @@ def examples(project: "Project") -> list[list[str]]:
     if not path.is_file():
         return []
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
+        # Spreadsheet programs write what their country uses.
+        separator = max(",;\t", key=text.partition("\n")[0].count)
+        frame = pd.read_csv(StringIO(text), sep=separator, dtype=str, keep_default_na=False)
         labelled = frame[frame["label"].str.strip() != ""]
         columns = ["text", "text_pair"] if project.facts.get("pairs") else ["text"]
         return labelled[columns].head(EXAMPLES).to_numpy().tolist()
@@ -109,8 +116,8 @@ def examples(project: "Project") -> list[list[str]]:
 def serve(project: "Project", port: int | None = None, browser: bool = True) -> None:
     """Show the page at an address of this computer that no other one reaches, until Ctrl+C.
 
-    Without a port, takes the first free one of PORTS. Raises InputError if gradio is not installed,
-    or if the port cannot be used.
+    Without a port, takes the first free one of PORTS. Raises as `page` does, and
+    InputError if the port cannot be used.
     """
     blocks = page(project)
     listening = _listen(PORTS if port is None else [port])
