@@ -51,9 +51,9 @@ TARGETS = {
         "target": "task-x",
         "classes": TAGS,
         "kind": "tagging",
-        "task": task_settings(max_length=LENGTH, metric="accuracy"),
+        "task": task_settings(max_length=LENGTH, metric="accuracy", epochs=1),
     },
-    "language": {"target": "lang-qaa", "language": language_settings(epochs=1)},
+    "language": {"target": "lang-qaa", "language": language_settings(max_steps=3)},
 }
 
 
@@ -62,7 +62,7 @@ class Stages:
 
     def __init__(self, base, folder):
         self.base, self.folder = base, folder
-        write_items(folder / "words.parquet", in_names(tagged_items(60, longest=30)))
+        write_items(folder / "words.parquet", in_names(tagged_items(40, longest=30)))
         text = [{"id": str(i), "text": line} for i, line in enumerate(sentences(40))]
         write_items(folder / "text.parquet", text)
 
