@@ -7,7 +7,7 @@ import pytest
 import torch
 from loopback_hub import COMMIT
 from lt_sft_files import CLASSES, dense, write_public
-from tiny_config import with_key
+from tiny_config import TINY, with_key
 from workspace import Workspace
 
 from deftx.core.sparse_delta import SparseDelta
@@ -16,6 +16,7 @@ from deftx.plan.artefact import Artefact
 from deftx.plan.config import check_config
 from deftx.plan.plan import Plan
 from deftx.stages.table import path_of
+from deftx.stages.world.settings import TAGS
 from deftx.store.errors import ConfigError
 from deftx.store.tensors import TensorFile
 
@@ -153,6 +154,28 @@ def test_missing_files_and_classes_are_errors_before_anything_runs(tmp_path):
     source = {"language": "mine/qtasentiment", "task": "mine/qtasentiment"}
     with pytest.raises(ConfigError, match="does not record the order of its classes"):
         plan(source, data_dir=str(tmp_path), languages={"qta": {"text": "none"}}).check_files()
+
+
+def test_tags_of_a_file_of_the_public_code_may_have_no_order_of_their_own(tmp_path):
+    """They are sorted, so a config need not say it; the kind is in the parameters."""
+    (tmp_path / "ner").mkdir()
+    (tmp_path / "ner/pytorch_diff.bin").write_bytes(b"")
+    task = TINY["tasks"]["sentiment"] | {"kind": "tagging", "classes": [*TAGS]}
+    tags = {part: {"dataset": "tags", "split": part} for part in ("train", "valid", "test")}
+    found = plan(
+        {"language": "mine/{language}", "task": {"source": "ner", "aliases": {"ner": "ner"}}},
+        data_dir=str(tmp_path),
+        datasets=TINY["datasets"] | {"tags": {"world": "tags", "items": dict.fromkeys(tags, 9)}},
+        tasks={"ner": {**task, **tags}},
+        languages={"qta": {"text": "none"}},
+    )
+    with pytest.raises(ConfigError) as caught:
+        found.check_files()
+    assert "task-ner" not in str(caught.value) and "lang-qta" in str(caught.value)
+    (converted,) = [a for a in found.artefacts if a.stage == "convert" and "task" in a["target"]]
+    params = found.params(converted)
+    assert (params["kind"], params["stored_classes"]) == ("tagging", None)
+    assert params["classes"] == task["classes"]
 
 
 @pytest.mark.workflow

@@ -82,6 +82,7 @@ def test_every_family_predicts_each_word_of_each_sentence_once(tagged):
 
 def test_scores_are_those_of_the_logits_over_all_words(tagged):
     scores = pd.read_csv(tagged.results / "tables/scores.csv")
+    scores = scores[~scores["system"].str.endswith(" + prior")]
     assert len(scores) == len(evaluations(tagged))
     for path in evaluations(tagged):
         file, (system, _, language, seed) = TensorFile(path), path.parts[-4:]
