@@ -151,16 +151,16 @@ def prepare(request: Request, console: Console) -> None:
     )
     classes = labelled.classes if labelled else classes_of_vector(str(task.vector), request.classes)
     found = look_at(request, console)
-    sheet, lines = _divided(request, found, classes, labelled)
+    sheet, kept, labelled = _divided(request, found, classes, labelled)
+    if sheet is None:
+        console.print(f"\nNo {NAMES['label']}.csv: too few lines. Name texts by --to-label.")
+    else:  # first: it refuses where somebody has filled another sheet
+        write_sheet(request.folder / f"{NAMES[sheet.kind]}.csv", sheet)
     data = request.folder / "data"
-    write_text(data / f"text-{request.language}.txt", "".join(f"{line}\n" for line in lines))
+    write_text(data / f"text-{request.language}.txt", "".join(f"{line}\n" for line in kept))
     if labelled is not None:
         write_rows(data / f"{task.name}-train.jsonl", labelled.train)
         write_rows(data / f"{task.name}-valid.jsonl", labelled.valid)
-    if sheet is None:
-        console.print(f"\nNo {NAMES['label']}.csv: too few lines. Name texts by --to-label.")
-    else:
-        write_sheet(request.folder / f"{NAMES[sheet.kind]}.csv", sheet)
     with inside(request.folder):
         steps, seconds, config = _fitted(request, classes, labelled, console)
         write_text(Path(CONFIG), config)
@@ -176,7 +176,8 @@ def prepare(request: Request, console: Console) -> None:
         "asked": request.facts,
         "steps": steps,
         "seconds": round(seconds),
-        "lines": len(lines),
+        "lines": len(kept),
+        "words": found.facts["words"],
         "labelled": len(labelled.train) + len(labelled.valid) if labelled else 0,
         "source_labels": [item["label"] for item in labelled.train] if labelled else [],
     }
@@ -185,32 +186,41 @@ def prepare(request: Request, console: Console) -> None:
 
 def _divided(
     request: Request, found: Look, classes: list[str], labelled: Labelled | None
-) -> tuple[Sheet | None, list[str]]:
-    """The sheet of items to label or to translate, None if there are too few, and the lines that
-    train, which are those that cleaning keeps without those of the sheet."""
-    items: list[Item] = [{"id": str(n), "text": line} for n, line in enumerate(found.kept)]
-    about = {"language": request.language, "task": request.task.name, "classes": classes}
+) -> tuple[Sheet | None, list[str], Labelled | None]:
+    """The sheet of items to label or to translate, None if there are too few; the lines that train,
+    which are those that cleaning keeps; and the labelled items. What is in the sheet is in neither
+    of these."""
+    lines: list[Item] = [{"id": str(n), "text": line} for n, line in enumerate(found.kept)]
+    columns, kind = request.columns, "translate" if request.translate else "label"
     if request.translate:
         if labelled is None:
             raise InputError("--translate: needs labelled items of the task, not a task vector")
-        drawn = draw(labelled.valid, COUNT, request.seed, classes=classes)
-        origin = f"labelled items of {request.task.labelled}"
-        return make_sheet("translate", drawn, **about, origin=origin, seed=request.seed), found.kept  # type: ignore[arg-type]
-    if request.to_label is not None:
-        layout = Layout(
-            columns=Columns(text=request.columns.text, text_pair=request.columns.text_pair)
-        )
+        every = [*labelled.train, *labelled.valid]
+        drawn = draw(every, COUNT, request.seed, classes=classes)
+        parts = (remaining(part, drawn) for part in (labelled.train, labelled.valid))
+        labelled, origin = Labelled(classes, *parts), f"labelled items of {request.task.labelled}"
+    elif request.to_label is not None:
+        layout = Layout(columns=Columns(text=columns.text, text_pair=columns.text_pair))
         drawn = draw(read_items(request.to_label, layout, whole=True), COUNT, request.seed)
-        kept, origin = remaining(items, drawn), f"texts of {request.to_label}"
-    elif request.columns.text_pair is not None:
-        return None, found.kept  # a line of a text is no pair
+        lines, origin = remaining(lines, drawn), f"texts of {request.to_label}"
+    elif columns.text_pair is not None:
+        drawn = []  # a line of a text is no pair
     else:
-        drawn, kept = hold_out(items, COUNT, request.seed)
+        drawn, lines = hold_out(lines, COUNT, request.seed)
         origin = f"lines of {request.text}, which are not trained on"
+    kept = [line["text"] for line in lines]
     if not drawn:
-        return None, found.kept
-    sheet = make_sheet("label", drawn, **about, origin=origin, seed=request.seed)  # type: ignore[arg-type]
-    return sheet, [item["text"] for item in kept]
+        return None, kept, labelled
+    sheet = make_sheet(
+        kind,  # type: ignore[arg-type] # one of two
+        drawn,
+        language=request.language,
+        task=request.task.name,
+        classes=classes,
+        origin=origin,
+        seed=request.seed,
+    )
+    return sheet, kept, labelled
 
 
 def _run(request: Request) -> str:

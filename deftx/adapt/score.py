@@ -41,12 +41,16 @@ RARE = 5
 class Adapted(Protocol):
     """What scoring needs of an adapted model."""
 
-    folder: Path
-    language: str
-    name: str
-    task: str
-    classes: list[str]
-
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def language(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def classes(self) -> list[str]: ...
     def predict(self, texts: list[Item], with_language: bool = True) -> np.ndarray:
         """Probabilities (items, classes), with or without the language vector."""
 

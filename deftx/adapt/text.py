@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from deftx.data.read import LINE_END
+from deftx.data.cells import LINE_END
 from deftx.data.rows import NO_TEXT, UNREADABLE, fault, kind_of, rows, text_of
 from deftx.stages.data.settings import Columns, Format, Layout
 from deftx.store.errors import DataError

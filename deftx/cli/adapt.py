@@ -110,10 +110,11 @@ def _finished(project: Project, folder: Path) -> None:
     here = Path(os.path.relpath(folder))
     print(f"\nThe model is in {here / MODEL}. Nobody has scored it yet: nothing above is a score.")
     print(f"To add a language or a task, edit {here / CONFIG} and run `deftx run {CONFIG}` there.")
-    sheet = here / f"{NAMES['label']}.csv"
-    print("\nNext, to try it:    deftx try " + str(here))
-    if sheet.is_file():
-        print(f"Next, to score it:  fill the column `label` of {sheet}, then: deftx score {sheet}")
+    print(f"\nNext, to try it:    deftx try {here}")
+    for sheet in (here / f"{name}.csv" for name in NAMES.values()):
+        if sheet.is_file():
+            print(f"Next, to score it:  fill {sheet} ({sheet.with_suffix('.txt')} says how), then:")
+            print(f"                    deftx score {sheet}")
 
 
 def try_(parser: ArgumentParser, arguments: list[str]) -> None:
