@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, floor, log10, sqrt
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ from rich.table import Table
 from scipy.stats import binomtest, norm
 
 from deftx.adapt.filled import Labelled, read_filled
+from deftx.adapt.project import Project
 from deftx.adapt.sheet import FEWEST
 from deftx.adapt.uses import check_apart
 from deftx.data.contradictions import leaked
@@ -36,23 +36,6 @@ WORDS = 25
 
 RARE = 5
 """A class with fewer labels gets a note: its F1 is a matter of chance."""
-
-
-class Adapted(Protocol):
-    """What scoring needs of an adapted model."""
-
-    @property
-    def folder(self) -> Path: ...
-    @property
-    def language(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def task(self) -> str: ...
-    @property
-    def classes(self) -> list[str]: ...
-    def predict(self, texts: list[Item], with_language: bool = True) -> np.ndarray:
-        """Probabilities (items, classes), with or without the language vector."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +100,7 @@ class Score:
     marks: list[str]
 
 
-def score(sheet: Path, project: Adapted, trained: Sequence[Item] = ()) -> Score:
+def score(sheet: Path, project: Project, trained: Sequence[Item] = ()) -> Score:
     """Score an adapted model with a filled sheet, or with another table of labelled texts.
     `trained` may be the text that it was trained on, which is searched for the items.
 
@@ -141,7 +124,7 @@ def score(sheet: Path, project: Adapted, trained: Sequence[Item] = ()) -> Score:
 
 def compared(
     labelled: Labelled,
-    project: Adapted,
+    project: Project,
     with_it: np.ndarray,
     without: np.ndarray,
     *,

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from deftx.adapt.filled import read_labelled
-from deftx.adapt.score import Adapted, Answers, changes, mcnemar, measured, percent
+from deftx.adapt.project import Project
+from deftx.adapt.score import Answers, changes, mcnemar, measured, percent
 from deftx.adapt.uses import check_apart
 from deftx.report.statistics import ALPHA, ROUNDING
 from deftx.store.artefact import write_json
@@ -60,7 +61,7 @@ class Choice:
 
 def choose_strength(
     path: Path,
-    project: Adapted,
+    project: Project,
     predict: Predict,
     *,
     strengths: Sequence[float] = STRENGTHS,
