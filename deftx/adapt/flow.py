@@ -17,6 +17,7 @@ from deftx.adapt.look import Look, look
 from deftx.adapt.make import run, write_rows
 from deftx.adapt.project import NAME, VECTORS, Project
 from deftx.adapt.request import AskedTask, Labelled, classes_of_vector, read_labelled
+from deftx.adapt.score import rich_table
 from deftx.adapt.settings import config_text, rates
 from deftx.adapt.sheet import (
     COUNT,
@@ -326,7 +327,7 @@ def train(request: Request, console: Console) -> Project:
     project = Project.open(request.folder)
     for kind, path in paths.items():
         _copy(request.folder / path, request.folder / VECTORS[kind])
-    project.write_model({"vectors": [{"name": VECTORS[kind]} for kind in VECTORS]})
+    project.write_model()
     return project
 
 
@@ -375,4 +376,4 @@ def _tokens(project: Project) -> Path:
 
 def show_alarms(project: Project, console: Console) -> None:
     """Print the alarms."""
-    console.print(alarm_table(alarms(project)))
+    console.print(rich_table(alarm_table(alarms(project))))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -24,6 +25,10 @@ LOG = "run.log"
 """What Snakemake says while it runs."""
 
 
+SHOWN = 6
+"""Lines of Snakemake's own error that a person sees."""
+
+
 class RunError(DeftxError):
     """The workflow stopped with an error."""
 
@@ -31,7 +36,7 @@ class RunError(DeftxError):
 def run(plan: Plan, config: Path, cores: int, console: Console) -> None:
     """Run the workflow of a config in the working folder, with one bar over all steps of training.
 
-    Raises RunError, with the last lines of the log of the job that failed.
+    Raises RunError, with what went wrong.
     """
     steps = {artefact: steps_of(plan, artefact) for artefact in trainings(plan)}
     environment = {**os.environ, "DEFTX_PROGRESS_SECONDS": "2"}
@@ -48,7 +53,7 @@ def run(plan: Plan, config: Path, cores: int, console: Console) -> None:
             process.wait()
             raise
     if process.returncode:
-        raise RunError(_reason(plan))
+        raise RunError(_reason())
 
 
 def _watch(
@@ -92,13 +97,13 @@ def done_of(plan: Plan, artefact: Artefact, steps: int) -> int:
     return min(steps, int(found[-1].replace(",", ""))) if found else 0
 
 
-def _reason(plan: Plan) -> str:
-    """Why the workflow stopped: the end of the newest log of a job."""
-    logs = sorted(Path(plan.root, "logs").rglob("*.log"), key=lambda path: path.stat().st_mtime)
-    if not logs:
-        return f"the workflow could not start; its words are in {Path(LOG).absolute()}"
-    lines = logs[-1].read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return "\n".join([f"training stopped; the end of {logs[-1].absolute()}:", *lines[-5:]])
+def _reason() -> str:
+    """Why the workflow stopped: our own message, or else what Snakemake says of the first error."""
+    lines = Path(LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+    ours = [line for line in lines if re.match("deftx [a-z]+: ", line)]
+    first = next((n for n, line in enumerate(lines) if re.search("Error|Exception", line)), 0)
+    said = ours[:1] or [line.strip() for line in lines[first : first + SHOWN]]
+    return "\n".join(["training stopped:", *said, f"All of it: {Path(LOG).absolute()}"])
 
 
 def write_rows(path: Path, items: Iterable[Mapping[str, str]]) -> None:

@@ -1,6 +1,6 @@
 """The folder that `deftx adapt` makes for one language and one task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from deftx.core.sparse_delta import SparseDelta
+from deftx.exchange.found import find_vector
 from deftx.exchange.model_folder import save_model_folder, with_vectors
 from deftx.models.base import Base
 from deftx.models.device import available_device
@@ -119,8 +120,13 @@ class Project:
         model.to(available_device())  # type: ignore[arg-type]
         return model
 
-    def write_model(self, made_from: Mapping[str, Any]) -> None:
-        """Write the folder of the model, unless it is there."""
-        if not self.is_trained:
-            facts = {"max_length": self.max_length, **made_from}
-            save_model_folder(self.model().cpu(), self._base, self.folder / MODEL, facts)
+    def write_model(self) -> None:
+        """Write the folder of the model, unless it is there. It names no path of this machine."""
+        if self.is_trained:
+            return
+        vectors = [
+            {**find_vector(str(self.folder / path)).facts, "name": path}
+            for path in VECTORS.values()
+        ]
+        facts = {"max_length": self.max_length, "vectors": vectors}
+        save_model_folder(self.model().cpu(), self._base, self.folder / MODEL, facts)

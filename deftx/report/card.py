@@ -86,7 +86,7 @@ class Vector(NamedTuple):
 def vectors_of(plan: Plan) -> list[Vector]:
     """Every sparse vector that a system uses, not yet read."""
     users: dict[Artefact, dict[str, None]] = {}
-    for evaluation in plan.evaluations:
+    for evaluation in [*plan.evaluations, *plan.models]:
         for vector in plan.vectors(evaluation):
             if vector is not None and vector.stage in SFT_STAGES:
                 users.setdefault(vector, {})[evaluation["system"]] = None
