@@ -97,13 +97,14 @@ def chosen(
     return language_steps, task_steps, STARTS + whole
 
 
-def parameters_of(plan: Plan) -> int:
-    """Parameters of the base's backbone."""
+def shape_of(plan: Plan) -> tuple[int, int | None]:
+    """Parameters of the base's backbone, and how many tokens an item may have; None if nothing
+    limits it."""
     shape, source = find_shape(plan)
     if shape is None:
         raise InputError(f"base: {source}")
     known = architecture_of(shape, Path(), {"id": None, "revision": None}, {})
-    return sum(map(prod, known.shapes.values()))
+    return sum(map(prod, known.shapes.values())), known.positions
 
 
 def vectors(plan: Plan) -> dict[str, str]:

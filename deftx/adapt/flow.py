@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from deftx.adapt.alarms import Alarm, agreement_alarm, alarm_table, loss_alarm, share_alarm
-from deftx.adapt.cost import chosen, parameters_of, trial, vectors
+from deftx.adapt.cost import chosen, shape_of, trial, vectors
 from deftx.adapt.identify import language_name
 from deftx.adapt.look import Look, look
 from deftx.adapt.make import run, write_rows
@@ -47,6 +47,9 @@ from deftx.store.items import Item
 from deftx.store.tensors import TensorFile
 
 CONFIG = "config.yaml"
+
+LENGTH = 128
+"""Tokens of an item or of a block of text, where the base has room for so many."""
 
 METHOD = "deft-x"
 """The method of the vectors; its rank rule is the papers' share of XLM-R base's rank."""
@@ -163,7 +166,7 @@ def prepare(request: Request, console: Console) -> None:
         write_rows(data / f"{task.name}-train.jsonl", labelled.train)
         write_rows(data / f"{task.name}-valid.jsonl", labelled.valid)
     with inside(request.folder):
-        steps, seconds, config = _fitted(request, classes, labelled, console)
+        steps, seconds, length, config = _fitted(request, classes, labelled, console)
         write_text(Path(CONFIG), config)
     facts = {
         "language": request.language,
@@ -172,7 +175,7 @@ def prepare(request: Request, console: Console) -> None:
         "classes": classes,
         "source": request.source,
         "base": f"results/{_run(request)}/base",
-        "max_length": TaskTraining().max_length,
+        "max_length": length,
         "pairs": request.columns.text_pair is not None,
         "asked": request.facts,
         "steps": steps,
@@ -230,9 +233,10 @@ def _run(request: Request) -> str:
 
 def _fitted(
     request: Request, classes: list[str], labelled: Labelled | None, console: Console
-) -> tuple[dict[str, int], float, str]:
-    """Steps of each phase, the seconds that all of it takes, and the text of the config: those that
-    fit into the time, by a short trial of the very training."""
+) -> tuple[dict[str, int], float, int, str]:
+    """Steps of each phase that fit into the time, by a short trial of the very training; the
+    seconds that all of it takes; how many tokens of an item are read; and the text of the
+    config."""
     values = _values(request, classes, labelled)
     plan = _plan(values)
     console.print("\nA short trial, to see how long a step of training takes here …")
@@ -247,7 +251,7 @@ def _fitted(
         if count:
             every = max(1, count // 4)
             values[f"{kind}_training"] |= {"max_steps": count, "evaluate_every": every}
-    parameters = parameters_of(plan)
+    parameters, _ = shape_of(plan)
     memory, disk = 24 * parameters * at_once, 14 * parameters
     console.print(
         f"Training will take about {duration(whole)} on this machine: {language:,} steps on the "
@@ -257,7 +261,7 @@ def _fitted(
     )
     if (free := shutil.disk_usage(Path.cwd()).free) < disk:
         raise InputError(f"{Path.cwd()}: {size(free)} of disk are free, {size(disk)} are needed")
-    return steps, whole, config_text(values)
+    return steps, whole, settings.max_length, config_text(values)
 
 
 def _plan(values: dict[str, Any]) -> Plan:
@@ -292,10 +296,12 @@ def _values(request: Request, classes: list[str], labelled: Labelled | None) -> 
         "method": METHOD,
         "task_method": METHOD if labelled else "given",
         "threads": max(1, cores // 2) if labelled else cores,
-        "task_training": {"batch_size": 16, "max_length": 128, "max_steps": 4},
-        "language_training": {"batch_size": 8, "max_length": 128, "min_steps": 0, "max_steps": 4},
+        "task_training": {"batch_size": 16, "max_length": 8, "max_steps": 4},
+        "language_training": {"batch_size": 8, "max_length": 8, "min_steps": 0, "max_steps": 4},
     }
-    rate = rates(parameters_of(_plan(values)))
+    parameters, positions = shape_of(_plan(values))
+    rate, length = rates(parameters), min(LENGTH, positions or LENGTH)
+    values["task_training"]["max_length"] = values["language_training"]["max_length"] = length
     values["task_training"] |= {"learning_rate": rate["task"], "epochs": 100}
     values["language_training"] |= {
         "learning_rate": rate["language"],
