@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import PROJECT, WORDS, sentences
+from conftest import PROJECT, sentences
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from deftx.adapt.cost import FEWEST, STARTS, chosen
@@ -35,7 +35,7 @@ def written(folder: Path) -> tuple[Path, Path]:
     with labelled.open("w", newline="") as file:
         out = csv.writer(file)
         out.writerow(["text", "label"])
-        out.writerows([s, "high" if WORDS[0] in s.split() else "low"] for s in sentences(200, 6))
+        out.writerows([s, "high" if s.count("la") else "low"] for s in sentences(200, 6))
     return text, labelled
 
 
@@ -52,7 +52,7 @@ def deftx(folder, *arguments, **options):
     )
 
 
-def asked(text, labelled, base, out="out", **more):
+def asked(text, labelled, base, out="out", /, **more):
     options = {"language": "bug", "name": "Buginese", "task": f"level={labelled}", "source": "ind",
                "base": base, "out": out, "minutes": MINUTES} | more  # fmt: skip
     return ["adapt", text, *(f"--{key}={value}" for key, value in options.items() if value)]
@@ -132,7 +132,7 @@ def test_a_task_vector_serves_another_language_without_labelled_data(made, base_
 def test_a_filled_sheet_gives_a_score_that_the_card_has(made):
     folder, _ = made
     path = folder / "out/to-label.csv"
-    rows = list(csv.DictReader(path.open(encoding="utf-8-sig", newline="")))
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
     for number, row in enumerate(rows):
         row["label"] = "high" if number % 3 else "low"
     with path.open("w", encoding="utf-8-sig", newline="") as file:

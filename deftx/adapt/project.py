@@ -21,7 +21,7 @@ from deftx.store.items import Item
 
 NAME = "project.json"
 
-VECTORS = {"task": "vectors/task/vector.safetensors", "language": "vectors/language/vector.safetensors"}
+VECTORS = {"task": "vectors/task/sft_model.safetensors", "language": "vectors/language/sft_model.safetensors"}
 """Where the vectors are in a project's folder; each in a folder of its own, with its card."""
 
 MODEL = "model"

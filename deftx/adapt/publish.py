@@ -58,7 +58,7 @@ def publish(project: "Project", licence: str | None) -> str:
     card = folder / "README.md"
     given = _identifier(_stated(card) if licence is None else licence)
     made = {
-        kind: provenance_of(project.folder / "vectors" / kind / "vector.safetensors")
+        kind: provenance_of(project.folder / "vectors" / kind / "sft_model.safetensors")
         for kind in ("task", "language")
     }
     score, choice = project.folder / "score.json", project.folder / "strength.json"
