@@ -83,8 +83,8 @@ def test_what_is_cut_windowed_or_has_no_piece_is_counted_for_the_data_of_tasks(b
     text = save_items(tmp_path, "ind", "train", ["ba be do"])
     long = tmp_path / "ind/test.parquet"
     items = [{"id": "0", "text": "ba " * n, "label": "x"} for n in (1, 6, 7, 30)]
-    write_items(long, items, stage="data", dataset="other", language="ind", split="test")
-    params = Params(sources=["ind"], lengths={"some": 8, "other": 8})
+    write_items(long, items, stage="data", dataset="topics", language="ind", split="test")
+    params = Params(sources=["ind"], lengths={"some": 8, "topics": 8})
     coverage(params, base=base.folder, data=[out, text, long], out=tmp_path / "c.csv")
     rows = pd.read_csv(tmp_path / "c.csv", dtype=str, keep_default_na=False)
     assert rows["split"].tolist() == ["test", "test", "train"]
