@@ -245,9 +245,9 @@ def _encoded(
 def _pieces(
     sentences: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, room: int | None
 ) -> list[Pieces]:
-    """The pieces of each sentence's words. A word without a piece, but for those of the blank before
-    it, is read as the unknown piece, or the mask where a tokenizer has none; of a word with more
-    pieces than there is room for, the first ones."""
+    """The pieces of each sentence's words. A word without a piece, but for those of the blank
+    before it, is read as the unknown piece, or the mask where a tokenizer has none; of a word with
+    more pieces than there is room for, the first ones."""
     blank = blank_between(tokenizer)
     (alone,) = _encoded([["a", ""]], tokenizer, blank)
     nothing = [id for id, word in zip(alone.ids, alone.word_ids, strict=True) if word == 1]
