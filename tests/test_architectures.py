@@ -73,7 +73,7 @@ WHOLLY = {
     "ultravbert": {"text_config": {**SHAPE, "model_type": "ultrabert"}, "vision_config": SEES},
 }  # fmt: skip
 
-BATCH = "what it predicts for a text depends on the other texts of a batch"
+BATCH = "what it predicts for a text (classification) depends on the other texts of a batch"
 HEAD = "the head of its language model is more than a linear decoder of the last hidden state"
 REFUSED = {
     **dict.fromkeys(["bart", "mbart", "mvp"], "is an encoder with a decoder"),

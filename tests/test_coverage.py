@@ -79,23 +79,23 @@ def test_what_is_cut_windowed_or_has_no_piece_is_counted_for_the_data_of_tasks(b
         {"id": "1", "words": ["ba"] * 20, "tags": ["X"] * 20},
         {"id": "2", "words": ["ba" * 20, ""], "tags": ["X", "Y"]},
     ]
-    write_items(out, words, stage="data", dataset="some", language="ace", split="test")
+    write_items(out, words, stage="data", dataset="tags", language="ace", split="test")
     text = save_items(tmp_path, "ind", "train", ["ba be do"])
     long = tmp_path / "ind/test.parquet"
     items = [{"id": "0", "text": "ba " * n, "label": "x"} for n in (1, 6, 7, 30)]
-    write_items(long, items, stage="data", dataset="other", language="ind", split="test")
-    params = Params(sources=["ind"], lengths={"some": 8, "other": 8})
+    write_items(long, items, stage="data", dataset="topics", language="ind", split="test")
+    params = Params(sources=["ind"], lengths={"tags": 8, "topics": 8})
     coverage(params, base=base.folder, data=[out, text, long], out=tmp_path / "c.csv")
     rows = pd.read_csv(tmp_path / "c.csv", dtype=str, keep_default_na=False)
-    assert rows["split"].tolist() == ["test", "test", "train"]
+    assert rows["dataset"].tolist() == ["tags", "some", "topics"]
     assert rows["sentences_in_windows"].tolist() == ["2", "", ""]
     assert rows["words_without_piece"].tolist() == ["1", "", ""]
     assert rows["words_cut"].tolist() == ["1", "", ""]
     tokenizer = load_tokenizer(base)
     longer = sum(len(tokenizer(item["text"])["input_ids"]) > 8 for item in items)
-    assert rows["items_cut"].tolist() == ["", str(longer), ""] and 0 < longer < 4
-    assert rows["words"].tolist() == ["24", "44", "3"]
-    assert rows["labelled"].tolist() == ["True", "True", "False"]
+    assert rows["items_cut"].tolist() == ["", "", str(longer)] and 0 < longer < 4
+    assert rows["words"].tolist() == ["24", "3", "44"]
+    assert rows["labelled"].tolist() == ["True", "False", "True"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from deftx.models.load import load_classifier, load_tokenizer
 from deftx.models.predict import evaluate, predict
 from deftx.models.token_arrays import IGNORED
 from deftx.models.tokens import encode, load_tokens
+from deftx.stages.base.trial import check_works
 from deftx.stages.tokens.run import Params, tokens
 from deftx.store.errors import ArtefactError, InputError
 from deftx.store.items import write_items
@@ -168,11 +169,15 @@ def test_a_word_has_its_place_at_its_first_piece_even_without_a_piece(kind):
         example = encode([{"words": words, "tags": [*range(len(words))]}], tokenizer, None)[0]
         # The plain way: each word by itself.
         each = []
+        nothing = tokenizer.backend_tokenizer.encode(
+            [blank], is_pretokenized=True, add_special_tokens=False
+        ).ids
         for number, word in enumerate(words):
             alone = tokenizer.backend_tokenizer.encode(
                 [blank * (number > 0) + word], is_pretokenized=True, add_special_tokens=False
             )
-            each.append(alone.ids or [tokenizer.unk_token_id])
+            has_piece = alone.ids and alone.ids != nothing
+            each.append(alone.ids if has_piece else [tokenizer.unk_token_id])
         flat = [id for ids in each for id in ids]
         firsts = list(accumulate((len(ids) for ids in each[:-1]), initial=1))
         assert example["input_ids"].tolist() == [
@@ -192,6 +197,18 @@ def test_a_tokenizer_that_does_not_separate_words_at_blanks_is_refused():
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=own, unk_token="<u>")
     with pytest.raises(InputError, match=r"other pieces of the words \['a', 'b'\]"):
         blank_between(tokenizer)
+
+
+def test_the_trial_of_a_base_includes_the_kinds_of_tasks(base, monkeypatch):
+    check_works(base, ["classification", "tagging"])
+
+    def joined(*arguments, **options):
+        raise InputError("other pieces")
+
+    monkeypatch.setattr("deftx.tasks.tagging.tokens.blank_between", joined)
+    check_works(base)
+    with pytest.raises(InputError, match="other pieces"):
+        check_works(base, ["tagging"])
 
 
 # Windows in a model

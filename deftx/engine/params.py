@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 
 from deftx.engine.settings import Engine, LanguageTraining, TaskTraining
 from deftx.store.errors import InputError
-from deftx.store.strict import Strict, absent
+from deftx.store.strict import Strict
+from deftx.tasks.heads import KindOfTask
 
 
 class TargetParams(Strict):
@@ -18,11 +19,7 @@ class TargetParams(Strict):
     classes: list[str] | None = Field(
         default=None, description="the classes of a task, in the order of its logits"
     )
-    kind: str | None = Field(
-        default=None,
-        exclude_if=absent,
-        description="the kind of a task; default: classification",
-    )
+    kind: KindOfTask = None
     language: LanguageTraining | None = Field(default=None, description="settings of a language")
     task: TaskTraining | None = Field(default=None, description="settings of a task")
     engine: Engine = Engine()

@@ -10,7 +10,7 @@ from deftx.store.strict import Strict, absent
 
 Count = Annotated[int, Field(ge=1)]
 
-Metric = Literal["macro_f1", "accuracy", "entity_f1"]
+MetricName = Literal["macro_f1", "accuracy", "entity_f1"]
 """Scores of a task; entity_f1 is of named entities only."""
 
 Average = Annotated[
@@ -120,7 +120,7 @@ class TaskTraining(Training):
         description="the seed that the head's first values are drawn from, whatever the run's "
         "seed; default: the run's seed",
     )
-    metric: Metric = Field(
+    metric: MetricName = Field(
         default="macro_f1",
         description="what chooses the best checkpoint on validation data, and what tables show; "
         "default of tagging: entity_f1 if there are entities, else accuracy",

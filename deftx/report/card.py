@@ -18,7 +18,7 @@ from deftx.report.language_tags import language_tag
 from deftx.report.scores import Transfer
 from deftx.report.template import render
 from deftx.stages.table import path_of
-from deftx.tasks.measures import MEASURES
+from deftx.tasks.heads import head_of
 
 
 class Data(NamedTuple):
@@ -167,7 +167,7 @@ def model_card(
         training=training if vector.row.retrains else {},
         classes=vector.classes or (partner.classes if partner else []),
         kind=kind,
-        on_hub=MEASURES[kind or "classification"].on_hub,
+        on_hub=head_of(kind).pipeline,
         selected=vector.row.selected,
         items=items,
         licences=sorted({part.licence for part in vector.data if part.licence}),
@@ -208,7 +208,7 @@ def _front(
     used = [*vector.data, *(tests[m.task] for m in means)]
     results = [
         EvalResult(
-            task_type=comparison.tasks[mean.task].measures.on_hub,
+            task_type=head_of(comparison.tasks[mean.task].kind).pipeline,
             task_name=mean.task,
             dataset_type=tests[mean.task].hub_id or tests[mean.task].dataset,
             dataset_name=f"{tests[mean.task].dataset}, {comparison.name(mean.language)}",

@@ -5,14 +5,13 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from deftx.engine.settings import MetricName
 from deftx.report.metrics import Measures, Metric
 from deftx.store.strict import Strict
 from deftx.tasks.measures import MEASURES
 
 MEAN = "mean"
 """The column of the mean over languages."""
-
-MetricName = Literal["macro_f1", "accuracy", "entity_f1"]
 
 REFERENCE = "lt-sft"
 """The default reference system."""

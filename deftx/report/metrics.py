@@ -109,7 +109,6 @@ class Measures:
     Attributes:
         items: what is resampled, in the plural.
         unit: what has a label, in the plural.
-        on_hub: the kind's name on the Hugging Face Hub.
         metrics: by their names in a config.
         more: further columns of scores.csv.
         classes: the rows of classes.csv by name, where these are not the classes.
@@ -120,7 +119,6 @@ class Measures:
 
     items: str
     unit: str
-    on_hub: str
     metrics: Mapping[str, Metric]
     more: Callable[[Answers], dict[str, float]] = lambda _: {}
     classes: Callable[[Answers], dict[str, ClassMetrics] | None] = lambda _: None

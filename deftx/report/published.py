@@ -8,7 +8,8 @@ from typing import Literal
 import pandas as pd
 from pydantic import Field, ValidationError
 
-from deftx.report.comparison import Comparison, MetricName
+from deftx.engine.settings import MetricName
+from deftx.report.comparison import Comparison
 from deftx.report.scores import Transfer
 from deftx.store.errors import ArtefactError, InputError
 from deftx.store.strict import Strict

@@ -2,10 +2,19 @@
 torch."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
 
 from deftx.store.errors import InputError
 from deftx.store.items import Item
+from deftx.store.strict import absent
+
+KindOfTask = Annotated[
+    str | None,
+    Field(description="the kind of a task; default: classification", exclude_if=absent),
+]
+"""A parameter of stages that know a task."""
 
 
 class Head(NamedTuple):

@@ -1,4 +1,4 @@
-"""Copy what a run has measured into docs/results, so that readers of findings.md have every number.
+"""Copy what a run has measured into docs/results, for readers of findings.md.
 
 From the project's folder: `python docs/results/record.py results/mini-tagging`.
 """

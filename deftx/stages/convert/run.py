@@ -12,8 +12,8 @@ from deftx.models.base import Base
 from deftx.store.artefact import file_sha256
 from deftx.store.errors import ArtefactError, InputError
 from deftx.store.hub import fetch
-from deftx.store.strict import Strict, absent
-from deftx.tasks.heads import task_type
+from deftx.store.strict import Strict
+from deftx.tasks.heads import KindOfTask, task_type
 
 
 class Params(Strict):
@@ -34,11 +34,7 @@ class Params(Strict):
         description="the same in the order of the stored head, if the file has no record; default "
         "of tags: sorted, as the public code has them",
     )
-    kind: str | None = Field(
-        default=None,
-        exclude_if=absent,
-        description="the kind of a task; default: classification",
-    )
+    kind: KindOfTask = None
 
     @model_validator(mode="after")
     def _classes_of_a_task(self) -> Self:

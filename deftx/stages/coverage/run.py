@@ -70,7 +70,7 @@ def coverage(params: Params, *, base: Path, data: list[Path], out: Path) -> None
 def _losses(
     items: Sequence[Item], tokenizer: PreTrainedTokenizerBase, length: int | None
 ) -> dict[str, int]:
-    """The numbers of LOSSES in items of a task, of which so many tokens are read."""
+    """The numbers of LOSSES in items of a task that reads so many tokens of each."""
     if length is None:
         return {}
     plain = [{name: v for name, v in item.items() if name not in LABELS} for item in items]

@@ -19,8 +19,8 @@ from deftx.run.cost import measured
 from deftx.stages.compose.apply import composed as with_composed
 from deftx.stages.compose.settings import Evaluated
 from deftx.store.artefact import digests
-from deftx.store.strict import absent
 from deftx.store.tensors import TensorFile, save_tensors
+from deftx.tasks.heads import KindOfTask
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Params(Evaluated):
     """Which system is evaluated on what."""
 
     classes: list[str]
-    kind: str | None = Field(default=None, exclude_if=absent)
+    kind: KindOfTask = None
     max_length: Count = 128
     batch_size: Count = 64
 

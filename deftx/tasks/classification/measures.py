@@ -5,6 +5,5 @@ from deftx.report.metrics import ACCURACY, MACRO_F1, Measures
 MEASURES = Measures(
     items="items",
     unit="items",
-    on_hub="text-classification",
     metrics={"accuracy": ACCURACY, "macro_f1": MACRO_F1},
 )

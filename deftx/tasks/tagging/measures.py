@@ -185,7 +185,6 @@ def _parts(words: Sequence[str], marks: Sequence[Mark], shown: np.ndarray) -> li
 MEASURES = Measures(
     items="sentences",
     unit="words",
-    on_hub="token-classification",
     metrics={
         "accuracy": replace(ACCURACY, in_full="accuracy over all words"),
         "macro_f1": replace(MACRO_F1, in_full="macro-F1 of words over the task's tags"),

@@ -245,10 +245,12 @@ def _encoded(
 def _pieces(
     sentences: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, room: int | None
 ) -> list[Pieces]:
-    """The pieces of each sentence's words. A word without a piece is read as the unknown piece, or
-    the mask where a tokenizer has none; of a word with more pieces than there is room for, the
-    first ones."""
+    """The pieces of each sentence's words. A word without a piece, but for those of the blank
+    before it, is read as the unknown piece, or the mask where a tokenizer has none; of a word with
+    more pieces than there is room for, the first ones."""
     blank = blank_between(tokenizer)
+    (alone,) = _encoded([["a", ""]], tokenizer, blank)
+    nothing = [id for id, word in zip(alone.ids, alone.word_ids, strict=True) if word == 1]
     unknown = tokenizer.unk_token_id
     instead = tokenizer.mask_token_id if unknown is None else unknown
     made = []
@@ -256,6 +258,7 @@ def _pieces(
         each: list[list[int]] = [[] for _ in words]
         for id, word in zip(encoding.ids, encoding.word_ids, strict=True):
             each[word].append(id)
+        each = [[] if ids == nothing else ids for ids in each]
         unread = sum(not ids for ids in each)
         cut = sum(room is not None and len(ids) > room for ids in each)
         each = [(ids or [instead])[:room] for ids in each]
