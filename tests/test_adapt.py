@@ -112,7 +112,7 @@ def test_the_same_command_keeps_everything_and_another_question_is_refused(made,
     assert again.returncode == 0 and "going on with what is there" in again.stdout
     assert (folder / "out/model/model.safetensors").stat().st_mtime_ns == before
     other = deftx(folder, *asked(labelled, labelled, base_folder))
-    assert other.returncode == 1 and "was made with another text" in other.stderr
+    assert other.returncode == 1 and "was made with text text.txt (sha256" in other.stderr
 
 
 def test_a_task_vector_serves_another_language_without_labelled_data(made, base_folder):
@@ -213,3 +213,30 @@ def test_steps_fit_into_the_time_and_a_task_ends_after_its_epochs():
 def test_a_folder_without_a_project_is_named(tmp_path):
     with pytest.raises(ArtefactError, match="not a folder made by `deftx adapt`"):
         Project.open(tmp_path)
+
+
+def test_labelled_items_choose_the_strength_and_neither_train_nor_score(made, base_folder):
+    folder, _ = made
+    rows = [(text, "high" if text.count("la") else "low") for text in sentences(60, seed=8)]
+    few = folder / "few.csv"
+    text = folder / "with-few.txt"
+    text.write_text("\n".join([*sentences(300, seed=9), *(line for line, _ in rows)]) + "\n")
+    with few.open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    vector = folder / "out/vectors/task"
+    done = deftx(folder, *asked(text, vector, base_folder, "third", labelled=few))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "Report this figure." in done.stdout
+    project = Project.open(folder / "third")
+    choice = json.loads((folder / "third/strength.json").read_text())
+    assert project.strength == choice["strength"] and choice["items"] == len(rows)
+    chosen_by = {words_of({"text": line}) for line, _ in rows}
+    sheet = json.loads((folder / "third/to-label.json").read_text())["items"]
+    assert chosen_by.isdisjoint(map(words_of, [*project.texts, *sheet]))
+    tokenizer = AutoTokenizer.from_pretrained(folder / "third/model")
+    model = AutoModelForSequenceClassification.from_pretrained(folder / "third/model").eval()
+    items = [{"text": line} for line, _ in rows]
+    plain = predict(model, items, tokenizer, project.max_length).double().softmax(1).numpy()
+    assert np.allclose(project.predict(items, project.strength), plain, atol=1e-6)
+    again = deftx(folder, "score", few, "--project", "third")
+    assert again.returncode == 1 and "cannot score" in again.stderr

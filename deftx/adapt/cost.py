@@ -2,7 +2,6 @@
 
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
 
 from deftx.engine.settings import TaskTraining
 from deftx.estimate.sizes import find_shape
@@ -29,23 +28,6 @@ FEWEST = 40
 LANGUAGE_MOST, TASK_EPOCHS = 10_000, 5
 """More steps of a language's phase are not chosen here (the papers' least), nor more epochs of a
 task (the papers' number)."""
-
-
-class Cost(NamedTuple):
-    """What training will take.
-
-    Attributes:
-        language_steps, task_steps: of each of the two phases; no task is trained if 0.
-        seconds: in all.
-        memory: bytes while it trains, roughly.
-        disk: bytes of what stays.
-    """
-
-    language_steps: int
-    task_steps: int
-    seconds: float
-    memory: int
-    disk: int
 
 
 def trial(plan: Plan, with_task: bool) -> dict[str, float]:

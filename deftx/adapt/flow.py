@@ -16,7 +16,7 @@ from deftx.adapt.identify import language_name
 from deftx.adapt.look import Look, look
 from deftx.adapt.make import run, write_rows
 from deftx.adapt.project import NAME, VECTORS, Project
-from deftx.adapt.request import AskedTask, Labelled, classes_of_vector, read_labelled
+from deftx.adapt.request import AskedTask, Source, classes_of_vector, content, read_source
 from deftx.adapt.score import rich_table
 from deftx.adapt.settings import config_text, rates
 from deftx.adapt.sheet import (
@@ -29,6 +29,7 @@ from deftx.adapt.sheet import (
     remaining,
     write_sheet,
 )
+from deftx.adapt.strength import RECORD, choose_strength, read_few, reading, write_choice
 from deftx.data.read import read_items
 from deftx.engine.language import masked_language_modelling
 from deftx.engine.settings import LanguageTraining, TaskTraining
@@ -71,6 +72,7 @@ class Request(NamedTuple):
     classes: list[str]
     minutes: float
     to_label: Path | None
+    few: Path | None
     text_column: str | None
     translate: bool
     seed: int
@@ -78,13 +80,22 @@ class Request(NamedTuple):
     @property
     def facts(self) -> dict[str, Any]:
         """What decides whether a folder was made for the same request."""
+        task = self.task.labelled or self.task.vector
+        files = {"text": self.text, "task": task, "labelled": self.few, "to-label": self.to_label}
+        names = (
+            "language",
+            "base",
+            "source",
+            "classes",
+            "minutes",
+            "text_column",
+            "translate",
+            "seed",
+        )
         return {
-            "text": str(self.text),
-            "language": self.language,
-            "task": str(self.task.labelled or self.task.vector),
-            "base": self.base,
-            "minutes": self.minutes,
-            "seed": self.seed,
+            **{option: content(path) for option, path in files.items()},
+            **{option: getattr(self, option) for option in names},
+            "columns": self.columns.model_dump(),
         }
 
 
@@ -123,7 +134,7 @@ def check_same(request: Request) -> None:
     for key, value in request.facts.items():
         if known.get(key) != value:
             raise ArtefactError(
-                f"{folder}: was made with another {key}: {known.get(key)}, and now it is {value}. "
+                f"{folder}: was made with {key} {known.get(key)}, and now it is {value}. "
                 f"Choose another --out; or edit {folder / CONFIG} and run `deftx run config.yaml` "
                 "in that folder"
             )
@@ -150,12 +161,14 @@ def prepare(request: Request, console: Console) -> None:
     """Look, divide the data, find out how long a step takes here, and write the config. Everything
     that can be wrong with the request is found here, before anything trains."""
     task = request.task
-    labelled = (
-        read_labelled(task.labelled, request.columns, request.seed) if task.labelled else None
-    )
-    classes = labelled.classes if labelled else classes_of_vector(str(task.vector), request.classes)
+    labelled = read_source(task.labelled, request.columns, request.seed) if task.labelled else None
+    if labelled is not None:
+        classes = labelled.classes
+    else:
+        classes = classes_of_vector(str(task.vector), request.base, request.classes)
+    few = read_few(request.few, classes).items if request.few else []
     found = look_at(request, console)
-    sheet, kept, labelled = _divided(request, found, classes, labelled)
+    sheet, kept, labelled = _divided(request, found, classes, labelled, few)
     if sheet is None:
         console.print(f"\nNo {NAMES['label']}.csv: too few lines. Name texts by --to-label.")
     else:  # first: it refuses where somebody has filled another sheet
@@ -189,12 +202,17 @@ def prepare(request: Request, console: Console) -> None:
 
 
 def _divided(
-    request: Request, found: Look, classes: list[str], labelled: Labelled | None
-) -> tuple[Sheet | None, list[str], Labelled | None]:
+    request: Request,
+    found: Look,
+    classes: list[str],
+    labelled: Source | None,
+    few: list[Item],
+) -> tuple[Sheet | None, list[str], Source | None]:
     """The sheet of items to label or to translate, None if there are too few; the lines that train,
     which are those that cleaning keeps; and the labelled items. What is in the sheet is in neither
-    of these."""
+    of these; and the `few` that choose the strength are in none of the three."""
     lines: list[Item] = [{"id": str(n), "text": line} for n, line in enumerate(found.kept)]
+    lines = remaining(lines, few)
     columns, kind = request.columns, "translate" if request.translate else "label"
     if request.translate:
         if labelled is None:
@@ -202,10 +220,11 @@ def _divided(
         every = [*labelled.train, *labelled.valid]
         drawn = draw(every, COUNT, request.seed, classes=classes)
         parts = (remaining(part, drawn) for part in (labelled.train, labelled.valid))
-        labelled, origin = Labelled(classes, *parts), f"labelled items of {request.task.labelled}"
+        labelled, origin = Source(classes, *parts), f"labelled items of {request.task.labelled}"
     elif request.to_label is not None:
         layout = Layout(columns=Columns(text=columns.text, text_pair=columns.text_pair))
-        drawn = draw(read_items(request.to_label, layout, whole=True), COUNT, request.seed)
+        texts = remaining(read_items(request.to_label, layout, whole=True), few)
+        drawn = draw(texts, COUNT, request.seed)
         lines, origin = remaining(lines, drawn), f"texts of {request.to_label}"
     elif columns.text_pair is not None:
         drawn = []  # a line of a text is no pair
@@ -232,7 +251,7 @@ def _run(request: Request) -> str:
 
 
 def _fitted(
-    request: Request, classes: list[str], labelled: Labelled | None, console: Console
+    request: Request, classes: list[str], labelled: Source | None, console: Console
 ) -> tuple[dict[str, int], float, int, str]:
     """Steps of each phase that fit into the time, by a short trial of the very training; the
     seconds that all of it takes; how many tokens of an item are read; and the text of the
@@ -270,7 +289,7 @@ def _plan(values: dict[str, Any]) -> Plan:
     return Plan(check_config(yaml.safe_load(config_text(values))))
 
 
-def _values(request: Request, classes: list[str], labelled: Labelled | None) -> dict[str, Any]:
+def _values(request: Request, classes: list[str], labelled: Source | None) -> dict[str, Any]:
     """What the template of a config asks for, with few steps."""
     cores = os.cpu_count() or 1
     base = {"model": request.base["model"]}
@@ -333,6 +352,11 @@ def train(request: Request, console: Console) -> Project:
     project = Project.open(request.folder)
     for kind, path in paths.items():
         _copy(request.folder / path, request.folder / VECTORS[kind])
+    if request.few is not None and not (request.folder / RECORD).is_file():
+        choice = choose_strength(request.few, project, project.predict, seed=request.seed)
+        project.record(strength=choice.strength)
+        write_choice(request.folder / RECORD, choice)
+        console.print("", *reading(choice), sep="\n", markup=False, highlight=False)
     project.write_model()
     return project
 

@@ -79,18 +79,25 @@ class Project:
         return (self.folder / MODEL / "model.safetensors").is_file()
 
     def predict(
-        self, items: Sequence[Item], with_language: bool = True, strength: float | None = None
+        self, items: Sequence[Item], strength: float | None = None, *, with_language: bool = True
     ) -> np.ndarray:
         """Probabilities (items, classes) of items with `text` and perhaps `text_pair`: with the
-        language vector or without it, or with a multiple of it. Raises ArtefactError if the model
-        is not there or a file of it is damaged."""
-        strength = float(with_language) if strength is None else strength
+        language vector at its strength, or at another one, or without it. Raises ArtefactError if
+        the model is not there or a file of it is damaged."""
+        if strength is None:
+            strength = self.strength if with_language else 0.0
         if strength not in self._models:
             self._models[strength] = self.model(strength)
         model = self._models[strength]
         logits = predict(model, items, self.tokenizer, self.max_length)
         found: np.ndarray = logits.double().softmax(1).numpy()
         return found
+
+    @property
+    def strength(self) -> float:
+        """The multiple of the language vector that the model has: 1, unless labelled items chose
+        another."""
+        return float(self.facts.get("strength", 1.0))
 
     @property
     def texts(self) -> list[Item]:
@@ -108,8 +115,10 @@ class Project:
     def _base(self) -> Base:
         return Base.load(self.folder / self.base)
 
-    def model(self, strength: float = 1.0) -> PreTrainedModel:
-        """The base with the task's vector and a multiple of the language's, in evaluation mode."""
+    def model(self, strength: float | None = None) -> PreTrainedModel:
+        """The base with the task's vector and a multiple of the language's, by default `strength`,
+        in evaluation mode."""
+        strength = self.strength if strength is None else strength
         parts = [(VECTORS["task"], 1.0), (VECTORS["language"], strength)]
         vectors = [
             SparseDelta.load(self.folder / path) * scale for path, scale in parts if scale
@@ -128,5 +137,5 @@ class Project:
             {**find_vector(str(self.folder / path)).facts, "name": path}
             for path in VECTORS.values()
         ]
-        facts = {"max_length": self.max_length, "vectors": vectors}
+        facts = {"max_length": self.max_length, "vectors": vectors, "strength": self.strength}
         save_model_folder(self.model().cpu(), self._base, self.folder / MODEL, facts)

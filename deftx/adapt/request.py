@@ -2,15 +2,18 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 
 from deftx.data.read import read_items
 from deftx.exchange.foreign import classes_of
-from deftx.exchange.found import find_vector
+from deftx.exchange.found import find_base, find_vector
 from deftx.stages.data.settings import Columns, Layout
+from deftx.store.artefact import file_sha256
 from deftx.store.errors import DataError, InputError
 from deftx.store.items import Item
 
@@ -24,7 +27,7 @@ VALID_SHARE, VALID_MOST = 0.1, 500
 """The part of the labelled items that chooses the best state of training; design choice."""
 
 
-class Labelled(NamedTuple):
+class Source(NamedTuple):
     """Labelled items of the source language, divided into those that train and those that choose
     the best state."""
 
@@ -73,13 +76,19 @@ def check_language(key: str) -> str:
     return key
 
 
-def read_labelled(path: Path, columns: Columns, seed: int) -> Labelled:
+def read_source(path: Path, columns: Columns, seed: int) -> Source:
     """Labelled items of a file, divided at random, each class in the same proportion.
 
     Raises DataError, with file and row, as `read_items` does, if a text has two labels, or if there
     are too few items or classes.
     """
-    items = read_items(path, Layout(columns=columns))
+    layout = Layout(columns=columns)
+    if layout.words_and_tags(path.name)[0] is not None:
+        raise DataError(
+            f"{path}: has a label for each word; only tasks that label whole texts are possible "
+            "here. The workflow does others: docs/config.md"
+        )
+    items = read_items(path, layout)
     counts = Counter(item["label"] for item in items)
     if len(counts) < 2:
         raise DataError(
@@ -103,21 +112,33 @@ def read_labelled(path: Path, columns: Columns, seed: int) -> Labelled:
     parts: tuple[list[Item], list[Item]] = ([], [])
     for number, item in enumerate(items):
         parts[number in valid].append(item)
-    return Labelled(sorted(counts), *parts)
+    return Source(sorted(counts), *parts)
 
 
-def classes_of_vector(name: str, given: list[str]) -> list[str]:
-    """The classes of a task vector. Raises InputError if it records none and none are given,
-    ArtefactError if there is no such vector."""
+def classes_of_vector(name: str, base: Mapping[str, str], given: Sequence[str]) -> list[str]:
+    """The classes of a task vector that fits a base, as a config names it. Raises InputError if it
+    records none and none are given, or if it is of no task of whole texts; ArtefactError if there
+    is no such vector or base, or if they do not fit."""
     found = find_vector(name)
-    classes = classes_of(found.vector) or given
+    classes = [*(classes_of(found.vector) or given)]
     if not found.vector.head:
         raise InputError(f"--task {name}: this vector has no head: it is not of a task")
     if not classes:
         raise InputError(f"--task {name}: it does not record its classes: give --classes A,B,…")
-    return list(classes)
+    with TemporaryDirectory() as scratch:
+        fits = find_base("@".join(base.values()), Path(scratch))
+        if (kind := found.kind(fits, None)) != "classification":
+            raise InputError(
+                f"--task {name}: a vector for {kind}; only tasks that label whole texts are "
+                "possible here. The workflow does others: docs/config.md"
+            )
+        found.fitting(fits, classes, kind)
+    return classes
 
 
-def asked(options: Any) -> dict[str, Any]:
-    """What decides whether a folder was made for the same question."""
-    return {"language": options.language, "task": options.task.name, "base": options.base}
+def content(path: Path | str | None) -> str | None:
+    """A file in words that change with its content, for people and for comparison; anything else,
+    such as a hub id, as it is."""
+    if path is None or not Path(path).is_file():
+        return None if path is None else str(path)
+    return f"{Path(path).name} (sha256 {file_sha256(Path(path))[:12]})"

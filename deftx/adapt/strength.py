@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deftx.adapt.filled import read_labelled
+from deftx.adapt.filled import Labelled, read_labelled
 from deftx.adapt.project import Project
 from deftx.adapt.score import Answers, changes, mcnemar, measured, percent
 from deftx.adapt.uses import check_apart
@@ -24,6 +24,9 @@ USUAL = 1.0
 FOLDS = 10
 FEWEST = 50
 """Items that a choice needs at least. With fewer nearly every choice is the usual strength."""
+
+RECORD = "strength.json"
+"""The record of a choice in a project's folder."""
 
 Predict = Callable[[list[Item], float], np.ndarray]
 """From items and a strength to probabilities (items, classes)."""
@@ -59,6 +62,18 @@ class Choice:
     marks: list[str]
 
 
+def read_few(path: Path, classes: Sequence[str]) -> Labelled:
+    """The labelled texts that are to choose. Raises DataError as `read_labelled` does, and if they
+    are fewer than FEWEST."""
+    labelled = read_labelled(path, classes)
+    if len(labelled.items) < FEWEST:
+        raise DataError(
+            f"{path}: {len(labelled.items)} rows have a label; to choose takes at least {FEWEST}. "
+            "Keep so few for scoring"
+        )
+    return labelled
+
+
 def choose_strength(
     path: Path,
     project: Project,
@@ -70,17 +85,12 @@ def choose_strength(
 ) -> Choice:
     """Choose with a table of labelled texts in the language, see `read_labelled`.
 
-    Raises DataError as that does, with fewer than FEWEST labels, and if the model was scored with
-    these items; InputError if `strengths` has no 0 or no 1.
+    Raises DataError as `read_few` does, and if the model was scored with these items; InputError if
+    `strengths` has no 0 or no 1.
     """
     if not {0.0, USUAL} <= {*strengths}:
         raise InputError(f"strengths {list(strengths)}: 0 and 1 must be among them")
-    labelled = read_labelled(path, project.classes)
-    if len(labelled.items) < FEWEST:
-        raise DataError(
-            f"{path}: {len(labelled.items)} rows have a label; to choose takes at least {FEWEST}. "
-            "Keep so few for scoring"
-        )
+    labelled = read_few(path, project.classes)
     check_apart(labelled, path, project.folder, "choose")
     truth = labelled.truth(project.classes)
     answers = np.array([predict(labelled.texts, strength).argmax(1) for strength in strengths])

@@ -57,6 +57,8 @@ def adapt(parser: ArgumentParser, arguments: list[str]) -> None:
     add("--classes", default="", metavar="A,B,…", help="of a task vector that records none")
     add("--to-label", type=Path, metavar="FILE", help="texts of the task in your language, some of "
         "which are to be labelled; default: lines of your text")  # fmt: skip
+    add("--labelled", type=Path, metavar="FILE", help="50 to 500 labelled texts in your language, "
+        "which choose the strength of its vector; `deftx score` uses some to score")  # fmt: skip
     add("--translate", action="store_true", help="labelled texts to be translated, instead")
     add("--seed", type=int, default=0, help="of everything random (default: 0)")
     options = parser.parse_args(arguments)
@@ -79,6 +81,7 @@ def adapt(parser: ArgumentParser, arguments: list[str]) -> None:
         classes=options.classes.split(",") if options.classes else [],
         minutes=options.minutes,
         to_label=options.to_label,
+        few=options.labelled,
         text_column=options.column,
         translate=options.translate,
         seed=options.seed,
