@@ -35,6 +35,7 @@ from deftx.engine.language import masked_language_modelling
 from deftx.engine.settings import LanguageTraining, TaskTraining
 from deftx.models.base import Base
 from deftx.models.device import available_device
+from deftx.models.folder import TOKENIZER_FILES, VOCABULARIES
 from deftx.models.load import load_masked_lm, load_tokenizer
 from deftx.models.tokens import load_tokens
 from deftx.plan.config import check_config, read_config
@@ -43,7 +44,7 @@ from deftx.report.units import duration, size
 from deftx.stages.data.settings import Columns, Layout
 from deftx.store.artefact import read_json, write_json, write_text
 from deftx.store.errors import ArtefactError, ConfigError, InputError
-from deftx.store.hub import commit_of
+from deftx.store.hub import commit_of, fetch
 from deftx.store.items import Item
 from deftx.store.tensors import TensorFile
 
@@ -142,19 +143,25 @@ def check_same(request: Request) -> None:
 
 def look_at(request: Request, console: Console) -> Look:
     """Look at the text, show what was found and write its page."""
-    model = Path(request.base.get("model", ""))
-    known = model if (model / "tokenizer.json").is_file() else None
     found = look(
         request.text,
         request.language,
         name=request.name,
-        base=known,
+        base=_tokenizer_folder(request.base),
         column=request.text_column,
         out=request.folder / "look",
     )
     found.show(console)
     console.print(f"\nThe page: {request.folder / 'look' / 'index.html'}", soft_wrap=True)
     return found
+
+
+def _tokenizer_folder(base: dict[str, str]) -> Path | None:
+    """A folder with the tokenizer of a base as a config names it; None without a base."""
+    if not base or Path(base["model"]).is_dir():
+        return Path(base["model"]) if base else None
+    files = ["config.json", *TOKENIZER_FILES, *VOCABULARIES]
+    return fetch(base["model"], base["revision"], files)
 
 
 def prepare(request: Request, console: Console) -> None:

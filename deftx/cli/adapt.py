@@ -48,7 +48,7 @@ def adapt(parser: ArgumentParser, arguments: list[str]) -> None:
     )
     add("--out", type=Path, required=True, help="the folder to make, or to go on with")
     add("--look", action="store_true", help="only look at the text; nothing is trained")
-    add("--minutes", type=float, default=30, help="time for training (default: 30)")
+    add("--minutes", type=float, default=20, help="time for all of it (default: 20)")
     add("--source", default="und", help="the code of the labelled data's language")
     add("--text-column", default="text", help="column of the labelled texts (default: text)")
     add("--pair-column", help="column of the second text, if the items are pairs")
