@@ -17,6 +17,7 @@ from conftest import PROJECT, sentences
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from deftx.adapt.cost import FEWEST, STARTS, chosen
+from deftx.adapt.flow import alone
 from deftx.adapt.project import Project
 from deftx.adapt.sheet import words_of
 from deftx.engine.settings import TaskTraining
@@ -113,6 +114,11 @@ def test_the_same_command_keeps_everything_and_another_question_is_refused(made,
     assert (folder / "out/model/model.safetensors").stat().st_mtime_ns == before
     other = deftx(folder, *asked(labelled, labelled, base_folder))
     assert other.returncode == 1 and "was made with text text.txt (sha256" in other.stderr
+    other = deftx(folder, *asked(text, labelled, base_folder, minutes=7))
+    assert other.returncode == 1 and "was made with minutes 1.6, and now it is 7" in other.stderr
+    with alone(folder / "out"):
+        other = deftx(folder, *asked(text, labelled, base_folder))
+    assert other.returncode == 1 and "another `deftx adapt` works in it" in other.stderr
 
 
 def test_a_task_vector_serves_another_language_without_labelled_data(made, base_folder):

@@ -43,7 +43,7 @@ def project(tmp_path):
     (made.folder / "model/model.safetensors").write_bytes(b"")
     for kind, steps in {"task": 400, "language": 1500}.items():
         save_tensors(
-            made.folder / f"vectors/{kind}/vector.safetensors",
+            made.folder / f"vectors/{kind}/sft_model.safetensors",
             {"x": torch.zeros(1)},
             base={"id": "owner/base", "revision": "abc", "hash": "0"},
             k=123456,
@@ -78,7 +78,7 @@ def test_a_score_is_given_with_its_intervals_and_what_it_means(project):
     results = {r.metric_type: (r.metric_value, r.metric_name) for r in data.eval_results}
     assert results["accuracy"] == (72.0, "accuracy, 95 % interval 62.0% to 82.0%")
     assert results["f1"] == (70.0, "macro-F1, 95 % interval 60.0% to 80.0%")
-    assert data.metrics == ["f1", "accuracy"]
+    assert data.metrics == ["accuracy", "f1"]
 
 
 def test_labelled_examples_that_chose_the_strength_are_named(project):
@@ -90,7 +90,7 @@ def test_labelled_examples_that_chose_the_strength_are_named(project):
 
 
 def test_a_base_from_a_folder_is_named_but_not_as_a_model_of_the_hub(project):
-    path = project.folder / "vectors/task/vector.safetensors"
+    path = project.folder / "vectors/task/sft_model.safetensors"
     save_tensors(path, {"x": torch.zeros(1)}, base={"id": "my-base", "revision": None})
     publish(project, None)
     assert "`my-base`" in card(project).text

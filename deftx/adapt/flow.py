@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from filelock import Timeout
 from rich.console import Console
 
 from deftx.adapt.alarms import Alarm, agreement_alarm, alarm_table, loss_alarm, share_alarm
@@ -15,7 +16,7 @@ from deftx.adapt.cost import chosen, shape_of, trial, vectors
 from deftx.adapt.identify import language_name
 from deftx.adapt.look import Look, look
 from deftx.adapt.make import run, write_rows
-from deftx.adapt.project import NAME, VECTORS, Project
+from deftx.adapt.project import NAME, SCORE, STRENGTH, VECTORS, Project
 from deftx.adapt.request import AskedTask, Source, classes_of_vector, content, read_source
 from deftx.adapt.score import rich_table
 from deftx.adapt.settings import config_text, rates
@@ -29,7 +30,7 @@ from deftx.adapt.sheet import (
     remaining,
     write_sheet,
 )
-from deftx.adapt.strength import RECORD, choose_strength, read_few, reading, write_choice
+from deftx.adapt.strength import choose_strength, read_few, reading, write_choice
 from deftx.data.read import read_items
 from deftx.engine.language import masked_language_modelling
 from deftx.engine.settings import LanguageTraining, TaskTraining
@@ -42,13 +43,17 @@ from deftx.plan.config import check_config, read_config
 from deftx.plan.plan import Plan
 from deftx.report.units import duration, size
 from deftx.stages.data.settings import Columns, Layout
-from deftx.store.artefact import read_json, write_json, write_text
+from deftx.store.artefact import file_sha256, read_json, write_json, write_text
 from deftx.store.errors import ArtefactError, ConfigError, InputError
 from deftx.store.hub import commit_of, fetch
 from deftx.store.items import Item
+from deftx.store.locks import locked
 from deftx.store.tensors import TensorFile
 
 CONFIG = "config.yaml"
+
+LOCK = ".lock"
+"""Held by the process that works in a folder."""
 
 LENGTH = 128
 """Tokens of an item or of a block of text, where the base has room for so many."""
@@ -121,11 +126,30 @@ def inside(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """The folder, made if needed, for this process alone. Raises ArtefactError if another process
+    works in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = locked(folder / LOCK, timeout=0)
+    except Timeout:
+        raise ArtefactError(f"{folder}: another `deftx adapt` works in it: let it finish") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def check_same(request: Request) -> None:
     """Raise ArtefactError if the folder was made for something else, naming what differs."""
     folder = request.folder
     if not (folder / NAME).is_file():
-        others = [p.name for p in folder.iterdir() if p.name != "look"] if folder.is_dir() else []
+        others = (
+            [p.name for p in folder.iterdir() if p.name not in ("look", LOCK)]
+            if folder.is_dir()
+            else []
+        )
         if others and not (folder / "data").is_dir():
             raise ArtefactError(
                 f"{folder}: has other files in it ({others[0]}): choose another --out"
@@ -357,21 +381,39 @@ def train(request: Request, console: Console) -> Project:
         run(plan, config, os.cpu_count() or 1, console)
         paths = vectors(plan)
     project = Project.open(request.folder)
-    for kind, path in paths.items():
-        _copy(request.folder / path, request.folder / VECTORS[kind])
-    if request.few is not None and not (request.folder / RECORD).is_file():
+    _take(paths, project, console)
+    if request.few is not None and not (request.folder / STRENGTH).is_file():
         choice = choose_strength(request.few, project, project.predict, seed=request.seed)
         project.record(strength=choice.strength)
-        write_choice(request.folder / RECORD, choice)
+        write_choice(request.folder / STRENGTH, choice)
         console.print("", *reading(choice), sep="\n", markup=False, highlight=False)
     project.write_model()
     return project
 
 
+def _take(paths: dict[str, str], project: Project, console: Console) -> None:
+    """Put the vectors into their folders. What was found out with other vectors is put aside."""
+    new = {
+        project.folder / VECTORS[kind]: TensorFile(project.folder / path)  # verified
+        for kind, path in paths.items()
+    }
+    new = {
+        target: file
+        for target, file in new.items()
+        if not target.is_file() or file_sha256(target) != file_sha256(file.path)
+    }
+    for name in (STRENGTH, SCORE) if new else ():
+        if (old := project.folder / name).is_file():
+            old.replace(project.folder / f"earlier-{name}")
+            console.print(f"{name} is of the earlier model; it is now earlier-{name}")
+            project.record(strength=1.0)
+    for target, file in new.items():
+        _copy(file.path, target)
+
+
 def _copy(source: Path, target: Path) -> None:
     """A vector and its manifest under the names that a folder of ours has."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    TensorFile(source)  # whose checksum is verified
     for suffix in ("", ".json"):
         temporary = target.with_name(f".{target.name}{suffix}.part")
         shutil.copyfile(f"{source}{suffix}", temporary)

@@ -5,20 +5,18 @@ import socket
 import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
-from io import StringIO
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from deftx.adapt.filled import read_filled
+from deftx.adapt.project import SCORE, Project
+from deftx.adapt.sheet import NAMES
 from deftx.report.template import TEMPLATES, render
 from deftx.store.artefact import read_json
 from deftx.store.errors import DeftxError, InputError
 from deftx.store.items import Item
-
-if TYPE_CHECKING:
-    from deftx.adapt.project import Project
 
 PORTS = range(7860, 7880)
 """Of which the first free one is taken."""
@@ -35,7 +33,7 @@ POLICY = (
 """Content-Security-Policy: the browser itself refuses whatever is not of this computer."""
 
 
-def page(project: "Project") -> Any:
+def page(project: Project) -> Any:
     """The page as `gradio.Blocks`. Its one function, `answer`, takes what is typed into one field,
     or two for pairs, and returns HTML.
 
@@ -45,7 +43,7 @@ def page(project: "Project") -> Any:
     fields = ["Sentences, one per line"]
     if project.facts.get("pairs"):
         fields = [f"{which} sentences, one per line" for which in ("First", "Second")]
-    known, path = examples(project), project.folder / "score.json"
+    known, path = examples(project), project.folder / SCORE
     score = read_json(path, "items", "with_language") if path.is_file() else None
     about = _markup("try_about.html.j2", project=project, examples=bool(known), score=score)
     with gradio.Blocks(
@@ -72,7 +70,7 @@ def page(project: "Project") -> Any:
     return blocks
 
 
-def answers(project: "Project", *texts: str) -> str:
+def answers(project: Project, *texts: str) -> str:
     """HTML with the labels of the sentences that a person typed, one per line, or with what is
     wrong with them: one text, or two for pairs, whose lines belong together."""
     try:
@@ -95,25 +93,19 @@ def answers(project: "Project", *texts: str) -> str:
     return _markup("try_answers.html.j2", project=project, answers=shown, same=int(same.sum()))
 
 
-def examples(project: "Project") -> list[list[str]]:
+def examples(project: Project) -> list[list[str]]:
     """Some sentences of `to-label.csv`, or pairs, for which a person has given a label. The others
     are left out: who has seen the model's answer would not label them independently."""
-    path = project.folder / "to-label.csv"
-    if not path.is_file():
-        return []
+    path = project.folder / f"{NAMES['label']}.csv"
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        # Spreadsheet programs write what their country uses.
-        separator = max(",;\t", key=text.partition("\n")[0].count)
-        frame = pd.read_csv(StringIO(text), sep=separator, dtype=str, keep_default_na=False)
-        labelled = frame[frame["label"].str.strip() != ""]
-        columns = ["text", "text_pair"] if project.facts.get("pairs") else ["text"]
-        return labelled[columns].head(EXAMPLES).to_numpy().tolist()
-    except (ValueError, KeyError, OSError):  # `deftx score` says what is wrong with the file
+        items = read_filled(path, project.folder, project.classes).texts
+    except DeftxError:  # `deftx score` says what is wrong with the file
         return []
+    columns = ["text", "text_pair"] if project.facts.get("pairs") else ["text"]
+    return [[item[column] for column in columns] for item in items[:EXAMPLES]]
 
 
-def serve(project: "Project", port: int | None = None, browser: bool = True) -> None:
+def serve(project: Project, port: int | None = None, browser: bool = True) -> None:
     """Show the page at an address of this computer that no other one reaches, until Ctrl+C.
 
     Without a port, takes the first free one of PORTS. Raises as `page` does, and

@@ -1,9 +1,10 @@
 """The folder that `deftx adapt` makes for one language and one task."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,10 +23,13 @@ from deftx.store.items import Item
 NAME = "project.json"
 
 VECTORS = {"task": "vectors/task/sft_model.safetensors", "language": "vectors/language/sft_model.safetensors"}
-"""Where the vectors are in a project's folder; each in a folder of its own, with its card."""
+"""Where the vectors are in a project's folder; each in a folder of its own, as vectors are shared."""
 
 MODEL = "model"
 """The folder of the model, as transformers loads it."""
+
+SCORE, STRENGTH = "score.json", "strength.json"
+"""What labelled items have shown, and which strength of the language vector they have chosen."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Project:
     _models: dict[float, PreTrainedModel] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def open(cls, folder: Path | str) -> "Project":
+    def open(cls, folder: Path | str) -> Self:
         """The project in a folder. Raises ArtefactError if there is none, or none that is
         finished."""
         folder = Path(folder)
@@ -130,12 +134,17 @@ class Project:
         return model
 
     def write_model(self) -> None:
-        """Write the folder of the model, unless it is there. It names no path of this machine."""
-        if self.is_trained:
-            return
+        """Write the folder of the model, unless it is there and made from these very vectors. It
+        names no path of this machine."""
         vectors = [
             {**find_vector(str(self.folder / path)).facts, "name": path}
             for path in VECTORS.values()
         ]
         facts = {"max_length": self.max_length, "vectors": vectors, "strength": self.strength}
-        save_model_folder(self.model().cpu(), self._base, self.folder / MODEL, facts)
+        folder = self.folder / MODEL
+        if self.is_trained:
+            known = read_json(folder / "config.json").get("deftx", {})
+            if {name: known.get(name) for name in facts} == facts:
+                return
+        shutil.rmtree(folder, ignore_errors=True)
+        save_model_folder(self.model().cpu(), self._base, folder, facts)

@@ -5,19 +5,17 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from deftx.adapt.project import MODEL, SCORE, STRENGTH, VECTORS, Project
 from deftx.report.language_tags import language_tag
 from deftx.report.metrics import ACCURACY, MACRO_F1
 from deftx.report.template import one_line, render
 from deftx.store.artefact import read_json, write_text
 from deftx.store.errors import ArtefactError, InputError
 from deftx.store.provenance import provenance_of
-
-if TYPE_CHECKING:
-    from deftx.adapt.project import Project
 
 UNKNOWN = "unknown"
 METRICS = {"accuracy": ACCURACY, "macro_f1": MACRO_F1}
@@ -43,7 +41,7 @@ model stays private.
 Licence: """
 
 
-def publish(project: "Project", licence: str | None) -> str:
+def publish(project: Project, licence: str | None) -> str:
     """Write the card `model/README.md` and return the command that uploads the model's folder.
 
     `licence` is that of the text; None keeps what the card already says. As long as it is unknown,
@@ -52,16 +50,13 @@ def publish(project: "Project", licence: str | None) -> str:
     Raises ArtefactError if there is no model, or if `score.json` or `strength.json` is damaged;
     InputError if the licence has no letters.
     """
-    folder = project.folder / "model"
+    folder = project.folder / MODEL
     if not (folder / "model.safetensors").is_file():
         raise ArtefactError(f"{folder}: no model in it; `deftx adapt` has not finished")
     card = folder / "README.md"
     given = _identifier(_stated(card) if licence is None else licence)
-    made = {
-        kind: provenance_of(project.folder / "vectors" / kind / "sft_model.safetensors")
-        for kind in ("task", "language")
-    }
-    score, choice = project.folder / "score.json", project.folder / "strength.json"
+    made = {kind: provenance_of(project.folder / path) for kind, path in VECTORS.items()}
+    score, choice = project.folder / SCORE, project.folder / STRENGTH
     scored = read_json(score, "items", "reading") if score.is_file() else None
     base = made["task"].get("base", {})
     front = ModelCardData(
@@ -97,7 +92,7 @@ def ask_licence(ask: Callable[[str], str] = input) -> str | None:
     return ask(QUESTION) if sys.stdin.isatty() else None
 
 
-def _results(project: "Project", score: dict[str, Any]) -> list[EvalResult]:
+def _results(project: Project, score: dict[str, Any]) -> list[EvalResult]:
     found = score["with_language"]
     return [
         EvalResult(
@@ -140,7 +135,7 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9.+]+", "-", text.lower()).strip("-.")
 
 
-def _name(project: "Project") -> str:
+def _name(project: Project) -> str:
     """The model's name on the Hub, below the name of whoever uploads it."""
     tag = language_tag(project.language)
     return re.sub(r"\.\.+", ".", _slug(f"{project.task}-{tag}"))[:96].strip("-.")

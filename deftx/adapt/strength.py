@@ -25,9 +25,6 @@ FOLDS = 10
 FEWEST = 50
 """Items that a choice needs at least. With fewer nearly every choice is the usual strength."""
 
-RECORD = "strength.json"
-"""The record of a choice in a project's folder."""
-
 Predict = Callable[[list[Item], float], np.ndarray]
 """From items and a strength to probabilities (items, classes)."""
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from deftx.adapt.filled import Labelled
+from deftx.adapt.project import SCORE, STRENGTH
 from deftx.store.errors import DataError
 
-RECORDS = {"choose": "strength.json", "score": "score.json"}
+RECORDS = {"choose": STRENGTH, "score": SCORE}
 """Use → the file in the model's folder that records, as `marks`, the items that were used so."""
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from deftx.adapt.flow import (
     CONFIG,
     Request,
+    alone,
     base_of,
     check_same,
     look_at,
@@ -19,7 +20,7 @@ from deftx.adapt.flow import (
 )
 from deftx.adapt.identify import language_name
 from deftx.adapt.page import serve
-from deftx.adapt.project import MODEL, NAME, Project
+from deftx.adapt.project import MODEL, NAME, SCORE, Project
 from deftx.adapt.publish import ask_licence, publish
 from deftx.adapt.request import AskedTask, asked_task, check_language
 from deftx.adapt.score import score as scored
@@ -93,16 +94,21 @@ def adapt(parser: ArgumentParser, arguments: list[str]) -> None:
         print("Next: the same command without --look, with --task and --base")
         return
     check_same(request)
+    with alone(request.folder):
+        project = _made(request, console)
+    show_alarms(project, console)
+    _finished(project, request.folder)
+
+
+def _made(request: Request, console: Console) -> Project:
     if (request.folder / NAME).is_file():
         console.print(f"{request.folder}: going on with what is there")
     else:
         prepare(request, console)
     try:
-        project = train(request, console)
+        return train(request, console)
     except KeyboardInterrupt:
         raise StoppedError("stopped; the same command goes on from here") from None
-    show_alarms(project, console)
-    _finished(project, request.folder)
 
 
 class StoppedError(DeftxError):
@@ -140,7 +146,7 @@ def score(parser: ArgumentParser, arguments: list[str]) -> None:
     project = Project.open(options.project or options.sheet.absolute().parent)
     found = scored(options.sheet, project, project.texts)
     Console().print(shown(found))
-    write_score(project.folder / "score.json", found)
+    write_score(project.folder / SCORE, found)
     print(f"\nNext, to publish it: deftx publish {os.path.relpath(project.folder)}")
 
 
