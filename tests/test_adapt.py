@@ -4,6 +4,8 @@ base."""
 import csv
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +123,25 @@ def test_the_same_command_keeps_everything_and_another_question_is_refused(made,
     assert other.returncode == 1 and "another `deftx adapt` works in it" in other.stderr
 
 
+def test_a_changed_config_gives_another_model_and_its_score_is_put_aside(made, base_folder):
+    folder, _ = made
+    shutil.copytree(folder / "out", folder / "longer")
+    config = folder / "longer/config.yaml"
+    steps = re.search(r"^language_training:.*max_steps: (\d+)", config.read_text(), re.M)
+    assert steps is not None
+    longer = config.read_text().replace(steps[0], steps[0] + "0")
+    config.write_text(longer)
+    (folder / "longer/score.json").write_text("{}")
+    before = (folder / "longer/model/model.safetensors").read_bytes()
+    text, labelled = folder / "text.txt", folder / "labelled.csv"
+    done = deftx(folder, *asked(text, labelled, base_folder, "longer"))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert (folder / "longer/model/model.safetensors").read_bytes() != before
+    assert "score.json is of the earlier model" in done.stdout
+    assert not (folder / "longer/score.json").exists()
+    assert (folder / "longer/earlier-score.json").read_text() == "{}"
+
+
 def test_a_task_vector_serves_another_language_without_labelled_data(made, base_folder):
     folder, _ = made
     other = folder / "other.txt"
@@ -192,8 +213,6 @@ def test_what_is_wrong_is_said_before_anything_trains(base_folder, tmp_path, cha
     done = deftx(tmp_path, *asked(text, "labelled.csv", base_folder, **change))
     assert done.returncode == 1, done.stdout
     assert not list(tmp_path.rglob("results"))
-    import re
-
     assert re.search(said, done.stderr), done.stderr
 
 
