@@ -20,6 +20,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from deftx.adapt.cost import FEWEST, STARTS, chosen
 from deftx.adapt.flow import alone
+from deftx.adapt.look import ENGLISH
 from deftx.adapt.project import Project
 from deftx.adapt.sheet import words_of
 from deftx.engine.settings import TaskTraining
@@ -265,3 +266,13 @@ def test_labelled_items_choose_the_strength_and_neither_train_nor_score(made, ba
     assert np.allclose(project.predict(items, project.strength), plain, atol=1e-6)
     again = deftx(folder, "score", few, "--project", "third")
     assert again.returncode == 1 and "cannot score" in again.stderr
+
+
+def test_a_text_in_another_language_is_refused_unless_asked_for(base_folder, tmp_path):
+    text, labelled = written(tmp_path)
+    text.write_text("\n".join(ENGLISH) + "\n")
+    done = deftx(tmp_path, *asked(text, labelled, base_folder))
+    assert done.returncode == 1 and "Most lines look like English: 8 of 8" in done.stderr
+    assert "--anyway" in done.stderr and not (tmp_path / "out/results").exists()
+    done = deftx(tmp_path, *asked(text, labelled, base_folder, minutes=0.1), "--anyway")
+    assert done.returncode == 1 and "too short on this machine" in done.stderr

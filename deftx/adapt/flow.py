@@ -81,6 +81,7 @@ class Request(NamedTuple):
     few: Path | None
     text_column: str | None
     translate: bool
+    anyway: bool
     seed: int
 
     @property
@@ -199,6 +200,8 @@ def prepare(request: Request, console: Console) -> None:
         classes = classes_of_vector(str(task.vector), request.base, request.classes)
     few = read_few(request.few, classes).items if request.few else []
     found = look_at(request, console)
+    if found.doubt and not request.anyway:
+        raise InputError(f"{request.text}: {found.doubt} To train on it as it is, add --anyway")
     sheet, kept, labelled = _divided(request, found, classes, labelled, few)
     if sheet is None:
         console.print(f"\nNo {NAMES['label']}.csv: too few lines. Name texts by --to-label.")

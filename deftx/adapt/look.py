@@ -136,6 +136,11 @@ class Look:
         found: list[str] = self.facts["warnings"]
         return found
 
+    @property
+    def doubt(self) -> str | None:
+        """Why it is probably not a text in this language; None if nothing says so."""
+        return _doubt(self.facts)
+
     def show(self, console: Console) -> None:
         """Print the page on a terminal."""
         facts = self.facts
@@ -389,18 +394,8 @@ def _warnings(facts: dict[str, Any]) -> Iterable[str]:
     name, file, found = facts["name"], facts["file"], facts["languages"]
     lines, listed = facts["kept"]["lines"], file_of("other-language")
     others = sum(found["others"].values())
-    if others > found["judged"] / 2:
-        most = next(iter(found["others"]))
-        yield (
-            f"Most lines look like {most}: {others:,} of {found['judged']:,}. Is this the right "
-            f"file, and is {facts['language']} the code of its language?"
-        )
-    elif found["judged"] and found["own"] is not None and found["own"] < found["judged"] / 2:
-        called = next(iter(found["called"]), "no language that is known")
-        yield (
-            f"Only {found['own']:,} of {found['judged']:,} lines look like {name}; most look like "
-            f"{called}. Is this the right file, and is {facts['language']} the right code?"
-        )
+    if doubt := _doubt(facts):
+        yield doubt
     elif others > found["judged"] / 50 and not found["relatives"]:
         yield (
             f"{_number(others, 'line')} of {found['judged']:,} look like another language. They "
@@ -448,6 +443,26 @@ def _warnings(facts: dict[str, Any]) -> Iterable[str]:
     if file["rows_without_text"]:
         what = ", ".join(f"{n:,} with {kind}" for kind, n in file["rows_without_text"].items())
         yield f"Rows without text are left out: {what}."
+
+
+def _doubt(facts: dict[str, Any]) -> str | None:
+    """Why it is probably not a text in the language that was named."""
+    found = facts["languages"]
+    others = sum(found["others"].values())
+    if others > found["judged"] / 2:
+        most = next(iter(found["others"]))
+        return (
+            f"Most lines look like {most}: {others:,} of {found['judged']:,}. Is this the right "
+            f"file, and is {facts['language']} the code of its language?"
+        )
+    if found["judged"] and found["own"] is not None and found["own"] < found["judged"] / 2:
+        called = next(iter(found["called"]), "no language that is known")
+        return (
+            f"Only {found['own']:,} of {found['judged']:,} lines look like {facts['name']}; most "
+            f"look like {called}. Is this the right file, and is {facts['language']} the right "
+            "code?"
+        )
+    return None
 
 
 def _number(number: int, what: str) -> str:

@@ -61,6 +61,7 @@ def adapt(parser: ArgumentParser, arguments: list[str]) -> None:
     add("--labelled", type=Path, metavar="FILE", help="50 to 500 labelled texts in your language, "
         "which choose the strength of its vector; `deftx score` uses some to score")  # fmt: skip
     add("--translate", action="store_true", help="labelled texts to be translated, instead")
+    add("--anyway", action="store_true", help="train even if the text looks like another language")
     add("--seed", type=int, default=0, help="of everything random (default: 0)")
     options = parser.parse_args(arguments)
     console = Console()
@@ -85,6 +86,7 @@ def adapt(parser: ArgumentParser, arguments: list[str]) -> None:
         few=options.labelled,
         text_column=options.column,
         translate=options.translate,
+        anyway=options.anyway,
         seed=options.seed,
     )
     if request.source == request.language:
