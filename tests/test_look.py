@@ -676,3 +676,11 @@ def test_a_megabyte_takes_less_than_two_and_a_half_seconds(tmp_path, base_folder
     found = look(path, "qaa", base=base_folder, out=tmp_path / "look")
     assert time.process_time() - start < 2.5
     assert found.facts["file"]["long_lines"] == 0 < LONG
+
+
+def test_a_csv_with_semicolons_is_read_whatever_the_case_of_its_ending(tmp_path):
+    content = 'id;text\n1;Satu, dua dan tiga.\n2;"Empat; lima"\n'
+    assert read_text(written(tmp_path, "a.CSV", content)).lines == [
+        "Satu, dua dan tiga.",
+        "Empat; lima",
+    ]

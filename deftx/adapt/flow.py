@@ -31,6 +31,7 @@ from deftx.adapt.sheet import (
     write_sheet,
 )
 from deftx.adapt.strength import choose_strength, read_few, reading, write_choice
+from deftx.adapt.text import layout_of
 from deftx.data.read import read_items
 from deftx.engine.language import masked_language_modelling
 from deftx.engine.settings import LanguageTraining, TaskTraining
@@ -42,7 +43,7 @@ from deftx.models.tokens import load_tokens
 from deftx.plan.config import check_config, read_config
 from deftx.plan.plan import Plan
 from deftx.report.units import duration, size
-from deftx.stages.data.settings import Columns, Layout
+from deftx.stages.data.settings import Columns
 from deftx.store.artefact import file_sha256, read_json, write_json, write_text
 from deftx.store.errors import ArtefactError, ConfigError, InputError
 from deftx.store.hub import commit_of, fetch
@@ -256,7 +257,8 @@ def _divided(
         parts = (remaining(part, drawn) for part in (labelled.train, labelled.valid))
         labelled, origin = Source(classes, *parts), f"labelled items of {request.task.labelled}"
     elif request.to_label is not None:
-        layout = Layout(columns=Columns(text=columns.text, text_pair=columns.text_pair))
+        only_texts = Columns(text=columns.text, text_pair=columns.text_pair)
+        layout = layout_of(request.to_label, only_texts)
         texts = remaining(read_items(request.to_label, layout, whole=True), few)
         drawn = draw(texts, COUNT, request.seed)
         lines, origin = remaining(lines, drawn), f"texts of {request.to_label}"

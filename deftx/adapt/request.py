@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from deftx.adapt.text import layout_of
 from deftx.data.read import read_items
 from deftx.exchange.foreign import classes_of
 from deftx.exchange.found import find_base, find_vector
-from deftx.stages.data.settings import Columns, Layout
+from deftx.stages.data.settings import Columns
 from deftx.store.artefact import file_sha256
 from deftx.store.errors import DataError, InputError
 from deftx.store.items import Item
@@ -82,7 +83,7 @@ def read_source(path: Path, columns: Columns, seed: int) -> Source:
     Raises DataError, with file and row, as `read_items` does, if a text has two labels, or if there
     are too few items or classes.
     """
-    layout = Layout(columns=columns)
+    layout = layout_of(path, columns)
     if layout.words_and_tags(path.name)[0] is not None:
         raise DataError(
             f"{path}: has a label for each word; only tasks that label whole texts are possible "

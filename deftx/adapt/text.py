@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from deftx.data.cells import LINE_END
-from deftx.data.rows import NO_TEXT, UNREADABLE, fault, kind_of, rows, text_of
+from deftx.data.rows import NO_TEXT, UNREADABLE, fault, kind_of, lines, rows, text_of
 from deftx.stages.data.settings import Columns, Format, Layout
 from deftx.store.errors import DataError
 
@@ -94,8 +94,8 @@ def read_text(path: Path, column: str | None = None, *, split: bool = True) -> T
             raise DataError(f"{path}: a text without columns, but --column {column!r} was given")
         layout = Layout(format="txt")
     else:
-        column = _column(path, kind, column)
-        layout = Layout(format=kind, columns=Columns(text=column))
+        column = _column(path, column)
+        layout = layout_of(path, Columns(text=column))
     dropped: Counter[str] = Counter()
     found = list(_lines(path, layout, dropped))
     if kind == "txt":
@@ -123,6 +123,15 @@ def read_text(path: Path, column: str | None = None, *, split: bool = True) -> T
     return Text(found, facts)
 
 
+def layout_of(path: Path, columns: Columns) -> Layout:
+    """How a person's file is read. The first line of a .csv shows what separates its columns, which
+    is ; where spreadsheet programs take the comma for decimals."""
+    kind, delimiter = _known_format(path), None
+    if kind == "csv" and path.is_file() and "," not in (head := next(lines(path), "")):
+        delimiter = next((mark for mark in (";", "\t") if mark in head), None)
+    return Layout(columns=columns, format=kind, delimiter=delimiter)  # type: ignore[arg-type]
+
+
 def split_line(line: str, longest: int = LONG, shortest: int = SHORT) -> list[str]:
     """The pieces of a line: cut behind a sentence that ends, so that each has at least `shortest`
     characters; where no sentence ends within `longest` characters, at white space, and in a word
@@ -146,6 +155,12 @@ def split_line(line: str, longest: int = LONG, shortest: int = SHORT) -> list[st
     ]
 
 
+def _known_format(path: Path) -> Format | None:
+    """The format that a file's name shows, also in capital letters."""
+    suffix = Path(path.name.removesuffix(".xz").removesuffix(".gz")).suffix[1:].lower()
+    return suffix if suffix in get_args(Format) else None  # type: ignore[return-value]
+
+
 def _format(path: Path) -> Format:
     """The format of a file by its name. Raises DataError if it is no file, or no text by its first
     bytes."""
@@ -158,8 +173,7 @@ def _format(path: Path) -> Format:
         raise DataError(f"{path}: a folder: expected a file with text{hint}{joined}")
     if not path.is_file():
         raise DataError(f"{path}: a device or pipe: expected a file with text")
-    suffix = Path(path.name.removesuffix(".xz").removesuffix(".gz")).suffix[1:].lower()
-    kind: Format = suffix if suffix in get_args(Format) else "txt"  # type: ignore[assignment]
+    kind = _known_format(path) or "txt"
     with open(path, "rb") as file:
         first = file.read(4096)
     if not first:
@@ -273,10 +287,10 @@ def _other_encoding(path: Path, name: str, place: str) -> DataError:
     )
 
 
-def _column(path: Path, kind: Format, wanted: str | None) -> str:
+def _column(path: Path, wanted: str | None) -> str:
     """The column of a table that holds the text: the one that is named, else `text`, else the only
     one. Raises DataError if there is none."""
-    first = next(rows(path, Layout(format=kind, columns=Columns(text=wanted or "text"))), None)
+    first = next(rows(path, layout_of(path, Columns(text=wanted or "text"))), None)
     if first is None:
         raise DataError(f"{path}: a table without rows")
     names = list(first.cells)
