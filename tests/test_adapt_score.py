@@ -111,13 +111,23 @@ def test_no_line_that_is_drawn_is_left_for_training_nor_any_that_holds_it():
 
 
 def test_what_is_drawn_from_a_text_can_be_read_and_is_at_most_a_fifth():
-    unfit = [{"id": "n", "text": "2024: 1, 2, 3, 4, 5"}, {"id": "l", "text": "ka lo " * 100}]
+    unfit = [{"id": "n", "text": "2024: 1, 2, 3, 4, 5"}]
     drawn, rest = hold_out([*lines(100), *unfit] * 2, 50)
     assert len(drawn) == 100 * LARGEST_SHARE and not any(item in unfit for item in drawn)
-    assert len(rest) == 2 * (100 - 20) + 4
+    assert len(rest) == 2 * (100 - 20) + 2
     assert hold_out(lines(49)) == ([], lines(49))
     with pytest.raises(DataError, match=r"0 items to label; at least 10 are needed"):
         sheet_of([])
+
+
+def test_of_a_line_that_is_too_long_a_sentence_is_drawn_and_the_line_does_not_train():
+    sentences = [item["text"] for item in lines(2000)]
+    items = [{"id": str(n), "text": " ".join(sentences[20 * n : 20 * n + 20])} for n in range(100)]
+    assert min(len(item["text"]) for item in items) > 500
+    drawn, rest = hold_out(items, 15)
+    assert len(drawn) == 15 and all(10 <= len(item["text"]) <= 500 for item in drawn)
+    held = {item["id"] for item in drawn}
+    assert held.isdisjoint(item["id"] for item in rest)
 
 
 @pytest.mark.parametrize(("count", "expected"), [(50, {16, 17}), (12, {4})])
@@ -304,7 +314,7 @@ def test_what_does_not_fit_a_sheet_is_an_error_with_its_row(sheet, tmp_path, cha
     [
         (b"PK\x03\x04rest", "a spreadsheet; save it as CSV"),
         ("id,text,label\r\ns001,é,".encode("cp1252"), "line 2: not UTF-8. Save the sheet again"),
-        (b"id," + b"x" * 200_000, "row 1: field larger"),
+        (b"id," + b"x" * 200_000, "no column 'text', 'label'; found 'id', 'x{60}'"),
         (None, "cannot be read"),
     ],
 )

@@ -227,7 +227,7 @@ def _cells(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str]]
         )
         raise DataError(
             f"{path}: no column {', '.join(map(repr, missing))}; found "
-            f"{', '.join(map(repr, header)) or 'nothing'}. {hint}"
+            f"{', '.join(repr(name[:60]) for name in header) or 'nothing'}. {hint}"
         )
     if twice := [name for name in needed if header.count(name) > 1]:
         raise DataError(f"{path}: two columns are called {twice[0]!r}")

@@ -77,6 +77,8 @@ def _watch(
                 task, completed=sum(done.values()), description=", ".join(now) or "preparing"
             )
             time.sleep(0.5)
+        if process.returncode == 0:
+            bar.update(task, completed=sum(steps.values()), description="done")
 
 
 def steps_of(plan: Plan, artefact: Artefact) -> int:

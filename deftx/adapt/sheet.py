@@ -10,6 +10,7 @@ from typing import Literal, Self
 
 from pydantic import ValidationError
 
+from deftx.adapt.text import split_line
 from deftx.stages.clean.math import runs, tidy, words
 from deftx.stages.clean.settings import Cleaning
 from deftx.store.artefact import write_json, write_text
@@ -130,25 +131,21 @@ def draw(
 
 
 def hold_out(
-    items: Sequence[Item],
-    count: int = COUNT,
-    seed: int = 0,
-    *,
-    classes: Sequence[str] | None = None,
+    items: Sequence[Item], count: int = COUNT, seed: int = 0
 ) -> tuple[list[Item], list[Item]]:
-    """Items drawn from those that would train, see `draw`, and the items that may train; at most a
-    fifth of them is drawn. Give lines of a text after they are cleaned."""
-    letters, characters = READABLE
-    drawn = draw(
-        items,
-        count,
-        seed,
-        classes=classes,
-        letters=letters,
-        characters=characters,
-        share=LARGEST_SHARE,
-    )
-    return drawn, remaining(items, drawn)
+    """Lines drawn from those of a text that would train, see `draw`, or sentences of lines that are
+    too long to be read; and the lines that may train. At most a fifth of them is drawn. Give lines
+    after they are cleaned, with an id each."""
+    letters, longest = READABLE
+    parts: list[Item] = []
+    for item in items:
+        text = item["text"]
+        pieces = split_line(text, longest) if len(text) > longest else [text]
+        parts += [{**item, "text": piece} for piece in pieces]
+    count = min(count, int(len(items) * LARGEST_SHARE))
+    drawn = draw(parts, count, seed, letters=letters, characters=longest, share=LARGEST_SHARE)
+    held = {item["id"] for item in drawn}
+    return drawn, [item for item in remaining(items, drawn) if item["id"] not in held]
 
 
 def remaining(items: Iterable[Item], drawn: Sequence[Item]) -> list[Item]:
