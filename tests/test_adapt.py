@@ -124,6 +124,22 @@ def test_the_same_command_keeps_everything_and_another_question_is_refused(made,
     assert other.returncode == 1 and "another `deftx adapt` works in it" in other.stderr
 
 
+def test_texts_to_label_can_be_named_later(made, base_folder):
+    folder, _ = made
+    shutil.copytree(folder / "out", folder / "later")
+    for file in (folder / "later").glob("to-label.*"):
+        file.unlink()
+    text, labelled, new = (folder / name for name in ("text.txt", "labelled.csv", "new.txt"))
+    trained = Project.open(folder / "later").texts
+    new.write_text("\n".join([*(item["text"] for item in trained[:40]), *sentences(80, 10)]))
+    asking = asked(text, labelled, base_folder, "later", **{"to-label": new})
+    done = deftx(folder, *asking)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    sheet = json.loads((folder / "later/to-label.json").read_text())
+    assert len(sheet["items"]) == 50 and sheet["origin"] == "texts of new.txt"
+    assert {words_of(item) for item in trained}.isdisjoint(map(words_of, sheet["items"]))
+
+
 def test_a_changed_config_gives_another_model_and_its_score_is_put_aside(made, base_folder):
     folder, _ = made
     shutil.copytree(folder / "out", folder / "longer")

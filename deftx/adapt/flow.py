@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 from filelock import Timeout
@@ -13,26 +12,19 @@ from rich.console import Console
 
 from deftx.adapt.alarms import Alarm, agreement_alarm, alarm_table, loss_alarm, share_alarm
 from deftx.adapt.cost import chosen, shape_of, trial, vectors
-from deftx.adapt.identify import language_name
+from deftx.adapt.divide import divided
 from deftx.adapt.look import Look, look
 from deftx.adapt.make import run, write_rows
 from deftx.adapt.project import NAME, SCORE, STRENGTH, VECTORS, Project
-from deftx.adapt.request import AskedTask, Source, classes_of_vector, content, read_source
+from deftx.adapt.request import Request, Source, classes_of_vector, read_source
 from deftx.adapt.score import rich_table
-from deftx.adapt.settings import config_text, rates
+from deftx.adapt.settings import config_text, plan_of, run_of, values_of
 from deftx.adapt.sheet import (
-    COUNT,
     NAMES,
     Sheet,
-    draw,
-    hold_out,
-    make_sheet,
-    remaining,
     write_sheet,
 )
 from deftx.adapt.strength import choose_strength, read_few, reading, write_choice
-from deftx.adapt.text import layout_of
-from deftx.data.read import read_items
 from deftx.engine.language import masked_language_modelling
 from deftx.engine.settings import LanguageTraining, TaskTraining
 from deftx.models.base import Base
@@ -40,15 +32,13 @@ from deftx.models.device import available_device
 from deftx.models.folder import TOKENIZER_FILES, VOCABULARIES
 from deftx.models.load import load_masked_lm, load_tokenizer
 from deftx.models.tokens import load_tokens
-from deftx.plan.config import check_config, read_config
+from deftx.plan.config import read_config
 from deftx.plan.plan import Plan
 from deftx.report.units import duration, size
 from deftx.run.cost import peak_bytes
-from deftx.stages.data.settings import Columns
 from deftx.store.artefact import file_sha256, read_json, write_json, write_text
 from deftx.store.errors import ArtefactError, ConfigError, InputError
 from deftx.store.hub import commit_of, fetch
-from deftx.store.items import Item
 from deftx.store.locks import locked
 from deftx.store.tensors import TensorFile
 
@@ -57,9 +47,6 @@ CONFIG = "config.yaml"
 LOCK = ".lock"
 """Held by the process that works in a folder."""
 
-LENGTH = 128
-"""Tokens of an item or of a block of text, where the base has room for so many."""
-
 MEMORY = 1.5
 """Memory of a training beside that of its trial, which validates nothing. Measured: 2.2 and 1.5 GB
 with a base of 26.8 million parameters, a batch of 8 and 128 tokens."""
@@ -67,53 +54,6 @@ with a base of 26.8 million parameters, a batch of 8 and 128 tokens."""
 DISK = 14
 """Bytes of disk for each parameter of a base. Measured: 316 MB for 26.8 million, with a copy of its
 text of 5 MB."""
-
-METHOD = "deft-x"
-"""The method of the vectors; its rank rule is the papers' share of XLM-R base's rank."""
-
-ROW = {"denoise": {"rank_share": 0.13}}
-
-
-class Request(NamedTuple):
-    """What is asked for; see the options of `deftx adapt`."""
-
-    text: Path
-    folder: Path
-    language: str
-    name: str
-    task: AskedTask
-    base: dict[str, str]
-    source: str
-    columns: Columns
-    classes: list[str]
-    minutes: float
-    to_label: Path | None
-    few: Path | None
-    text_column: str | None
-    translate: bool
-    anyway: bool
-    seed: int
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What decides whether a folder was made for the same request."""
-        task = self.task.labelled or self.task.vector
-        files = {"text": self.text, "task": task, "labelled": self.few, "to-label": self.to_label}
-        names = (
-            "language",
-            "base",
-            "source",
-            "classes",
-            "minutes",
-            "text_column",
-            "translate",
-            "seed",
-        )
-        return {
-            **{option: content(path) for option, path in files.items()},
-            **{option: getattr(self, option) for option in names},
-            "columns": self.columns.model_dump(),
-        }
 
 
 def base_of(name: str) -> dict[str, str]:
@@ -212,7 +152,7 @@ def prepare(request: Request, console: Console) -> None:
     found = look_at(request, console)
     if found.doubt and not request.anyway:
         raise InputError(f"{request.text}: {found.doubt} To train on it as it is, add --anyway")
-    sheet, kept, labelled = _divided(request, found, classes, labelled, few)
+    sheet, kept, labelled = divided(request, found.kept, classes, labelled, few)
     if sheet is None:
         console.print(f"\nNo {NAMES['label']}.csv: too few lines. Name texts by --to-label.")
     else:  # first: it refuses where somebody has filled another sheet
@@ -231,7 +171,7 @@ def prepare(request: Request, console: Console) -> None:
         "task": task.name,
         "classes": classes,
         "source": request.source,
-        "base": f"results/{_run(request)}/base",
+        "base": f"results/{run_of(request)}/base",
         "max_length": length,
         "pairs": request.columns.text_pair is not None,
         "asked": request.facts,
@@ -245,64 +185,14 @@ def prepare(request: Request, console: Console) -> None:
     write_json(request.folder / NAME, facts)
 
 
-def _divided(
-    request: Request,
-    found: Look,
-    classes: list[str],
-    labelled: Source | None,
-    few: list[Item],
-) -> tuple[Sheet | None, list[str], Source | None]:
-    """The sheet of items to label or to translate, None if there are too few; the lines that train,
-    which are those that cleaning keeps; and the labelled items. What is in the sheet is in neither
-    of these; and the `few` that choose the strength are in none of the three."""
-    lines: list[Item] = [{"id": str(n), "text": line} for n, line in enumerate(found.kept)]
-    lines = remaining(lines, few)
-    columns, kind = request.columns, "translate" if request.translate else "label"
-    if request.translate:
-        if labelled is None:
-            raise InputError("--translate: needs labelled items of the task, not a task vector")
-        every = [*labelled.train, *labelled.valid]
-        drawn = draw(every, COUNT, request.seed, classes=classes)
-        parts = (remaining(part, drawn) for part in (labelled.train, labelled.valid))
-        labelled, origin = Source(classes, *parts), f"labelled items of {request.task.labelled}"
-    elif request.to_label is not None:
-        only_texts = Columns(text=columns.text, text_pair=columns.text_pair)
-        layout = layout_of(request.to_label, only_texts)
-        texts = remaining(read_items(request.to_label, layout, whole=True), few)
-        drawn = draw(texts, COUNT, request.seed)
-        lines, origin = remaining(lines, drawn), f"texts of {request.to_label}"
-    elif columns.text_pair is not None:
-        drawn = []  # a line of a text is no pair
-    else:
-        drawn, lines = hold_out(lines, COUNT, request.seed)
-        origin = f"lines of {request.text}, which are not trained on"
-    kept = [line["text"] for line in lines]
-    if not drawn:
-        return None, kept, labelled
-    sheet = make_sheet(
-        kind,  # type: ignore[arg-type] # one of two
-        drawn,
-        language=request.language,
-        task=request.task.name,
-        classes=classes,
-        origin=origin,
-        seed=request.seed,
-    )
-    return sheet, kept, labelled
-
-
-def _run(request: Request) -> str:
-    return f"{request.task.name}-{request.language.lower()}"
-
-
 def _fitted(
     request: Request, classes: list[str], labelled: Source | None, console: Console
 ) -> tuple[dict[str, int], float, int, str]:
     """Steps of each phase that fit into the time, by a short trial of the very training; the
     seconds that all of it takes; how many tokens of an item are read; and the text of the
     config."""
-    values = _values(request, classes, labelled)
-    plan = _plan(values)
+    values = values_of(request, classes, labelled)
+    plan = plan_of(values)
     console.print("\nA short trial, to see how long a step of training takes here …")
     seconds = trial(plan, labelled is not None)
     cores = os.cpu_count() or 1
@@ -326,63 +216,6 @@ def _fitted(
     if (free := shutil.disk_usage(Path.cwd()).free) < disk:
         raise InputError(f"{Path.cwd()}: {size(free)} of disk are free, {size(disk)} are needed")
     return steps, whole, settings.max_length, config_text(values)
-
-
-def _plan(values: dict[str, Any]) -> Plan:
-    import yaml
-
-    return Plan(check_config(yaml.safe_load(config_text(values))))
-
-
-def _values(request: Request, classes: list[str], labelled: Source | None) -> dict[str, Any]:
-    """What the template of a config asks for, with few steps."""
-    cores = os.cpu_count() or 1
-    base = {"model": request.base["model"]}
-    base |= {"revision": request.base["revision"]} if "revision" in request.base else {}
-    columns = {"text": "text", "label": "label"}
-    columns |= {"text_pair": "text_pair"} if request.columns.text_pair else {}
-    methods: dict[str, Any] = {METHOD: ROW}
-    if labelled is None:
-        methods["given"] = {"vector": {"task": _given(request, classes)}}
-    values: dict[str, Any] = {
-        "run": _run(request),
-        "seed": request.seed,
-        "base": base,
-        "name": request.name,
-        "language": request.language,
-        "source": request.source,
-        "source_name": language_name(request.source),
-        "task": request.task.name,
-        "columns": columns,
-        "classes": classes,
-        "languages": [request.source] if labelled else [],
-        "methods": methods,
-        "method": METHOD,
-        "task_method": METHOD if labelled else "given",
-        "threads": max(1, cores // 2) if labelled else cores,
-        "task_training": {"batch_size": 16, "max_length": 8, "max_steps": 4},
-        "language_training": {"batch_size": 8, "max_length": 8, "min_steps": 0, "max_steps": 4},
-    }
-    parameters, positions = shape_of(_plan(values))
-    rate, length = rates(parameters), min(LENGTH, positions or LENGTH)
-    values["task_training"]["max_length"] = values["language_training"]["max_length"] = length
-    values["task_training"] |= {"learning_rate": rate["task"], "epochs": 100}
-    values["language_training"] |= {
-        "learning_rate": rate["language"],
-        "epochs": 1000,
-        "l1": 0.1,
-        "held_out": 0.01,
-    }
-    return values
-
-
-def _given(request: Request, classes: list[str]) -> dict[str, Any]:
-    """A task vector as a config names it."""
-    name = str(request.task.vector)
-    if Path(name).exists():
-        return {"source": str(Path(name).absolute()), "classes": classes}
-    id, _, revision = name.partition("@")
-    return {"source": id, "revision": commit_of(id, revision or None), "classes": classes}
 
 
 def train(request: Request, console: Console) -> Project:

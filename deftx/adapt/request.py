@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,6 +43,48 @@ class AskedTask(NamedTuple):
     name: str
     labelled: Path | None
     vector: str | None
+
+
+class Request(NamedTuple):
+    """What is asked for; see the options of `deftx adapt`."""
+
+    text: Path
+    folder: Path
+    language: str
+    name: str
+    task: AskedTask
+    base: dict[str, str]
+    source: str
+    columns: Columns
+    classes: list[str]
+    minutes: float
+    to_label: Path | None
+    few: Path | None
+    text_column: str | None
+    translate: bool
+    anyway: bool
+    seed: int
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What decides whether a folder was made for the same request."""
+        task = self.task.labelled or self.task.vector
+        files = {"text": self.text, "task": task, "labelled": self.few}
+        names = (
+            "language",
+            "base",
+            "source",
+            "classes",
+            "minutes",
+            "text_column",
+            "translate",
+            "seed",
+        )
+        return {
+            **{option: content(path) for option, path in files.items()},
+            **{option: getattr(self, option) for option in names},
+            "columns": self.columns.model_dump(),
+        }
 
 
 def asked_task(text: str) -> AskedTask:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from deftx.adapt.divide import sheet_of_given
 from deftx.adapt.flow import (
     CONFIG,
-    Request,
     alone,
     base_of,
     check_same,
@@ -22,10 +22,10 @@ from deftx.adapt.identify import language_name
 from deftx.adapt.page import serve
 from deftx.adapt.project import MODEL, NAME, SCORE, Project
 from deftx.adapt.publish import ask_licence, publish
-from deftx.adapt.request import AskedTask, asked_task, check_language
+from deftx.adapt.request import AskedTask, Request, asked_task, check_language
 from deftx.adapt.score import score as scored
 from deftx.adapt.score import shown, write_score
-from deftx.adapt.sheet import NAMES
+from deftx.adapt.sheet import NAMES, write_sheet
 from deftx.stages.data.settings import Columns
 from deftx.store.errors import DeftxError, InputError
 
@@ -105,6 +105,9 @@ def adapt(parser: ArgumentParser, arguments: list[str]) -> None:
 def _made(request: Request, console: Console) -> Project:
     if (request.folder / NAME).is_file():
         console.print(f"{request.folder}: going on with what is there")
+        if request.to_label is not None:
+            sheet = sheet_of_given(request, Project.open(request.folder))
+            write_sheet(request.folder / f"{NAMES[sheet.kind]}.csv", sheet)
     else:
         prepare(request, console)
     try:
