@@ -683,11 +683,11 @@ def test_loss_is_an_alarm_unless_it_falls(before, after, raised, text):
     ],
 )
 def test_shares_of_answers_are_an_alarm_far_from_the_sources(counts, raised, text):
-    source = [name for name, n in zip(CLASSES, (33, 34, 33), strict=True) for _ in range(n)]
+    source = dict(zip(CLASSES, (33, 34, 33), strict=True))
     found = alarms.share_alarm(np.repeat([0, 1, 2], counts), source, CLASSES)
     assert found.raised == raised and text in found.reading
     assert f"neutral {counts[1]}%" in found.found and "neutral 34% in" not in found.found
-    constant = alarms.share_alarm(np.ones(50, dtype=int), ["neutral"] * 99, CLASSES)
+    constant = alarms.share_alarm(np.ones(50, dtype=int), {"neutral": 99}, CLASSES)
     assert not constant.raised
 
 
@@ -704,7 +704,7 @@ def test_no_alarm_is_called_accuracy_or_score():
     answers = np.array([0, 1, 2, 1] * 5)
     found = [
         alarms.loss_alarm(4, 3),
-        alarms.share_alarm(answers, CLASSES, CLASSES),
+        alarms.share_alarm(answers, dict.fromkeys(CLASSES, 1), CLASSES),
         alarms.agreement_alarm(answers, answers[::-1]),
     ]
     table = alarms.alarm_table(found)

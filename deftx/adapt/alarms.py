@@ -1,7 +1,7 @@
 """Alarms: what can be seen without labels. An alarm says that something is probably wrong; silence
 says nothing about how often the answers are right."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, isfinite
 
@@ -67,11 +67,11 @@ def loss_alarm(before: float, after: float) -> Alarm:
     )
 
 
-def share_alarm(answers: np.ndarray, source: Sequence[str], classes: Sequence[str]) -> Alarm:
+def share_alarm(answers: np.ndarray, source: Mapping[str, int], classes: Sequence[str]) -> Alarm:
     """The shares of the classes among answers (items,), numbers of classes, beside those among the
-    labels of the source's training data."""
+    labels of the source's training data, whose counts are given."""
     mine = np.bincount(answers, minlength=len(classes)) / len(answers)
-    theirs = np.array([sum(label == name for label in source) for name in classes]) / len(source)
+    theirs = np.array([source.get(name, 0) for name in classes]) / sum(source.values())
     most = int(mine.argmax())
     never = [n for n, a, b in zip(classes, mine, theirs, strict=True) if a == 0 and b >= OFTEN]
     if mine[most] >= MOSTLY > theirs[most]:

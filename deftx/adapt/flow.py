@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -180,7 +181,7 @@ def prepare(request: Request, console: Console) -> None:
         "lines": len(kept),
         "words": found.facts["words"],
         "labelled": len(labelled.train) + len(labelled.valid) if labelled else 0,
-        "source_labels": [item["label"] for item in labelled.train] if labelled else [],
+        "source_labels": Counter(item["label"] for item in labelled.train) if labelled else {},
     }
     write_json(request.folder / NAME, facts)
 
