@@ -12,6 +12,7 @@ from filelock import Timeout
 from rich.console import Console
 
 from deftx.adapt.alarms import Alarm, agreement_alarm, alarm_table, loss_alarm, share_alarm
+from deftx.adapt.config import config_text, plan_of, run_of, values_of
 from deftx.adapt.cost import chosen, shape_of, trial, vectors
 from deftx.adapt.divide import divided
 from deftx.adapt.look import Look, look
@@ -19,7 +20,6 @@ from deftx.adapt.make import run, write_rows
 from deftx.adapt.project import NAME, SCORE, STRENGTH, VECTORS, Project
 from deftx.adapt.request import Request, Source, classes_of_vector, read_source
 from deftx.adapt.score import rich_table
-from deftx.adapt.settings import config_text, plan_of, run_of, values_of
 from deftx.adapt.sheet import (
     NAMES,
     Sheet,
