@@ -191,7 +191,7 @@ def test_licence_and_datasets_are_those_of_the_data(written):
     assert language["language"] == ["ace"]
     assert task["license"] == "unknown"  # `mood` has no licence in the config
     assert "datasets" not in task
-    assert task["language"] == ["eng"]
+    assert task["language"] == ["en"]
     assert "has no licence for mood" in card(written, target="task-mood/base")
 
 

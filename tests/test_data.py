@@ -67,6 +67,14 @@ def test_every_format_gives_the_same_items(tmp_path, suffix):
     ]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_cells_are_separated_by_what_is_named(tmp_path, delimiter):
+    path = tmp_path / "x.csv"
+    pd.DataFrame(ROWS).to_csv(path, index=False, sep=delimiter)
+    named = LABELLED.model_copy(update={"delimiter": delimiter, "quoting": True})
+    assert read_items(path, named) == read_items(written(tmp_path, ".jsonl"), LABELLED)
+
+
 def test_numbers_in_parquet_and_jsonl_are_read_as_in_csv(tmp_path):
     frame = pd.DataFrame({"sentence": ["a"], "label": [1], "id": [5.0]})
     for suffix in ("parquet", "jsonl"):
@@ -113,6 +121,8 @@ FAULTS = [
     ("x.csv", HEADER + b'"a,0,1\n', "line 2: .*if quotes are text, set `quoting: false`"),
     ("x.csv", HEADER + b'"a" b,0,1\n', "line 2: .*if quotes are text, set `quoting: false`"),
     ("x.tsv", b"sentence\tlabel\tid\na,0,1\n", "line 2: 1 cells, expected 3"),
+    ("x.csv", b"sentence;label;id\na, b;0;1\n", "line 1: one column.*set `delimiter: ';'`"),
+    ("x.tsv", b"sentence,label,id\na,0,1\n", "line 1: one column.*set `delimiter: ','`"),
     # labels and ids
     ("x.csv", HEADER + b"a,2,1\n", "line 2: the label '2': `labels` does not map it.*'0', '1'"),
     ("x.csv", HEADER + b"a,0 ,1\n", r"line 2: the label '0 ': .*\(it differs from '0' in case or"),

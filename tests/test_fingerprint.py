@@ -122,7 +122,7 @@ def test_a_moved_and_renamed_module_changes_nothing(package, unedited, tmp_path,
         (f"{TEMPLATES}/card.md.j2", "#", " #", {"cards"}),
         (f"{TEMPLATES}/cards.md.j2", "#", " #", {"cards"}),
         # What a job costs, and what is shown of it, cannot change its result.
-        ("run/progress.py", "SECONDS = 60.0", "SECONDS = 30.0", set()),
+        ("run/progress.py", "REPORTS = 20", "REPORTS = 30", set()),
         ("run/cost.py", "else 1024", "else 1000", set()),
         ("data/contradictions.py", "differ[0]", "differ[-1]", set()),
         ("plan/feasible.py", "known.validate_python", "known.validate_json", set()),

@@ -19,7 +19,7 @@ import deftx
 from deftx.stages.table import STAGES
 from deftx.store.version import VERSION
 
-FLOORS = "store core run models data engine plan report exchange stages estimate cli".split()
+FLOORS = "store core run models data engine plan report exchange stages estimate adapt cli".split()
 """The floors, ground first, which are packages. A module imports only from its own floor or from a
 lower one."""
 

@@ -40,6 +40,12 @@ TOOLS = {
     "prune": "remove the files of a run that its config no longer asks for",
     "schema": "print the JSON Schema of the config",
 }
+PEOPLE = {
+    "adapt": "make a model for a task in your language, from a text",
+    "try": "a page to try such a model",
+    "score": "score such a model with labels that a speaker has filled in",
+    "publish": "the card of such a model, and the command that uploads it",
+}
 VECTOR_TOOLS = {
     "inspect": "describe a vector",
     "overlap": "compare the entries of two vectors",
@@ -75,13 +81,15 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if verb == SERVE:
         serve(main, import_everything, rest)
-    if verb not in {**STAGES, **TOOLS, **VECTOR_TOOLS}:
+    if verb not in {**STAGES, **TOOLS, **VECTOR_TOOLS, **PEOPLE}:
         print(f"deftx: no verb {verb!r}\n\n{_overview()}", file=sys.stderr)
         return 2
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    home = "cli.tools" if verb in TOOLS else "cli.vectors"
-    module = imported(f"deftx.stages.{verb}.run" if verb in STAGES else f"deftx.{home}")
-    function = getattr(module, verb)
+    home = "tools" if verb in TOOLS else "adapt" if verb in PEOPLE else "vectors"
+    module = imported(f"deftx.stages.{verb}.run" if verb in STAGES else f"deftx.cli.{home}")
+    # A function cannot be called `try`, nor have the name of what it calls.
+    function = getattr(module, verb, None) if verb not in ("try", "publish") else None
+    function = function or getattr(module, f"{verb}_")
     parser = argparse.ArgumentParser(
         prog=f"deftx {verb}",
         description=inspect.getdoc(function),
@@ -123,7 +131,8 @@ def import_everything() -> None:
 def _overview() -> str:
     lines = ["usage: deftx VERB [options]", "", "`deftx VERB --help` lists the options of a verb."]
     stages = {name: stage.about for name, stage in STAGES.items()}
-    for title, verbs in {"stages": stages, "vectors": VECTOR_TOOLS, "tools": TOOLS}.items():
+    groups = {"your language": PEOPLE, "stages": stages, "vectors": VECTOR_TOOLS, "tools": TOOLS}
+    for title, verbs in groups.items():
         lines += ["", f"{title}:", *(f"  {name:13}{text}" for name, text in verbs.items())]
     return "\n".join(lines)
 

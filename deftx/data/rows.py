@@ -54,7 +54,7 @@ def rows(path: Path, layout: Layout) -> Iterator[Row]:
         case "parquet":
             yield from _parquet(path, [name for _, name in layout.columns if name])
         case _:
-            yield from _table(path, layout, "\t" if kind == "tsv" else ",")
+            yield from _table(path, layout, layout.delimiter or ("\t" if kind == "tsv" else ","))
 
 
 def format_of(path: Path, layout: Layout) -> str:
@@ -123,6 +123,7 @@ def _table(path: Path, layout: Layout, delimiter: str) -> Iterator[Row]:
             columns = cells if layout.header else [str(at) for at in range(len(cells))]
             _check_once(path, columns)
             if layout.header:
+                _check_delimiter(path, columns, layout, delimiter)
                 continue
         if len(cells) != len(columns):
             raise DataError(
@@ -155,6 +156,18 @@ def _may_be_several(physical: list[str], delimiter: str, cells: list[str]) -> bo
     if delimiter == "\t":
         return len(physical) > 1 or any("\t" in cell for cell in cells)
     return len(physical) > 1 and all(line.count(delimiter) == len(cells) - 1 for line in physical)
+
+
+def _check_delimiter(path: Path, columns: Sequence[str], layout: Layout, delimiter: str) -> None:
+    """Raise DataError if all names of columns are in one because something else separates them."""
+    wanted = {name for _, name in layout.columns}
+    if len(columns) == 1 and columns[0] not in wanted:
+        for other in ";\t,".replace(delimiter, ""):
+            if other in columns[0]:
+                raise DataError(
+                    f"{path}, line 1: one column, {columns[0]!r}: expected {delimiter!r} between "
+                    f"columns. If {other!r} separates them, set `delimiter: {other!r}`"
+                )
 
 
 def _check_once(path: Path, columns: Sequence[str]) -> None:

@@ -200,9 +200,13 @@ def _tasks(config: Config) -> Iterator[str]:
         if task.systems == []:
             yield f"tasks.{name}.systems: empty; leave the task out with languages: []"
         yield from _twice(f"tasks.{name}.more_sources", task.sources, "language")
-        for language in config.task_languages(name):
-            if language not in config.languages:
-                yield unknown(f"tasks.{name}.languages", language, config.languages, "language")
+        for key, languages in (
+            ("languages", config.task_languages(name)),
+            ("models_for", task.models_for),
+        ):
+            for language in languages:
+                if language not in config.languages:
+                    yield unknown(f"tasks.{name}.{key}", language, config.languages, "language")
         trained = {(task.train.dataset, task.train.split, task.source)}
         trained |= {(more.dataset, more.split, more.language) for more in task.more_sources}
         for language in config.task_languages(name):
@@ -228,7 +232,7 @@ def _tasks(config: Config) -> Iterator[str]:
                         f"tasks.{name}.classes: {', '.join(task.classes)}"
                     )
         yield from _prior(config, name)
-    if not config.evaluated_tasks:
+    if not config.made_tasks:
         yield "tasks: every task has an empty list of languages: there is nothing to evaluate"
 
 
@@ -281,7 +285,7 @@ def _starts(config: Config) -> Iterator[str]:
             continue
         if not config.row(start, "language").is_sparse:
             yield f"{key}: {start} does not make sparse vectors; one is needed"
-        for task in config.evaluated_tasks:
+        for task in config.made_tasks:
             source = config.tasks[task].source
             if not config.has_vector(start, source):
                 yield (
@@ -395,7 +399,7 @@ def _pair(config: Config, name: str, system: System) -> Iterator[str]:
             f"{key}.combine: disjoint needs a sparse task vector; {system.task} changes every entry"
         )
     yield from _means_over_seeds(config, name, system)
-    for task in config.evaluated_tasks:
+    for task in config.made_tasks:
         several = config.tasks[task].more_sources and name in config.task_systems(task)
         if several and row.is_trained and not row.takes_several_sources:
             yield (
@@ -425,7 +429,7 @@ def _means_over_seeds(config: Config, name: str, system: System) -> Iterator[str
             yield f"{key}: the vectors of {method} exist already and have no seed"
         elif row.is_stacked:
             yield f"{key}: {method} makes adapters, which begin differently with each seed"
-        for task in config.evaluated_tasks if kind == "task" else ():
+        for task in config.made_tasks if kind == "task" else ():
             drawn = config.tasks[task].training.head_seed is None
             if drawn and name in config.task_systems(task):
                 yield (

@@ -51,6 +51,18 @@ class Graph(ABC):
         ]
 
     @cached_property
+    def models(self) -> list[Artefact]:
+        """What makes the models of languages without a test set."""
+        config = self.config
+        return [
+            Artefact.of("compose", system=system, task=task, language=language, seed=seed)
+            for task, settings in config.tasks.items()
+            for language in settings.models_for
+            for system in config.task_systems(task)
+            for seed in config.system_seeds(system)
+        ]
+
+    @cached_property
     def priors(self) -> list[Artefact]:
         """The bias of each evaluation in a language that has items for a prior."""
         return [
@@ -112,7 +124,8 @@ class Graph(ABC):
     @cached_property
     def all_vectors(self) -> list[Artefact]:
         """Every vector of every system, once."""
-        return once(vector for e in self.evaluations for vector in self.vectors(e))
+        every = [*self.evaluations, *self.models]
+        return once(vector for each in every for vector in self.vectors(each))
 
     # Methods
 

@@ -44,8 +44,10 @@ class Plan(Graph):
 
     @cached_property
     def artefacts(self) -> list[Artefact]:
-        """Every artefact that the config asks for, inputs before what is made from them."""
-        return self.closure(Artefact.of(page) for page in PAGES)
+        """Every artefact that the config asks for, inputs before what is made from them. Without
+        evaluations there are no pages about them."""
+        pages = PAGES if self.evaluations else ("config", "coverage")
+        return self.closure([*map(Artefact.of, pages), *self.models])
 
     def closure(self, artefacts: Iterable[Artefact]) -> list[Artefact]:
         """These artefacts and everything that they are made from, inputs first."""

@@ -205,6 +205,10 @@ class Config(Strict):
         languages = self.tasks[task].languages
         return list(self.languages) if languages is None else languages
 
+    def model_languages(self, task: str) -> list[str]:
+        """The languages for which a model of a task is made, evaluated or not."""
+        return list(dict.fromkeys([*self.task_languages(task), *self.tasks[task].models_for]))
+
     def task_items(self, task: str) -> Iterator[tuple[str, Items, list[str]]]:
         """The labelled data of a task: a key below `tasks.{task}`, a split, and its languages; and
         the items of its prior, whose labels are not read, as `prior.items`."""
@@ -256,6 +260,11 @@ class Config(Strict):
     def evaluated_tasks(self) -> list[str]:
         """The tasks that are evaluated in some language."""
         return [task for task in self.tasks if self.task_languages(task)]
+
+    @property
+    def made_tasks(self) -> list[str]:
+        """The tasks of which a model is made for some language, evaluated or not."""
+        return [task for task in self.tasks if self.model_languages(task)]
 
     @property
     def evaluated_systems(self) -> list[str]:

@@ -77,6 +77,11 @@ class Task(Strict, ABC):
         default=None,
         description="where it is evaluated; default: every language; an empty list leaves it out",
     )
+    models_for: list[LanguageKey] = Field(
+        default=[],
+        exclude_if=lambda languages: not languages,
+        description="languages without a test set: their models are composed, and not evaluated",
+    )
     systems: list[Name] | None = Field(
         default=None, description="the systems evaluated on it; default: every system"
     )

@@ -14,6 +14,7 @@ from deftx.plan.method import Row
 from deftx.plan.plan import Plan
 from deftx.plan.schema import Config
 from deftx.report.comparison import SUFFIX, Comparison
+from deftx.report.language_tags import language_tag
 from deftx.report.scores import Transfer
 from deftx.report.template import render
 from deftx.stages.table import path_of
@@ -85,7 +86,7 @@ class Vector(NamedTuple):
 def vectors_of(plan: Plan) -> list[Vector]:
     """Every sparse vector that a system uses, not yet read."""
     users: dict[Artefact, dict[str, None]] = {}
-    for evaluation in plan.evaluations:
+    for evaluation in [*plan.evaluations, *plan.models]:
         for vector in plan.vectors(evaluation):
             if vector is not None and vector.stage in SFT_STAGES:
                 users.setdefault(vector, {})[evaluation["system"]] = None
@@ -229,7 +230,7 @@ def _front(
         if licences[1:]
         else licences[0],
         base_model=own["base"]["id"],
-        language=languages or None,
+        language=list(map(language_tag, languages)) or None,
         datasets=list(dict.fromkeys(facts.hub_id for facts in used if facts.hub_id)) or None,
         metrics=list(dict.fromkeys(comparison.metric(m.task).hub for m in means)),
         tags=[

@@ -33,17 +33,22 @@ def cost(stage: str, out: Path, launched: bool = False) -> dict[str, Any]:
     the stage measured is added.
     """
     stored = [file for file in out.parent.glob(f"{out.stem}.*") if file.suffix != ".corrupt"]
-    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    kilobyte = 1 if sys.platform == "darwin" else 1024
     return {
         **_measured,
         "stage": stage,
         "seconds": time.monotonic() - _began - _measured.get("waited_seconds", 0.0),
         "cpu_seconds": _cpu() - _cpu_before,
-        "peak_bytes": kilobyte * max(usage.ru_maxrss for usage in usages),
+        "peak_bytes": peak_bytes(),
         "peak_device_bytes": None if launched else _device_peak(),
         "stored_bytes": sum(file.stat().st_size for file in stored),
     }
+
+
+def peak_bytes() -> int:
+    """Resident memory of the largest process so far: this one, or a child that has ended."""
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    kilobyte = 1 if sys.platform == "darwin" else 1024
+    return kilobyte * max(usage.ru_maxrss for usage in usages)
 
 
 def _cpu() -> float:

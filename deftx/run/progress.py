@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket
 import sys
 import time
@@ -18,8 +19,11 @@ from deftx.store.errors import InputError
 
 log = logging.getLogger(__name__)
 
-SECONDS = 60.0
+SECONDS = float(os.environ.get("DEFTX_PROGRESS_SECONDS", 60))
 """Between two lines of a log."""
+
+LINE = re.compile(r"step ([\d,]+) of [\d,]+ \(")
+"""What such a line has of the number of steps that are done."""
 
 REPORTS = 20
 """How often a phase reports to trackers."""

@@ -27,3 +27,9 @@ def fetch(id: str, revision: str | None, files: Sequence[str], folder: Path | No
             f"{id}@{revision or 'main'}: cannot download it from the Hub; run once with network "
             f"access (it is then cached), or give a folder: {' '.join(str(error).split())}"
         ) from None
+
+
+def commit_of(id: str, revision: str | None = None) -> str:
+    """The commit that a revision of a model on the hub is, by default its newest. Raises
+    ArtefactError as `fetch` does."""
+    return fetch(id, revision, ["config.json"]).name  # the cache has a folder for each commit

@@ -61,7 +61,7 @@ def _uses(config: Any) -> dict[tuple[str, Kind, str], str]:
     does."""
     used: dict[tuple[str, Kind, str], str] = {}
     for key, system in config.systems.items():
-        for task in config.evaluated_tasks:
+        for task in config.made_tasks:
             if key in config.task_systems(task):
                 used[system.task, "task", task] = f"systems.{key}.task"
     for start in config.starts.values():

@@ -84,6 +84,11 @@ class Layout(Strict):
         description="csv and tsv cells may be quoted; else quotes are text; default: csv cells may",
     )
 
+    delimiter: Literal[",", ";", "\t"] | None = Field(
+        default=None,
+        exclude_if=absent,
+        description="what separates the cells of csv and tsv; default: a comma, in tsv a tab",
+    )
     comments: bool | None = Field(
         default=None,
         exclude_if=absent,
@@ -103,7 +108,7 @@ class Layout(Strict):
 
     def is_quoted(self, delimiter: str) -> bool:
         """Whether cells between these delimiters may be quoted."""
-        return delimiter == "," if self.quoting is None else self.quoting
+        return delimiter != "\t" if self.quoting is None else self.quoting
 
 
 class HubSource(Strict):

@@ -1,0 +1,109 @@
+"""The config that `deftx adapt` writes: readable, and a start for whoever goes on by hand."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deftx.adapt.cost import shape_of
+from deftx.adapt.identify import language_name
+from deftx.adapt.request import Request, Source
+from deftx.plan.config import check_config
+from deftx.plan.plan import Plan
+from deftx.report.template import render
+from deftx.store.hub import commit_of
+
+SMALL = 100_000_000
+"""Bases with fewer parameters learn with the higher rates. Design choice: those of docs/findings.md
+for a small encoder, else those of the papers for XLM-R base."""
+
+RATES = {True: {"language": 3e-4, "task": 2e-4}, False: {"language": 5e-5, "task": 2e-5}}
+"""Whether the base is small → learning rates."""
+
+
+LENGTH = 128
+"""Tokens of an item or of a block of text, where the base has room for so many."""
+
+METHOD = "deft-x"
+"""The method of the vectors; its rank rule is the papers' share of XLM-R base's rank."""
+
+ROW = {"denoise": {"rank_share": 0.13}}
+
+
+def run_of(request: Request) -> str:
+    """The name of the run."""
+    return f"{request.task.name}-{request.language.lower()}"
+
+
+def values_of(request: Request, classes: list[str], labelled: Source | None) -> dict[str, Any]:
+    """What the template of a config asks for, with few steps."""
+    cores = os.cpu_count() or 1
+    base = {"model": request.base["model"]}
+    base |= {"revision": request.base["revision"]} if "revision" in request.base else {}
+    columns = {"text": "text", "label": "label"}
+    columns |= {"text_pair": "text_pair"} if request.columns.text_pair else {}
+    methods: dict[str, Any] = {METHOD: ROW}
+    if labelled is None:
+        methods["given"] = {"vector": {"task": _given(request, classes)}}
+    values: dict[str, Any] = {
+        "run": run_of(request),
+        "seed": request.seed,
+        "base": base,
+        "name": request.name,
+        "language": request.language,
+        "source": request.source,
+        "source_name": language_name(request.source),
+        "task": request.task.name,
+        "columns": columns,
+        "classes": classes,
+        "languages": [request.source] if labelled else [],
+        "methods": methods,
+        "method": METHOD,
+        "task_method": METHOD if labelled else "given",
+        "threads": max(1, cores // 2) if labelled else cores,
+        "task_training": {"batch_size": 16, "max_length": 8, "max_steps": 4},
+        "language_training": {"batch_size": 8, "max_length": 8, "min_steps": 0, "max_steps": 4},
+    }
+    parameters, positions = shape_of(plan_of(values))
+    rate, length = rates(parameters), min(LENGTH, positions or LENGTH)
+    values["task_training"]["max_length"] = values["language_training"]["max_length"] = length
+    values["task_training"] |= {"learning_rate": rate["task"], "epochs": 100}
+    values["language_training"] |= {
+        "learning_rate": rate["language"],
+        "epochs": 1000,
+        "l1": 0.1,
+        "held_out": 0.01,
+    }
+    return values
+
+
+def _given(request: Request, classes: list[str]) -> dict[str, Any]:
+    """A task vector as a config names it."""
+    name = str(request.task.vector)
+    if Path(name).exists():
+        return {"source": str(Path(name).absolute()), "classes": classes}
+    id, _, revision = name.partition("@")
+    return {"source": id, "revision": commit_of(id, revision or None), "classes": classes}
+
+
+def plan_of(values: dict[str, Any]) -> Plan:
+    """The plan of a config with these values."""
+    return Plan(check_config(yaml.safe_load(config_text(values))))
+
+
+def config_text(values: Mapping[str, Any]) -> str:
+    """The text of a config. Values are put in as YAML on one line."""
+    return render("adapt.yaml.j2", **{name: in_yaml(value) for name, value in values.items()})
+
+
+def in_yaml(value: Any) -> str:
+    """A value as YAML on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9)
+    return text.removesuffix("\n").removesuffix("\n...").strip()
+
+
+def rates(parameters: int) -> dict[str, float]:
+    """The learning rates for a base of so many parameters."""
+    return RATES[parameters < SMALL]

@@ -1,0 +1,308 @@
+"""From a text to a model, step by step: look, divide the data, find out the cost, train, finish."""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from filelock import Timeout
+from rich.console import Console
+
+from deftx.adapt.alarms import Alarm, agreement_alarm, alarm_table, loss_alarm, share_alarm
+from deftx.adapt.config import config_text, plan_of, run_of, values_of
+from deftx.adapt.cost import chosen, shape_of, trial, vectors
+from deftx.adapt.divide import divided
+from deftx.adapt.look import Look, look
+from deftx.adapt.make import run, write_rows
+from deftx.adapt.project import NAME, SCORE, STRENGTH, VECTORS, Project
+from deftx.adapt.request import Request, Source, classes_of_vector, read_source
+from deftx.adapt.score import rich_table
+from deftx.adapt.sheet import (
+    NAMES,
+    Sheet,
+    write_sheet,
+)
+from deftx.adapt.strength import choose_strength, read_few, reading, write_choice
+from deftx.engine.language import masked_language_modelling
+from deftx.engine.settings import LanguageTraining, TaskTraining
+from deftx.models.base import Base
+from deftx.models.device import available_device
+from deftx.models.folder import TOKENIZER_FILES, VOCABULARIES
+from deftx.models.load import load_masked_lm, load_tokenizer
+from deftx.models.tokens import load_tokens
+from deftx.plan.config import read_config
+from deftx.plan.plan import Plan
+from deftx.report.units import duration, size
+from deftx.run.cost import peak_bytes
+from deftx.store.artefact import file_sha256, read_json, write_json, write_text
+from deftx.store.errors import ArtefactError, ConfigError, InputError
+from deftx.store.hub import commit_of, fetch
+from deftx.store.locks import locked
+from deftx.store.tensors import TensorFile
+
+CONFIG = "config.yaml"
+
+LOCK = ".lock"
+"""Held by the process that works in a folder."""
+
+MEMORY = 1.5
+"""Memory of a training beside that of its trial, which validates nothing. Measured: 2.2 and 1.5 GB
+with a base of 26.8 million parameters, a batch of 8 and 128 tokens."""
+
+DISK, COPIES = 14, 5
+"""Bytes of disk for each parameter of the base, and for each byte of text. Measured: 11 and 4, with
+26.8 million parameters and 5 MB of text; the rest is room."""
+
+
+def base_of(name: str) -> dict[str, str]:
+    """A base as a config names it: a model folder, or a hub id with its commit. Raises
+    ArtefactError if it is a hub id whose commit cannot be found."""
+    if Path(name).is_dir():
+        return {"model": str(Path(name).absolute())}
+    id, _, revision = name.partition("@")
+    return {"model": id, "revision": commit_of(id, revision or None)}
+
+
+@contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """The folder as the working folder: results are written below it."""
+    before = Path.cwd()
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """The folder, made if needed, for this process alone. Raises ArtefactError if another process
+    works in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = locked(folder / LOCK, timeout=0)
+    except Timeout:
+        raise ArtefactError(f"{folder}: another `deftx adapt` works in it: let it finish") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_same(request: Request) -> None:
+    """Raise ArtefactError if the folder was made for something else, naming what differs."""
+    folder = request.folder
+    if not (folder / NAME).is_file():
+        others = (
+            [p.name for p in folder.iterdir() if p.name not in ("look", LOCK)]
+            if folder.is_dir()
+            else []
+        )
+        if others and not (folder / "data").is_dir():
+            raise ArtefactError(
+                f"{folder}: has other files in it ({others[0]}): choose another --out"
+            )
+        return
+    known = read_json(folder / NAME).get("asked", {})
+    for key, value in request.facts.items():
+        if known.get(key) != value:
+            raise ArtefactError(
+                f"{folder}: was made with {key} {known.get(key)}, and now it is {value}. "
+                f"Choose another --out; or edit {folder / CONFIG} and run `deftx run config.yaml` "
+                "in that folder"
+            )
+
+
+def look_at(request: Request, console: Console) -> Look:
+    """Look at the text, show what was found and write its page."""
+    found = look(
+        request.text,
+        request.language,
+        name=request.name,
+        base=_tokenizer_folder(request.base),
+        column=request.text_column,
+        out=request.folder / "look",
+    )
+    found.show(console)
+    console.print(f"\nThe page: {request.folder / 'look' / 'index.html'}", soft_wrap=True)
+    return found
+
+
+def _tokenizer_folder(base: dict[str, str]) -> Path | None:
+    """A folder with the tokenizer of a base as a config names it; None without a base."""
+    if not base or Path(base["model"]).is_dir():
+        return Path(base["model"]) if base else None
+    files = ["config.json", *TOKENIZER_FILES, *VOCABULARIES]
+    return fetch(base["model"], base["revision"], files)
+
+
+def prepare(request: Request, console: Console) -> None:
+    """Look, divide the data, find out how long a step takes here, and write the config. Everything
+    that can be wrong with the request is found here, before anything trains."""
+    task = request.task
+    labelled = read_source(task.labelled, request.columns, request.seed) if task.labelled else None
+    if labelled is not None:
+        classes = labelled.classes
+    else:
+        classes = classes_of_vector(str(task.vector), request.base, request.classes)
+    few = read_few(request.few, classes).items if request.few else []
+    found = look_at(request, console)
+    if found.doubt and not request.anyway:
+        raise InputError(f"{request.text}: {found.doubt} To train on it as it is, add --anyway")
+    sheet, kept, labelled = divided(request, found.kept, classes, labelled, few)
+    if sheet is None:
+        console.print(f"\nNo {NAMES['label']}.csv: too few lines. Name texts by --to-label.")
+    else:  # first: it refuses where somebody has filled another sheet
+        write_sheet(request.folder / f"{NAMES[sheet.kind]}.csv", sheet)
+    data = request.folder / "data"
+    write_text(data / f"text-{request.language}.txt", "".join(f"{line}\n" for line in kept))
+    if labelled is not None:
+        write_rows(data / f"{task.name}-train.jsonl", labelled.train)
+        write_rows(data / f"{task.name}-valid.jsonl", labelled.valid)
+    with inside(request.folder):
+        steps, seconds, length, config = _fitted(request, classes, labelled, console)
+        write_text(Path(CONFIG), config)
+    facts = {
+        "language": request.language,
+        "name": request.name,
+        "task": task.name,
+        "classes": classes,
+        "source": request.source,
+        "base": f"results/{run_of(request)}/base",
+        "max_length": length,
+        "pairs": request.columns.text_pair is not None,
+        "asked": request.facts,
+        "steps": steps,
+        "seconds": round(seconds),
+        "lines": len(kept),
+        "words": found.facts["words"],
+        "labelled": len(labelled.train) + len(labelled.valid) if labelled else 0,
+        "source_labels": Counter(item["label"] for item in labelled.train) if labelled else {},
+    }
+    write_json(request.folder / NAME, facts)
+
+
+def _fitted(
+    request: Request, classes: list[str], labelled: Source | None, console: Console
+) -> tuple[dict[str, int], float, int, str]:
+    """Steps of each phase that fit into the time, by a short trial of the very training; the
+    seconds that all of it takes; how many tokens of an item are read; and the text of the
+    config."""
+    values = values_of(request, classes, labelled)
+    plan = plan_of(values)
+    console.print("\nA short trial, to see how long a step of training takes here …")
+    seconds = trial(plan, labelled is not None)
+    cores = os.cpu_count() or 1
+    items = len(labelled.train) if labelled else 0
+    settings = TaskTraining.model_validate(values["task_training"])
+    at_once = 2 if cores > 1 and items else 1
+    language, task, whole = chosen(request.minutes, seconds, items, settings, at_once)
+    steps = {"language": language, "task": task}
+    for kind, count in steps.items():
+        if count:
+            every = max(1, count // 4)
+            values[f"{kind}_training"] |= {"max_steps": count, "evaluate_every": every}
+    parameters, _ = shape_of(plan)
+    memory = int(peak_bytes() * MEMORY * at_once)
+    text = (Path("data") / f"text-{request.language}.txt").stat().st_size
+    disk = DISK * parameters + COPIES * text
+    console.print(
+        f"Training will take about {duration(whole)} on this machine: {language:,} steps on the "
+        f"text and {task:,} on the labelled items, in each of two phases; {size(memory)} of "
+        f"memory, {size(disk)} of disk. More steps are better: the papers take 10,000 and more. "
+        "--minutes chooses."
+    )
+    if (free := shutil.disk_usage(Path.cwd()).free) < disk:
+        raise InputError(f"{Path.cwd()}: {size(free)} of disk are free, {size(disk)} are needed")
+    return steps, whole, settings.max_length, config_text(values)
+
+
+def train(request: Request, console: Console) -> Project:
+    """Run the workflow and finish the folder; what is there already is kept."""
+    with inside(request.folder):
+        config = Path(CONFIG)
+        plan = Plan(read_config(config))
+        if not plan.models:
+            raise ConfigError(f"{config}: no task has models_for: there is no model to make")
+        run(plan, config, os.cpu_count() or 1, console)
+        paths = vectors(plan)
+    project = Project.open(request.folder)
+    _take(paths, project, console)
+    if request.few is not None and not (request.folder / STRENGTH).is_file():
+        choice = choose_strength(request.few, project, project.predict, seed=request.seed)
+        project.record(strength=choice.strength)
+        write_choice(request.folder / STRENGTH, choice)
+        console.print("", *reading(choice), sep="\n", markup=False, highlight=False)
+    project.write_model()
+    return project
+
+
+def _take(paths: dict[str, str], project: Project, console: Console) -> None:
+    """Put the vectors into their folders. What was found out with other vectors is put aside."""
+    new = {
+        project.folder / VECTORS[kind]: TensorFile(project.folder / path)  # verified
+        for kind, path in paths.items()
+    }
+    new = {
+        target: file
+        for target, file in new.items()
+        if not target.is_file() or file_sha256(target) != file_sha256(file.path)
+    }
+    for name in (STRENGTH, SCORE) if new else ():
+        if (old := project.folder / name).is_file():
+            old.replace(project.folder / f"earlier-{name}")
+            console.print(f"{name} is of the earlier model; it is now earlier-{name}")
+            project.record(strength=1.0)
+    for target, file in new.items():
+        _copy(file.path, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A vector and its manifest under the names that a folder of ours has."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for suffix in ("", ".json"):
+        temporary = target.with_name(f".{target.name}{suffix}.part")
+        shutil.copyfile(f"{source}{suffix}", temporary)
+        temporary.replace(f"{target}{suffix}")
+
+
+def alarms(project: Project) -> list[Alarm]:
+    """What can be seen without labels; none of it is a score."""
+    found = [_loss(project)]
+    record = project.folder / f"{NAMES['label']}.json"
+    if record.is_file():
+        items = Sheet.load(record).items
+        with_it, without = (
+            project.predict(items, with_language=each).argmax(1) for each in (True, False)
+        )
+        if labels := project.facts.get("source_labels"):
+            found.append(share_alarm(with_it, labels, project.classes))
+        found.append(agreement_alarm(with_it, without))
+    return found
+
+
+def _loss(project: Project) -> Alarm:
+    """The loss on held-out lines, before training and after it."""
+    vector = TensorFile(project.folder / VECTORS["language"]).provenance
+    base = Base.load(project.folder / project.base)
+    settings = LanguageTraining.model_validate(vector["params"]["language"])
+    run = (project.folder / project.base).parent
+    text = load_tokens(run / _tokens(project), base, None)
+    objective = masked_language_modelling(text, load_tokenizer(base), settings)
+    model = load_masked_lm(base).to(available_device()).eval()  # type: ignore[arg-type]
+    with torch.no_grad():
+        before = objective.validate(objective.learner(model), available_device())["loss"]
+    return loss_alarm(before, vector["outcome"]["best"]["loss"])
+
+
+def _tokens(project: Project) -> Path:
+    return Path("tokens/whole/clean") / f"{project.language}.safetensors"
+
+
+def show_alarms(project: Project, console: Console) -> None:
+    """Print the alarms."""
+    console.print(rich_table(alarm_table(alarms(project))))
