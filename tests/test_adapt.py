@@ -196,14 +196,31 @@ def test_a_filled_sheet_gives_a_score_that_the_card_has(made):
     assert f"{expected} of 50" in (folder / "out/model/README.md").read_text()
 
 
-def test_stopped_in_the_middle_it_says_so_and_goes_on(base_folder, tmp_path):
+def test_what_a_killed_one_has_started_is_not_started_again(base_folder, tmp_path):
+    text, labelled = written(tmp_path)
+    command = [sys.executable, "-m", "deftx", *map(str, asked(text, labelled, base_folder))]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment)
+    while process.poll() is None and not list(tmp_path.glob("out/results/*/logs/full/**/*.log")):
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    refused = deftx(tmp_path, *asked(text, labelled, base_folder))
+    assert refused.returncode == 1 and "a killed one has started" in refused.stderr
+    while (done := deftx(tmp_path, *asked(text, labelled, base_folder))).returncode:
+        assert "a killed one has started" in done.stderr, done.stderr
+    assert Project.open(tmp_path / "out").is_trained
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGHUP])
+def test_stopped_in_the_middle_it_says_so_and_goes_on(base_folder, tmp_path, how):
     text, labelled = written(tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "deftx", *map(str, asked(text, labelled, base_folder))]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
     while process.poll() is None and not list(tmp_path.glob("out/results/*/logs/full/**/*.log")):
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 1 and b"the same command goes on" in said
     done = deftx(tmp_path, *asked(text, labelled, base_folder))

@@ -1,5 +1,6 @@
 """From a text to a model, step by step: look, divide the data, find out the cost, train, finish."""
 
+import fcntl
 import os
 import shutil
 from collections import Counter
@@ -8,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from filelock import Timeout
 from rich.console import Console
 
 from deftx.adapt.alarms import Alarm, agreement_alarm, alarm_table, loss_alarm, share_alarm
@@ -16,7 +16,7 @@ from deftx.adapt.config import config_text, plan_of, run_of, values_of
 from deftx.adapt.cost import chosen, shape_of, trial, vectors
 from deftx.adapt.divide import divided
 from deftx.adapt.look import Look, look
-from deftx.adapt.make import run, write_rows
+from deftx.adapt.make import LOG, run, write_rows
 from deftx.adapt.project import NAME, SCORE, STRENGTH, VECTORS, Project
 from deftx.adapt.request import Request, Source, classes_of_vector, read_source
 from deftx.adapt.score import rich_table
@@ -40,7 +40,7 @@ from deftx.run.cost import peak_bytes
 from deftx.store.artefact import file_sha256, read_json, write_json, write_text
 from deftx.store.errors import ArtefactError, ConfigError, InputError
 from deftx.store.hub import commit_of, fetch
-from deftx.store.locks import locked
+from deftx.store.locks import NO_FLOCK
 from deftx.store.tensors import TensorFile
 
 CONFIG = "config.yaml"
@@ -80,17 +80,22 @@ def inside(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """The folder, made if needed, for this process alone. Raises ArtefactError if another process
-    works in it."""
+    """The folder, made if needed, for this process and the workflow that it starts, which holds it
+    on if this process is killed. Raises ArtefactError if another process works in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = locked(folder / LOCK, timeout=0)
-    except Timeout:
-        raise ArtefactError(f"{folder}: another `deftx adapt` works in it: let it finish") from None
-    try:
+    with open(folder / LOCK, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ArtefactError(
+                f"{folder}: another `deftx adapt` works in it, or the training goes on that a "
+                f"killed one has started: let it finish; {folder / LOG} shows how far it is"
+            ) from None
+        except OSError as error:
+            if error.errno not in NO_FLOCK:
+                raise
+        os.set_inheritable(file.fileno(), True)
         yield
-    finally:
-        lock.release()
 
 
 def check_same(request: Request) -> None:

@@ -43,7 +43,12 @@ def run(plan: Plan, config: Path, cores: int, console: Console) -> None:
     command = snakemake(config, "--cores", str(cores), "--rerun-incomplete", "--nolock")
     with open(LOG, "w", encoding="utf-8") as log:
         process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+            close_fds=False,  # it holds the lock on the folder, too
         )
         try:
             _watch(process, plan, steps, console)

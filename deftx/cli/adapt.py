@@ -2,6 +2,7 @@
 and last the next command."""
 
 import os
+import signal
 from argparse import ArgumentParser
 from pathlib import Path
 
@@ -96,10 +97,16 @@ def adapt(parser: ArgumentParser, arguments: list[str]) -> None:
         print("Next: the same command without --look, with --task and --base")
         return
     check_same(request)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a terminal that is closed, a shutdown
+        signal.signal(number, _interrupted)
     with alone(request.folder):
         project = _made(request, console)
     show_alarms(project, console)
     _finished(project, request.folder)
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _made(request: Request, console: Console) -> Project:
