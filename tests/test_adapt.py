@@ -140,6 +140,29 @@ def test_texts_to_label_can_be_named_later(made, base_folder):
     assert {words_of(item) for item in trained}.isdisjoint(map(words_of, sheet["items"]))
 
 
+def test_labelled_items_can_be_given_later_and_put_a_score_aside(made, base_folder):
+    folder, _ = made
+    shutil.copytree(folder / "out", folder / "chosen")
+    few, text, labelled = (folder / n for n in ("later-few.csv", "text.txt", "labelled.csv"))
+    lines = [*sentences(40, seed=18), *sentences(40, seed=5)[:20]]  # the last are in the text
+    with few.open("w", newline="") as file:
+        rows = [(line, "high" if line.count("la") else "low") for line in lines]
+        csv.writer(file).writerows([("text", "label"), *rows])
+    (folder / "chosen/score.json").write_text('{"marks": []}')
+    asking = asked(text, labelled, base_folder, "chosen", labelled=few)
+    done = deftx(folder, *asking)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    project = Project.open(folder / "chosen")
+    trained = {words_of(item) for item in project.texts}
+    read = sum(words_of({"text": line}) in trained for line in lines)
+    assert read > 5 and f"has read {read} of their texts" in done.stdout
+    assert (folder / "chosen/score.json").exists() == (project.strength == 1.0)
+    model = json.loads((folder / "chosen/model/config.json").read_text())
+    assert model["deftx"]["strength"] == project.strength
+    again = deftx(folder, *asking)
+    assert again.returncode == 0 and "Report this figure" not in again.stdout
+
+
 def test_a_changed_config_gives_another_model_and_its_score_is_put_aside(made, base_folder):
     folder, _ = made
     shutil.copytree(folder / "out", folder / "longer")

@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,13 +18,9 @@ from deftx.adapt.divide import divided
 from deftx.adapt.look import Look, look
 from deftx.adapt.make import LOG, run, write_rows
 from deftx.adapt.project import NAME, SCORE, STRENGTH, VECTORS, Project
-from deftx.adapt.request import Request, Source, classes_of_vector, read_source
+from deftx.adapt.request import Request, Source, classes_of_vector, content, read_source
 from deftx.adapt.score import rich_table
-from deftx.adapt.sheet import (
-    NAMES,
-    Sheet,
-    write_sheet,
-)
+from deftx.adapt.sheet import NAMES, Sheet, remaining, write_sheet
 from deftx.adapt.strength import choose_strength, read_few, reading, write_choice
 from deftx.engine.language import masked_language_modelling
 from deftx.engine.settings import LanguageTraining, TaskTraining
@@ -237,11 +233,11 @@ def train(request: Request, console: Console) -> Project:
         paths = vectors(plan)
     project = Project.open(request.folder)
     _take(paths, project, console)
-    if request.few is not None and not (request.folder / STRENGTH).is_file():
-        choice = choose_strength(request.few, project, project.predict, seed=request.seed)
-        project.record(strength=choice.strength)
-        write_choice(request.folder / STRENGTH, choice)
-        console.print("", *reading(choice), sep="\n", markup=False, highlight=False)
+    if request.few is not None and (
+        project.facts.get("few") != content(request.few)
+        or not (project.folder / STRENGTH).is_file()
+    ):
+        _choose(request.few, request.seed, project, console)
     project.write_model()
     return project
 
@@ -257,13 +253,33 @@ def _take(paths: dict[str, str], project: Project, console: Console) -> None:
         for target, file in new.items()
         if not target.is_file() or file_sha256(target) != file_sha256(file.path)
     }
-    for name in (STRENGTH, SCORE) if new else ():
+    if new:
+        _put_aside([STRENGTH, SCORE], project, console)
+        project.record(strength=1.0)
+    for target, file in new.items():
+        _copy(file.path, target)
+
+
+def _choose(few: Path, seed: int, project: Project, console: Console) -> None:
+    """Choose the strength of the language vector, and say how."""
+    choice = choose_strength(few, project, project.predict, seed=seed)
+    if choice.strength != project.strength:
+        _put_aside([SCORE], project, console)
+    project.record(strength=choice.strength, few=content(few))
+    write_choice(project.folder / STRENGTH, choice)
+    lines = reading(choice)
+    texts = read_few(few, project.classes).texts
+    if trained := len(texts) - len(remaining(texts, project.texts)):
+        lines.append(f"The model has read {trained} of their texts, without the labels.")
+    console.print("", *lines, sep="\n", markup=False, highlight=False)
+
+
+def _put_aside(names: Iterable[str], project: Project, console: Console) -> None:
+    """Rename what was found out with an earlier model."""
+    for name in names:
         if (old := project.folder / name).is_file():
             old.replace(project.folder / f"earlier-{name}")
             console.print(f"{name} is of the earlier model; it is now earlier-{name}")
-            project.record(strength=1.0)
-    for target, file in new.items():
-        _copy(file.path, target)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -286,7 +302,8 @@ def alarms(project: Project) -> list[Alarm]:
         )
         if labels := project.facts.get("source_labels"):
             found.append(share_alarm(with_it, labels, project.classes))
-        found.append(agreement_alarm(with_it, without))
+        if project.strength:
+            found.append(agreement_alarm(with_it, without))
     return found
 
 

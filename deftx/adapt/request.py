@@ -69,7 +69,7 @@ class Request(NamedTuple):
     def facts(self) -> dict[str, Any]:
         """What decides whether a folder was made for the same request."""
         task = self.task.labelled or self.task.vector
-        files = {"text": self.text, "task": task, "labelled": self.few}
+        files = {"text": self.text, "task": task}
         names = (
             "language",
             "base",
