@@ -193,7 +193,7 @@ def test_a_task_vector_serves_another_language_without_labelled_data(made, base_
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     project = Project.open(folder / "second")
     assert project.classes == ["high", "low"] and project.is_trained
-    assert not (folder / "second/results/level-mad/sparse/deft-x/task-level").exists()
+    assert not (folder / "second/results/level-mad/sparse/deft-x").exists()
 
 
 def test_a_filled_sheet_gives_a_score_that_the_card_has(made):

@@ -26,10 +26,14 @@ RATES = {True: {"language": 3e-4, "task": 2e-4}, False: {"language": 5e-5, "task
 LENGTH = 128
 """Tokens of an item or of a block of text, where the base has room for so many."""
 
-METHOD = "deft-x"
-"""The method of the vectors; its rank rule is the papers' share of XLM-R base's rank."""
+TASK, LANGUAGE = "deft-x", "deft-x-lower"
+"""The methods of the two vectors."""
 
 ROW = {"denoise": {"rank_share": 0.13}}
+"""DeFT-X; the rank is the papers' share of XLM-R base's."""
+
+METHODS = {TASK: ROW, LANGUAGE: {**ROW, "keep_lower": 0.5}}
+"""The language's vector leaves the upper half of the layers as it is. Source: docs/findings.md."""
 
 
 def run_of(request: Request) -> str:
@@ -44,9 +48,10 @@ def values_of(request: Request, classes: list[str], labelled: Source | None) -> 
     base |= {"revision": request.base["revision"]} if "revision" in request.base else {}
     columns = {"text": "text", "label": "label"}
     columns |= {"text_pair": "text_pair"} if request.columns.text_pair else {}
-    methods: dict[str, Any] = {METHOD: ROW}
+    methods: dict[str, Any] = METHODS
     if labelled is None:
-        methods["given"] = {"vector": {"task": _given(request, classes)}}
+        given = {"vector": {"task": _given(request, classes)}}
+        methods = {LANGUAGE: METHODS[LANGUAGE], "given": given}
     values: dict[str, Any] = {
         "run": run_of(request),
         "seed": request.seed,
@@ -60,8 +65,8 @@ def values_of(request: Request, classes: list[str], labelled: Source | None) -> 
         "classes": classes,
         "languages": [request.source] if labelled else [],
         "methods": methods,
-        "method": METHOD,
-        "task_method": METHOD if labelled else "given",
+        "language_method": LANGUAGE,
+        "task_method": TASK if labelled else "given",
         "threads": max(1, cores // 2) if labelled else cores,
         "task_training": {"batch_size": 16, "max_length": 8, "max_steps": 4},
         "language_training": {"batch_size": 8, "max_length": 8, "min_steps": 0, "max_steps": 4},
