@@ -380,6 +380,8 @@ def _verdict(facts: dict[str, Any]) -> dict[str, str]:
     else:
         word = "enough"
         reason = f"{amount}. {_of_published(len(smaller))} less. More text still helps."
+    if _doubt(facts):
+        reason = f"If it is the right text: {reason}"
     return {"word": word, "reason": reason}
 
 
