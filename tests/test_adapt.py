@@ -23,6 +23,7 @@ from deftx.adapt.flow import alone
 from deftx.adapt.look import ENGLISH
 from deftx.adapt.project import Project
 from deftx.adapt.sheet import words_of
+from deftx.cli.main import main
 from deftx.engine.settings import TaskTraining
 from deftx.models.predict import predict
 from deftx.store.errors import ArtefactError, InputError
@@ -169,7 +170,9 @@ def test_a_changed_config_gives_another_model_and_its_score_is_put_aside(made, b
     config = folder / "longer/config.yaml"
     steps = re.search(r"^language_training:.*max_steps: (\d+)", config.read_text(), re.M)
     assert steps is not None
-    longer = config.read_text().replace(steps[0], steps[0] + "0")
+    longer = config.read_text().replace(
+        steps[0], steps[0][: -len(steps[1])] + str(int(steps[1]) // 2)
+    )
     config.write_text(longer)
     (folder / "longer/score.json").write_text("{}")
     before = (folder / "longer/model/model.safetensors").read_bytes()
@@ -235,15 +238,14 @@ def test_what_a_killed_one_has_started_is_not_started_again(base_folder, tmp_pat
     assert Project.open(tmp_path / "out").is_trained
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGHUP])
-def test_stopped_in_the_middle_it_says_so_and_goes_on(base_folder, tmp_path, how):
+def test_stopped_in_the_middle_it_says_so_and_goes_on(base_folder, tmp_path):
     text, labelled = written(tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "deftx", *map(str, asked(text, labelled, base_folder))]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
     while process.poll() is None and not list(tmp_path.glob("out/results/*/logs/full/**/*.log")):
         time.sleep(0.1)
-    process.send_signal(how)
+    process.send_signal(signal.SIGHUP)  # a terminal that is closed; as Ctrl-C
     _, said = process.communicate(timeout=120)
     assert process.returncode == 1 and b"the same command goes on" in said
     done = deftx(tmp_path, *asked(text, labelled, base_folder))
@@ -265,18 +267,20 @@ def test_stopped_in_the_middle_it_says_so_and_goes_on(base_folder, tmp_path, how
         ({"out": "."}, "choose another --out"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_trains(base_folder, tmp_path, change, said):
+def test_what_is_wrong_is_said_before_anything_trains(
+    base_folder, tmp_path, monkeypatch, capsys, change, said
+):
+    monkeypatch.chdir(tmp_path)
     text, _ = written(tmp_path)
-    done = deftx(tmp_path, *asked(text, "labelled.csv", base_folder, **change))
-    assert done.returncode == 1, done.stdout
+    assert main([*map(str, asked(text, "labelled.csv", base_folder, **change))]) == 1
     assert not list(tmp_path.rglob("results"))
-    assert re.search(said, done.stderr), done.stderr
+    assert re.search(said, capsys.readouterr().err)
 
 
-def test_to_look_trains_nothing_and_needs_no_base(tmp_path):
+def test_to_look_trains_nothing_and_needs_no_base(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     text, _ = written(tmp_path)
-    done = deftx(tmp_path, "adapt", text, "--language=bug", "--out=out", "--look")
-    assert done.returncode == 0, done.stderr
+    assert main(["adapt", str(text), "--language=bug", "--out=out", "--look"]) == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"look"}
 
 
@@ -324,11 +328,15 @@ def test_labelled_items_choose_the_strength_and_neither_train_nor_score(made, ba
     assert again.returncode == 1 and "cannot score" in again.stderr
 
 
-def test_a_text_in_another_language_is_refused_unless_asked_for(base_folder, tmp_path):
+def test_a_text_in_another_language_is_refused_unless_asked_for(
+    base_folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
     text, labelled = written(tmp_path)
     text.write_text("\n".join(ENGLISH) + "\n")
-    done = deftx(tmp_path, *asked(text, labelled, base_folder))
-    assert done.returncode == 1 and "Most lines look like English: 8 of 8" in done.stderr
-    assert "--anyway" in done.stderr and not (tmp_path / "out/results").exists()
-    done = deftx(tmp_path, *asked(text, labelled, base_folder, minutes=0.1), "--anyway")
-    assert done.returncode == 1 and "too short on this machine" in done.stderr
+    asking = [*map(str, asked(text, labelled, base_folder, minutes=0.1))]
+    assert main(asking) == 1
+    said = capsys.readouterr().err
+    assert "Most lines look like English: 8 of 8" in said and "--anyway" in said
+    assert main([*asking, "--anyway"]) == 1
+    assert "too short on this machine" in capsys.readouterr().err

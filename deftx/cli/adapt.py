@@ -4,6 +4,8 @@ and last the next command."""
 import os
 import signal
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -97,16 +99,21 @@ def adapt(parser: ArgumentParser, arguments: list[str]) -> None:
         print("Next: the same command without --look, with --task and --base")
         return
     check_same(request)
-    for number in (signal.SIGTERM, signal.SIGHUP):  # a terminal that is closed, a shutdown
-        signal.signal(number, _interrupted)
-    with alone(request.folder):
+    with _as_ctrl_c(signal.SIGTERM, signal.SIGHUP), alone(request.folder):
         project = _made(request, console)
     show_alarms(project, console)
     _finished(project, request.folder)
 
 
-def _interrupted(*_: object) -> None:
-    raise KeyboardInterrupt
+@contextmanager
+def _as_ctrl_c(*numbers: signal.Signals) -> Iterator[None]:
+    """Let these signals, of a shutdown or a closed terminal, do what Ctrl-C does."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _made(request: Request, console: Console) -> Project:
