@@ -61,8 +61,8 @@ def adapt(parser: ArgumentParser, arguments: list[str]) -> None:
     add("--classes", default="", metavar="A,B,…", help="of a task vector that records none")
     add("--to-label", type=Path, metavar="FILE", help="texts of the task in your language, some of "
         "which are to be labelled; default: lines of your text")  # fmt: skip
-    add("--labelled", type=Path, metavar="FILE", help="50 to 500 labelled texts in your language, "
-        "which choose the strength of its vector; `deftx score` uses some to score")  # fmt: skip
+    add("--labelled", type=Path, metavar="FILE", help="50 to 500 labelled texts in your language: "
+        "they choose the strength of its vector, so `deftx score` takes others")  # fmt: skip
     add("--translate", action="store_true", help="labelled texts to be translated, instead")
     add("--anyway", action="store_true", help="train even if the text looks like another language")
     add("--seed", type=int, default=0, help="of everything random (default: 0)")
