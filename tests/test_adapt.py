@@ -22,11 +22,13 @@ from deftx.adapt.cost import FEWEST, STARTS, chosen
 from deftx.adapt.flow import alone
 from deftx.adapt.look import ENGLISH
 from deftx.adapt.project import Project
+from deftx.adapt.request import read_source
 from deftx.adapt.sheet import words_of
 from deftx.cli.main import main
 from deftx.engine.settings import TaskTraining
 from deftx.models.predict import predict
-from deftx.store.errors import ArtefactError, InputError
+from deftx.stages.data.settings import Columns
+from deftx.store.errors import ArtefactError, DataError, InputError
 from deftx.store.items import load_items
 
 MINUTES = "1.6"
@@ -294,6 +296,35 @@ def test_steps_fit_into_the_time_and_a_task_ends_after_its_epochs():
         assert none == 0 and least <= 60 * minutes and alone >= FEWEST
     with pytest.raises(InputError, match="too short"):
         chosen(STARTS / 60, seconds, 1000, settings, 2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["a", "b", "A "], "'a' and 'A ' differ in case or blanks only"),
+        (["a", "b", ""], "items have a blank label"),
+        (["a", "a", "a"], "every label is 'a'"),
+    ],
+)
+def test_labels_of_the_source_that_are_no_classes_are_named(tmp_path, labels, said):
+    path = tmp_path / "x.csv"
+    with path.open("w", newline="") as file:
+        rows = [(text, labels[n % 3]) for n, text in enumerate(sentences(90, seed=1))]
+        csv.writer(file).writerows([("text", "label"), *rows])
+    with pytest.raises(DataError, match=said):
+        read_source(path, Columns(text="text", label="label"), 0)
+
+
+def test_items_with_the_same_words_are_in_one_part(tmp_path):
+    path = tmp_path / "x.csv"
+    texts = sentences(200, seed=1)
+    with path.open("w", newline="") as file:
+        rows = [(text, "ab"[n % 2]) for n, text in enumerate(texts)]
+        csv.writer(file).writerows([("text", "label"), *rows, *((t.upper(), c) for t, c in rows)])
+    found = read_source(path, Columns(text="text", label="label"), 0)
+    train, valid = ({words_of(item) for item in part} for part in (found.train, found.valid))
+    assert train.isdisjoint(valid) and len(found.train) + len(found.valid) == 400
+    assert {item["label"] for item in found.valid} == {"a", "b"} == {*found.classes}
 
 
 def test_a_folder_without_a_project_is_named(tmp_path):

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from deftx.adapt.sheet import words_of
 from deftx.adapt.text import layout_of
 from deftx.data.read import read_items
 from deftx.exchange.foreign import classes_of
 from deftx.exchange.found import find_base, find_vector
+from deftx.stages.clean.math import tidy
 from deftx.stages.data.settings import Columns
 from deftx.store.artefact import file_sha256
 from deftx.store.errors import DataError, InputError
@@ -120,10 +122,11 @@ def check_language(key: str) -> str:
 
 
 def read_source(path: Path, columns: Columns, seed: int) -> Source:
-    """Labelled items of a file, divided at random, each class in the same proportion.
+    """Labelled items of a file, divided at random, each class in the same proportion; items with
+    the same words stay together.
 
-    Raises DataError, with file and row, as `read_items` does, if a text has two labels, or if there
-    are too few items or classes.
+    Raises DataError, with file and row, as `read_items` does, if two labels differ in case or
+    blanks only, if one is blank, or if there are too few items or classes.
     """
     layout = layout_of(path, columns)
     if layout.words_and_tags(path.name)[0] is not None:
@@ -133,6 +136,15 @@ def read_source(path: Path, columns: Columns, seed: int) -> Source:
         )
     items = read_items(path, layout)
     counts = Counter(item["label"] for item in items)
+    spellings: dict[str, str] = {}
+    for name in counts:
+        if not (key := tidy(name).casefold()):
+            raise DataError(f"{path}: {counts[name]} items have a blank label")
+        if (other := spellings.setdefault(key, name)) != name:
+            raise DataError(
+                f"{path}: the labels {other!r} and {name!r} differ in case or blanks only: write "
+                "them in one way"
+            )
     if len(counts) < 2:
         raise DataError(
             f"{path}: every label is {items[0]['label']!r}: expected two classes or more"
@@ -148,13 +160,15 @@ def read_source(path: Path, columns: Columns, seed: int) -> Source:
     if alone:
         raise DataError(f"{path}: the label {alone[0]!r} occurs once: expected each several times")
     draw, valid = np.random.default_rng(seed), set()
+    share = min(VALID_SHARE, VALID_MOST / len(items))
     for name in sorted(counts):
-        mine = [n for n, item in enumerate(items) if item["label"] == name]
-        share = min(VALID_SHARE, VALID_MOST / len(items))
+        mine = sorted({words_of(item) for item in items if item["label"] == name})
         valid |= {*draw.permutation(mine)[: max(1, round(share * len(mine)))].tolist()}
     parts: tuple[list[Item], list[Item]] = ([], [])
-    for number, item in enumerate(items):
-        parts[number in valid].append(item)
+    for item in items:
+        parts[words_of(item) in valid].append(item)
+    if {item["label"] for item in parts[0]} != {*counts}:
+        raise DataError(f"{path}: the items of a label are all the same text")
     return Source(sorted(counts), *parts)
 
 
