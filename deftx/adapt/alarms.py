@@ -1,5 +1,5 @@
-"""Alarms: what can be seen without labels. An alarm says that something is probably wrong; silence
-says nothing about how often the answers are right."""
+"""Alarms: what can be seen without labels. An alarm is a sign that something is wrong; without
+one it is still unknown how often the answers are right."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -261,7 +261,7 @@ def _take(paths: dict[str, str], project: Project, console: Console) -> None:
 
 
 def _choose(few: Path, seed: int, project: Project, console: Console) -> None:
-    """Choose the strength of the language vector, and say how."""
+    """Choose the strength of the language vector, and print how it was chosen."""
     choice = choose_strength(few, project, project.predict, seed=seed)
     if choice.strength != project.strength:
         _put_aside([SCORE], project, console)

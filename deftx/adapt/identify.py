@@ -59,11 +59,11 @@ class Other(NamedTuple):
 
 
 class Languages(NamedTuple):
-    """What an identifier says about the lines of a text.
+    """What an identifier finds in the lines of a text.
 
     judged: lines of ENOUGH characters. others: those that look like a big language, with most of
-    its words first. relatives: big languages that the identifier cannot tell from many lines of
-    this text; their lines are in `others` only if their words say so too. called: name of a
+    its words first. relatives: big languages to which the identifier assigns many lines of this
+    text; their lines are in `others` only if their words agree. called: name of a
     language → how many lines the identifier is SURE of, for the five commonest. own: how many lines
     it takes for the text's own language; None if it does not know that.
     """
@@ -103,8 +103,8 @@ def language_name(language: str) -> str:
 
 
 def languages_of(lines: Sequence[str], language: str) -> Languages:
-    """What an identifier says about lines of a text in `language`, an ISO 639-3 code. The language
-    itself, and what the identifier cannot tell from it, never count as another one."""
+    """What an identifier finds in lines of a text in `language`, an ISO 639-3 code. The language
+    itself, and what the identifier cannot distinguish from it, never count as another one."""
     identifier = identifier_of_languages()
     every, labels, names = known_languages()
     own = labels.get(language.partition("_")[0])

@@ -138,7 +138,7 @@ class Look:
 
     @property
     def doubt(self) -> str | None:
-        """Why it is probably not a text in this language; None if nothing says so."""
+        """Why it is probably not a text in this language; None if there is no sign of it."""
         return _doubt(self.facts)
 
     def show(self, console: Console) -> None:
@@ -198,7 +198,7 @@ def look(
     """Look at a text in `language` (ISO 639-3, perhaps with a script: `ace_Arab`).
 
     Args:
-        text: a file; `read_text` says which.
+        text: a file; see `read_text`.
         name: of the language, for people; default: the one that `language_name` knows, or the code.
         base: a folder with a tokenizer, such as a model's or the stage `base`'s. Without it there
             are no numbers of pieces.
@@ -369,7 +369,7 @@ def _verdict(facts: dict[str, Any]) -> dict[str, str]:
         word = "too little"
         reason = (
             f"{amount}. The smallest text with published results has {PUBLISHED[0].words:,} "
-            f"({PUBLISHED[0].language}). Training will run, but nothing says that it helps."
+            f"({PUBLISHED[0].language}). Training will run, but there is no evidence that it helps."
         )
     elif words < LITTLE:
         word = "little"

@@ -22,7 +22,7 @@ from deftx.stages.table import path_of
 from deftx.store.errors import DeftxError
 
 LOG = "run.log"
-"""What Snakemake says while it runs."""
+"""What Snakemake prints while it runs."""
 
 
 SHOWN = 6
@@ -105,7 +105,7 @@ def done_of(plan: Plan, artefact: Artefact, steps: int) -> int:
 
 
 def _reason() -> str:
-    """Why the workflow stopped: our own message, or else what Snakemake says of the first error."""
+    """Why the workflow stopped: our own message, or else Snakemake's lines about the first error."""
     lines = Path(LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     ours = [line for line in lines if re.match("deftx [a-z]+: ", line)]
     first = next((n for n, line in enumerate(lines) if re.search("Error|Exception", line)), 0)

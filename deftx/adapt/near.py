@@ -15,8 +15,8 @@ SIMILAR = 0.6
 sentences of 15 words that differ in two words reach it."""
 
 BANDS, ROWS = 16, 3
-"""Of the signature. Two lines of similarity s meet in a band with probability 1 − (1 − s³)¹⁶, which
-is 0.98 for 0.6 and 0.99999 for 0.8."""
+"""Bands of the signature, and hashes in each. Two lines of similarity s meet in a band with
+probability 1 − (1 − s³)¹⁶, which is 0.98 for 0.6 and 0.99999 for 0.8."""
 
 
 def pairs_of_words(words: Sequence[str]) -> frozenset[tuple[str, ...]]:

@@ -99,7 +99,7 @@ def examples(project: Project) -> list[list[str]]:
     path = project.folder / f"{NAMES['label']}.csv"
     try:
         items = read_filled(path, project.folder, project.classes).texts
-    except DeftxError:  # `deftx score` says what is wrong with the file
+    except DeftxError:  # `deftx score` names what is wrong with the file
         return []
     columns = ["text", "text_pair"] if project.facts.get("pairs") else ["text"]
     return [[item[column] for column in columns] for item in items[:EXAMPLES]]

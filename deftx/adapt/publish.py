@@ -44,8 +44,8 @@ Licence: """
 def publish(project: Project, licence: str | None) -> str:
     """Write the card `model/README.md` and return the command that uploads the model's folder.
 
-    `licence` is that of the text; None keeps what the card already says. As long as it is unknown,
-    or does not allow passing on, the command makes a private repository and the card says so.
+    `licence` is that of the text; None keeps that of the card. As long as it is unknown,
+    or does not allow passing on, the command makes a private repository and the card has a note.
 
     Raises ArtefactError if there is no model, or if `score.json` or `strength.json` is damaged;
     InputError if the licence has no letters.

@@ -1,4 +1,4 @@
-"""What labelled items of a language say about a model: scores, how sure they are, and whether the
+"""What labelled items of a language show about a model: scores, how sure they are, and whether the
 language vector helps. docs/adapt-scoring.md has the choices."""
 
 from collections.abc import Sequence
@@ -282,7 +282,7 @@ def _too_few(needed: int | None) -> str:
 
 
 def reading(found: Score) -> list[str]:
-    """What the score says, in sentences."""
+    """The score in sentences."""
     n, mine = found.items, found.with_language
     always = f"always answering {found.most_frequent!r}"
     chance = (

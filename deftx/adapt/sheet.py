@@ -23,7 +23,7 @@ FEWEST = 10
 """Fewer labels give no figure: with 10 the interval of an accuracy is up to 53 points wide."""
 
 LARGEST_SHARE = 0.2
-"""Of a text that trains, at most this share is held out."""
+"""At most this share of a text that trains is held out."""
 
 READABLE = (10, 500)
 """Letters that a line has at least, and characters at most, to be drawn from a running text."""

@@ -138,7 +138,7 @@ def stratified(truth: np.ndarray, folds: int, seed: int) -> np.ndarray:
 
 
 def reading(found: Choice) -> list[str]:
-    """What the choice says, in sentences."""
+    """The choice in sentences."""
     accuracy, usual = found.held_out.accuracy, found.usual.accuracy
     tried = ", ".join(
         f"{strength:g} ({right} right)"

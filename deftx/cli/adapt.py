@@ -35,8 +35,9 @@ from deftx.store.errors import DeftxError, InputError
 
 def adapt(parser: ArgumentParser, arguments: list[str]) -> None:
     """Make a model for a task in your language: from a text in that language, and labelled data in
-    another one, or a task vector that exists. It looks at the text, says what training will cost,
-    trains, and writes a folder with the model. The same command goes on where it was stopped."""
+    another one, or a task vector that exists. It looks at the text, estimates what training will
+    cost, trains, and writes a folder with the model. The same command goes on where it was
+    stopped."""
     add = parser.add_argument
     add("text", type=Path, help="your text: txt (a sentence or paragraph a line), csv, tsv, jsonl")
     add("--language", required=True, help="the code of its language in ISO 639-3, such as mad")
@@ -141,7 +142,9 @@ def _finished(project: Project, folder: Path) -> None:
     print(f"\nNext, to try it:    deftx try {here}")
     for sheet in (here / f"{name}.csv" for name in NAMES.values()):
         if sheet.is_file():
-            print(f"Next, to score it:  fill {sheet} ({sheet.with_suffix('.txt')} says how), then:")
+            print(
+                f"Next, to score it:  fill {sheet} ({sheet.with_suffix('.txt')} explains it), then:"
+            )
             print(f"                    deftx score {sheet}")
 
 
@@ -157,8 +160,8 @@ def try_(parser: ArgumentParser, arguments: list[str]) -> None:
 
 def score(parser: ArgumentParser, arguments: list[str]) -> None:
     """Score a model of `deftx adapt` with labels that a speaker has filled in: accuracy and
-    macro-F1 with intervals, with and without the language vector. Few labels show little, and it
-    says so."""
+    macro-F1 with intervals, with and without the language vector. Where the labels are too few to
+    decide something, that is printed."""
     parser.add_argument("sheet", type=Path, help="the filled sheet, such as madurese/to-label.csv")
     parser.add_argument("--project", type=Path, help="the folder; default: that of the sheet")
     options = parser.parse_args(arguments)

@@ -11,7 +11,7 @@ LINE_END = re.compile("\r\n|\r|\n")
 
 
 class NotTextError(DataError):
-    """A cell is neither text nor a number; `kind` says what it is."""
+    """A cell is neither text nor a number; `kind` is what it is."""
 
     def __init__(self, where: str, column: str, kind: str) -> None:
         super().__init__(f"{where}, column {column!r}: {kind}, expected text")
@@ -38,7 +38,7 @@ def as_text(where: str, column: str, value: Any) -> str:
 
 
 def check_class(where: str, what: str, found: str, classes: Mapping[str, Sequence[str]]) -> None:
-    """Raise DataError if a label or tag, as `what` says, is not among the classes of each task."""
+    """Raise DataError if a label or tag (`what`) is not among the classes of each task."""
     for task, names in classes.items():
         if found not in names:
             known = f"none of the classes of task {task}: {quoted(names)}"

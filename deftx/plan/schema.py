@@ -1,4 +1,4 @@
-"""What a config may say. Free of torch."""
+"""What a config may contain. Free of torch."""
 
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, get_args
