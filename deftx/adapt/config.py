@@ -2,18 +2,16 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from deftx.adapt.cost import shape_of
 from deftx.adapt.identify import language_name
-from deftx.adapt.request import Request, Source
+from deftx.adapt.request import Request, Source, pinned
 from deftx.plan.config import check_config
 from deftx.plan.plan import Plan
 from deftx.report.template import render
-from deftx.store.hub import commit_of
 
 SMALL = 100_000_000
 """Bases with fewer parameters learn with the higher rates. Design choice: those of docs/findings.md
@@ -21,7 +19,6 @@ for a small encoder, else those of the papers for XLM-R base."""
 
 RATES = {True: {"language": 3e-4, "task": 2e-4}, False: {"language": 5e-5, "task": 2e-5}}
 """Whether the base is small → learning rates."""
-
 
 LENGTH = 128
 """Tokens of an item or of a block of text, where the base has room for so many."""
@@ -41,21 +38,22 @@ def run_of(request: Request) -> str:
     return f"{request.task.name}-{request.language.lower()}"
 
 
-def values_of(request: Request, classes: list[str], labelled: Source | None) -> dict[str, Any]:
-    """What the template of a config asks for, with few steps."""
+def values_of(
+    request: Request, classes: list[str], labelled: Source | None
+) -> tuple[dict[str, Any], int]:
+    """What the template of a config asks for, with few steps; and the parameters of the base."""
     cores = os.cpu_count() or 1
-    base = {"model": request.base["model"]}
-    base |= {"revision": request.base["revision"]} if "revision" in request.base else {}
     columns = {"text": "text", "label": "label"}
     columns |= {"text_pair": "text_pair"} if request.columns.text_pair else {}
     methods: dict[str, Any] = METHODS
     if labelled is None:
-        given = {"vector": {"task": _given(request, classes)}}
+        task = {**pinned(str(request.task.vector), "source"), "classes": classes}
+        given = {"vector": {"task": task}}
         methods = {LANGUAGE: METHODS[LANGUAGE], "given": given}
     values: dict[str, Any] = {
         "run": run_of(request),
         "seed": request.seed,
-        "base": base,
+        "base": request.base,
         "name": request.name,
         "language": request.language,
         "source": request.source,
@@ -81,16 +79,7 @@ def values_of(request: Request, classes: list[str], labelled: Source | None) -> 
         "l1": 0.1,
         "held_out": 0.01,
     }
-    return values
-
-
-def _given(request: Request, classes: list[str]) -> dict[str, Any]:
-    """A task vector as a config names it."""
-    name = str(request.task.vector)
-    if Path(name).exists():
-        return {"source": str(Path(name).absolute()), "classes": classes}
-    id, _, revision = name.partition("@")
-    return {"source": id, "revision": commit_of(id, revision or None), "classes": classes}
+    return values, parameters
 
 
 def plan_of(values: dict[str, Any]) -> Plan:

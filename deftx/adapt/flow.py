@@ -13,17 +13,18 @@ from rich.console import Console
 
 from deftx.adapt.alarms import Alarm, agreement_alarm, alarm_table, loss_alarm, share_alarm
 from deftx.adapt.config import config_text, plan_of, run_of, values_of
-from deftx.adapt.cost import chosen, shape_of, trial, vectors
+from deftx.adapt.cost import chosen, trial, vectors
 from deftx.adapt.divide import divided
 from deftx.adapt.look import Look, look
 from deftx.adapt.make import LOG, run, write_rows
 from deftx.adapt.project import NAME, SCORE, STRENGTH, VECTORS, Project
 from deftx.adapt.request import Request, Source, classes_of_vector, content, read_source
 from deftx.adapt.score import rich_table
-from deftx.adapt.sheet import NAMES, Sheet, remaining, write_sheet
+from deftx.adapt.sheet import NAMES, Sheet, write_sheet
 from deftx.adapt.strength import choose_strength, read_few, reading, write_choice
 from deftx.engine.language import masked_language_modelling
 from deftx.engine.settings import LanguageTraining, TaskTraining
+from deftx.exchange.found import find_files
 from deftx.models.base import Base
 from deftx.models.device import available_device
 from deftx.models.folder import TOKENIZER_FILES, VOCABULARIES
@@ -33,9 +34,8 @@ from deftx.plan.config import read_config
 from deftx.plan.plan import Plan
 from deftx.report.units import duration, size
 from deftx.run.cost import peak_bytes
-from deftx.store.artefact import file_sha256, read_json, write_json, write_text
+from deftx.store.artefact import atomic, file_sha256, read_json, write_json, write_text
 from deftx.store.errors import ArtefactError, ConfigError, InputError
-from deftx.store.hub import commit_of, fetch
 from deftx.store.locks import NO_FLOCK
 from deftx.store.tensors import TensorFile
 
@@ -51,15 +51,6 @@ with a base of 26.8 million parameters, a batch of 8 and 128 tokens."""
 DISK, COPIES = 14, 5
 """Bytes of disk for each parameter of the base, and for each byte of text. Measured: 11 and 4, with
 26.8 million parameters and 5 MB of text; the rest is room."""
-
-
-def base_of(name: str) -> dict[str, str]:
-    """A base as a config names it: a model folder, or a hub id with its commit. Raises
-    ArtefactError if it is a hub id whose commit cannot be found."""
-    if Path(name).is_dir():
-        return {"model": str(Path(name).absolute())}
-    id, _, revision = name.partition("@")
-    return {"model": id, "revision": commit_of(id, revision or None)}
 
 
 @contextmanager
@@ -120,25 +111,18 @@ def check_same(request: Request) -> None:
 
 def look_at(request: Request, console: Console) -> Look:
     """Look at the text, show what was found and write its page."""
+    files = ["config.json", *TOKENIZER_FILES, *VOCABULARIES]
     found = look(
         request.text,
         request.language,
         name=request.name,
-        base=_tokenizer_folder(request.base),
+        base=find_files(request.base_name, files)[0] if request.base else None,
         column=request.text_column,
         out=request.folder / "look",
     )
     found.show(console)
     console.print(f"\nThe page: {request.folder / 'look' / 'index.html'}", soft_wrap=True)
     return found
-
-
-def _tokenizer_folder(base: dict[str, str]) -> Path | None:
-    """A folder with the tokenizer of a base as a config names it; None without a base."""
-    if not base or Path(base["model"]).is_dir():
-        return Path(base["model"]) if base else None
-    files = ["config.json", *TOKENIZER_FILES, *VOCABULARIES]
-    return fetch(base["model"], base["revision"], files)
 
 
 def prepare(request: Request, console: Console) -> None:
@@ -149,7 +133,7 @@ def prepare(request: Request, console: Console) -> None:
     if labelled is not None:
         classes = labelled.classes
     else:
-        classes = classes_of_vector(str(task.vector), request.base, request.classes)
+        classes = classes_of_vector(str(task.vector), request.base_name, request.classes)
     few = read_few(request.few, classes).items if request.few else []
     found = look_at(request, console)
     if found.doubt and not request.anyway:
@@ -193,7 +177,7 @@ def _fitted(
     """Steps of each phase that fit into the time, by a short trial of the very training; the
     seconds that all of it takes; how many tokens of an item are read; and the text of the
     config."""
-    values = values_of(request, classes, labelled)
+    values, parameters = values_of(request, classes, labelled)
     plan = plan_of(values)
     console.print("\nA short trial, to see how long a step of training takes here …")
     seconds = trial(plan, labelled is not None)
@@ -207,7 +191,6 @@ def _fitted(
         if count:
             every = max(1, count // 4)
             values[f"{kind}_training"] |= {"max_steps": count, "evaluate_every": every}
-    parameters, _ = shape_of(plan)
     memory = int(peak_bytes() * MEMORY * at_once)
     text = (Path("data") / f"text-{request.language}.txt").stat().st_size
     disk = DISK * parameters + COPIES * text
@@ -262,16 +245,12 @@ def _take(paths: dict[str, str], project: Project, console: Console) -> None:
 
 def _choose(few: Path, seed: int, project: Project, console: Console) -> None:
     """Choose the strength of the language vector, and print how it was chosen."""
-    choice = choose_strength(few, project, project.predict, seed=seed)
+    choice = choose_strength(few, project, project.predict, seed=seed, trained=project.texts)
     if choice.strength != project.strength:
         _put_aside([SCORE], project, console)
     project.record(strength=choice.strength, few=content(few))
     write_choice(project.folder / STRENGTH, choice)
-    lines = reading(choice)
-    texts = read_few(few, project.classes).texts
-    if trained := len(texts) - len(remaining(texts, project.texts)):
-        lines.append(f"The model has read {trained} of their texts, without the labels.")
-    console.print("", *lines, sep="\n", markup=False, highlight=False)
+    console.print("", *reading(choice), sep="\n", markup=False, highlight=False)
 
 
 def _put_aside(names: Iterable[str], project: Project, console: Console) -> None:
@@ -284,11 +263,9 @@ def _put_aside(names: Iterable[str], project: Project, console: Console) -> None
 
 def _copy(source: Path, target: Path) -> None:
     """A vector and its manifest under the names that a folder of ours has."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     for suffix in ("", ".json"):
-        temporary = target.with_name(f".{target.name}{suffix}.part")
-        shutil.copyfile(f"{source}{suffix}", temporary)
-        temporary.replace(f"{target}{suffix}")
+        with atomic(Path(f"{target}{suffix}")) as temporary:
+            shutil.copyfile(f"{source}{suffix}", temporary)
 
 
 def alarms(project: Project) -> list[Alarm]:

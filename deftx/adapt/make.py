@@ -19,6 +19,7 @@ from deftx.plan.plan import Plan
 from deftx.run.progress import LINE
 from deftx.run.workflow import snakemake
 from deftx.stages.table import path_of
+from deftx.store.artefact import write_text
 from deftx.store.errors import DeftxError
 
 LOG = "run.log"
@@ -105,7 +106,7 @@ def done_of(plan: Plan, artefact: Artefact, steps: int) -> int:
 
 
 def _reason() -> str:
-    """Why the workflow stopped: our own message, or else Snakemake's lines about the first error."""
+    """Why the workflow stopped: our own message, or else what Snakemake prints about an error."""
     lines = Path(LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     ours = [line for line in lines if re.match("deftx [a-z]+: ", line)]
     first = next((n for n, line in enumerate(lines) if re.search("Error|Exception", line)), 0)
@@ -115,6 +116,5 @@ def _reason() -> str:
 
 def write_rows(path: Path, items: Iterable[Mapping[str, str]]) -> None:
     """Write items as JSON lines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(dict(item), ensure_ascii=False) for item in items)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_text(path, "".join(f"{line}\n" for line in lines))

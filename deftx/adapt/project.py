@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -110,12 +111,12 @@ class Project:
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         return [{"id": str(n), "text": line} for n, line in enumerate(lines)]
 
-    @property
+    @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of the base."""
         return load_tokenizer(self._base)
 
-    @property
+    @cached_property
     def _base(self) -> Base:
         return Base.load(self.folder / self.base)
 
@@ -123,12 +124,11 @@ class Project:
         """The base with the task's vector and a multiple of the language's, by default `strength`,
         in evaluation mode."""
         strength = self.strength if strength is None else strength
-        parts = [(VECTORS["task"], 1.0), (VECTORS["language"], strength)]
-        vectors = [
-            SparseDelta.load(self.folder / path) * scale for path, scale in parts if scale
-        ]
-        for path, _ in parts:
-            self._base.check(SparseDelta.load(self.folder / path).provenance, self.folder / path)
+        vectors = []
+        for kind, scale in {"task": 1.0, "language": strength}.items():
+            vector = SparseDelta.load(self.folder / VECTORS[kind])
+            self._base.check(vector.provenance, self.folder / VECTORS[kind])
+            vectors += [vector * scale] if scale else []
         model = with_vectors(self._base, vectors, self.classes)
         model.to(available_device())  # type: ignore[arg-type]
         return model

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from deftx.stages.clean.math import tidy
 from deftx.stages.data.settings import Columns
 from deftx.store.artefact import file_sha256
 from deftx.store.errors import DataError, InputError
+from deftx.store.hub import commit_of
 from deftx.store.items import Item
 
 LANGUAGE = re.compile(r"[a-z]{3}(_[A-Z][a-z]{3})?")
@@ -68,24 +69,25 @@ class Request(NamedTuple):
     seed: int
 
     @property
+    def base_name(self) -> str:
+        """The base as `find_base` takes it."""
+        return "@".join(self.base.values())
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What decides whether a folder was made for the same request."""
-        task = self.task.labelled or self.task.vector
-        files = {"text": self.text, "task": task}
-        names = (
-            "language",
-            "base",
-            "source",
-            "classes",
-            "minutes",
-            "text_column",
-            "translate",
-            "seed",
-        )
         return {
-            **{option: content(path) for option, path in files.items()},
-            **{option: getattr(self, option) for option in names},
+            "text": content(self.text),
+            "task": content(self.task.labelled or self.task.vector),
             "columns": self.columns.model_dump(),
+            "language": self.language,
+            "base": self.base,
+            "source": self.source,
+            "classes": self.classes,
+            "minutes": self.minutes,
+            "text_column": self.text_column,
+            "translate": self.translate,
+            "seed": self.seed,
         }
 
 
@@ -161,19 +163,20 @@ def read_source(path: Path, columns: Columns, seed: int) -> Source:
         raise DataError(f"{path}: the label {alone[0]!r} occurs once: expected each several times")
     draw, valid = np.random.default_rng(seed), set()
     share = min(VALID_SHARE, VALID_MOST / len(items))
+    keys = [words_of(item) for item in items]
     for name in sorted(counts):
-        mine = sorted({words_of(item) for item in items if item["label"] == name})
+        mine = sorted({key for key, i in zip(keys, items, strict=True) if i["label"] == name})
         valid |= {*draw.permutation(mine)[: max(1, round(share * len(mine)))].tolist()}
     parts: tuple[list[Item], list[Item]] = ([], [])
-    for item in items:
-        parts[words_of(item) in valid].append(item)
+    for key, item in zip(keys, items, strict=True):
+        parts[key in valid].append(item)
     if {item["label"] for item in parts[0]} != {*counts}:
         raise DataError(f"{path}: the items of a label are all the same text")
     return Source(sorted(counts), *parts)
 
 
-def classes_of_vector(name: str, base: Mapping[str, str], given: Sequence[str]) -> list[str]:
-    """The classes of a task vector that fits a base, as a config names it. Raises InputError if it
+def classes_of_vector(name: str, base: str, given: Sequence[str]) -> list[str]:
+    """The classes of a task vector that fits a base. Raises InputError if it
     records none and none are given, or if it is of no task of whole texts; ArtefactError if there
     is no such vector or base, or if they do not fit."""
     found = find_vector(name)
@@ -183,7 +186,7 @@ def classes_of_vector(name: str, base: Mapping[str, str], given: Sequence[str]) 
     if not classes:
         raise InputError(f"--task {name}: it does not record its classes: give --classes A,B,…")
     with TemporaryDirectory() as scratch:
-        fits = find_base("@".join(base.values()), Path(scratch))
+        fits = find_base(base, Path(scratch))
         if (kind := found.kind(fits, None)) != "classification":
             raise InputError(
                 f"--task {name}: a vector for {kind}; only tasks that label whole texts are "
@@ -191,6 +194,15 @@ def classes_of_vector(name: str, base: Mapping[str, str], given: Sequence[str]) 
             )
         found.fitting(fits, classes, kind)
     return classes
+
+
+def pinned(name: str, key: str) -> dict[str, str]:
+    """A base or a vector as a config names it, its place under `key`: a path, or a hub id with its
+    commit. Raises ArtefactError if it is a hub id whose commit cannot be found."""
+    if Path(name).exists():
+        return {key: str(Path(name).absolute())}
+    id, _, revision = name.partition("@")
+    return {key: id, "revision": commit_of(id, revision or None)}
 
 
 def content(path: Path | str | None) -> str | None:

@@ -11,6 +11,7 @@ from deftx.adapt.filled import Labelled, read_labelled
 from deftx.adapt.project import Project
 from deftx.adapt.score import Answers, changes, mcnemar, measured, percent
 from deftx.adapt.uses import check_apart
+from deftx.data.contradictions import leaked
 from deftx.report.statistics import ALPHA, ROUNDING
 from deftx.store.artefact import write_json
 from deftx.store.errors import DataError, InputError
@@ -44,6 +45,7 @@ class Choice:
         gained, lost, p: items that only choosing answers rightly, that only the usual strength
             does, and the p-value of the exact test of McNemar.
         marks: hashes of the items' words.
+        known: items in the text that the model was trained on.
     """
 
     strength: float
@@ -57,6 +59,7 @@ class Choice:
     p: float
     items: int
     marks: list[str]
+    known: int
 
 
 def read_few(path: Path, classes: Sequence[str]) -> Labelled:
@@ -79,8 +82,10 @@ def choose_strength(
     strengths: Sequence[float] = STRENGTHS,
     folds: int = FOLDS,
     seed: int = 0,
+    trained: Sequence[Item] = (),
 ) -> Choice:
-    """Choose with a table of labelled texts in the language, see `read_labelled`.
+    """Choose with a table of labelled texts in the language, see `read_labelled`. `trained` may be
+    the text that the model was trained on, which is searched for them.
 
     Raises DataError as `read_few` does, and if the model was scored with these items; InputError if
     `strengths` has no 0 or no 1.
@@ -110,6 +115,7 @@ def choose_strength(
         p=mcnemar(gained, lost),
         items=len(truth),
         marks=labelled.marks,
+        known=leaked(labelled.items, trained) if trained else 0,
     )
 
 
@@ -149,6 +155,7 @@ def reading(found: Choice) -> list[str]:
         if found.p < ALPHA
         else "Whether choosing helps: too few to tell."
     )
+    known = f"The model has read {found.known} of their texts, without the labels."
     return [
         f"Strength {found.strength:g} of the language vector is chosen with {found.items} items, "
         f"among {tried}.",
@@ -158,6 +165,7 @@ def reading(found: Choice) -> list[str]:
         f"The usual strength, 1, is right on {found.usual.right}: {percent(usual.value)} % "
         f"({percent(usual.low)} to {percent(usual.high)}). {verdict}",
         "These items have chosen, so `deftx score` refuses them.",
+        *([known] if found.known else []),
     ]
 
 

@@ -14,7 +14,6 @@ from deftx.adapt.divide import sheet_of_given
 from deftx.adapt.flow import (
     CONFIG,
     alone,
-    base_of,
     check_same,
     look_at,
     prepare,
@@ -25,7 +24,7 @@ from deftx.adapt.identify import language_name
 from deftx.adapt.page import serve
 from deftx.adapt.project import MODEL, NAME, SCORE, Project
 from deftx.adapt.publish import ask_licence, publish
-from deftx.adapt.request import AskedTask, Request, asked_task, check_language
+from deftx.adapt.request import AskedTask, Request, asked_task, check_language, pinned
 from deftx.adapt.score import score as scored
 from deftx.adapt.score import shown, write_score
 from deftx.adapt.sheet import NAMES, write_sheet
@@ -79,7 +78,7 @@ def adapt(parser: ArgumentParser, arguments: list[str]) -> None:
         language=language,
         name=options.name or language_name(language),
         task=task,
-        base={} if options.base is None else base_of(options.base),
+        base={} if options.base is None else pinned(options.base, "model"),
         source=check_language(options.source),
         columns=Columns(
             text=options.text_column, text_pair=options.pair_column, label=options.label_column
