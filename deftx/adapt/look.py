@@ -601,7 +601,11 @@ def _nutrition(facts: dict[str, Any]) -> list[list[str]]:
             others or "none found",
             f"of {languages['judged']:,} that are long enough; {known}",
         ],
-        ["lines with HTML", f"{facts['markup']['lines']:,}", f"{facts['markup']['tags']:,} tags"],
+        [
+            "lines with HTML",
+            f"{facts['markup']['lines']:,}",
+            _number(facts["markup"]["tags"], "tag"),
+        ],
         ["apostrophes inside words", marks or "none", "each stays as it is"],
         [
             "lines with normalised letters",
