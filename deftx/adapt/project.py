@@ -23,8 +23,11 @@ from deftx.store.items import Item
 
 NAME = "project.json"
 
-VECTORS = {"task": "vectors/task/sft_model.safetensors", "language": "vectors/language/sft_model.safetensors"}
-"""Where the vectors are in a project's folder; each in a folder of its own, as vectors are shared."""
+VECTORS = {
+    "task": "vectors/task/sft_model.safetensors",
+    "language": "vectors/language/sft_model.safetensors",
+}
+"""Where the vectors are in a project's folder; each has its own folder, as vectors are shared."""
 
 MODEL = "model"
 """The folder of the model, as transformers loads it."""
@@ -68,7 +71,8 @@ class Project:
         if not (folder / NAME).is_file():
             raise ArtefactError(f"{folder}: no {NAME}: not a folder made by `deftx adapt`")
         facts = read_json(folder / NAME)
-        names = [name for name in cls.__dataclass_fields__ if name not in ("folder", "facts", "_models")]
+        apart = ("folder", "facts", "_models")
+        names = [name for name in cls.__dataclass_fields__ if name not in apart]
         if missing := [name for name in names if name not in facts]:
             raise ArtefactError(f"{folder / NAME}: no {missing[0]!r} in it")
         return cls(folder, facts=facts, **{name: facts[name] for name in names})
