@@ -1,6 +1,7 @@
 """Copy what a run has measured into docs/results, for readers of findings.md.
 
-From the project's folder: `python docs/results/record.py results/mini-tagging`.
+From the project's folder: `python docs/results/record.py results/mini-tagging`. With another name
+for the copy: `python docs/results/record.py results/mini-beyond mini-beyond-candidates`.
 """
 
 import shutil
@@ -15,18 +16,19 @@ FILES = {
         "classes.csv",
         "differences.csv",
         "prior.csv",
+        "claims.csv",
+        "claims.md",
     ),
-    "claims": ("claims.csv",),
-    "figures": ("transfer.svg", "prior.svg"),
+    "figures": ("transfer.png", "prior.png"),
     "coverage": ("coverage.csv",),
 }
 """Folder of a run → its files that are copied, as far as the run has them. Pages with sentences of
 test sets are left out: some may not be passed on."""
 
 
-def main(run: Path) -> None:
-    """Copy the files of a run to the folder of its name beside this script."""
-    target = Path(__file__).parent / run.name
+def main(run: Path, name: str) -> None:
+    """Copy the files of a run to the folder of this name beside this script."""
+    target = Path(__file__).parent / name
     target.mkdir(exist_ok=True)
     for folder, names in FILES.items():
         for name in names:
@@ -36,4 +38,5 @@ def main(run: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    folder = Path(sys.argv[1])
+    main(folder, sys.argv[2] if len(sys.argv) > 2 else folder.name)
