@@ -257,10 +257,6 @@ def low(raw, **depth):
             r"systems\.low\.language_depth: needs a method for the language vectors",
         ),
         ({"task": "mad-x", "task_depth": {"share": 0.5}}, r"low: task_depth has no effect on ad"),
-        (
-            {"task": "full", "combine": {"disjoint": {}}},
-            r"disjoint needs a sparse task vector; full",
-        ),
     ],
 )
 def test_what_is_wrong_is_named_with_its_key(system, message):

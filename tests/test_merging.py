@@ -121,41 +121,6 @@ def test_the_draws_of_dare_are_keyed_by_seed_tensor_and_vector():
         assert 0.3 < float((other == found["a"]).float().mean()) < 0.7
 
 
-@pytest.mark.parametrize("threshold", [0, 1e-5, 0.6])
-def test_ram_averages_what_both_change_and_keeps_the_rest(threshold):
-    """Entry by entry, as the paper writes it: unchanged, unique to one vector, shared."""
-    task, language = vectors()
-    found = merge(task, language, ram={"threshold": threshold})
-    for name in NAMES:
-        pairs = zip(task[name].ravel().tolist(), language[name].ravel().tolist(), strict=True)
-        expected = []
-        for pair in pairs:
-            changed = [value for value in pair if abs(value) > threshold]
-            expected.append(sum(changed) / len(changed) if changed else 0.0)
-        assert found[name].ravel().tolist() == expected
-    assert torch.equal(
-        found["only.task"], task["only.task"] * (task["only.task"].abs() > threshold)
-    )
-    assert_same(merge(language, task, ram={"threshold": threshold}), found)
-
-
-def test_ram_of_vectors_without_a_common_entry_is_their_sum():
-    task, language = vectors()
-    for name in NAMES:
-        language[name] = language[name] * (task[name] == 0)
-    assert_same(merge(task, language, ram={}), plain_sum(task, language))
-
-
-def test_disjoint_leaves_out_the_languages_entries_where_the_task_has_one():
-    task, language = vectors()
-    found = merge(task, language, disjoint={})
-    for name in NAMES:
-        pairs = zip(task[name].ravel().tolist(), language[name].ravel().tolist(), strict=True)
-        assert found[name].ravel().tolist() == [one or other for one, other in pairs]
-    apart = {name: tensor * (task.get(name, 0 * tensor) == 0) for name, tensor in language.items()}
-    assert_same(merge(task, apart, disjoint={}), plain_sum(task, apart))
-
-
 def matrices(rows, columns, ranks=(None, None), seed=0):
     """Random matrices, of these ranks where given, in float32."""
     draw = np.random.default_rng(seed)
@@ -292,11 +257,10 @@ def test_a_tensor_is_read_when_it_is_asked_for(way):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({}, "give exactly one of ties, dare, layer_swap, ram, tsv, disjoint; given: none"),
+        ({}, "give exactly one of ties, dare, layer_swap, tsv; given: none"),
         ({"ties": {}, "dare": {"density": 0.5}}, "given: ties, dare"),
         ({"dare": {"density": 0}}, "greater than 0"),
         ({"ties": {"density": 1.1}}, "less than or equal to 1"),
-        ({"ram": {"threshold": -1}}, "greater than or equal to 0"),
         ({"layer_swap": {"bottom": -1, "top": 1}}, "greater than or equal to 0"),
         ({"layer_swap": {"bottom": 0, "top": 0, "transition": 1}}, "transition has no effect"),
     ],

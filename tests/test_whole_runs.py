@@ -47,7 +47,7 @@ def write_config_of_every_kind(workspace):
     config["systems"] = {name: {"task": name} for name in config["methods"]}
     merged = {
         "ties": {"density": 0.2}, "dare": {"density": 0.5}, "layer_swap": {"bottom": 1, "top": 0},
-        "ram": {}, "tsv": {},
+        "tsv": {},
     }  # fmt: skip
     for name, how in merged.items():
         system = {"task": "full", "language": "full", "combine": {name: how}}
@@ -57,7 +57,6 @@ def write_config_of_every_kind(workspace):
     lines = {"slope": {"alpha": 1, "beta": -1}}
     config["systems"]["slope"] = {"task": "lora", "task_depth": lines, "language": "full"}
     config["systems"]["lower"] = {"task": "lt-sft", "language_depth": {"share": 0.5}}
-    config["systems"]["disjoint"] = {"task": "lt-sft", "combine": {"disjoint": {}}}
     several = json.loads(json.dumps(config["tasks"]["sentiment"]))
     several["more_sources"] = [{"language": "qta", "dataset": "sentiment", "split": "train"}]
     config["tasks"]["several"] = {**several, "systems": ["lt-sft", "deft-x"]}

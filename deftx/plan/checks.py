@@ -394,10 +394,6 @@ def _pair(config: Config, name: str, system: System) -> Iterator[str]:
         yield f"{key}.combine: needs a method for the language vectors"
     if system.language_depth is not None and language is None:
         yield f"{key}.language_depth: needs a method for the language vectors, but language is none"
-    if system.combine and system.combine.disjoint and not row.is_sparse:
-        yield (
-            f"{key}.combine: disjoint needs a sparse task vector; {system.task} changes every entry"
-        )
     yield from _means_over_seeds(config, name, system)
     for task in config.made_tasks:
         several = config.tasks[task].more_sources and name in config.task_systems(task)

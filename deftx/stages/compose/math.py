@@ -3,8 +3,8 @@ sum.
 
 Sources: LiNeS (Wang et al. 2025, arXiv 2410.17146), TIES (Yadav et al. 2023, arXiv 2306.01708),
 DARE (Yu et al. 2024, arXiv 2311.03099), layer swapping (Bandarkar et al. 2025, arXiv 2410.01335),
-RAM (Yuan et al. 2026, arXiv 2601.13572), TSV-M (Gargiulo et al. 2025, arXiv 2412.00081). Where they
-are silent the choices are ours; docs/method.md lists them.
+TSV-M (Gargiulo et al. 2025, arXiv 2412.00081). Where they are silent the choices are ours;
+docs/method.md lists them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -74,12 +74,8 @@ def merged(
         rule = agreeing_mean
     elif combine.dare is not None:
         rule = partial(rescaled_sum, density=combine.dare.density, seed=seed)
-    elif combine.ram is not None:
-        rule = partial(shared_mean, threshold=combine.ram.threshold)
     elif combine.tsv is not None:
         rule = singular_vectors
-    elif combine.disjoint is not None:
-        rule = task_first
     else:
         assert combine.layer_swap is not None
         known = known_as or {name: name for name in names}
@@ -144,16 +140,6 @@ def rescaled_sum(
     return total
 
 
-def shared_mean(
-    _name: str, task: torch.Tensor, language: torch.Tensor, threshold: float
-) -> torch.Tensor:
-    """Entries whose magnitude is above the threshold in both, averaged; above it in one, as they
-    are; other entries are zero."""
-    parts = torch.stack([task, language])
-    changed = parts.abs() > threshold
-    return (parts * changed).sum(dim=0) / changed.sum(dim=0).clamp(min=1)
-
-
 def singular_vectors(_name: str, task: torch.Tensor, language: torch.Tensor) -> torch.Tensor:
     """A matrix from the leading half of the singular components of each: U Σ Vᵀ with the singular
     values of both, where U and V are the orthonormal matrices nearest to the singular vectors of
@@ -188,11 +174,6 @@ def nearest_orthonormal(columns: torch.Tensor) -> torch.Tensor:
     squares, vectors = torch.linalg.eigh(columns.T @ columns)
     inverse = torch.where(squares > 1e-12, squares, torch.inf).rsqrt()
     return columns @ (vectors * inverse) @ vectors.T
-
-
-def task_first(_name: str, task: torch.Tensor, language: torch.Tensor) -> torch.Tensor:
-    """The task's entries, and those of the language where the task's are zero."""
-    return torch.where(task == 0, language, task)
 
 
 def language_share(swap: LayerSwap, names: Iterable[str]) -> Callable[[str], float]:

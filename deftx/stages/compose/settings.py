@@ -156,21 +156,8 @@ class LayerSwap(Strict):
         return self
 
 
-class Ram(Strict):
-    """RAM, reinforced agent merging: entries that both vectors change are averaged, the others
-    stay."""
-
-    threshold: Annotated[float, Field(ge=0)] = Field(
-        default=1e-5, description="an entry is changed if its magnitude is above this"
-    )
-
-
 class Tsv(Strict):
     """TSV-M, merging by task singular vectors."""
-
-
-class Disjoint(Strict):
-    """The language's entries where the task has one are left out."""
 
 
 class Combine(Strict):
@@ -179,9 +166,6 @@ class Combine(Strict):
     ties: Ties | None = None
     dare: Dare | None = None
     layer_swap: LayerSwap | None = None
-
-    ram: Ram | None = Field(default=None, exclude_if=absent)
     tsv: Tsv | None = Field(default=None, exclude_if=absent)
-    disjoint: Disjoint | None = Field(default=None, exclude_if=absent)
 
-    _one_way = exactly_one("ties", "dare", "layer_swap", "ram", "tsv", "disjoint")
+    _one_way = exactly_one("ties", "dare", "layer_swap", "tsv")
