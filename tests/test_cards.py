@@ -113,7 +113,7 @@ def vectors_in(run: Path) -> list[Vector]:
         if target == "task-mood":
             data = [part(run, "mood", "eng", *split) for split in (("train", 60), ("valid", 20))]
         row = Sparse(budget="1/20", denoise={"rank": 4} if method == "deft-x" else None)
-        vectors.append(Vector(path=str(where), row=row, systems=[method], data=data))
+        vectors.append(Vector(path=str(where), row=row, systems={method: {}}, data=data))
     return vectors
 
 
@@ -241,6 +241,13 @@ def test_scores_are_those_of_the_systems_that_use_the_vector(written):
     assert values.keys() == set(LANGUAGES)
     for language, value in values.items():
         assert value == pytest.approx(100 * mine[language].mean, abs=0.006)
+
+
+def test_a_system_that_does_not_simply_add_its_vectors_is_named_beside_its_score(copy):
+    change = {"deft-x": {"language_depth": {"share": 0.5}}, "elsewhere": {"language_scale": 2}}
+    cards(copy, [v._replace(systems={**v.systems, **change}) for v in vectors_in(copy)])
+    line = "`deft-x` does not simply add its two vectors: `{language_depth: {share: 0.5}}`."
+    assert line in card(copy, "deft-x") and "language_scale" not in card(copy, "deft-x")
 
 
 def test_the_spread_over_seeds_is_given_if_there_are_several(written):

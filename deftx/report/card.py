@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from deftx.core.vector_files import SFT_STAGES
@@ -50,14 +51,14 @@ class Vector(NamedTuple):
     Attributes:
         path: of its safetensors file, below results/{run}/.
         row: its method.
-        systems: that use it.
+        systems: that use it → the settings by which a system does more than to add its two vectors.
         data: that it was trained on.
         provenance: what its file holds; empty until that is read.
     """
 
     path: str
     row: Row
-    systems: list[str]
+    systems: Mapping[str, Mapping[str, Any]]
     data: list[Data]
     provenance: Mapping[str, Any] = MappingProxyType({})
 
@@ -85,11 +86,15 @@ class Vector(NamedTuple):
 
 def vectors_of(plan: Plan) -> list[Vector]:
     """Every sparse vector that a system uses, not yet read."""
-    users: dict[Artefact, dict[str, None]] = {}
+    users: dict[Artefact, dict[str, Mapping[str, Any]]] = {}
     for evaluation in [*plan.evaluations, *plan.models]:
         for vector in plan.vectors(evaluation):
             if vector is not None and vector.stage in SFT_STAGES:
-                users.setdefault(vector, {})[evaluation["system"]] = None
+                name = evaluation["system"]
+                changes = plan.config.systems[name].model_dump(
+                    exclude={"task", "language", "task_start"}, exclude_defaults=True
+                )
+                users.setdefault(vector, {})[name] = changes
     found = []
     for vector, systems in users.items():
         # The data before cleaning; none for a vector of others.
@@ -102,7 +107,7 @@ def vectors_of(plan: Plan) -> list[Vector]:
             for text in texts
         ]
         row = plan.config.row(vector["method"], vector.target.kind)
-        found.append(Vector(path_of(vector), row, list(systems), data))
+        found.append(Vector(path_of(vector), row, systems, data))
     return found
 
 
@@ -143,6 +148,12 @@ def model_card(
         and name == (m.task if task else m.language)
     ]
     assumed = {m.task for m in mine if m.system.endswith(SUFFIX)}
+    shown = {m.system.removesuffix(SUFFIX) for m in mine}
+    changed = {
+        name: yaml.safe_dump(dict(changes), default_flow_style=True, width=1000).strip()
+        for name, changes in vector.systems.items()
+        if changes and name in shown
+    }
     priors = [table.prior for t, table in comparison.tasks.items() if t in assumed and table.prior]
     params, kind = own["params"], vector.kind or (partner.kind if partner else None)
     # The settings that are not the default; those of training are shown elsewhere.
@@ -174,6 +185,7 @@ def model_card(
         unlicensed=sorted({part.dataset for part in vector.data if not part.licence}),
         metrics=" and ".join(dict.fromkeys(comparison.metric(m.task).in_full for m in mine)),
         priors=[prior.model_dump() for prior in priors],
+        changed=changed,
         textless=any(not m.has_text for m in mine),
         seeds=max((m.seeds for m in mine), default=0),
         grid=_grid(mine, comparison, task),

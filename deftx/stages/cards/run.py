@@ -76,7 +76,7 @@ def write_cards(
             {
                 **{name: own.get(name, "") for name in ("method", "seed", "k")},
                 "name": comparison.target_name(own["target"]),
-                "systems": vector.systems,
+                "systems": list(vector.systems),
                 "card": Path(os.path.relpath(card, out.parent)).as_posix(),
             }
         )
