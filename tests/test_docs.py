@@ -1,6 +1,7 @@
 """The documentation agrees with the project."""
 
 import re
+import runpy
 
 import pytest
 import yaml
@@ -46,3 +47,12 @@ def test_the_readmes_rows_fit_into_the_sections_of_the_configs():
         for section, row in sections:  # a row whose key is there already would replace it
             assert len(at(after, section)) == len(at(before, section)) + 1, row
         check_config(after, PROJECT / name)
+
+
+def test_the_tables_of_the_findings_are_what_the_script_prints_from_the_recorded_runs():
+    printed = runpy.run_path(str(PROJECT / "docs/results/compare.py"))["table"]
+    text = (PROJECT / "docs/findings.md").read_text(encoding="utf-8")
+    tables = re.findall(r"<!-- compare\.py (.+) -->\n\n((?:\|.*\n)+)", text)
+    assert tables
+    for names, table in tables:
+        assert table.rstrip() == printed(*names.split())

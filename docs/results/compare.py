@@ -13,37 +13,42 @@ HERE = Path(__file__).parent
 PRIOR = " + prior"
 
 
-def of_means(run: str, name: str, task: str) -> list[Any]:
-    """The rows of a task's means over its languages in a table, if the run has it."""
+def table(run: str, task: str, reference: str) -> str:
+    """The score in each language of a task, their mean, and its difference to the reference's, in
+    percent and points; with a prior too, where the run has one.
+
+    Means and differences have half the width of their 95 % intervals; a difference in parentheses
+    is not significant after correction.
+    """
+    scores = [*rows_of(run, "transfer.csv", task), *rows_of(run, "prior.csv", task)]
+    means = {row.system: _spread(row.mean, row) for row in scores if row.language == "mean"}
+    single = {(row.system, row.language): f"{100 * row.mean:.1f}" for row in scores}
+    differences = {}
+    for row in rows_of(run, "differences.csv", task):
+        if row.language == "mean":
+            differences[row.system, row.versus] = _signed(row.difference, row)
+            differences[row.versus, row.system] = _signed(-row.difference, row)
+    kinds = ["", PRIOR] if f"{reference}{PRIOR}" in means else [""]
+    every = dict.fromkeys(row.language for row in scores)
+    languages = [name for name in every if len(name) == len("ace")]  # not means and groups
+    heads = [*languages, *(x for kind in kinds for x in (f"mean{kind}", f"− {reference}{kind}"))]
+    lines = [f"| | {' | '.join(heads)} |", f"| :-- |{' --: |' * len(heads)}"]
+    for system in (name for name in means if not name.endswith(PRIOR)):
+        cells = [single[system, language] for language in languages]
+        for kind in kinds:
+            name = f"{system}{kind}"
+            cells += [means[name], differences.get((name, f"{reference}{kind}"), "")]
+        lines.append(f"| {system} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def rows_of(run: str, name: str, task: str) -> list[Any]:
+    """The rows of a task in a table, if the run has it."""
     if not (HERE / run / name).is_file():
         return []
     # Only an empty cell is no value, since a system may be called nan.
     rows = pd.read_csv(HERE / run / name, keep_default_na=False, na_values=[""])
-    return list(rows[(rows.task == task) & (rows.language == "mean")].itertuples())
-
-
-def table(run: str, task: str, reference: str) -> str:
-    """Means over the languages of a task, and their differences to the reference's, in points.
-
-    Each mean and difference has half the width of its 95 % interval; a difference in parentheses is
-    not significant after correction. Where the run has a prior, the same with it.
-    """
-    means, differences = {}, {}
-    for row in (*of_means(run, "transfer.csv", task), *of_means(run, "prior.csv", task)):
-        means[row.system] = _spread(row.mean, row)
-    for row in of_means(run, "differences.csv", task):
-        differences[row.system, row.versus] = _signed(row.difference, row)
-        differences[row.versus, row.system] = _signed(-row.difference, row)
-    kinds = ["", PRIOR] if f"{reference}{PRIOR}" in means else [""]
-    heads = [text for kind in kinds for text in (f"mean{kind}", f"− {reference}{kind}")]
-    lines = [f"| | {' | '.join(heads)} |", f"| :-- |{' --: |' * len(heads)}"]
-    for system in (name for name in means if not name.endswith(PRIOR)):
-        cells = []
-        for kind in kinds:
-            pair = f"{system}{kind}", f"{reference}{kind}"
-            cells += [means[pair[0]], differences.get(pair, "")]
-        lines.append(f"| {system} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return list(rows[rows.task == task].itertuples())
 
 
 def _spread(value: float, row: Any) -> str:
@@ -51,8 +56,7 @@ def _spread(value: float, row: Any) -> str:
 
 
 def _signed(value: float, row: Any) -> str:
-    text = _spread(value, row) if value < 0 else f"+{_spread(value, row)}"
-    text = text.replace("-", "−")
+    text = f"{'−' if value < 0 else '+'}{_spread(abs(value), row)}"
     return text if row.significant else f"({text})"
 
 
