@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from deftx.tasks.tokens import load_tokens
 
 from deftx.engine.language import masked_language_modelling
 from deftx.engine.settings import LanguageTraining
 from deftx.models.base import Base
 from deftx.models.load import load_masked_lm, load_tokenizer
+from deftx.models.tokens import load_tokens
 from deftx.store.tensors import TensorFile
 
 
