@@ -1,7 +1,6 @@
 """Copy what a run has measured into docs/results, for readers of findings.md.
 
-From the project's folder: `python docs/results/record.py results/mini-tagging`. With another name
-for the copy: `python docs/results/record.py results/mini-beyond mini-beyond-candidates`.
+From the project's folder: `python docs/results/record.py results/mini-tagging`.
 """
 
 import shutil
@@ -26,9 +25,9 @@ FILES = {
 test sets are left out: some may not be passed on."""
 
 
-def main(run: Path, name: str) -> None:
-    """Copy the files of a run to the folder of this name beside this script."""
-    target = Path(__file__).parent / name
+def main(run: Path) -> None:
+    """Copy the files of a run to the folder of its name beside this script."""
+    target = Path(__file__).parent / run.name
     target.mkdir(exist_ok=True)
     for folder, names in FILES.items():
         for name in names:
@@ -38,5 +37,4 @@ def main(run: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    main(folder, sys.argv[2] if len(sys.argv) > 2 else folder.name)
+    main(Path(sys.argv[1]))
