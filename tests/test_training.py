@@ -27,13 +27,14 @@ from training import (
 from deftx.core.parameters import backbone_parameters, head_parameters, layer_norm_names
 from deftx.engine.decoder import decoder_loss
 from deftx.engine.fit import fit
-from deftx.engine.language import masked_language_modelling
+from deftx.engine.language import loss_of_base, masked_language_modelling
 from deftx.engine.session import Session
 from deftx.engine.settings import LanguageTraining
 from deftx.engine.sparse import PackedEntries
 from deftx.engine.update import Rules
 from deftx.models.load import load_masked_lm, load_tokenizer
 from deftx.models.predict import evaluate
+from deftx.models.tokens import encode_text
 from deftx.stages.mask.math import uniform
 
 SEEDS = Session(order_seed=1, draw_seed=5, dropout_seed=2)
@@ -331,6 +332,19 @@ def test_held_out_lines_are_the_first_and_masked_once(base, tokenizer):
     assert original == held_out[: len(held_out) // 16 * 16] + held_out[-16:]
     share = sum(label != -100 for label in labels) / len(labels)
     assert 0.05 < share < 0.3
+
+
+def test_the_loss_of_a_base_is_the_mean_over_masked_tokens_of_held_out_lines(base, tokenizer):
+    settings = language_settings(held_out=0.5)
+    text = encode_text(sentences(50), tokenizer, None)
+    blocks = masked_language_modelling(text, tokenizer, settings).valid
+    model, losses = load_masked_lm(base).double().eval(), []
+    with torch.no_grad():
+        for block in blocks:
+            logits = model(block["input_ids"].long().unsqueeze(0)).logits[0].log_softmax(-1)
+            losses += [-logits[i, t].item() for i, t in enumerate(block["labels"]) if t != -100]
+    expected = sum(losses) / len(losses)
+    assert loss_of_base(base, text, settings) == pytest.approx(expected, rel=1e-5)
 
 
 def test_too_little_text_is_an_error(tokenizer):

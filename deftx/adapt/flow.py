@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from deftx.adapt.alarms import Alarm, agreement_alarm, alarm_table, loss_alarm, share_alarm
@@ -22,13 +21,11 @@ from deftx.adapt.request import Request, Source, classes_of_vector, content, rea
 from deftx.adapt.score import rich_table
 from deftx.adapt.sheet import NAMES, Sheet, write_sheet
 from deftx.adapt.strength import choose_strength, read_few, reading, write_choice
-from deftx.engine.language import masked_language_modelling
+from deftx.engine.language import loss_of_base
 from deftx.engine.settings import LanguageTraining, TaskTraining
 from deftx.exchange.found import find_files
 from deftx.models.base import Base
-from deftx.models.device import available_device
 from deftx.models.folder import TOKENIZER_FILES, VOCABULARIES
-from deftx.models.load import load_masked_lm, load_tokenizer
 from deftx.models.tokens import load_tokens
 from deftx.plan.config import read_config
 from deftx.plan.plan import Plan
@@ -291,11 +288,7 @@ def _loss(project: Project) -> Alarm:
     settings = LanguageTraining.model_validate(vector["params"]["language"])
     run = (project.folder / project.base).parent
     text = load_tokens(run / _tokens(project), base, None)
-    objective = masked_language_modelling(text, load_tokenizer(base), settings)
-    model = load_masked_lm(base).to(available_device()).eval()  # type: ignore[arg-type]
-    with torch.no_grad():
-        before = objective.validate(objective.learner(model), available_device())["loss"]
-    return loss_alarm(before, vector["outcome"]["best"]["loss"])
+    return loss_alarm(loss_of_base(base, text, settings), vector["outcome"]["best"]["loss"])
 
 
 def _tokens(project: Project) -> Path:

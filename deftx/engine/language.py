@@ -10,6 +10,9 @@ from transformers import DataCollatorForLanguageModeling, PreTrainedModel, PreTr
 from deftx.engine.masked_tokens import MaskedTokens
 from deftx.engine.objective import Batch, Learner, Objective, rounded_up
 from deftx.engine.settings import LanguageTraining
+from deftx.models.base import Base
+from deftx.models.device import available_device
+from deftx.models.load import load_masked_lm, load_tokenizer
 from deftx.models.token_arrays import IGNORED, Example, Examples, Tokens
 from deftx.models.tokens import encode_text
 from deftx.store.errors import InputError
@@ -144,3 +147,12 @@ def masked_language_modelling(
     if settings.packed:
         train, valid = (part.blocks(settings.max_length) for part in (train, valid))
     return MaskedLanguageModelling(train, valid, tokenizer, settings.mask_probability)
+
+
+def loss_of_base(base: Base, text: Tokens, settings: LanguageTraining) -> float:
+    """The loss of a base before any training, in nats per masked token of the text's held-out
+    lines, which have the masks that a training on this text is validated with."""
+    objective = masked_language_modelling(text, load_tokenizer(base), settings)
+    model, device = load_masked_lm(base).eval(), available_device()
+    torch.nn.Module.to(model, device)
+    return objective.validate(objective.learner(model), device)["loss"]

@@ -8,12 +8,10 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-import torch
 
-from deftx.engine.language import masked_language_modelling
+from deftx.engine.language import loss_of_base
 from deftx.engine.settings import LanguageTraining
 from deftx.models.base import Base
-from deftx.models.load import load_masked_lm, load_tokenizer
 from deftx.models.tokens import load_tokens
 from deftx.store.tensors import TensorFile
 
@@ -27,11 +25,10 @@ def losses(run: Path) -> pd.DataFrame:
         full = TensorFile(folder / "seed0/model.safetensors").provenance
         settings = LanguageTraining.model_validate(full["params"]["language"])
         text = load_tokens(run / f"tokens/whole/clean/{language}.safetensors", base, None)
-        objective = masked_language_modelling(text, load_tokenizer(base), settings)
-        model = load_masked_lm(base).eval()
-        with torch.no_grad():
-            before = objective.validate(objective.learner(model), torch.device("cpu"))["loss"]
-        found[language] = {"base": before, "full": full["outcome"]["best"]["loss"]}
+        found[language] = {
+            "base": loss_of_base(base, text, settings),
+            "full": full["outcome"]["best"]["loss"],
+        }
         for vector in sorted(run.glob(f"sparse/*/lang-{language}/seed0/sft_model.safetensors")):
             outcome = TensorFile(vector).provenance["outcome"]
             found[language][vector.parts[-4]] = outcome["best"]["loss"]
