@@ -87,11 +87,17 @@ class Claim(Strict):
         return REFUTED if high <= above or low >= below else OPEN
 
 
-class Claims(Strict):
-    """The file of claims: test set → its languages, the kind of their tasks, and the claims."""
+class TestSet(Strict):
+    """A published test set: its name as the data set of a task, and its languages."""
 
-    kind: str
-    test_sets: dict[str, list[str]]
+    dataset: str
+    languages: list[str]
+
+
+class Claims(Strict):
+    """The file of claims: the test sets by their names for readers, and the claims."""
+
+    test_sets: dict[str, TestSet]
     claims: list[Claim]
 
     @property
@@ -220,11 +226,9 @@ def judge(evidence: Evidence, roles: Mapping[str, str]) -> pd.DataFrame:
 def _setting(comparison: Comparison, claim: Claim, task: str) -> tuple[list[str], str]:
     """The languages of a task that a claim is measured over, and the published value; no languages
     if the claim is not about the task's test set."""
-    averaged = comparison.averaged(task)
-    languages, sets = set(comparison.tasks[task].languages), load_claims().test_sets
-    if comparison.tasks[task].kind != load_claims().kind:
-        sets = {}
-    test_set = next((name for name, known in sets.items() if languages & set(known)), None)
+    averaged, dataset = comparison.averaged(task), comparison.tasks[task].dataset
+    sets = load_claims().test_sets
+    test_set = next((name for name, known in sets.items() if known.dataset == dataset), None)
     if test_set is None:
         values = {published.value for published in claim.published}
         named = [f"{published.value} ({published.test_set})" for published in claim.published]
@@ -232,7 +236,7 @@ def _setting(comparison: Comparison, claim: Claim, task: str) -> tuple[list[str]
         return (averaged if claim.elsewhere else []), value
     for published in claim.published:
         if published.test_set == test_set:
-            wanted = published.languages or sets[test_set]
+            wanted = published.languages or sets[test_set].languages
             return [key for key in averaged if key in wanted], published.value
     return [], ""
 

@@ -1,6 +1,7 @@
 """Print a recorded run's systems beside one of them, as the tables of findings.md are.
 
-From the project's folder: `python docs/results/compare.py mini-beyond-candidates sentiment deft-x`.
+From the project's folder: `python docs/results/compare.py mini-beyond sentiment deft-x`, and with
+`unseen` after it for the mean over that group of languages.
 """
 
 import sys
@@ -13,25 +14,27 @@ HERE = Path(__file__).parent
 PRIOR = " + prior"
 
 
-def table(run: str, task: str, reference: str) -> str:
+def table(run: str, task: str, reference: str, group: str = "mean") -> str:
     """The score in each language of a task, their mean, and its difference to the reference's, in
-    percent and points; with a prior too, where the run has one.
+    percent and points; with a prior too, where the run has one. Of a group of languages: its mean
+    alone.
 
     Means and differences have half the width of their 95 % intervals; a difference in parentheses
     is not significant after correction.
     """
     scores = [*rows_of(run, "transfer.csv", task), *rows_of(run, "prior.csv", task)]
-    means = {row.system: _spread(row.mean, row) for row in scores if row.language == "mean"}
+    means = {row.system: _spread(row.mean, row) for row in scores if row.language == group}
     single = {(row.system, row.language): f"{100 * row.mean:.1f}" for row in scores}
     differences = {}
     for row in rows_of(run, "differences.csv", task):
-        if row.language == "mean":
+        if row.language == group:
             differences[row.system, row.versus] = _signed(row.difference, row)
             differences[row.versus, row.system] = _signed(-row.difference, row)
     kinds = ["", PRIOR] if f"{reference}{PRIOR}" in means else [""]
     # Tables of means also have groups of languages; an evaluation is in one language.
-    languages = list(dict.fromkeys(row.language for row in rows_of(run, "scores.csv", task)))
-    heads = [*languages, *(x for kind in kinds for x in (f"mean{kind}", f"− {reference}{kind}"))]
+    evaluations = rows_of(run, "scores.csv", task) if group == "mean" else []
+    languages = list(dict.fromkeys(row.language for row in evaluations))
+    heads = [*languages, *(x for kind in kinds for x in (f"{group}{kind}", f"− {reference}{kind}"))]
     lines = [f"| | {' | '.join(heads)} |", f"| :-- |{' --: |' * len(heads)}"]
     for system in (name for name in means if not name.endswith(PRIOR)):
         cells = [single[system, language] for language in languages]
