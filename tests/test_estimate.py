@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 import pytest
+import torch
 import yaml
 from conftest import PROJECT, sentences
 from rich.console import Console
@@ -16,7 +17,7 @@ from transformers import AutoConfig, XLMRobertaConfig
 from benchmarks.models import SIZES
 from deftx.cli.main import main
 from deftx.engine.language import masked_language_modelling
-from deftx.estimate import choice
+from deftx.estimate import choice, speeds
 from deftx.estimate import estimate as estimates
 from deftx.estimate.choice import remaining, wanted
 from deftx.estimate.sizes import Sizes, find_shape
@@ -189,6 +190,22 @@ def test_a_measurement_stands_for_every_training_that_has_not_finished(config, m
     assert re.search(r"^gate .* 8\.0 s .*--measure", text, re.M)  # 2·4
     assert re.search(r"^evaluate .* unknown ", text, re.M)
     assert "unknown" in re.search(r"^denoise .*", text, re.M)[0]
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", 2.0), ("cuda", (2 + 90 + 2) / 3)])
+def test_one_step_that_waits_does_not_count_on_a_cpu(monkeypatch, device, expected):
+    """A GPU is timed as a whole, since it works while the program goes on."""
+    clock = iter([10.0, 12.0, 102.0, 104.0] if device == "cpu" else [10.0, 104.0])
+    monkeypatch.setattr(speeds.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(speeds, "available_device", lambda: torch.device(device))
+    monkeypatch.setattr(speeds, "STEPS", {"cpu": (1, 3), "cuda": (1, 3)})
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    examples = speeds.TimedExamples([{}, {}])
+    with pytest.raises(speeds.TimedError) as timed:
+        for i in range(20):
+            examples[i % 2]
+    assert timed.value.args[0] == pytest.approx(expected)
+    assert examples.drawn == 9  # up to the first example of the fifth step
 
 
 def test_sums_say_what_is_a_bound_and_what_is_missing():

@@ -5,7 +5,9 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -67,27 +69,33 @@ class TimedError(Exception):
 
 class TimedExamples(list[Example]):
     """The examples of one step. Training draws them again and again, and TimedError ends it once
-    enough steps are timed. The device is synchronised only where timing begins and ends."""
+    enough steps are timed. A GPU is synchronised only where timing begins and ends; a CPU's steps
+    are timed one by one and their median counts, since a single one may wait for other programs."""
 
-    drawn, began = 0, 0.0
+    drawn = 0
+
+    def __init__(self, examples: Iterable[Example]) -> None:
+        super().__init__(examples)
+        self.times: list[float] = []
 
     def __getitem__(self, index: Any) -> Any:
-        """Read the clock if this is the first example of a step."""
+        """Read the clock if this is the first example of a step that is to be timed."""
         device = available_device().type
         (warm_up, timed), (step, rest) = STEPS[device], divmod(self.drawn, len(self))
         self.drawn += 1
-        if rest == 0 and step in (warm_up, warm_up + timed):
+        marks = range(warm_up, warm_up + timed + 1, timed if device == "cuda" else 1)
+        if rest == 0 and step in marks:
             if device == "cuda":
                 torch.cuda.synchronize()
-            now = time.perf_counter()
-            if step > warm_up:
-                raise TimedError((now - self.began) / timed)
-            self.began = now
+            self.times.append(time.perf_counter())
+            if step == marks[-1]:
+                each = [end - start for start, end in pairwise(self.times)]
+                raise TimedError(median(each) / marks.step)
         return super().__getitem__(index)
 
 
 def measured(plan: Plan, works: Iterable[Work], shape: PreTrainedConfig) -> dict[str, float]:
-    """Subject → mean seconds of an optimiser step, for each kind of data that is trained on.
+    """Subject → seconds of an optimiser step, for each kind of data that is trained on.
 
     The full fine-tuning of the base is timed on one device, through the public `fit`, with the
     run's settings and engine, without validation, loading and saving. Weights and tokens are
