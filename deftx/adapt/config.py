@@ -1,12 +1,11 @@
 """The config that `deftx adapt` writes: readable, and a start for whoever goes on by hand."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
-from deftx.adapt.cost import shape_of
+from deftx.adapt.cost import cores, shape_of
 from deftx.adapt.identify import language_name
 from deftx.adapt.request import Request, Source, pinned
 from deftx.plan.config import check_config
@@ -43,7 +42,6 @@ def values_of(
     request: Request, classes: list[str], labelled: Source | None
 ) -> tuple[dict[str, Any], int]:
     """What the template of a config asks for, with few steps; and the parameters of the base."""
-    cores = os.cpu_count() or 1
     columns = {"text": "text", "label": "label"}
     columns |= {"text_pair": "text_pair"} if request.columns.text_pair else {}
     methods: dict[str, Any] = METHODS
@@ -66,7 +64,7 @@ def values_of(
         "methods": methods,
         "language_method": LANGUAGE,
         "task_method": TASK if labelled else "given",
-        "threads": max(1, cores // 2) if labelled else cores,
+        "threads": max(1, cores() // 2) if labelled else cores(),
         "task_training": {"batch_size": 16, "max_length": 8, "max_steps": 4},
         "language_training": {"batch_size": 8, "max_length": 8, "min_steps": 0, "max_steps": 4},
     }

@@ -1,5 +1,6 @@
 """How many steps fit into a person's time, and what they take."""
 
+import os
 from math import prod
 from pathlib import Path
 
@@ -28,6 +29,13 @@ FEWEST = 40
 LANGUAGE_MOST, TASK_EPOCHS = 10_000, 5
 """More steps of a language's phase are not chosen here (the papers' least), nor more epochs of a
 task (the papers' number)."""
+
+
+def cores() -> int:
+    """CPU cores that this process may use: those of a cluster's job, not of its whole machine."""
+    # Windows and macOS cannot limit a process to some cores.
+    mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    return len(mine) or os.cpu_count() or 1
 
 
 def trial(plan: Plan, with_task: bool) -> dict[str, float]:

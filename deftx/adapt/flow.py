@@ -12,7 +12,7 @@ from rich.console import Console
 
 from deftx.adapt.alarms import Alarm, agreement_alarm, alarm_table, loss_alarm, share_alarm
 from deftx.adapt.config import config_text, plan_of, run_of, values_of
-from deftx.adapt.cost import chosen, trial, vectors
+from deftx.adapt.cost import chosen, cores, trial, vectors
 from deftx.adapt.divide import divided
 from deftx.adapt.look import Look, look
 from deftx.adapt.make import LOG, run, write_rows
@@ -178,10 +178,9 @@ def _fitted(
     plan = plan_of(values)
     console.print("\nA short trial, to see how long a step of training takes here …")
     seconds = trial(plan, labelled is not None)
-    cores = os.cpu_count() or 1
     items = len(labelled.train) if labelled else 0
     settings = TaskTraining.model_validate(values["task_training"])
-    at_once = 2 if cores > 1 and items else 1
+    at_once = 2 if cores() > 1 and items else 1
     language, task, whole = chosen(request.minutes, seconds, items, settings, at_once)
     steps = {"language": language, "task": task}
     for kind, count in steps.items():
@@ -209,7 +208,7 @@ def train(request: Request, console: Console) -> Project:
         plan = Plan(read_config(config))
         if not plan.models:
             raise ConfigError(f"{config}: no task has models_for: there is no model to make")
-        run(plan, config, os.cpu_count() or 1, console)
+        run(plan, config, cores(), console)
         paths = vectors(plan)
     project = Project.open(request.folder)
     _take(paths, project, console)
