@@ -33,7 +33,7 @@ task (the papers' number)."""
 
 def cores() -> int:
     """CPU cores that this process may use: those of a cluster's job, not of its whole machine."""
-    # Windows and macOS cannot limit a process to some cores.
+    # Python knows this on Linux only.
     mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
     return len(mine) or os.cpu_count() or 1
 

@@ -14,7 +14,7 @@ import torch
 from deftx.core.parameters import backbone_parameters, head_of, head_parameters
 from deftx.models.base import Base
 from deftx.models.load import load_classifier, load_tokenizer
-from deftx.models.predict import outputs, scores
+from deftx.models.predict import evaluate
 from deftx.models.tokens import load_tokens
 from deftx.models.vectors import dense_vector
 from deftx.report.claims import over_units
@@ -74,7 +74,7 @@ def score(run: Path, task: Path, target: str, vector: Path | None) -> float:
                 weights[name].add_(change)
         for name, value in head_of(file).items():
             head[name].copy_(value)
-    return 100 * scores(outputs(model, items, load_tokenizer(base))[0], items, classes)["macro_f1"]
+    return 100 * evaluate(model, items, load_tokenizer(base), 96)["macro_f1"]
 
 
 def table(run: Path, seeds: range) -> pd.DataFrame:
